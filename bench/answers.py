@@ -1,0 +1,104 @@
+"""What the source says, and so what every reader must receive to the byte.
+
+The model's name is the script: `bench-200-20` answers 200 chunks, one each 20 ms; `bench-200-0` as fast as it can.
+A chunk's text begins with its index. The frames have the shape and the size of OpenAI's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+
+WORDS = (" of", " to", " in", " is", " it", " on", " as", " at", " by", " or", " an", " we", " if")
+ENDINGS = (*WORDS, ".\n\n", '"a"', " \u00e9")  # as in prose: few that JSON must escape, few beyond ASCII
+MODEL = re.compile(rb'"model"\s*:\s*"bench-(\d{1,5})-(\d{1,5})"')
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True)
+class Script:
+    """One answer: how many chunks (at least one), and how many milliseconds from one to the next."""
+
+    chunks: int
+    pace_ms: int
+
+    @property
+    def model(self) -> str:
+        return f"bench-{self.chunks}-{self.pace_ms}"
+
+    @classmethod
+    def asked_for(cls, request: bytes) -> Script | None:
+        """The script that a request body names, or None when it names none."""
+        found = MODEL.search(request)
+        return cls(max(1, int(found[1])), int(found[2])) if found else None
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """An answer's bytes, and for each chunk the number of bytes after which a reader has all of it."""
+
+    body: bytes
+    ends: list[int]
+
+
+def chunk_text(index: int) -> str:
+    """The text of one chunk."""
+    return f"{index:05d}{ENDINGS[index % len(ENDINGS)]}"
+
+
+def plain(script: Script) -> Transcript:
+    """The answer as plain text: what the service's client receives."""
+    texts = [chunk_text(index).encode() for index in range(script.chunks)]
+    return Transcript(b"".join(texts), list(accumulate(len(text) for text in texts)))
+
+
+def raw(script: Script) -> Transcript:
+    """The answer as OpenAI's events: what the source's own client receives, through nginx or not."""
+    opening, contents, closing = frames(script)
+    ends = list(accumulate((len(frame) for frame in contents), initial=len(opening)))[1:]
+    return Transcript(b"".join((opening, *contents, *closing)), ends)
+
+
+@lru_cache(maxsize=64)
+def steps(script: Script) -> tuple[bytes, ...]:
+    """The answer as HTTP chunks, a frame in each, joined to one write for every moment at which something is due."""
+    opening, contents, closing = frames(script)
+    writes = [http_chunk(frame) for frame in contents]
+    writes[0] = http_chunk(opening) + writes[0]
+    writes[-1] += b"".join(map(http_chunk, closing)) + b"0\r\n\r\n"
+    return tuple(writes)
+
+
+@lru_cache(maxsize=64)
+def frames(script: Script) -> tuple[bytes, list[bytes], list[bytes]]:
+    """The role frame, the content frames, and what follows the last: finish, usage, end."""
+    usage = {"prompt_tokens": 20, "completion_tokens": script.chunks, "total_tokens": 20 + script.chunks}
+    opening = frame(script, [choice({"role": "assistant", "content": ""})])
+    contents = [frame(script, [choice({"content": chunk_text(index)})]) for index in range(script.chunks)]
+    return opening, contents, [frame(script, [choice({}, "stop")]), frame(script, [], usage), DONE]
+
+
+def frame(script: Script, choices: list[dict[str, object]], usage: dict[str, int] | None = None) -> bytes:
+    """One `data:` frame of about 230 bytes."""
+    chunk = {
+        "id": "chatcmpl-BenchBenchBenchBenchBenchBench",
+        "object": "chat.completion.chunk",
+        "created": 1754000000,
+        "model": script.model,
+        "choices": choices,
+        "usage": usage,
+    }
+    return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def choice(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, object]:
+    """The only choice of a frame."""
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def http_chunk(data: bytes) -> bytes:
+    """`data` as one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,225 @@
+"""The figures and their targets, and how each is measured.
+
+A scenario measures one server: the service, or nginx before the same source.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bench.client import Load, Outcome
+from bench.lab import Lab, Server, ask
+from bench.processes import memory_bytes
+
+PACE_MS = 20  # a fast model's
+ANSWER_CHUNKS = 200
+FULL_SPEED_STREAMS = 32
+PACED_STREAMS = 100
+TURN_STREAMS = 64
+TURN_CHUNKS = 3
+OPEN_STREAMS = 500
+OPEN_PACE_MS = 250  # slow: memory is looked at, and nothing should queue
+LATE_SHARE = 0.01
+ARRIVED_SHARE = 0.9  # of the chunks due in the window; the rest are between two answers
+FINISH_SECONDS = 20.0  # beyond the time that an answer takes by itself
+SOURCE_LATE_MS = 20  # a source later than this is worth a remark
+TOOL_BUSY_PERCENT = 90  # so is a tool that is the bottleneck
+MIB, KIB = 1024 * 1024, 1024
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the table."""
+
+    key: str
+    scenario: str
+    title: str
+    target: float
+    reach: float
+    more_is_better: bool = False
+
+
+FIGURES = (
+    Figure("full_speed_cpu_us", "full-speed", "32 answers of 200 chunks at full speed, CPU per chunk (us)", 16, 8),
+    Figure("paced_cpu_us", "paced", "100 answers, a chunk each 20 ms, CPU per chunk (us)", 130, 90),
+    Figure("first_text_p50_ms", "paced", "time to first text at those 100, median (ms)", 6, 2),
+    Figure("first_text_p99_ms", "paced", "time to first text at those 100, 99 % (ms)", 20, 6),
+    Figure("capacity", "capacity", "answers at 20 ms with 99 % of chunks < 100 ms late", 300, 500, more_is_better=True),
+    Figure("turns_per_second", "turns", "durable turns per second, 64 at once", 1500, 5000, more_is_better=True),
+    Figure("turn_cpu_us", "turns", "CPU per durable turn (us), as one core allows", 1e6 / 1500, 1e6 / 5000),
+    Figure("idle_mib", "memory", "memory idle (MiB)", 70, 60),
+    Figure("open_answer_kib", "memory", "memory for each open answer (KiB)", 64, 40),
+    Figure("start_seconds", "start", "start to first answer (s)", 2, 1.2),
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long everything is measured."""
+
+    full_speed_seconds: float
+    paced_chunks: int
+    paced_seconds: float
+    capacity_steps: tuple[int, ...]
+    capacity_chunks: int
+    capacity_seconds: float
+    turn_seconds: float
+    open_seconds: float
+    starts: int
+
+
+FULL = Effort(
+    full_speed_seconds=5,
+    paced_chunks=ANSWER_CHUNKS,
+    paced_seconds=12,
+    capacity_steps=(100, 200, 300, 400, 500, 600),
+    capacity_chunks=100,
+    capacity_seconds=5,
+    turn_seconds=6,
+    open_seconds=2,
+    starts=3,
+)
+QUICK = Effort(
+    full_speed_seconds=2,
+    paced_chunks=50,
+    paced_seconds=4,
+    capacity_steps=(300, 500),
+    capacity_chunks=50,
+    capacity_seconds=2,
+    turn_seconds=2,
+    open_seconds=1,
+    starts=1,
+)
+
+
+@dataclass
+class Measured:
+    """What one scenario found on one server."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    busy: dict[str, float] = field(default_factory=dict)  # per cent of one core, by process
+    remarks: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)  # answers that were not what the source said
+
+
+def full_speed(lab: Lab, server: Server, effort: Effort) -> Measured:
+    measured, outcome = observe(lab, server, load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds))
+    measured.values["full_speed_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    return measured
+
+
+def paced(lab: Lab, server: Server, effort: Effort) -> Measured:
+    """The ramp lasts as long as an answer, so that answers begin evenly spread all the time."""
+    chunks = effort.paced_chunks
+    work = load(PACED_STREAMS, chunks, PACE_MS, chunks * PACE_MS / 1000, effort.paced_seconds)
+    measured, outcome = observe(lab, server, work)
+    measured.values["paced_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    measured.values["first_text_p50_ms"] = outcome.first_text_p50_ms
+    measured.values["first_text_p99_ms"] = outcome.first_text_p99_ms
+    return measured
+
+
+def turns(lab: Lab, server: Server, effort: Effort) -> Measured:
+    """Many short answers, each the first turn of a new session."""
+    measured, outcome = observe(lab, server, load(TURN_STREAMS, TURN_CHUNKS, 0, 1, effort.turn_seconds))
+    measured.values["turns_per_second"] = outcome.answers / outcome.window_seconds
+    measured.values["turn_cpu_us"] = cpu_us(outcome, outcome.answers)
+    if outcome.session and not measured.wrong:
+        status, body = ask(server.port, "GET", f"/api/sessions/{outcome.session}")
+        if status != 200 or json.loads(body)["message_count"] < 2:
+            measured.wrong.append(f"the last turn was not stored: {status} {body[:200]!r}")
+    return measured
+
+
+def capacity(lab: Lab, server: Server, effort: Effort) -> Measured:
+    """The service is tried step by step until it fails; nginx, the control, from the top down until it succeeds."""
+    best, ramp = Measured({"capacity": 0}), effort.capacity_chunks * PACE_MS / 1000
+    for streams in reversed(effort.capacity_steps) if server.raw else effort.capacity_steps:
+        work = load(streams, effort.capacity_chunks, PACE_MS, ramp, effort.capacity_seconds)
+        measured, outcome = observe(lab, server, work, may_be_slow=True)
+        progress(f"{streams} answers: {outcome.late_share:.1%} of chunks late, 99 % by {outcome.late_p99_ms:.0f} ms")
+        passed = not outcome.unfinished and not measured.wrong and kept_pace(work, outcome)
+        if passed:
+            best.values, best.busy = {"capacity": streams}, measured.busy
+        best.remarks += measured.remarks
+        best.wrong += measured.wrong
+        if passed == server.raw:
+            break
+    if best.values["capacity"] == effort.capacity_steps[-1]:
+        best.remarks.append(f"{server.name}: {effort.capacity_steps[-1]} answers are the most that were tried")
+    return best
+
+
+def memory(lab: Lab, server: Server, effort: Effort) -> Measured:
+    """Resident memory of a new server, and how much it grows by answers that are all open, after a few to warm up."""
+    idle = memory_bytes(server.process.pid)
+    warm, _ = observe(lab, server, load(16, TURN_CHUNKS, 0, 0.5, 0.5))
+    seconds = effort.open_seconds
+    chunks = round((2 * seconds + 1) * 1000 / OPEN_PACE_MS)  # the first answer is still open when memory is looked at
+    measured, outcome = observe(lab, server, load(OPEN_STREAMS, chunks, OPEN_PACE_MS, seconds, seconds))
+    growth = outcome.memory_open["server"] - outcome.memory_before["server"]
+    measured.values = {"idle_mib": idle / MIB, "open_answer_kib": growth / OPEN_STREAMS / KIB}
+    measured.wrong += warm.wrong
+    return measured
+
+
+def start(lab: Lab, _: Server, effort: Effort) -> Measured:
+    """From `python app.py` on an empty database to the end of the first answer, while the server at hand idles."""
+    return Measured({"start_seconds": statistics.median(lab.first_answer_seconds() for _ in range(effort.starts))})
+
+
+Scenario = Callable[[Lab, Server, Effort], Measured]
+SCENARIOS: dict[str, Scenario] = {
+    "full-speed": full_speed,
+    "paced": paced,
+    "capacity": capacity,
+    "turns": turns,
+    "memory": memory,
+    "start": start,
+}
+SERVICE_ONLY = {"start"}
+
+
+def load(streams: int, chunks: int, pace_ms: int, ramp_seconds: float, window_seconds: float) -> Load:
+    """A load for whichever server: the lab fills in the rest."""
+    finish_seconds = FINISH_SECONDS + chunks * pace_ms / 1000
+    return Load(0, False, streams, chunks, pace_ms, ramp_seconds, window_seconds, finish_seconds)
+
+
+def cpu_us(outcome: Outcome, count: int) -> float:
+    """The server's CPU time in microseconds for each of `count`."""
+    return outcome.cpu_seconds["server"] * 1e6 / max(1, count)
+
+
+def kept_pace(work: Load, outcome: Outcome) -> bool:
+    """Whether the chunks came in time, and came at all: one that is still missing counts nowhere as late."""
+    due = work.streams * outcome.window_seconds * 1000 / work.pace_ms
+    return outcome.late_share < LATE_SHARE and outcome.chunks > due * ARRIVED_SHARE
+
+
+def observe(lab: Lab, server: Server, work: Load, *, may_be_slow: bool = False) -> tuple[Measured, Outcome]:
+    """Run a load; note who was busy, whether the source kept its pace, and whether the answers were right and ended."""
+    outcome, lateness = lab.run(server, work)
+    busy = {name: seconds / outcome.window_seconds * 100 for name, seconds in outcome.cpu_seconds.items()}
+    measured = Measured(busy=busy)
+    what, late_ms = f"{server.name}, {work.streams} answers", lateness["late_p99_ms"]
+    if late_ms > SOURCE_LATE_MS:
+        measured.remarks.append(f"{what}: the source was {late_ms} ms late (99 %)")
+    for tool in ("source", "client"):
+        if busy[tool] > TOOL_BUSY_PERCENT and not outcome.wrong:
+            measured.remarks.append(f"{what}: the {tool} was the bottleneck; trust the CPU time, not the rate")
+    measured.wrong += [f"{what}: {reason}" for reason in dict.fromkeys(outcome.wrong)]
+    if outcome.unfinished and not may_be_slow:
+        measured.wrong.append(f"{what}: {outcome.unfinished} did not end in time")
+    if measured.wrong:
+        progress(str(server.process.trouble("gave wrong answers; the end of its log:")))
+    return measured, outcome
+
+
+def progress(message: str) -> None:
+    """A line for whoever waits."""
+    print(f"  {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,179 @@
+"""What is measured and what measures it: the source, nginx, the service, and runs of the load client."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Self
+
+from bench.answers import Script, plain
+from bench.client import KEY, Load, Outcome
+from bench.processes import BenchError, Process, free_port
+
+START_SECONDS = 30.0
+REQUEST_SECONDS = 30.0
+CLIENT_START_SECONDS = 30.0  # beyond what the client knows to need itself
+OURS = ("CHATAPI_", "OPENAI_", "REDIS_")  # settings of the service: never the caller's own
+NGINX_CONF = """\
+{user}daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    upstream source {{ server 127.0.0.1:{source}; keepalive 1024; keepalive_requests 100000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=2048;
+        keepalive_requests 100000000;
+        location / {{
+            proxy_pass http://source;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server under load."""
+
+    name: str
+    port: int
+    process: Process
+    raw: bool  # speaks the source's protocol: it is a proxy
+
+
+class Lab:
+    """The source, and new servers on demand; all that was started is ended by the end of its `with` block."""
+
+    def __init__(self, folder: Path, app: Path) -> None:
+        self.folder = folder
+        self.app = app
+        self.starts = 0
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "bench.source"]
+        self.source = Process("source", command, self.folder / "source.log", pipe=True)
+        try:
+            self.source_port = int(self.source.first_line())
+        except BaseException:
+            self.source.end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.end()
+
+    @contextmanager
+    def nginx(self) -> Iterator[Server]:
+        """A new nginx before the source; it must be installed."""
+        binary = nginx_binary()
+        assert binary
+        home, port = self.new_home("nginx"), free_port()
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        (home / "nginx.conf").write_text(NGINX_CONF.format(user=user, source=self.source_port, port=port))
+        command = [binary, "-p", str(home), "-c", str(home / "nginx.conf")]
+        with Process("nginx", command, home / "log") as process:
+            process.wait_for_port(port, START_SECONDS)
+            yield Server("nginx", port, process, raw=True)
+
+    @contextmanager
+    def service(self) -> Iterator[Server]:
+        """A new service on an empty database, healthy."""
+        with self.spawn() as (process, port):
+            process.wait_for_port(port, START_SECONDS)
+            status, body = ask(port, "GET", "/api/health")
+            if status != 200:
+                raise process.trouble(f"is not healthy: {status} {body[:200]!r}")
+            yield Server("service", port, process, raw=False)
+
+    @contextmanager
+    def spawn(self) -> Iterator[tuple[Process, int]]:
+        """`python app.py` on an empty database, just started, and the port that it will serve."""
+        home, port = self.new_home("service"), free_port()
+        env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | {
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{self.source_port}/v1",
+            "DATABASE_URL": f"sqlite:///{home}/bench.db",
+            "CHATAPI_RATE_LIMIT": "0",
+            "CHATAPI_MAX_GENERATIONS_PER_KEY": "0",
+            "CHATAPI_MAX_GENERATIONS": "0",
+            "LOG_LEVEL": "WARNING",
+            "NO_PROXY": "127.0.0.1",
+        }
+        command = [sys.executable, str(self.app)]
+        with Process("service", command, home / "log", cwd=self.app.parent, env=env) as process:
+            yield process, port
+        shutil.rmtree(home)  # a run's databases are not small
+
+    def new_home(self, name: str) -> Path:
+        """An empty folder for one server."""
+        self.starts += 1
+        home = self.folder / f"{name}-{self.starts}"
+        home.mkdir()
+        return home
+
+    def first_answer_seconds(self) -> float:
+        """From `python app.py` to the end of its first answer."""
+        script = Script(chunks=3, pace_ms=0)
+        body = {"developer_message": "Be brief.", "user_message": "Hello", "model": script.model, "api_key": KEY}
+        began = time.perf_counter()
+        with self.spawn() as (process, port):
+            process.wait_for_port(port, START_SECONDS)
+            status, answer = ask(port, "POST", "/api/chat", body)
+            seconds = time.perf_counter() - began
+            if (status, answer) != (200, plain(script).body):
+                raise process.trouble(f"gave a wrong first answer: {status} {answer[:200]!r}")
+        return seconds
+
+    def run(self, server: Server, load: Load) -> tuple[Outcome, dict[str, int]]:
+        """One load on one server: what the client saw, and how late the source was."""
+        watch = {"server": server.process.pid, "source": self.source.pid}
+        load = replace(load, port=server.port, raw=server.raw, watch=watch)
+        seconds = load.ramp_seconds + load.window_seconds + load.finish_seconds + CLIENT_START_SECONDS
+        self.source_lateness()
+        with Process("client", [sys.executable, "-m", "bench.client"], self.folder / "client.log", pipe=True) as client:
+            try:
+                outcome = Outcome(**json.loads(client.talk(json.dumps(asdict(load)), seconds)))
+            except BenchError as error:
+                raise server.process.trouble("ended under load") if server.process.has_ended() else error from None
+        return outcome, self.source_lateness()
+
+    def source_lateness(self) -> dict[str, int]:
+        """How late the source was since this was last asked."""
+        lateness: dict[str, int] = json.loads(ask(self.source_port, "GET", "/stats")[1])
+        return lateness
+
+
+def nginx_binary() -> str | None:
+    """Where nginx is; Debian keeps it in a folder that is seldom on a user's PATH."""
+    return shutil.which("nginx", path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin")
+
+
+def ask(port: int, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
+    """One small request."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=REQUEST_SECONDS)
+    try:
+        content = json.dumps(body) if body else None
+        connection.request(method, path, content, {"Content-Type": "application/json"} if content else {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, HTTPException) as error:
+        raise BenchError(f"{method} {path} on port {port} failed: {error!r}") from error
+    finally:
+        connection.close()

@@ -1,0 +1,162 @@
+"""Request bodies, read strictly: bounded, UTF-8, one JSON object, no name twice, and nothing of it ever echoed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+from starlette.requests import ClientDisconnect, Request
+
+from chatapi.api.core import core_of
+from chatapi.errors import BodyTooLarge, InvalidRequest, MalformedJSON, UnsupportedMediaType
+from chatapi.keys import Key
+
+KEY_FIELD = "api_key"
+_NAMEABLE = re.compile(r"[a-z][a-z0-9_]{0,39}")  # a field name that may be repeated to its sender: no key fits it
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """The root of all request bodies: nothing is converted, and nothing unknown is passed over."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class _KeyField:
+    """How pydantic sees a `Key`: the parser has made it, and here it is only recognised."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.is_instance_schema(Key, cls_repr="string")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "format": "password"}
+
+
+KeyField = Annotated[Key, _KeyField]
+
+
+def _well_formed(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("has a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has a surrogate without its other half") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_well_formed)]
+"""A string that is proper Unicode, without NUL: what every database and every upstream takes."""
+
+
+async def read_body(request: Request, model: type[M]) -> M:
+    """The request's body as `model`.
+
+    Raises:
+        UnsupportedMediaType, BodyTooLarge, MalformedJSON, InvalidRequest: it is not that.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType
+    return validate(model, parse(await _receive(request)))
+
+
+async def read_optional_body(request: Request, model: type[M]) -> M:
+    """The request's body as `model`; no body at all is an empty object."""
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return validate(model, {})
+    return await read_body(request, model)
+
+
+async def _receive(request: Request) -> bytes:
+    limit = core_of(request).settings.max_body_bytes
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > limit:
+        raise BodyTooLarge
+    body = bytearray()
+    try:
+        async for some in request.stream():
+            body += some
+            if len(body) > limit:
+                raise BodyTooLarge
+    except ClientDisconnect:
+        raise MalformedJSON from None  # nobody is there to read it
+    return bytes(body)
+
+
+def parse(data: bytes) -> Any:
+    """The JSON value in `data`; a string named `api_key` comes out as a `Key`.
+
+    Raises:
+        MalformedJSON: it is not well-formed, names a member twice, or nests deeper than any request does.
+    """
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_members, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise MalformedJSON from None  # the cause would hold the text
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name twice")
+    if isinstance(value := members.get(KEY_FIELD), str):
+        members[KEY_FIELD] = Key(value)
+    return members
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def validate(model: type[M], value: Any) -> M:
+    """`value` as `model`.
+
+    Raises:
+        InvalidRequest: it is not; the error names the fields.
+    """
+    if not isinstance(value, dict):
+        raise InvalidRequest.field("body", "The body must be a JSON object.")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InvalidRequest(
+            describe(error.errors(include_input=False, include_url=False, include_context=False))
+        ) from None
+
+
+def describe(errors: list[Any]) -> list[dict[str, str]]:
+    """Pydantic's errors as fields and sentences, without anything that the caller sent."""
+    return [{"field": _path(error["loc"], error["type"]), "message": _sentence(error)} for error in errors[:20]]
+
+
+def _path(location: tuple[str | int, ...], kind: str) -> str:
+    names = [str(name) for name in location if name not in {"body", "query", "path", "header"}]
+    known = names[:-1] if kind == "extra_forbidden" else names
+    unknown = [name if _NAMEABLE.fullmatch(name) else "?" for name in names[len(known) :]]
+    return (
+        ".".join([name if _NAMEABLE.fullmatch(name) or name.isdecimal() else "?" for name in known] + unknown) or "body"
+    )
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "This route knows no such field."
+    if error["type"] == "missing":
+        return "This field is required."
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return f"It {message}." if message[:1].islower() else f"{message}."
+
+
+def body_schema(model: type[BaseModel], required: bool = True) -> dict[str, Any]:
+    """What OpenAPI says of a route whose body is read with `read_body`."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}

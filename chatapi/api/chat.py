@@ -1,0 +1,263 @@
+"""POST /api/chat and what follows it: the seed's main route, its stream, and its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import Field, model_validator
+
+from chatapi.access import Action, Caller, authorize
+from chatapi.api.answers import (
+    Encoder,
+    EventEncoder,
+    LogResponse,
+    TextEncoder,
+    check_offset,
+    check_position,
+    disconnected,
+)
+from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_optional_body
+from chatapi.api.core import Core, caller_of, core_of, key_of
+from chatapi.api.formats import generation_json
+from chatapi.errors import InvalidRequest, SessionNotFound, from_code
+from chatapi.generations import Sent
+from chatapi.live import Reading
+from chatapi.model import SPOKEN, Generation, Kind, Limit, Session, Status, Turn
+
+router = APIRouter(tags=["chat"])
+
+Dialect = Literal["text", "events", "json"]
+MAX_IDEMPOTENCY_KEY = 255  # characters
+STOP_WORDS = 4  # sequences, as OpenAI's API takes them
+
+
+class Parameters(Body):
+    """The generation parameters of OpenAI's chat completions that are passed on as they are."""
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    max_tokens: int | None = Field(None, ge=1, le=10_000_000)
+    max_completion_tokens: int | None = Field(None, ge=1, le=10_000_000)
+    stop: Annotated[Text, Field(max_length=1000)] | list[Annotated[Text, Field(max_length=1000)]] | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    reasoning_effort: str | None = Field(None, pattern="^[a-z]{1,16}$")
+    verbosity: str | None = Field(None, pattern="^[a-z]{1,16}$")
+    service_tier: str | None = Field(None, pattern="^[a-z_-]{1,32}$")
+
+    @model_validator(mode="after")
+    def _few_stop_words(self) -> Parameters:
+        if isinstance(self.stop, list) and not 1 <= len(self.stop) <= STOP_WORDS:
+            raise ValueError(f"stop takes 1 to {STOP_WORDS} sequences")
+        return self
+
+
+class ChatBody(Parameters):
+    """A message to the model."""
+
+    developer_message: Text | None = None
+    user_message: Text = Field(min_length=1)
+    model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")
+    api_key: KeyField | None = None
+    session_id: str | None = None
+    stream: bool = True
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    if_busy: Literal["reject", "interrupt"] = "reject"
+
+
+class StopBody(Body):
+    """Which generation to stop; left out, the running one."""
+
+    generation_id: str | None = None
+
+
+@router.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
+async def chat(request: Request) -> Response:
+    """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
+    (`"stream": false`)."""
+    core = core_of(request)
+    body = await read_body(request, ChatBody)
+    key = key_of(request, body.api_key)
+    if key is None:
+        raise InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
+    owner = core.owner(key)
+    turn = _turn(core, body, owner, _dialect(request, body), request.headers.get("idempotency-key"))
+    limit = core.rate_limit.take(owner)
+
+    def permit(session: Session | None) -> Session:
+        return authorize(session, Caller(owner), Action.SPEND)
+
+    sent = await core.generations.send(turn, key, permit, interrupt=body.if_busy == "interrupt")
+    headers = _headers(sent, limit)
+    cancel = body.on_disconnect == "cancel" and not sent.repeated
+    if turn.dialect == "json":
+        return await _whole(core, request, sent.generation, headers, cancel)
+    encoder: Encoder = EventEncoder(sent.generation) if turn.dialect == "events" else TextEncoder()
+    readings = core.generations.follow(sent.generation.id)
+
+    def left() -> None:
+        core.generations.abandon(sent.generation.id)
+
+    return LogResponse(readings, encoder, headers, core.settings.heartbeat_seconds, left if cancel else None)
+
+
+@router.get("/api/chat/{session_id}/stream", response_class=PlainTextResponse)
+async def stream(
+    request: Request,
+    session_id: str,
+    generation_id: Annotated[str | None, Query()] = None,
+    offset: Annotated[int | None, Query(ge=0, lt=2**53)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**53)] = None,
+) -> Response:
+    """Read the session's running answer, or one that has ended, from a position on: `offset` counts the bytes of text
+    that were received, `Last-Event-ID` is the id of the last event. 204 when nothing runs and nothing was asked for."""
+    core = core_of(request)
+    await _authorized(request, session_id, Action.READ)
+    generation = await _find(core, session_id, generation_id)
+    asked = generation_id is not None or offset is not None or last_event_id is not None
+    if generation is None or (generation.status is not Status.RUNNING and not asked):
+        return Response(status_code=204)
+    headers = {"X-Session-ID": session_id, "X-Generation-ID": generation.id}
+    dialect = _asked_dialect(request, last_event_id) or generation.dialect
+    so_far = await core.generations.read(generation.id)
+    if dialect == "json":
+        return await _whole(core, request, generation, headers)
+    encoder: Encoder
+    if dialect == "events":
+        position = last_event_id or offset or 0
+        check_position(so_far.pieces, position)
+        encoder = EventEncoder(generation, position)
+    else:
+        position = 0
+        check_offset(so_far.pieces, offset or 0)
+        encoder = TextEncoder(offset or 0)
+    readings = core.generations.follow(generation.id, position)
+    return LogResponse(readings, encoder, headers, core.settings.heartbeat_seconds)
+
+
+@router.post("/api/chat/{session_id}/stop", openapi_extra=body_schema(StopBody, required=False))
+async def stop(request: Request, session_id: str) -> JSONResponse:
+    """Stop the running answer. Returns what was kept, once the upstream's connection is closed; an answer that has
+    ended already is returned as it is."""
+    core = core_of(request)
+    body = await read_optional_body(request, StopBody)
+    await _authorized(request, session_id, Action.CHANGE)
+    generation = await _find(core, session_id, body.generation_id)
+    if generation is None:
+        return JSONResponse({"session_id": session_id, "generation_id": None, "status": None, "text": ""})
+    kept = await core.generations.stop(generation.id)
+    return JSONResponse(_whole_json(kept.ended or generation, kept))
+
+
+def _dialect(request: Request, body: ChatBody) -> Dialect:
+    if not body.stream:
+        return "json"
+    return "events" if "text/event-stream" in request.headers.get("accept", "") else "text"
+
+
+def _asked_dialect(request: Request, last_event_id: int | None) -> Dialect | None:
+    """The dialect that a request for a stream names, if it names one."""
+    accept = request.headers.get("accept", "")
+    if "text/event-stream" in accept or last_event_id is not None:
+        return "events"
+    if "text/plain" in accept or "offset" in request.query_params:
+        return "text"
+    return "json" if "application/json" in accept else None
+
+
+def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_key: str | None) -> Turn:
+    settings = core.settings
+    for field in ("user_message", "developer_message"):
+        if len((getattr(body, field) or "").encode()) > settings.max_message_bytes:
+            raise InvalidRequest.field(field, f"It is longer than {settings.max_message_bytes} bytes.")
+    if not body.session_id and body.developer_message is None:
+        raise InvalidRequest.field("developer_message", "This field is required when a session begins.")
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequest.field("Idempotency-Key", f"It takes 1 to {MAX_IDEMPOTENCY_KEY} characters.")
+    turn = Turn(
+        owner=owner,
+        session_id=body.session_id or None,
+        developer_message=body.developer_message,
+        user_message=body.user_message,
+        model=body.model or settings.default_model,
+        dialect=dialect,
+        parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
+    )
+    return _with_digest(turn, idempotency_key) if idempotency_key is not None else turn
+
+
+def _with_digest(turn: Turn, idempotency_key: str) -> Turn:
+    """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter."""
+    said = [turn.session_id, turn.developer_message, turn.user_message, turn.model, sorted(turn.parameters.items())]
+    digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
+    name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
+    return replace(turn, idempotency_key=name, digest=digest)
+
+
+def _headers(sent: Sent, own: Limit | None) -> dict[str, str]:
+    """The seed's headers, and what the upstream lets its callers know."""
+    headers = dict(sent.answer.headers) if sent.answer is not None else {}
+    request_id = headers.pop("x-request-id", None)
+    if request_id is not None:
+        headers["X-Upstream-Request-ID"] = request_id
+    limits = [limit for limit in (own, sent.answer.limit if sent.answer else None) if limit is not None]
+    if limits:
+        tighter = min(limits, key=lambda limit: limit.remaining)
+        headers |= {"X-RateLimit-Limit": str(tighter.limit), "X-RateLimit-Remaining": str(tighter.remaining)}
+    return headers | {"X-Session-ID": sent.session.id, "X-Generation-ID": sent.generation.id}
+
+
+async def _authorized(request: Request, session_id: str, action: Action) -> Session:
+    caller = caller_of(request)
+    return authorize(await core_of(request).store.find_session(session_id), caller, action)
+
+
+async def _find(core: Core, session_id: str, generation_id: str | None) -> Generation | None:
+    """The generation that was asked for: by its id, which must be of this session, or else the last one."""
+    if generation_id is None:
+        return await core.store.latest_generation(session_id)
+    stored = await core.store.read_log(generation_id, 0)
+    if stored is None or stored.generation.session_id != session_id:
+        raise SessionNotFound
+    return stored.generation
+
+
+async def _whole(
+    core: Core, request: Request, generation: Generation, headers: dict[str, str], cancel: bool = False
+) -> Response:
+    """The answer as one JSON object, when it has ended.
+
+    Raises:
+        ChatError: what made it fail, or interrupted it.
+    """
+    gone = asyncio.create_task(disconnected(request.receive), name="disconnect-watch")
+    pieces = []
+    try:
+        async for reading in core.generations.follow(generation.id):
+            pieces += reading.pieces
+            if gone.done() and cancel:
+                core.generations.abandon(generation.id)
+            if gone.done():
+                return Response(status_code=204)  # nobody is there to read it
+    finally:
+        gone.cancel()
+    ended = reading.ended
+    assert ended is not None, "a log is followed to its end"
+    if ended.status in {Status.FAILED, Status.INTERRUPTED}:
+        error = from_code(ended.error_code, ended.error_detail)
+        error.headers |= headers
+        raise error
+    return JSONResponse(_whole_json(ended, Reading(pieces, reading.position, ended)), headers=headers)
+
+
+def _whole_json(generation: Generation, reading: Reading) -> dict[str, Any]:
+    spoken = b"".join(piece.data for piece in reading.pieces if piece.kind in SPOKEN).decode()
+    reasoning = b"".join(piece.data for piece in reading.pieces if piece.kind is Kind.REASONING).decode()
+    return {**generation_json(generation), "text": spoken, "reasoning": reasoning or None}

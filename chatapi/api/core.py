@@ -1,0 +1,99 @@
+"""What the routes work with, made once by `create_app`, and who is calling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import cast
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from chatapi.access import Caller
+from chatapi.errors import InvalidRequest
+from chatapi.generations import Generations
+from chatapi.keys import Key, KeyPolicy, owner_tag
+from chatapi.limits import RateLimit
+from chatapi.settings import Settings
+from chatapi.store import Store
+from chatapi.upstream import Upstream
+
+FORWARDING = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip")  # and every x-forwarded-*, cf-*
+
+
+@dataclass(slots=True)
+class Core:
+    """The parts of one running service. `secret` is read when it starts."""
+
+    settings: Settings
+    store: Store
+    generations: Generations
+    upstream: Upstream
+    key_policy: KeyPolicy
+    rate_limit: RateLimit
+    secret: bytes = b""
+
+    def owner(self, key: Key) -> str:
+        """The tag that stands for this key."""
+        return owner_tag(self.secret, key)
+
+
+def core_of(request: HTTPConnection) -> Core:
+    """The service that this request came to."""
+    return cast(Core, request.app.state.core)
+
+
+def key_of(request: HTTPConnection, in_body: Key | None = None) -> Key | None:
+    """The key that came along: in the body, as `Authorization: Bearer`, or as `X-API-Key`.
+
+    Raises:
+        InvalidKeyFormat: it is not of the form that this server takes.
+        InvalidRequest: two came along, and they differ.
+    """
+    found = [in_body] if in_body is not None else []
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        found.append(Key(credentials.strip(" ")))
+    if (header := request.headers.get("x-api-key")) is not None:
+        found.append(Key(header))
+    if not found:
+        return None
+    if any(other != found[0] for other in found):
+        raise InvalidRequest.field("api_key", "The body and the headers bring different keys. Send one.")
+    return core_of(request).key_policy.check(found[0])
+
+
+def caller_of(request: HTTPConnection, key: Key | None = None) -> Caller:
+    """Who asks, as `authorize` wants to know it."""
+    core = core_of(request)
+    key = key or key_of(request)
+    access = core.settings.session_access
+    trusted = access == "id" or (access == "auto" and is_same_machine(request, core.settings))
+    return Caller(core.owner(key) if key is not None else None, trusted)
+
+
+def is_same_machine(request: HTTPConnection, settings: Settings) -> bool:
+    """Whether the caller is plainly on this machine: loopback at both ends, asked by a loopback name, not forwarded.
+
+    The Host header is part of it so that a page on another site, whose name was made to point here, is not.
+    """
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    server, client = request.scope.get("server"), request.scope.get("client")
+    return (
+        _is_loopback(settings.host)
+        and server is not None
+        and _is_loopback(server[0])
+        and client is not None
+        and _is_loopback(client[0])
+        and _is_loopback(host)
+        and not any(name in FORWARDING or name.startswith(("x-forwarded-", "cf-")) for name in request.headers)
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,72 @@
+"""Errors as responses. The seed's two bodies exactly; everything else is problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chatapi.api.body import describe
+from chatapi.errors import (
+    ChatError,
+    InvalidKeyFormat,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    SessionNotFound,
+)
+
+
+def problem(error: ChatError) -> dict[str, Any]:
+    """The body that tells of an error."""
+    if isinstance(error, InvalidKeyFormat | SessionNotFound):
+        return {"detail": error.detail}
+    return {
+        "type": f"/docs#{error.code}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        **error.fields,
+    }
+
+
+def render(error: ChatError) -> Response:
+    """The response that tells of an error."""
+    body = problem(error)
+    headers = dict(error.headers)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
+    media_type = "application/problem+json" if "code" in body else "application/json"
+    return Response(msgspec.json.encode(body), error.status, headers, media_type)
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` tell of every error in this form, FastAPI's own included: those would echo the body, key and all."""
+
+    async def chat_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ChatError)
+        return render(error)
+
+    async def validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return render(InvalidRequest(describe(list(error.errors()))))
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        known: dict[int, type[RequestError]] = {404: NotFound, 405: MethodNotAllowed}
+        response = render(known.get(error.status_code, RequestError)())
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(ChatError, chat_error)
+    app.add_exception_handler(RequestValidationError, validation_error)
+    app.add_exception_handler(HTTPException, http_error)

@@ -1,0 +1,125 @@
+"""Sessions: make, look at, list, change and delete them; and the messages in them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from chatapi.access import Action, authorize
+from chatapi.api.body import Body, Text, body_schema, read_body
+from chatapi.api.core import caller_of, core_of
+from chatapi.api.formats import decode_cursor, encode_cursor, iso, message_json, session_json
+from chatapi.errors import InvalidRequest, KeyRequired
+from chatapi.model import Session
+
+router = APIRouter(tags=["sessions"])
+
+PageSize = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+class NewSession(Body):
+    """A session to make."""
+
+    developer_message: Text
+
+
+class SessionChange(Body):
+    """What to change of a session; what is left out or null stays."""
+
+    title: Annotated[Text, Field(max_length=200)] | None = None
+    developer_message: Text | None = None
+    metadata: (
+        Annotated[
+            dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
+        ]
+        | None
+    ) = None
+
+
+@router.post("/api/sessions", openapi_extra=body_schema(NewSession))
+async def create_session(request: Request) -> JSONResponse:
+    """Make a session. A key that comes along owns it from the start; else the key of its first chat will."""
+    core = core_of(request)
+    body = await read_body(request, NewSession)
+    _check_length(request, body.developer_message)
+    session = await core.store.create_session(caller_of(request).owner, body.developer_message)
+    return JSONResponse(
+        {
+            "session_id": session.id,
+            "message": "Session created successfully",
+            "created_at": iso(session.created_at),
+        }
+    )
+
+
+@router.get("/api/sessions")
+async def list_sessions(request: Request, limit: PageSize = 20, cursor: Cursor = None) -> JSONResponse:
+    """The sessions of the key that comes along, the newest first."""
+    owner = caller_of(request).owner
+    if owner is None:
+        raise KeyRequired
+    before = None
+    if cursor is not None:
+        created_at, session_id = decode_cursor(cursor, r"(\d{1,18}):([\w-]{1,40})")
+        before = int(created_at), session_id
+    sessions = await core_of(request).store.list_sessions(owner, before, limit + 1)
+    page = sessions[:limit]
+    more = encode_cursor(page[-1].created_at, page[-1].id) if len(sessions) > limit else None
+    return JSONResponse({"data": [session_json(session) for session in page], "next_cursor": more})
+
+
+@router.get("/api/sessions/{session_id}")
+async def get_session(request: Request, session_id: str) -> JSONResponse:
+    """A session."""
+    session = await core_of(request).store.find_session(session_id)
+    return JSONResponse(session_json(authorize(session, caller_of(request), Action.READ)))
+
+
+@router.patch("/api/sessions/{session_id}", openapi_extra=body_schema(SessionChange))
+async def change_session(request: Request, session_id: str) -> JSONResponse:
+    """Set a session's title, developer message or metadata. An empty title takes the title away."""
+    body = await read_body(request, SessionChange)
+    _check_length(request, body.developer_message or "")
+    caller = caller_of(request)
+
+    def permit(session: Session | None) -> Session:
+        return authorize(session, caller, Action.CHANGE)
+
+    session = await core_of(request).store.change_session(
+        session_id, permit, body.developer_message, body.title, body.metadata
+    )
+    return JSONResponse(session_json(session))
+
+
+@router.delete("/api/sessions/{session_id}")
+async def delete_session(request: Request, session_id: str) -> JSONResponse:
+    """Delete a session and all that is in it. A running answer is stopped."""
+    caller = caller_of(request)
+
+    def permit(session: Session | None) -> Session:
+        return authorize(session, caller, Action.CHANGE)
+
+    await core_of(request).generations.delete_session(session_id, permit)
+    return JSONResponse({"message": "Session deleted successfully"})
+
+
+@router.get("/api/sessions/{session_id}/messages")
+async def list_messages(request: Request, session_id: str, limit: PageSize = 50, cursor: Cursor = None) -> JSONResponse:
+    """The conversation, from its first message on."""
+    core = core_of(request)
+    authorize(await core.store.find_session(session_id), caller_of(request), Action.READ)
+    after = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else -1
+    messages = await core.store.messages(session_id, after, limit + 1)
+    page = messages[:limit]
+    more = encode_cursor(page[-1].depth) if len(messages) > limit else None
+    return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})
+
+
+def _check_length(request: Request, developer_message: str) -> None:
+    limit = core_of(request).settings.max_message_bytes
+    if len(developer_message.encode()) > limit:
+        raise InvalidRequest.field("developer_message", f"It is longer than {limit} bytes.")

@@ -1,0 +1,66 @@
+"""Wake-ups within one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Wake:
+    """One reader's alarm. It costs one future for each wait, and no timer."""
+
+    __slots__ = ("_loop", "_rung", "_waiter")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake the reader, or spare it its next wait."""
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        """Forget what has rung so far; to be called before looking, so that no ring is lost in between."""
+        self._rung = False
+
+    async def wait(self) -> None:
+        """Return as soon as it has rung since it was cleared."""
+        if not self._rung:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+            self._waiter = None
+
+
+class LocalBus:
+    """Who waits for which generation, in this process."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, set[Wake]] = {}
+
+    @contextmanager
+    def subscribe(self, generation_id: str) -> Iterator[Wake]:
+        """An alarm that rings for this generation, while the block lasts."""
+        wake = Wake()
+        readers = self._readers.setdefault(generation_id, set())
+        readers.add(wake)
+        try:
+            yield wake
+        finally:
+            readers.discard(wake)
+            if not readers:
+                self._readers.pop(generation_id, None)
+
+    def publish(self, generation_id: str) -> None:
+        """Ring for everyone who waits for this generation."""
+        for wake in self._readers.get(generation_id, ()):
+            wake.ring()
+
+    def wake_all(self) -> None:
+        """Ring for everyone: to look whether a wake-up was lost, and whether their client is still there."""
+        for readers in self._readers.values():
+            for wake in readers:
+                wake.ring()

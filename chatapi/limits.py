@@ -1,0 +1,83 @@
+"""Limits: requests per key and minute, and running answers per key and in all.
+
+The rate limit is the generic cell rate algorithm (ITU-T I.371, the leaky bucket as a meter): each owner has one number,
+the time at which its bucket would be empty. It needs no timer, lets a whole minute's worth through as one burst, and
+then one request each 60/limit seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from math import ceil
+
+from chatapi.errors import Overloaded, RateLimited, TooManyGenerations
+from chatapi.model import Limit
+
+WINDOW_SECONDS = 60.0
+_SWEEP_AT = 10_000  # owners remembered before those whose bucket is empty are forgotten
+
+
+class RateLimit:
+    """At most `limit` requests per owner and minute; 0 switches it off."""
+
+    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+        self.limit = limit
+        self._clock = clock
+        self._empty_at: dict[str, float] = {}
+        self._sweep_at = _SWEEP_AT
+
+    def take(self, owner: str) -> Limit | None:
+        """Count one request; what is left afterwards, or None when the limit is off.
+
+        Raises:
+            RateLimited: nothing was left.
+        """
+        if not self.limit:
+            return None
+        now = self._clock()
+        cost = WINDOW_SECONDS / self.limit
+        empty_at = max(self._empty_at.get(owner, now), now) + cost
+        excess = empty_at - now - WINDOW_SECONDS
+        if excess > 1e-6:  # floats: a bucket filled to the brim is not over it
+            headers = {"X-RateLimit-Limit": str(self.limit), "X-RateLimit-Remaining": "0"}
+            raise RateLimited(retry_after=ceil(excess), headers=headers)
+        self._empty_at[owner] = empty_at
+        if len(self._empty_at) > self._sweep_at:
+            self._forget(now)
+        return Limit(self.limit, int((WINDOW_SECONDS - (empty_at - now)) / cost + 1e-6))
+
+    def _forget(self, now: float) -> None:
+        self._empty_at = {owner: at for owner, at in self._empty_at.items() if at > now}
+        self._sweep_at = max(_SWEEP_AT, 2 * len(self._empty_at))  # keeps the sweep's cost per request constant
+
+
+class Slots:
+    """At most so many running answers per owner and in all; 0 switches a limit off."""
+
+    def __init__(self, per_owner: int, in_all: int) -> None:
+        self.per_owner = per_owner
+        self.in_all = in_all
+        self._taken: Counter[str] = Counter()
+        self._total = 0
+
+    def take(self, owner: str) -> None:
+        """Take a slot; whoever took it gives it back.
+
+        Raises:
+            TooManyGenerations: this owner has all of its slots taken.
+            Overloaded: the server has.
+        """
+        if self.per_owner and self._taken[owner] >= self.per_owner:
+            raise TooManyGenerations(retry_after=1)
+        if self.in_all and self._total >= self.in_all:
+            raise Overloaded(retry_after=1)
+        self._taken[owner] += 1
+        self._total += 1
+
+    def give_back(self, owner: str) -> None:
+        """Give one slot back."""
+        self._total -= 1
+        self._taken[owner] -= 1
+        if not self._taken[owner]:
+            del self._taken[owner]

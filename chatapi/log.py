@@ -1,0 +1,94 @@
+"""The live log of one generation: what the model has said, and how much of it is committed.
+
+A log is bytes of UTF-8 in parts of one kind each. It grows at its end, by whole code points; `committed` follows
+behind, and nobody is shown a byte past it. A reader is one integer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+from chatapi.model import Kind, Part, Piece
+
+
+class _Start(NamedTuple):
+    """Where a part begins."""
+
+    position: int
+    kind: Kind
+
+
+class Log:
+    """The append-only text of a generation, in memory while it runs."""
+
+    __slots__ = ("_parts", "_text", "committed")
+
+    def __init__(self) -> None:
+        self._text = bytearray()
+        self._parts: list[_Start] = []
+        self.committed = 0
+
+    @property
+    def position(self) -> int:
+        """The end of the log, in bytes."""
+        return len(self._text)
+
+    def write(self, kind: Kind, text: str) -> None:
+        """Append `text`; a change of kind begins a new part."""
+        if not self._parts or self._parts[-1].kind is not kind:
+            self._parts.append(_Start(len(self._text), kind))
+        self._text += text.encode()
+
+    def read(self, position: int) -> list[Piece]:
+        """The committed pieces past `position`."""
+        return self._slice(position, self.committed)
+
+    def uncommitted(self) -> list[Piece]:
+        """What was written and is not committed yet, a piece for each part."""
+        return self._slice(self.committed, len(self._text))
+
+    def _slice(self, begin: int, end: int) -> list[Piece]:
+        if begin >= end:
+            return []
+        parts = self._parts
+        part = len(parts) - 1  # nearly every reader is in the last part
+        if parts[part].position > begin:
+            part = bisect_right(parts, begin, key=lambda start: start.position) - 1
+        pieces = []
+        while begin < end:
+            after = parts[part + 1].position if part + 1 < len(parts) else end
+            stop = min(after, end)
+            pieces.append(Piece(stop, part, parts[part].kind, bytes(self._text[begin:stop])))
+            begin = stop
+            part += 1
+        return pieces
+
+    def parts(self) -> tuple[Part, ...]:
+        """The whole log, committed or not, as the parts of a message."""
+        return parts_of(self._slice(0, len(self._text)))
+
+
+def parts_of(pieces: list[Piece]) -> tuple[Part, ...]:
+    """A log's pieces, from its start, joined into the parts of a message."""
+    joined: list[Part] = []
+    data: dict[int, list[bytes]] = {}
+    kinds: dict[int, Kind] = {}
+    for piece in pieces:
+        data.setdefault(piece.part, []).append(piece.data)
+        kinds[piece.part] = piece.kind
+    for part, runs in data.items():
+        joined.append(Part(kinds[part], b"".join(runs).decode()))
+    return tuple(joined)
+
+
+def pieces_of(parts: tuple[Part, ...], position: int = 0) -> list[Piece]:
+    """The parts of a message as its log's pieces past `position`: what `parts_of` joined, taken apart again."""
+    pieces = []
+    end = 0
+    for number, part in enumerate(parts):
+        data = part.text.encode()
+        begin, end = end, end + len(data)
+        if end > position:
+            pieces.append(Piece(end, number, part.kind, data[max(0, position - begin) :]))
+    return pieces

@@ -1,0 +1,181 @@
+"""The nouns of the product: what a session, a message, a generation, a part and a limit are.
+
+Everything here is frozen. Times are whole microseconds since the epoch, UTC: one integer that sorts, that both
+databases store exactly, and that a test can choose.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+Microseconds = NewType("Microseconds", int)
+Clock = Callable[[], Microseconds]
+
+
+def wall_clock() -> Microseconds:
+    """The time now, in microseconds since the epoch."""
+    return Microseconds(time.time_ns() // 1000)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh URL-safe id of 128 random bits, such as `ses_9hJ…`. Clients never choose one."""
+    return f"{prefix}_{secrets.token_urlsafe(16)}"
+
+
+class Role(StrEnum):
+    """Who says a message."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Kind(StrEnum):
+    """What a part of an answer is."""
+
+    TEXT = "text"
+    REASONING = "reasoning"
+    REFUSAL = "refusal"
+
+
+SPOKEN = frozenset({Kind.TEXT, Kind.REFUSAL})  # the parts that a plain-text client is given: what the model says
+
+
+class Status(StrEnum):
+    """The life of a generation: running, then exactly one of the others."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A run of text of one kind."""
+
+    kind: Kind
+    text: str
+
+
+def spoken(parts: tuple[Part, ...]) -> str:
+    """What the model or the user says in these parts: no reasoning."""
+    return "".join(part.text for part in parts if part.kind in SPOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of a log: whole code points of one part. `position` is where the piece ends, in bytes of the log."""
+
+    position: int
+    part: int
+    kind: Kind
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens spent. `estimated` where the upstream was stopped before it counted them itself."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation with one developer message."""
+
+    id: str
+    owner: str | None
+    developer_message: str
+    title: str | None
+    metadata: dict[str, str]
+    head: str | None
+    message_count: int
+    created_at: Microseconds
+    updated_at: Microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One attempt to produce an answer. `length` is the end of its log in bytes, once it has ended."""
+
+    id: str
+    session_id: str
+    message_id: str
+    status: Status
+    model: str
+    dialect: str
+    created_at: Microseconds
+    first_token_at: Microseconds | None = None
+    ended_at: Microseconds | None = None
+    length: int | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    error_code: str | None = None
+    error_detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A stored role and its content. Messages form a tree through `parent`; `depth` counts the ancestors."""
+
+    id: str
+    session_id: str
+    parent: str | None
+    depth: int
+    role: Role
+    parts: tuple[Part, ...]
+    created_at: Microseconds
+    generation: Generation | None = None
+
+    @property
+    def text(self) -> str:
+        """What was said: the text of the spoken parts."""
+        return spoken(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a generation ends: its last status and all that is known about it by then."""
+
+    status: Status
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    error_code: str | None = None
+    error_detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A request limit and what is left of it now."""
+
+    limit: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a caller asks for: a user message, to whom, and how the answer is to be made.
+
+    `owner` is the tag of the key that pays. `session_id` is None for a new session. `parameters` are passed to the
+    upstream as they are. `digest` tells two requests with the same idempotency key apart.
+    """
+
+    owner: str
+    session_id: str | None
+    developer_message: str | None
+    user_message: str
+    model: str
+    dialect: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    digest: str | None = None

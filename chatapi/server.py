@@ -1,0 +1,154 @@
+"""Serve an application with uvicorn, and end in the right order.
+
+uvicorn alone closes its socket at once on SIGTERM, waits for ever for streams, and runs the lifespan's shutdown before
+cancelled requests are through. Here: readiness goes first while the socket still answers; running answers get their
+time; what is left is interrupted and stored; only then do the socket, the connections and the store close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from chatapi.api.core import Core
+from chatapi.app import running
+from chatapi.settings import Settings, SettingsError
+
+BACKLOG = 2048  # connections that the system holds while we are busy
+GOODBYE_SECONDS = 5  # for readers to take the end of their answers, after the drain
+KEEP_ALIVE_SECONDS = 75  # longer than a proxy's, so that the proxy closes first and never meets a closed connection
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+log = structlog.get_logger()
+
+
+def serve(app: FastAPI, settings: Settings) -> None:
+    """Serve until a signal ends it; a second signal ends it at once, and what runs is stored all the same.
+
+    Raises:
+        SettingsError: it cannot start as it is configured.
+    """
+    with listen(settings) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(app, settings, listener))
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        SettingsError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(
+            f"PORT: cannot listen on {settings.host} port {settings.port}: {error}. Stop what uses it, or set another."
+        ) from error
+
+
+async def _serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        app,
+        http=protocol(settings.receive_seconds),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GOODBYE_SECONDS,
+    )
+    async with running(app):
+        await Server(config, app.state.core, settings).serve(sockets=[listener])
+
+
+def _loop_factory() -> Any:
+    import uvloop  # here, so that importing this module stays cheap
+
+    return uvloop.new_event_loop
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with our own end."""
+
+    def __init__(self, config: uvicorn.Config, core: Core, settings: Settings) -> None:
+        super().__init__(config)
+        self._core = core
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._hurry = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets is not None
+        host, port = sockets[0].getsockname()[:2]
+        log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", docs="/docs")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the signals while it serves. uvicorn would raise them again at the end, before the store is closed."""
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._hurry.set if self.should_exit else self._core.generations.refuse_new)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        running_now = len(self._core.generations)
+        log.info("draining", running=running_now, seconds=self._settings.drain_seconds)
+        await self._core.generations.drain(self._settings.drain_seconds, self._hurry)
+        if self._hurry.is_set():
+            self.config.timeout_graceful_shutdown = 1
+        await super().shutdown(sockets)
+        log.info("stopped")
+
+
+def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol, whose clients have so long to send a request: a slow sender holds no connection."""
+
+    class DeadlineProtocol(HttpToolsProtocol):
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._begin_deadline()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._end_deadline()
+            super().connection_lost(exc)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._begin_deadline()
+
+        def on_message_complete(self) -> None:
+            self._end_deadline()
+            super().on_message_complete()
+
+        def _begin_deadline(self) -> None:
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(receive_seconds, self.transport.abort)
+
+        def _end_deadline(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+    return DeadlineProtocol

@@ -1,0 +1,155 @@
+"""Every setting, read once from the environment and passed in. No other module reads the environment.
+
+Conventional names where they exist, else the prefix `CHATAPI_`. A value or a combination that cannot be right stops
+the start with a sentence. `docs/settings.md` lists them, and a test holds it to this class.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from chatapi.keys import SEED_PATTERN
+
+
+class SettingsError(Exception):
+    """The environment asks for something that cannot be; the message says what to change."""
+
+
+def _is_pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return value
+
+
+def _is_http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("must be a http or https URL without a user, a query or a fragment")
+    return value.rstrip("/")
+
+
+def _is_store_url(value: str) -> str:
+    if not value.startswith("sqlite:///") or value == "sqlite:///":
+        raise ValueError("must be sqlite:///PATH (four slashes for an absolute path)")
+    return value
+
+
+def _are_origins(value: str) -> str:
+    for origin in value.split(","):
+        parts = urlsplit(origin.strip())
+        if origin.strip() != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path):
+            raise ValueError("must be * or a comma-separated list of origins such as https://chat.example.org")
+    return value
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. A first start needs none of it."""
+
+    model_config = SettingsConfigDict(env_prefix="CHATAPI_", frozen=True, extra="ignore", populate_by_name=True)
+
+    host: str = Field("127.0.0.1", validation_alias="HOST", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, validation_alias="PORT", description="The port to listen on; 0 picks one.")
+    database_url: Annotated[str, AfterValidator(_is_store_url)] = Field(
+        "sqlite:///data/chatapi.db",
+        validation_alias="DATABASE_URL",
+        description="Where sessions are kept: `sqlite:///PATH`. The file and its folder are made on the first start.",
+    )
+    openai_base_url: Annotated[str, AfterValidator(_is_http_url)] = Field(
+        "https://api.openai.com/v1",
+        validation_alias="OPENAI_BASE_URL",
+        description="The model API: any server that speaks OpenAI's chat completions.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias="LOG_LEVEL", description="The least level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        description="`json`, one object a line; `console`, for people; `auto`: console on a terminal, else json.",
+    )
+    secret: str | None = Field(
+        None,
+        min_length=32,
+        repr=False,
+        description="The secret of the owner tags, 32 characters or more. Unset: one is made beside the database.",
+    )
+    session_access: Literal["auto", "key", "id"] = Field(
+        "auto",
+        description="Who may read, stop and delete a session: `key`, whoever brings its owner's key; `id`, whoever knows "
+        "its id; `auto`, the id is enough from this machine itself (loopback address, loopback Host, no forwarding "
+        "headers), else the key. Behind a proxy on the same machine that adds no forwarding headers, choose `key`.",
+    )
+    cors_origins: Annotated[str, NoDecode, AfterValidator(_are_origins)] = Field(
+        "*",
+        description="Origins whose pages may call this API, separated by commas; `*` for all. Never with credentials.",
+    )
+    key_pattern: Annotated[str, AfterValidator(_is_pattern)] = Field(
+        SEED_PATTERN, description="The form of a key, a regular expression matched whole; for another upstream."
+    )
+    default_model: str = Field("gpt-4.1-mini", min_length=1, description="The model of a request that names none.")
+    developer_role: Literal["developer", "system"] = Field(
+        "developer", description="The role under which the developer message goes upstream; some servers want `system`."
+    )
+    rate_limit: int = Field(600, ge=0, description="Requests per key and minute; 0 switches the limit off.")
+    max_generations_per_key: int = Field(8, ge=0, description="Running answers per key; 0 switches the limit off.")
+    max_generations: int = Field(1000, ge=0, description="Running answers in all; 0 switches the limit off.")
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body, in bytes.")
+    max_message_bytes: int = Field(256 * 1024, ge=1, description="The largest message, in bytes of UTF-8.")
+    max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The largest answer; a longer one fails there.")
+    max_context_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, description="The largest conversation that is sent upstream, in bytes of UTF-8."
+    )
+    connect_seconds: Seconds = Field(10, description="How long connecting to the upstream may take, TLS included.")
+    first_token_seconds: Seconds = Field(300, description="How long the first content of an answer may take.")
+    idle_seconds: Seconds = Field(120, description="How long an answer may pause between two pieces of content.")
+    total_seconds: Seconds = Field(3600, description="How long an answer may take in all.")
+    status_seconds: Seconds = Field(
+        15, description="After this long without a word from the upstream, the response begins all the same."
+    )
+    heartbeat_seconds: Seconds = Field(10, description="The longest silence on an event stream before a heartbeat.")
+    drain_seconds: float = Field(
+        10, ge=0, le=86_400, description="How long running answers may go on after the first SIGTERM."
+    )
+    receive_seconds: Seconds = Field(30, description="How long a client may take to send a request, headers and body.")
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def origins(self) -> list[str]:
+        """The allowed origins, one by one."""
+        return [origin.strip() for origin in self.cors_origins.split(",")]
+
+
+def read_settings() -> Settings:
+    """The settings of this environment.
+
+    Raises:
+        SettingsError: a value is not possible; the message names the variable and never repeats the value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{variable_name(str(first['loc'][0]))}: {reason}.") from None
+
+
+def variable_name(field: str) -> str:
+    """The environment variable that sets a field (given by the field's name, or already by the variable's)."""
+    info = Settings.model_fields.get(field)
+    if info is None:
+        return field.upper()
+    return str(info.validation_alias or f"CHATAPI_{field.upper()}")

@@ -1,0 +1,427 @@
+"""What a simulator says when no script tells it: OpenAI's routes, checks and refusals, and answers that show memory.
+
+The answers are a function of the request alone. They quote what the request brought along, so that anyone can see
+whether a conversation was remembered: the simulator itself remembers nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from . import wire
+from .record import ReceivedRequest
+from .scripts import FORBIDDEN, INVALID_KEY, Pause, Refusal, Script, Step, json_body, stream_steps, words
+
+COMPLETIONS: Final = "/v1/chat/completions"
+MODELS: Final = "/v1/models"
+
+REQUESTS_PER_MINUTE: Final = 10_000  # what the headers show; nobody is refused, or a benchmark would measure that
+TOKENS_PER_MINUTE: Final = 10_000_000
+
+MAX_COUNT: Final = 10_000  # how far "count to" goes: some 50 kB, minutes at a human pace
+MAX_QUOTE_CHARACTERS: Final = 300
+MAX_QUOTES: Final = 10
+MAX_STOPS: Final = 4  # as the hosted API
+
+ROLES: Final = ("system", "assistant", "user", "function", "tool", "developer")
+
+COUNT: Final = re.compile(r"\bcount\s+(?:up\s+)?to\s+(\d[\d,_]*)", re.IGNORECASE)
+ASKS_WHAT_IS_MINE: Final = re.compile(r"\bwhat(?:['\u2019]?s|\s+is|\s+was|\s+are)\s+my\s+(\w[\w -]*)", re.IGNORECASE)
+ASKS_WHAT_WAS_SAID: Final = re.compile(
+    r"\b(?:what|which)\b.*\b(?:did|have|had)\s+(?:i|we)\b|\bdo\s+you\s+(?:remember|recall|know)\b|\bwho\s+am\s+i\b",
+    re.IGNORECASE | re.DOTALL,
+)
+TELLS_A_NAME: Final = re.compile(r"\b(?:my\s+name\s+is|call\s+me|i\s+am|i['\u2019]m)\s+\w", re.IGNORECASE)
+
+Value = TypeVar("Value")
+
+
+class Demo:
+    """Answers every request as OpenAI would, at a pace of one word per `pace_seconds`."""
+
+    def __init__(self, pace_seconds: float) -> None:
+        self._pace_seconds = pace_seconds
+        self._requests = Meter(REQUESTS_PER_MINUTE)
+        self._tokens = Meter(TOKENS_PER_MINUTE)
+
+    def __call__(self, request: ReceivedRequest) -> Script:
+        """The script of the answer, or of the refusal."""
+        try:
+            return self._route(request)
+        except RefusedError as error:
+            return error.refusal.script()
+
+    def _route(self, request: ReceivedRequest) -> Script:
+        is_model = request.path.startswith(f"{MODELS}/")
+        if request.path not in (COMPLETIONS, MODELS) and not is_model:
+            raise refused(404, f"Invalid URL ({request.method} {request.path})")
+        if request.method != ("POST" if request.path == COMPLETIONS else "GET"):
+            raise _wrong_method(request)
+        check_key(request.headers)
+        if is_model:
+            return json_body(find_model(request.path.removeprefix(f"{MODELS}/")))
+        if request.path == MODELS:
+            return json_body(wire.model_list())
+        return self._complete(Chat.parse(request))
+
+    def _complete(self, chat: Chat) -> Script:
+        reply = Reply.to(chat)
+        seconds = self._pace_seconds * (0 if chat.stream else len(reply.reasoning) + len(reply.content))
+        headers = wire.headers(
+            wire.EVENT_STREAM if chat.stream else wire.JSON,
+            requests=self._requests.take(1),
+            tokens=self._tokens.take(reply.usage.prompt_tokens + reply.usage.completion_tokens),
+            processing_seconds=seconds,
+        )
+        if chat.stream:
+            return Script(headers=headers, steps=self._stream(chat, reply))
+        body = wire.completion(
+            "".join(reply.content),
+            model=chat.snapshot,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            reasoning="".join(reply.reasoning),
+        )
+        return replace(json_body(body, headers=headers), before_headers=(Pause(seconds),))
+
+    def _stream(self, chat: Chat, reply: Reply) -> Iterator[Step]:
+        return stream_steps(
+            wire.Chunks(chat.snapshot, usage=chat.include_usage, obfuscation=chat.obfuscation),
+            reply.content,
+            reasoning=reply.reasoning,
+            pace_seconds=self._pace_seconds,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage if chat.include_usage else None,
+        )
+
+
+class Meter:
+    """Counts what is used of a limit per minute; what was used flows back evenly over time."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limit = per_minute
+        self._used = 0.0
+        self._at = time.monotonic()
+
+    def take(self, amount: int) -> wire.Allowance:
+        """Use some of it, and say what is left."""
+        now = time.monotonic()
+        per_second = self._limit / 60
+        self._used = max(0.0, self._used - (now - self._at) * per_second) + amount
+        self._at = now
+        remaining = max(0, int(self._limit - self._used))
+        return wire.Allowance(self._limit, remaining, reset_seconds=self._used / per_second)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+class RefusedError(Exception):
+    """A request that did not pass a check."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def refused(status: int, message: str, *, param: str | None = None, code: str | None = None) -> RefusedError:
+    """The error to raise for a request that is the caller's mistake."""
+    return RefusedError(Refusal(status, message, param=param, code=code))
+
+
+def check_key(headers: Mapping[str, str]) -> None:
+    """Any key is good, unless it says itself that it is `invalid` or `forbidden`."""
+    scheme, _, key = headers.get("Authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key:
+        raise refused(
+            401,
+            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer "
+            "auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're "
+            "accessing the API from your browser and are prompted for a username and password. You can obtain an API "
+            "key from https://platform.openai.com/account/api-keys.",
+        )
+    if "invalid" in key.lower():
+        raise RefusedError(replace(INVALID_KEY, message=INVALID_KEY.message.replace("sk-proj-*****", masked(key))))
+    if "forbidden" in key.lower():
+        raise RefusedError(FORBIDDEN)
+
+
+def masked(key: str) -> str:
+    """A key as OpenAI quotes it in an error: eight characters, stars, four characters; a short one is all stars."""
+    shown = 8 + 4
+    if len(key) < 2 * shown:
+        return "*" * len(key)
+    return f"{key[:8]}{'*' * (len(key) - shown)}{key[-4:]}"
+
+
+def find_model(name: str) -> dict[str, Any]:
+    """The entry of a model that exists."""
+    if name not in wire.MODELS and name not in wire.SNAPSHOTS:
+        raise refused(404, f"The model '{name}' does not exist", param="model", code="model_not_found")
+    return wire.model(name)
+
+
+def _wrong_method(request: ReceivedRequest) -> RefusedError:
+    message = (
+        f"Not allowed to {request.method} on {request.path}. (HINT: Perhaps you meant to use a different HTTP method?)"
+    )
+    return refused(405, message, code="method_not_supported")
+
+
+def _wrong_type(param: str, expected: str, value: object) -> RefusedError:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer"}
+    got = "null" if value is None else names.get(type(value), "a decimal number")
+    message = f"Invalid type for '{param}': expected {expected}, but got {got} instead."
+    return refused(400, message, param=param, code="invalid_type")
+
+
+def _missing(param: str) -> RefusedError:
+    return refused(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+
+
+# --- the request ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a request: who said it, and its text."""
+
+    role: str
+    text: str
+
+    @classmethod
+    def parse(cls, value: object, param: str) -> Message:
+        """Check one element of `messages`."""
+        if not isinstance(value, dict):
+            raise _wrong_type(param, "an object", value)
+        role = value.get("role")
+        if role is None:
+            raise _missing(f"{param}.role")
+        if role not in ROLES:
+            supported = ", ".join(f"'{name}'" for name in ROLES[:-1])
+            message = f"Invalid value: '{role}'. Supported values are: {supported}, and '{ROLES[-1]}'."
+            raise refused(400, message, param=f"{param}.role", code="invalid_value")
+        if "content" not in value and role != "assistant":  # an assistant's may be a tool call alone
+            raise _missing(f"{param}.content")
+        return cls(role, _text(value.get("content"), f"{param}.content", role))
+
+
+def _text(content: object, param: str, role: str) -> str:
+    """The text of a content, which is a string or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return " ".join(text for text in parts if isinstance(text, str))
+    if content is None and role == "assistant":
+        return ""
+    raise _wrong_type(param, "one of a string or array of objects", content)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A request for a completion that has passed all checks."""
+
+    snapshot: str
+    messages: tuple[Message, ...]
+    stream: bool
+    include_usage: bool
+    obfuscation: bool
+    max_tokens: int | None
+    stops: tuple[str, ...]
+    reasons: bool
+
+    @classmethod
+    def parse(cls, request: ReceivedRequest) -> Chat:
+        """Check the body in the order in which the hosted API complains."""
+        body = request.body
+        if not isinstance(body, dict):
+            raise refused(
+                400,
+                "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP "
+                "library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)",
+            )
+        snapshot = _snapshot(body)
+        stream = _optional(body, "stream", bool, "a boolean") or False
+        options = _optional(body, "stream_options", dict, "an object")
+        if options is not None and not stream:
+            message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+            raise refused(400, message, param="stream_options")
+        return cls(
+            snapshot=snapshot,
+            messages=_messages(body),
+            stream=stream,
+            include_usage=bool((options or {}).get("include_usage")),
+            obfuscation=bool((options or {}).get("include_obfuscation", True)),
+            max_tokens=_max_tokens(body),
+            stops=_stops(body),
+            reasons=_optional(body, "reasoning_effort", str, "a string") not in (None, "none"),
+        )
+
+    @property
+    def asked(self) -> str:
+        """What the user said last."""
+        return self.user_texts[-1] if self.user_texts else ""
+
+    @property
+    def user_texts(self) -> list[str]:
+        """All that the user said, oldest first."""
+        return [message.text for message in self.messages if message.role == "user"]
+
+
+def _optional(body: Mapping[str, Any], param: str, kind: type[Value], expected: str) -> Value | None:
+    value = body.get(param)
+    if value is None:
+        return None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _wrong_type(param, expected, value)
+    return value
+
+
+def _snapshot(body: Mapping[str, Any]) -> str:
+    name = _optional(body, "model", str, "a string")
+    if not name:
+        raise refused(400, "you must provide a model parameter")
+    if name in wire.SNAPSHOTS:
+        return name
+    if name not in wire.MODELS:
+        message = f"The model `{name}` does not exist or you do not have access to it."
+        raise refused(404, message, code="model_not_found")
+    return wire.MODELS[name]
+
+
+def _messages(body: Mapping[str, Any]) -> tuple[Message, ...]:
+    messages = _optional(body, "messages", list, "an array of objects")
+    if messages is None:
+        raise _missing("messages")
+    if not messages:
+        message = (
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead."
+        )
+        raise refused(400, message, param="messages", code="empty_array")
+    return tuple(Message.parse(value, f"messages[{index}]") for index, value in enumerate(messages))
+
+
+def _max_tokens(body: Mapping[str, Any]) -> int | None:
+    for param in ("max_completion_tokens", "max_tokens"):
+        value = _optional(body, param, int, "an integer")
+        if value is None:
+            continue
+        if value < 1:
+            message = f"Invalid '{param}': integer below minimum value. Expected a value >= 1, but got {value} instead."
+            raise refused(400, message, param=param, code="integer_below_min_value")
+        return value
+    return None
+
+
+def _stops(body: Mapping[str, Any]) -> tuple[str, ...]:
+    value = body.get("stop")
+    if value is None:
+        return ()
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise _wrong_type("stop", "one of a string or array of strings", value)
+    if len(stops) > MAX_STOPS:
+        message = (
+            f"Invalid 'stop': array too long. Expected an array with maximum length {MAX_STOPS}, "
+            f"but got an array with length {len(stops)} instead."
+        )
+        raise refused(400, message, param="stop", code="array_above_max_length")
+    return tuple(stop for stop in stops if stop)
+
+
+# --- the reply ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer as the words that are sent, and why it ends."""
+
+    content: list[str]
+    reasoning: list[str]
+    finish_reason: str
+    usage: wire.Usage
+
+    @classmethod
+    def to(cls, chat: Chat) -> Reply:
+        """Think, speak, and stop where the request says so. Thoughts count against the limit, as the hosted API's."""
+        thoughts = words(think(chat)) if chat.reasons else []
+        content = words(before_any(chat.stops, speak(chat)))
+        limit = len(thoughts) + len(content) if chat.max_tokens is None else chat.max_tokens
+        kept_thoughts, kept_content = thoughts[:limit], content[: max(0, limit - len(thoughts))]
+        usage = wire.Usage(
+            prompt_tokens=sum(len(message.text.split()) for message in chat.messages),
+            completion_tokens=len(kept_thoughts) + len(kept_content),
+            reasoning_tokens=len(kept_thoughts),
+        )
+        is_whole = usage.completion_tokens == len(thoughts) + len(content)
+        return cls(kept_content, kept_thoughts, "stop" if is_whole else "length", usage)
+
+
+def before_any(stops: tuple[str, ...], text: str) -> str:
+    """The text up to the first place where a stop sequence begins."""
+    return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
+
+
+def think(chat: Chat) -> str:
+    """What is streamed as reasoning."""
+    return f"The user wants an answer to {quote(chat.asked)} Let me look at {counted(chat)}, then answer briefly."
+
+
+def speak(chat: Chat) -> str:
+    """The whole answer, which depends on nothing but the request."""
+    if count := COUNT.search(chat.asked):
+        return count_to(int(re.sub(r"\D", "", count[1])))
+    if asked := ASKS_WHAT_IS_MINE.search(chat.asked):
+        return recall(chat, asked[1])
+    if ASKS_WHAT_WAS_SAID.search(chat.asked):
+        return recall(chat, None)
+    return (
+        f"You said: {quote(chat.asked)} With that I have been sent {counted(chat)}. I am a simulator, not a real "
+        "model, but I can show what is remembered: ask me what you said before, or ask me to count to 20."
+    )
+
+
+def count_to(number: int) -> str:
+    """The numbers from one, with a space between."""
+    if number > MAX_COUNT:
+        return f"That is far: I count to {MAX_COUNT} at most."
+    return " ".join(map(str, range(1, number + 1)))
+
+
+def recall(chat: Chat, thing: str | None) -> str:
+    """Quote what the user said earlier in this very request: about the thing, or else all of it."""
+    earlier = chat.user_texts[:-1]
+    told = told_about(earlier, thing) if thing else None
+    if told is not None:
+        return f"You told me: {quote(told)} I have been sent {counted(chat)}."
+    if not earlier:
+        return f"You have not told me anything before this. I have been sent {counted(chat)}."
+    quotes = " ".join(f"{number}. {quote(text)}" for number, text in enumerate(earlier[-MAX_QUOTES:], start=1))
+    return f"Before this you said: {quotes} I have been sent {counted(chat)}."
+
+
+def told_about(texts: list[str], thing: str) -> str | None:
+    """The newest of the texts that says what the thing is."""
+    states = re.compile(rf"\bmy\s+{re.escape(thing)}\s+(?:is|are|was)\b", re.IGNORECASE)
+    names = thing.lower() == "name"
+    for text in reversed(texts):
+        if states.search(text) or (names and TELLS_A_NAME.search(text)):
+            return text
+    return None
+
+
+def quote(text: str) -> str:
+    """The text in quotation marks, shortened where it is very long."""
+    return f"“{text if len(text) <= MAX_QUOTE_CHARACTERS else text[:MAX_QUOTE_CHARACTERS] + '…'}”"
+
+
+def counted(chat: Chat) -> str:
+    """How much of a conversation came along: `3 messages, 2 of them yours`."""
+    total = len(chat.messages)
+    return "one message" if total == 1 else f"{total} messages, {len(chat.user_texts)} of them yours"

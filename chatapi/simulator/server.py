@@ -1,0 +1,237 @@
+"""The simulator as a server: it takes requests, records them and plays a script to each.
+
+It runs in one event loop, its own thread's under `running`. What other threads touch is the record, guarded by a
+condition, and `Simulator.script`, whose assignment is atomic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from aiohttp import web
+
+from .demo import Demo
+from .record import ReceivedRequest
+from .scripts import Cut, HalfClose, Hang, Pause, Responder, Script, Send, Step, Wait
+
+KEPT_REQUESTS: Final = 10_000  # the oldest are forgotten, so that a simulator that runs for days does not grow
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+BACKLOG_CONNECTIONS: Final = 1024  # a benchmark opens its streams all at once
+START_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 10.0
+FAREWELL_SECONDS: Final = 0.05  # aiohttp waits so long for handlers to end by themselves; hanging ones never do
+
+# Lingering for no time makes a close a reset. Windows has shorts in this structure.
+RESET_ON_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+class Simulator:
+    """A server that speaks OpenAI's protocol: the demo, or what `script` says.
+
+    `script` may be changed while it runs, from any thread; it applies to the requests that come after, on whatever
+    path. A callable is asked once per request, in the simulator's thread: it must not block, and None means the demo.
+    """
+
+    def __init__(
+        self,
+        script: Script | Responder | None = None,
+        *,
+        pace_seconds: float = 0.0,
+        kept_requests: int = KEPT_REQUESTS,
+    ) -> None:
+        self.script = script
+        self._demo = Demo(pace_seconds)
+        self._received: deque[ReceivedRequest] = deque(maxlen=kept_requests)
+        self._received_count = 0
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._origin: str | None = None
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL for a client: `http://127.0.0.1:PORT/v1`."""
+        if self._origin is None:
+            raise RuntimeError("The simulator is not running")
+        return f"{self._origin}/v1"
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """Every request seen so far, oldest first."""
+        with self._changed:
+            return list(self._received)
+
+    def wait_for_requests(self, count: int, timeout_seconds: float = 5.0) -> list[ReceivedRequest]:
+        """Return all requests once there are `count`; blocks the calling thread, and raises TimeoutError."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._received_count >= count, timeout_seconds):
+                raise TimeoutError(f"{self._received_count} of {count} requests after {timeout_seconds:g} s")
+            return list(self._received)
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; port 0 picks a free one."""
+        self._stopping = False
+        application = web.Application(client_max_size=MAX_BODY_BYTES)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handler_cancellation=True,  # how a handler learns that its client has left
+            shutdown_timeout=FAREWELL_SECONDS,
+        )
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port, backlog=BACKLOG_CONNECTIONS).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        shown_host = f"[{host}]" if ":" in host else host
+        self._origin = f"http://{shown_host}:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        """Stop listening and drop every connection. A client so dropped has not `left`."""
+        self._stopping = True
+        self._origin = None
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        received = await self._receive(request)
+        script = self._script_for(received)
+        response = web.StreamResponse(status=script.status, headers=script.headers)
+        try:
+            await _Player(request, response, received).play(script)
+        except ConnectionError:
+            self._note_left(received)
+        except asyncio.CancelledError:
+            self._note_left(received)
+            raise
+        finally:
+            received.ended.set()
+        return response
+
+    async def _receive(self, request: web.Request) -> ReceivedRequest:
+        received = ReceivedRequest(
+            method=request.method,
+            path=request.path,
+            query=request.query_string,
+            headers=request.headers,
+            raw=await request.read(),
+        )
+        with self._changed:
+            self._received.append(received)
+            self._received_count += 1
+            self._changed.notify_all()
+        return received
+
+    def _script_for(self, received: ReceivedRequest) -> Script:
+        script = self.script
+        if callable(script):
+            script = script(received)
+        return self._demo(received) if script is None else script
+
+    def _note_left(self, received: ReceivedRequest) -> None:
+        if not self._stopping:
+            received.note_left()
+
+
+class _Player:
+    """Plays one script to one client."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse, received: ReceivedRequest) -> None:
+        self._request = request
+        self._response = response
+        self._received = received
+        self._due = asyncio.get_running_loop().time()  # when the last pause ought to have ended
+
+    async def play(self, script: Script) -> None:
+        """Play it to its end, or until the connection is gone: ConnectionError, or cancelled."""
+        await self._play_steps(script.before_headers)
+        await self._response.prepare(self._request)
+        await self._play_steps(script.steps)
+        await self._response.write_eof()
+
+    async def _play_steps(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            match step:
+                case Send(data, None):
+                    await self._write(data)
+                case Send():
+                    await self._write_pieces(step)
+                case Pause(seconds):
+                    await self._pause(seconds)
+                case Wait(gate):
+                    await gate.wait()
+                    self._due = asyncio.get_running_loop().time()
+                case Hang():
+                    await _until_cancelled()
+                case Cut():
+                    self._cut()
+                case HalfClose():
+                    await self._half_close()
+
+    async def _write(self, data: bytes) -> None:
+        if self._response.prepared:
+            await self._response.write(data)
+        else:
+            self._transport().write(data)
+        self._received.note_sent(len(data))
+
+    async def _write_pieces(self, step: Send) -> None:
+        for piece in step.pieces():
+            await self._write(piece)
+            await asyncio.sleep(0)  # other streams have their turn between the pieces
+
+    async def _pause(self, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        self._due = max(self._due + seconds, now)  # from the last due time: the pace does not drift under load
+        await asyncio.sleep(self._due - now)
+
+    def _cut(self) -> None:
+        transport = self._transport()
+        self._received.ended.set()  # by us: whatever the client does now, it has not left
+        connection: socket.socket = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        transport.abort()
+
+    async def _half_close(self) -> None:
+        transport = self._transport()
+        self._received.ended.set()
+        transport.write_eof()
+        await _until_cancelled()
+
+    def _transport(self) -> asyncio.Transport:
+        transport = self._request.transport
+        if transport is None:
+            raise ConnectionResetError("The client has left")
+        return transport
+
+
+async def _until_cancelled() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+@contextmanager
+def running(simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Simulator]:
+    """Run a simulator in a thread with its own event loop, for as long as the `with` block lasts."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="simulator", daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(simulator.start(host, port), loop).result(START_SECONDS)
+        try:
+            yield simulator
+        finally:
+            asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(STOP_SECONDS)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(STOP_SECONDS)
+        loop.close()

@@ -1,0 +1,220 @@
+"""What OpenAI's Chat Completions API looks like on the wire: frames, bodies, headers, model names.
+
+Everything here is a pure function of its arguments, apart from fresh ids and the clock. The rule: a client that
+compares these bytes with the hosted API's finds the same fields, in the same order, with the same nulls.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+DONE: Final = b"data: [DONE]\n\n"
+EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+JSON: Final = "application/json"
+
+# The name that callers use, and the dated snapshot by which the hosted API answers.
+MODELS: Final[Mapping[str, str]] = {
+    "gpt-3.5-turbo": "gpt-3.5-turbo-0125",
+    "gpt-4": "gpt-4-0613",
+    "gpt-4.1": "gpt-4.1-2025-04-14",
+    "gpt-4.1-mini": "gpt-4.1-mini-2025-04-14",
+    "gpt-4.1-nano": "gpt-4.1-nano-2025-04-14",
+    "gpt-4o": "gpt-4o-2024-08-06",
+    "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
+    "gpt-5": "gpt-5-2025-08-07",
+    "gpt-5-mini": "gpt-5-mini-2025-08-07",
+    "gpt-5-nano": "gpt-5-nano-2025-08-07",
+    "gpt-5.1": "gpt-5.1-2025-11-13",
+    "o1": "o1-2024-12-17",
+    "o3": "o3-2025-04-16",
+    "o3-mini": "o3-mini-2025-01-31",
+    "o4-mini": "o4-mini-2025-04-16",
+}
+SNAPSHOTS: Final = frozenset(MODELS.values())
+DEFAULT_SNAPSHOT: Final = MODELS["gpt-4.1-mini"]
+
+SERVICE_TIER: Final = "default"
+SYSTEM_FINGERPRINT: Final = "fp_5171a70e00"
+MODEL_CREATED_SECONDS: Final = 1_744_316_542  # one fixed Unix time for all models, so that the list never changes
+
+OBFUSCATION: Final = "k3Qw9ZtB7xLfR2mV"  # the hosted API pads each delta, so that frame sizes do not tell the words
+OBFUSCATION_BLOCK_CHARACTERS: Final = len(OBFUSCATION)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an answer cost. The simulator counts a word as a token."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """The `usage` object, with both details objects."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": self.reasoning_tokens,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+
+
+class Chunks:
+    """The frames of one streamed answer: one id, one time, and nothing but the delta encoded per frame.
+
+    `usage` says whether the caller asked for it: then each frame but the last carries `usage: null`.
+    """
+
+    def __init__(self, model: str = DEFAULT_SNAPSHOT, *, usage: bool = False, obfuscation: bool = True) -> None:
+        opening = encode(_opening("chat.completion.chunk", model))[:-1]  # without its closing brace
+        self._before_delta = f'data: {opening},"choices":[{{"index":0,"delta":'
+        self._before_usage = f'data: {opening},"choices":[],"usage":'
+        self._after_choices = ',"usage":null' if usage else ""
+        self._obfuscation = obfuscation
+
+    def role(self) -> bytes:
+        """The first frame: who speaks, and no text yet."""
+        return self._frame('{"role":"assistant","content":"","refusal":null}')
+
+    def content(self, text: str) -> bytes:
+        """A piece of the answer."""
+        return self._frame(f'{{"content":{encode(text)}}}', padded_for=text)
+
+    def reasoning(self, text: str) -> bytes:
+        """A piece of what the model thinks, in the field that OpenAI-compatible servers use for it."""
+        return self._frame(f'{{"reasoning_content":{encode(text)}}}', padded_for=text)
+
+    def finish(self, reason: str) -> bytes:
+        """The last frame with a choice: an empty delta and the reason why the answer ends."""
+        return self._frame("{}", finish_reason=encode(reason))
+
+    def usage(self, usage: Usage) -> bytes:
+        """The frame after the last choice, for a caller who asked for it: no choice, only the usage."""
+        return to_bytes(f"{self._before_usage}{encode(usage.document())}{self._padding('')}}}\n\n")
+
+    def _frame(self, delta: str, *, finish_reason: str = "null", padded_for: str = "") -> bytes:
+        return to_bytes(
+            f'{self._before_delta}{delta},"logprobs":null,"finish_reason":{finish_reason}}}]'
+            f"{self._after_choices}{self._padding(padded_for)}}}\n\n"
+        )
+
+    def _padding(self, text: str) -> str:
+        if not self._obfuscation:
+            return ""
+        return f',"obfuscation":"{OBFUSCATION[: -len(text) % OBFUSCATION_BLOCK_CHARACTERS]}"'
+
+
+def completion(
+    text: str, *, model: str = DEFAULT_SNAPSHOT, finish_reason: str = "stop", usage: Usage, reasoning: str = ""
+) -> dict[str, Any]:
+    """The body of an answer that is not streamed."""
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
+    return _opening("chat.completion", model) | {"choices": [choice], "usage": usage.document()}
+
+
+def _opening(kind: str, model: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{secrets.token_hex(14)}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+        "service_tier": SERVICE_TIER,
+        "system_fingerprint": SYSTEM_FINGERPRINT,
+    }
+
+
+def model(name: str) -> dict[str, Any]:
+    """One entry of the model list."""
+    return {"id": name, "object": "model", "created": MODEL_CREATED_SECONDS, "owned_by": "system"}
+
+
+def model_list() -> dict[str, Any]:
+    """The body of GET /v1/models."""
+    return {"object": "list", "data": [model(name) for name in sorted({*MODELS, *SNAPSHOTS})]}
+
+
+def error(message: str, *, type: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """An error body: always four keys, the last two often null."""
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How much of a rate limit is left, as a caller is told."""
+
+    limit: int
+    remaining: int
+    reset_seconds: float
+
+    def headers(self, kind: str) -> dict[str, str]:
+        """The three headers of a kind, which is `requests` or `tokens`."""
+        return {
+            f"x-ratelimit-limit-{kind}": str(self.limit),
+            f"x-ratelimit-remaining-{kind}": str(self.remaining),
+            f"x-ratelimit-reset-{kind}": go_duration(self.reset_seconds),
+        }
+
+
+# The figures of the example in OpenAI's guide, for answers that no allowance was counted for.
+GUIDE_REQUESTS: Final = Allowance(limit=60, remaining=59, reset_seconds=1)
+SPENT_REQUESTS: Final = Allowance(limit=60, remaining=0, reset_seconds=1)
+GUIDE_TOKENS: Final = Allowance(limit=150_000, remaining=149_984, reset_seconds=360)
+
+
+def headers(
+    content_type: str,
+    *,
+    requests: Allowance | None = None,
+    tokens: Allowance | None = None,
+    processing_seconds: float = 0.0,
+) -> dict[str, str]:
+    """The headers that come with every answer, and the rate limits where they are given."""
+    common = {
+        "Content-Type": content_type,
+        "x-request-id": f"req_{secrets.token_hex(16)}",
+        "openai-organization": "simulator",
+        "openai-processing-ms": str(round(processing_seconds * 1000)),
+        "openai-version": "2020-10-01",
+    }
+    common |= requests.headers("requests") if requests else {}
+    common |= tokens.headers("tokens") if tokens else {}
+    return common
+
+
+def go_duration(seconds: float) -> str:
+    """A duration as Go prints it, to the millisecond: `0s`, `17ms`, `1.5s`, `6m0s`, `1h0m30s`."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds == 0:
+        return "0s"
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / 1000:g}s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+def encode(value: object) -> str:
+    """Compact JSON with the characters themselves, as the hosted API writes it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8, also of text that quotes half a surrogate pair out of a caller's JSON."""
+    return text.encode("utf-8", errors="replace")

@@ -1,0 +1,70 @@
+"""Server-Sent Events, read and written (WHATWG HTML, section 9.2). Pure: bytes in, bytes out."""
+
+from __future__ import annotations
+
+from chatapi.errors import UpstreamBroken
+
+MAX_EVENT_BYTES = 1024 * 1024  # one event of an upstream; the largest seen from a real one is a few KiB
+HEARTBEAT = b": keep-alive\n\n"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Decoder:
+    """Turns the bytes of an event stream into the data of its events, however the bytes are cut.
+
+    Only `data` matters here: OpenAI's streams name no events, and comments are no content.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0  # no event ends before here: a stream of tiny reads stays linear
+        self._held = b""  # a last CR, whose LF may be in the next read
+        self._begun = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The data of every event that has become complete.
+
+        Raises:
+            UpstreamBroken: an event is larger than any real one.
+        """
+        buffer = self._buffer
+        buffer += self._with_line_feeds(data)
+        end = buffer.rfind(b"\n\n", max(0, self._searched - 1))
+        if end < 0:
+            self._searched = len(buffer)
+            if len(buffer) > MAX_EVENT_BYTES:
+                raise UpstreamBroken("The model API sent an event that is too large.")
+            return []
+        complete = bytes(buffer[:end])
+        del buffer[: end + 2]
+        self._searched = 0
+        if not self._begun:
+            self._begun = True
+            complete = complete.removeprefix(_BYTE_ORDER_MARK)
+        return [payload for event in complete.split(b"\n\n") if (payload := _data_of(event)) is not None]
+
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        """`data` with CRLF and CR made LF."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if b"\r" not in data:
+            return data
+        if data.endswith(b"\r"):
+            data, self._held = data[:-1], b"\r"
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _data_of(event: bytes) -> bytes | None:
+    """The joined `data` lines of one event, or None where there are none."""
+    if event.startswith(b"data: ") and b"\n" not in event:  # all that a well-behaved upstream sends
+        return event[6:]
+    lines = [line for line in event.split(b"\n") if line == b"data" or line.startswith(b"data:")]
+    if not lines:
+        return None
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+
+
+def event(name: str, data: bytes, position: int) -> bytes:
+    """One event, whole: its id is the position after it. `data` is JSON, which has no line ends."""
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (name.encode(), position, data)

@@ -1,0 +1,8 @@
+"""The store: every session, message, generation and log, on disk."""
+
+from __future__ import annotations
+
+from chatapi.store.driver import Driver, Fenced
+from chatapi.store.store import Begun, Store, StoredLog
+
+__all__ = ["Begun", "Driver", "Fenced", "Store", "StoredLog"]

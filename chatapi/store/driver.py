@@ -1,0 +1,73 @@
+"""What a database must do for the store, and no more.
+
+A transaction is a generator function's generator: it yields statements, is sent their rows, and returns its result.
+So its text is written once, for a database that is driven from a thread and for one that is awaited. A transaction
+decides before it writes: it raises only while it has not written anything. It may be run more than once, so it changes
+nothing outside the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from chatapi.model import Piece
+
+T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
+Statement = tuple[str, tuple[Any, ...]]  # SQL with $1, $2, … and their values
+Transaction = Generator[Statement, Rows, T]
+
+
+class Fenced(Exception):
+    """The generation is no longer this replica's to write: it ended, was deleted, or its lease was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """The next pieces of one generation's log."""
+
+    generation_id: str
+    pieces: list[Piece]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is committed together. `durable`: it must survive a power loss, not only the end of this process."""
+
+    replica: str
+    transactions: list[Callable[[], Transaction[Any]]] = field(default_factory=list)
+    appends: list[Append] = field(default_factory=list)
+    durable: bool = False
+
+
+@dataclass(slots=True)
+class Committed:
+    """What became of a batch: a result or an exception for each transaction, and the generations that were fenced."""
+
+    results: list[Any]
+    fenced: set[str]
+
+
+class Driver(Protocol):
+    """One database. Every method may raise `StoreUnavailable`; then nothing of the call has happened."""
+
+    exclusive: bool
+    """Whether no other process can have this database open: what runs in it without us is dead."""
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date."""
+
+    async def close(self) -> None:
+        """Finish what is under way and let go."""
+
+    async def commit(self, batch: Batch) -> Committed:
+        """Run the transactions and the appends, and commit them together.
+
+        A transaction that raises has no effect and does not hurt the others. An append to a generation that is not
+        running, or is another replica's, has no effect and is reported in `fenced`.
+        """
+
+    async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
+        """Run a transaction that only reads, on one consistent state."""

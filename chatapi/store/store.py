@@ -1,0 +1,239 @@
+"""The store's one interface, and its group commit.
+
+All writes of the process go through one queue. When nothing is being committed, the next commit begins at once; what
+arrives meanwhile goes into the one after it. Text alone does not hurry: it waits until `PACE_SECONDS` after the last
+commit, so that many streams share one. Load makes the batches bigger, not the queue longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from chatapi.errors import StoreUnavailable
+from chatapi.log import Log
+from chatapi.model import Clock, Ending, Generation, Message, Microseconds, Part, Role, Session, Turn, new_id
+from chatapi.store import transactions
+from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
+from chatapi.store.transactions import Begun, Lease, NewIds, Permit, StoredLog
+
+T = TypeVar("T")
+
+PACE_SECONDS = 0.004  # the most that text waits for company; an eye cannot see it, and it quarters the commits
+LEASE_SECONDS = 30.0  # how long an answer whose replica died stays `running`
+EVERYTHING = 1 << 62  # later than every lease
+
+__all__ = ["Begun", "Store", "StoredLog", "Writing"]
+
+
+class Writing(Protocol):
+    """A generation whose log is being written; told what became of its text."""
+
+    id: str
+    log: Log
+
+    def committed(self, position: int) -> None:
+        """The log is stored up to `position`."""
+
+    def refused(self, error: Exception) -> None:
+        """What was not committed by now never will be."""
+
+
+class Store:
+    """Every session, message, generation and log. All methods may raise `StoreUnavailable`."""
+
+    def __init__(self, driver: Driver, clock: Clock) -> None:
+        self.replica = new_id("rep")
+        self._driver = driver
+        self._clock = clock
+        self._waiting: list[tuple[Callable[[], Transaction[Any]], asyncio.Future[Any]]] = []
+        self._durable = False
+        self._touched: dict[str, Writing] = {}
+        self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_commit = 0.0
+        self._loop: asyncio.AbstractEventLoop
+        self._writer: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the database and close what an earlier process of ours left running in it."""
+        self._loop = asyncio.get_running_loop()
+        await self._driver.open()
+        self._writer = asyncio.create_task(self._write_for_ever(), name="store-group-commit")
+        if self._driver.exclusive:
+            while await self.sweep(EVERYTHING):
+                pass
+
+    async def close(self) -> None:
+        """Commit what is queued and let go of the database."""
+        if self._writer is not None:
+            await self.flush()
+            self._writer.cancel()
+            await asyncio.wait([self._writer])
+            self._writer = None
+        await self._driver.close()
+
+    # Sessions
+
+    async def probe(self) -> None:
+        """Return when a write has worked.
+
+        Raises:
+            StoreUnavailable: writes do not work now.
+        """
+        await self._commit(transactions.probe, durable=False)
+
+    async def create_session(self, owner: str | None, developer_message: str) -> Session:
+        """A new session without messages."""
+        now = self._clock()
+        session = Session(new_id("ses"), owner, developer_message, None, {}, None, 0, now, now)
+        return await self._commit(partial(transactions.create_session, session), durable=True)
+
+    async def find_session(self, session_id: str) -> Session | None:
+        """The session of this id, if there is one."""
+        return await self._driver.read(partial(transactions.find_session, session_id))
+
+    async def change_session(
+        self,
+        session_id: str,
+        permit: Permit,
+        developer_message: str | None = None,
+        title: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Session:
+        """Set what is not None, if `permit` allows."""
+        change = partial(
+            transactions.change_session, session_id, permit, self._clock(), developer_message, title, metadata
+        )
+        return await self._commit(change, durable=True)
+
+    async def delete_session(self, session_id: str, permit: Permit) -> None:
+        """Remove the session and all that is in it, if `permit` allows."""
+        await self._commit(partial(transactions.delete_session, session_id, permit), durable=True)
+
+    async def count_sessions(self) -> int:
+        """How many sessions there are."""
+        return await self._driver.read(transactions.count_sessions)
+
+    async def list_sessions(self, owner: str, before: tuple[int, str] | None, limit: int) -> list[Session]:
+        """This owner's sessions that were created before `before`, the newest first."""
+        return await self._driver.read(partial(transactions.list_sessions, owner, before, limit))
+
+    async def messages(self, session_id: str, after_depth: int, limit: int) -> list[Message]:
+        """The messages of the active path that are deeper than `after_depth`, the first first."""
+        return await self._driver.read(partial(transactions.messages, session_id, after_depth, limit))
+
+    async def context(self, head: str) -> list[tuple[Role, str]]:
+        """What was said on the path that ends in `head`, as the upstream is to see it."""
+        return await self._driver.read(partial(transactions.context, head))
+
+    # Generations
+
+    async def begin(self, turn: Turn, permit: Permit) -> Begun:
+        """Commit a turn's user message, its empty answer and its running generation; see `transactions.begin`."""
+        now = self._clock()
+        ids = NewIds(new_id("ses"), new_id("msg"), new_id("msg"), new_id("gen"))
+        return await self._commit(partial(transactions.begin, turn, ids, permit, self._lease(now), now), durable=True)
+
+    def touch(self, writing: Writing, urgent: bool = False) -> None:
+        """Commit what `writing`'s log has gained; soon, or at once. It is told when that is done."""
+        self._touched[writing.id] = writing
+        if urgent:
+            self._due.set()
+        elif self._timer is None and not self._due.is_set():
+            wait = self._last_commit + PACE_SECONDS - self._loop.time()
+            if wait > 0:
+                self._timer = self._loop.call_later(wait, self._due.set)
+            else:
+                self._due.set()
+
+    async def flush(self) -> None:
+        """Return when everything before this call has been committed or refused."""
+        await self._commit(_nothing, durable=False)
+
+    async def finish(
+        self, writing: Writing, ending: Ending, parts: tuple[Part, ...], first_token_at: Microseconds | None
+    ) -> Generation:
+        """End a generation with its whole text, durably.
+
+        Raises:
+            Fenced: it is no longer ours to end.
+        """
+        self._touched.pop(writing.id, None)  # the whole text goes with the ending
+        finish = partial(transactions.finish, writing.id, self.replica, ending, parts, first_token_at, self._clock())
+        return await self._commit(finish, durable=True)
+
+    async def renew(self) -> None:
+        """Extend the leases of all that this replica generates."""
+        await self._commit(partial(transactions.renew, self._lease(self._clock())), durable=False)
+
+    async def sweep(self, lapsed_before: int | None = None) -> list[Generation]:
+        """Close some of the generations whose lease has lapsed as interrupted; call again until there is none."""
+        now = self._clock()
+        before = now if lapsed_before is None else lapsed_before
+        return await self._commit(partial(transactions.sweep, before, now), durable=True)
+
+    async def read_log(self, generation_id: str, position: int) -> StoredLog | None:
+        """A generation and what is committed of its log past `position`."""
+        return await self._driver.read(partial(transactions.read_log, generation_id, position))
+
+    async def latest_generation(self, session_id: str) -> Generation | None:
+        """The generation of the session's last answer."""
+        return await self._driver.read(partial(transactions.latest_generation, session_id))
+
+    def _lease(self, now: Microseconds) -> Lease:
+        return Lease(self.replica, Microseconds(now + int(LEASE_SECONDS * 1_000_000)))
+
+    # Group commit
+
+    async def _commit(self, transaction: Callable[[], Transaction[T]], durable: bool) -> T:
+        if self._writer is None or self._writer.done():
+            raise StoreUnavailable("The store is closed.")
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._waiting.append((transaction, done))
+        self._durable |= durable
+        self._due.set()
+        return await done
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._last_commit = self._loop.time()
+            await self._write_once()
+
+    async def _write_once(self) -> None:
+        """Commit all that is queued, and tell everyone what became of theirs."""
+        waiting, self._waiting = self._waiting, []
+        touched, self._touched = list(self._touched.values()), {}
+        durable, self._durable = self._durable, False
+        appends = [Append(writing.id, writing.log.uncommitted()) for writing in touched]
+        batch = Batch(self.replica, [transaction for transaction, _ in waiting], appends, durable)
+        try:
+            outcome = await self._driver.commit(batch)
+        except StoreUnavailable as error:
+            outcome = Committed([error] * len(waiting), set())
+            for writing in touched:
+                writing.refused(error)
+        else:
+            for writing, append in zip(touched, appends, strict=True):
+                if writing.id in outcome.fenced:
+                    writing.refused(Fenced())
+                elif append.pieces:
+                    writing.committed(append.pieces[-1].position)
+        for (_, done), result in zip(waiting, outcome.results, strict=True):
+            if done.cancelled():
+                continue
+            if isinstance(result, Exception):
+                done.set_exception(result)
+            else:
+                done.set_result(result)
+
+
+def _nothing() -> Transaction[None]:
+    yield "SELECT 1", ()

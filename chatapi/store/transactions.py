@@ -1,0 +1,482 @@
+"""Every SQL statement of the product, one text for both databases.
+
+`$1` parameters, RETURNING, ON CONFLICT; no JSON operators; time is an argument. What must hold together is one
+transaction and has one name. `FOR UPDATE` locks the row where writers run side by side; a driver with one writer
+leaves it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from chatapi.errors import IdempotencyMismatch, SessionBusy, SessionNotFound, UpstreamRejectedKey
+from chatapi.log import parts_of, pieces_of
+from chatapi.model import (
+    Ending,
+    Generation,
+    Kind,
+    Message,
+    Microseconds,
+    Part,
+    Piece,
+    Role,
+    Session,
+    Status,
+    Turn,
+    Usage,
+    spoken,
+)
+from chatapi.store.driver import Fenced, Transaction
+
+Permit = Callable[[Session | None], Session]
+
+_SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at"
+_GENERATION = (
+    "g.id, g.session_id, g.message_id, g.status, g.model, g.dialect, g.created_at, g.first_token_at, g.ended_at, "
+    "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail"
+)
+_MESSAGE = "m.id, m.session_id, m.parent, m.depth, m.role, m.content, m.created_at"
+_MESSAGE_COLUMNS = 7
+SWEEP_AT_ONCE = 50  # generations closed in one transaction, so that a sweep never holds up the other writers for long
+
+
+@dataclass(frozen=True, slots=True)
+class NewIds:
+    """The ids of all that a turn makes; `session` is used when the turn begins one."""
+
+    session: str
+    question: str
+    answer: str
+    generation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may append to a generation, and until when."""
+
+    replica: str
+    until: Microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that is committed. `parent` is the message before it; `repeated`: an earlier request began it already."""
+
+    session: Session
+    generation: Generation
+    parent: str | None = None
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLog:
+    """A generation and what is committed of its log past some position."""
+
+    generation: Generation
+    pieces: list[Piece]
+
+
+def _session(row: tuple[Any, ...]) -> Session:
+    values = list(row)
+    values[4] = msgspec.json.decode(row[4])
+    return Session(*values)
+
+
+def _generation(row: tuple[Any, ...]) -> Generation:
+    values = list(row)
+    values[3] = Status(row[3])
+    values[11] = msgspec.json.decode(row[11], type=Usage) if row[11] is not None else None
+    return Generation(*values)
+
+
+def _message(row: tuple[Any, ...]) -> Message:
+    values, its_generation = list(row[:_MESSAGE_COLUMNS]), row[_MESSAGE_COLUMNS:]
+    values[4] = Role(row[4])
+    values[5] = decode_parts(row[5])
+    values.append(_generation(its_generation) if its_generation[0] is not None else None)
+    return Message(*values)
+
+
+class _StoredPart(msgspec.Struct):
+    type: Kind
+    text: str
+
+
+_decode_parts = msgspec.json.Decoder(list[_StoredPart]).decode
+
+
+def decode_parts(content: str) -> tuple[Part, ...]:
+    """A message's content, from its column."""
+    return tuple(Part(part.type, part.text) for part in _decode_parts(content))
+
+
+def encode_parts(parts: tuple[Part, ...]) -> str:
+    """A message's content, for its column."""
+    return _json([{"type": part.kind, "text": part.text} for part in parts])
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+# Sessions
+
+
+def create_session(session: Session) -> Transaction[Session]:
+    """Add a session that is not there yet."""
+    yield (
+        f"INSERT INTO session ({_SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        (
+            session.id,
+            session.owner,
+            session.developer_message,
+            session.title,
+            _json(session.metadata),
+            session.head,
+            session.message_count,
+            session.created_at,
+            session.updated_at,
+        ),
+    )
+    return session
+
+
+def find_session(session_id: str, lock: bool = False) -> Transaction[Session | None]:
+    """The session of this id, if there is one."""
+    rows = yield f"SELECT {_SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}", (session_id,)
+    return _session(rows[0]) if rows else None
+
+
+def change_session(
+    session_id: str,
+    permit: Permit,
+    now: Microseconds,
+    developer_message: str | None,
+    title: str | None,
+    metadata: dict[str, str] | None,
+) -> Transaction[Session]:
+    """Set what is not None; an empty title takes the title away."""
+    session = permit((yield from find_session(session_id, lock=True)))
+    changed = replace(
+        session,
+        developer_message=session.developer_message if developer_message is None else developer_message,
+        title=session.title if title is None else title or None,
+        metadata=session.metadata if metadata is None else metadata,
+        updated_at=now,
+    )
+    yield (
+        "UPDATE session SET developer_message = $2, title = $3, metadata = $4, updated_at = $5 WHERE id = $1",
+        (session_id, changed.developer_message, changed.title, _json(changed.metadata), now),
+    )
+    return changed
+
+
+def delete_session(session_id: str, permit: Permit) -> Transaction[None]:
+    """Remove a session and all that is in it. Whoever still generates for it is fenced from here on."""
+    permit((yield from find_session(session_id, lock=True)))
+    yield "DELETE FROM piece WHERE generation_id IN (SELECT id FROM generation WHERE session_id = $1)", (session_id,)
+    for table in ("generation", "message"):
+        yield f"DELETE FROM {table} WHERE session_id = $1", (session_id,)
+    yield "DELETE FROM session WHERE id = $1", (session_id,)
+
+
+def count_sessions() -> Transaction[int]:
+    """How many sessions there are."""
+    rows = yield "SELECT count(*) FROM session", ()
+    return int(rows[0][0])
+
+
+def list_sessions(owner: str, before: tuple[int, str] | None, limit: int) -> Transaction[list[Session]]:
+    """This owner's sessions that were created before `before` (time and id), the newest first."""
+    at, session_id = before or (1 << 62, "")
+    rows = yield (
+        f"SELECT {_SESSION} FROM session WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < $3)) "
+        "ORDER BY created_at DESC, id DESC LIMIT $4",
+        (owner, at, session_id, limit),
+    )
+    return [_session(row) for row in rows]
+
+
+def probe() -> Transaction[None]:
+    """Write something that changes nothing, to see whether writing works."""
+    yield "UPDATE migration SET name = name WHERE number = 1", ()
+
+
+# Turns
+
+
+def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microseconds) -> Transaction[Begun]:
+    """Add the user's message, an empty answer and a running generation; or find that the turn was begun before.
+
+    Raises:
+        SessionNotFound: not this caller's, or not there.
+        SessionBusy: the session has a running generation.
+        IdempotencyMismatch: the idempotency key came with another request before.
+    """
+    if turn.idempotency_key is not None:
+        repeated = yield from _begun_before(turn)
+        if repeated:
+            return repeated
+    if turn.session_id is None:
+        session = Session(new.session, turn.owner, turn.developer_message or "", None, {}, None, 0, now, now)
+        depth = 0
+        yield from create_session(session)
+    else:
+        session = permit((yield from find_session(turn.session_id, lock=True)))
+        running = yield "SELECT id FROM generation WHERE session_id = $1 AND status = 'running'", (session.id,)
+        if running:
+            raise SessionBusy(running[0][0])
+        depth = 0
+        if session.head is not None:
+            depth = (yield "SELECT depth + 1 FROM message WHERE id = $1", (session.head,))[0][0]
+    question = encode_parts((Part(Kind.TEXT, turn.user_message),))
+    yield (
+        "INSERT INTO message (id, session_id, parent, depth, role, content, created_at) "
+        "VALUES ($1, $2, $3, $4, 'user', $5, $6), ($7, $2, $1, $4 + 1, 'assistant', '[]', $6)",
+        (new.question, session.id, session.head, depth, question, now, new.answer),
+    )
+    generation = Generation(new.generation, session.id, new.answer, Status.RUNNING, turn.model, turn.dialect, now)
+    yield (
+        "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
+        "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
+        (
+            generation.id,
+            session.id,
+            new.answer,
+            lease.replica,
+            lease.until,
+            turn.model,
+            turn.dialect,
+            turn.owner,
+            turn.idempotency_key,
+            turn.digest,
+            now,
+        ),
+    )
+    parent = session.head
+    session = replace(
+        session,
+        owner=turn.owner,
+        developer_message=session.developer_message if turn.developer_message is None else turn.developer_message,
+        head=new.answer,
+        message_count=session.message_count + 2,
+        updated_at=now,
+    )
+    yield (
+        "UPDATE session SET owner = $2, developer_message = $3, head = $4, message_count = $5, updated_at = $6 "
+        "WHERE id = $1",
+        (session.id, session.owner, session.developer_message, session.head, session.message_count, now),
+    )
+    return Begun(session, generation, parent)
+
+
+def _begun_before(turn: Turn) -> Transaction[Begun | None]:
+    rows = yield (
+        f"SELECT {_GENERATION}, g.digest FROM generation g WHERE g.owner = $1 AND g.idempotency_key = $2",
+        (turn.owner, turn.idempotency_key),
+    )
+    if not rows:
+        return None
+    if rows[0][-1] != turn.digest:
+        raise IdempotencyMismatch
+    generation = _generation(rows[0][:-1])
+    session = yield from find_session(generation.session_id)
+    assert session is not None, "a generation goes with its session"
+    return Begun(session, generation, repeated=True)
+
+
+@cache
+def append(pieces: int) -> str:
+    """The statement that appends so many pieces: $1 is the replica, then five values a piece.
+
+    The guard is inside: nothing is written to a generation that is not running, or not this replica's.
+    """
+    rows = ", ".join(
+        "(" + ", ".join(f"${number}" for number in range(first, first + 5)) + ")"
+        for first in range(2, 2 + 5 * pieces, 5)
+    )
+    return (
+        "INSERT INTO piece (generation_id, position, part, kind, text) "
+        f"SELECT v.column1, v.column2, v.column3, v.column4, v.column5 FROM (VALUES {rows}) AS v "
+        "JOIN generation g ON g.id = v.column1 WHERE g.status = 'running' AND g.replica = $1"
+    )
+
+
+def still_ours(generation_ids: list[str], replica: str) -> Transaction[set[str]]:
+    """Those of the generations to which this replica may append."""
+    numbers = ", ".join(f"${number}" for number in range(2, 2 + len(generation_ids)))
+    rows = yield (
+        f"SELECT id FROM generation WHERE id IN ({numbers}) AND status = 'running' AND replica = $1",
+        (replica, *generation_ids),
+    )
+    return {row[0] for row in rows}
+
+
+def finish(
+    generation_id: str,
+    replica: str,
+    ending: Ending,
+    parts: tuple[Part, ...],
+    first_token_at: Microseconds | None,
+    now: Microseconds,
+) -> Transaction[Generation]:
+    """End a generation: join its log into its message, and give it its last status.
+
+    Raises:
+        Fenced: it is no longer this replica's to end.
+    """
+    ours = yield from still_ours([generation_id], replica)
+    if not ours:
+        raise Fenced
+    return (yield from _end(generation_id, ending, parts, first_token_at, now))
+
+
+def _end(
+    generation_id: str,
+    ending: Ending,
+    parts: tuple[Part, ...],
+    first_token_at: Microseconds | None,
+    now: Microseconds,
+) -> Transaction[Generation]:
+    length = sum(len(part.text.encode()) for part in parts)
+    usage = _json(ending.usage) if ending.usage is not None else None
+    rows = yield (
+        "UPDATE generation AS g SET status = $2, finish_reason = $3, usage = $4, error_code = $5, error_detail = $6, "
+        "length = $7, first_token_at = $8, ended_at = $9 WHERE g.id = $1 AND g.status = 'running' "
+        f"RETURNING {_GENERATION.replace('g.', '')}",
+        (
+            generation_id,
+            ending.status,
+            ending.finish_reason,
+            usage,
+            ending.error_code,
+            ending.error_detail,
+            length,
+            first_token_at,
+            now,
+        ),
+    )
+    generation = _generation(rows[0])
+    yield "UPDATE message SET content = $2 WHERE id = $1", (generation.message_id, encode_parts(parts))
+    yield "DELETE FROM piece WHERE generation_id = $1", (generation_id,)
+    yield "UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)
+    if ending.error_code == UpstreamRejectedKey.code:
+        yield from _unbind(generation.session_id)
+    return generation
+
+
+def _unbind(session_id: str) -> Transaction[None]:
+    """Free a session in which no key was ever accepted: a key that the upstream does not know owns nothing."""
+    yield (
+        "UPDATE session SET owner = NULL WHERE id = $1 AND NOT EXISTS "
+        "(SELECT 1 FROM generation WHERE session_id = $1 AND (error_code IS NULL OR error_code <> $2))",
+        (session_id, UpstreamRejectedKey.code),
+    )
+
+
+def renew(lease: Lease) -> Transaction[None]:
+    """Extend this replica's leases on all that it generates."""
+    yield (
+        "UPDATE generation SET lease_until = $2 WHERE status = 'running' AND replica = $1",
+        (lease.replica, lease.until),
+    )
+
+
+def sweep(lapsed_before: int, now: Microseconds) -> Transaction[list[Generation]]:
+    """Close generations whose lease has lapsed as interrupted, with the text they had; so many at once."""
+    rows = yield (
+        "SELECT id FROM generation WHERE status = 'running' AND lease_until < $1 LIMIT $2 FOR UPDATE",
+        (lapsed_before, SWEEP_AT_ONCE),
+    )
+    closed = []
+    for (generation_id,) in rows:
+        pieces = yield from _pieces(generation_id, 0)
+        ending = Ending(Status.INTERRUPTED, error_code="interrupted")
+        closed.append((yield from _end(generation_id, ending, parts_of(pieces), None, now)))
+    return closed
+
+
+# Reading
+
+
+def _pieces(generation_id: str, position: int) -> Transaction[list[Piece]]:
+    """The stored pieces that end past `position`; the first is cut to begin there."""
+    rows = yield (
+        "SELECT position, part, kind, text FROM piece WHERE generation_id = $1 AND position > $2 ORDER BY position",
+        (generation_id, position),
+    )
+    pieces = [Piece(end, part, Kind(kind), text.encode()) for end, part, kind, text in rows]
+    if pieces:
+        first = pieces[0]
+        begin = first.position - len(first.data)
+        pieces[0] = replace(first, data=first.data[max(0, position - begin) :])
+    return pieces
+
+
+def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]:
+    """A generation and its log past `position`: from its message when it has ended, from its pieces before."""
+    rows = yield (
+        f"SELECT {_GENERATION}, m.content FROM generation g JOIN message m ON m.id = g.message_id WHERE g.id = $1",
+        (generation_id,),
+    )
+    if not rows:
+        return None
+    generation = _generation(rows[0][:-1])
+    if generation.status is Status.RUNNING:
+        return StoredLog(generation, (yield from _pieces(generation_id, position)))
+    return StoredLog(generation, pieces_of(decode_parts(rows[0][-1]), position))
+
+
+def latest_generation(session_id: str) -> Transaction[Generation | None]:
+    """The generation of the session's last answer, running or not."""
+    rows = yield (
+        f"SELECT {_GENERATION} FROM session s JOIN generation g ON g.message_id = s.head WHERE s.id = $1 "
+        "ORDER BY g.created_at DESC LIMIT 1",
+        (session_id,),
+    )
+    return _generation(rows[0]) if rows else None
+
+
+_PATH = (
+    "WITH RECURSIVE path (id, parent) AS (SELECT id, parent FROM message WHERE id = $1 "
+    "UNION ALL SELECT m.id, m.parent FROM message m JOIN path p ON m.id = p.parent) "
+)
+
+
+def context(head: str) -> Transaction[list[tuple[Role, str]]]:
+    """What was said on the path that ends in `head`, in order, as the upstream is to see it.
+
+    A turn whose answer says nothing (it was refused, or stopped before its first word) is left out with its question.
+    """
+    rows = yield (
+        f"{_PATH}SELECT m.role, m.content FROM path p JOIN message m ON m.id = p.id ORDER BY m.depth",
+        (head,),
+    )
+    said = [(Role(role), spoken(decode_parts(content))) for role, content in rows]
+    return [
+        line for question, answer in zip(said[::2], said[1::2], strict=True) if answer[1] for line in (question, answer)
+    ]
+
+
+def messages(session_id: str, after_depth: int, limit: int) -> Transaction[list[Message]]:
+    """The messages of the session's active path that are deeper than `after_depth`, the first first."""
+    session = yield from find_session(session_id)
+    if session is None:
+        raise SessionNotFound
+    rows = yield (
+        f"{_PATH}SELECT {_MESSAGE}, {_GENERATION} FROM path p JOIN message m ON m.id = p.id "
+        "LEFT JOIN generation g ON g.message_id = m.id WHERE m.depth > $2 ORDER BY m.depth LIMIT $3",
+        (session.head, after_depth, limit),
+    )
+    found = []
+    for row in rows:
+        message = _message(row)
+        if message.generation is not None and message.generation.status is Status.RUNNING:
+            message = replace(message, parts=parts_of((yield from _pieces(message.generation.id, 0))))
+        found.append(message)
+    return found

@@ -1,0 +1,396 @@
+"""The upstream: any server that speaks OpenAI's chat completions, read as bytes.
+
+This is the seam at which foreign errors become ours, and the last place that a key reaches. Everything that comes from
+the other side is bounded and suspected: no redirects, no content encoding, no cookies, no proxies from the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from math import isnan
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from chatapi import __version__
+from chatapi.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamForbidden,
+    UpstreamModelNotFound,
+    UpstreamRateLimited,
+    UpstreamRejectedKey,
+    UpstreamRejectedRequest,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from chatapi.keys import Key, redact
+from chatapi.model import Kind, Limit, Usage
+from chatapi.sse import Decoder
+
+RETRIES = 2  # before the first byte of an answer only
+RETRY_SECONDS = 0.25  # the first pause; it doubles
+SHORT_RETRY_SECONDS = 2.0  # a Retry-After up to here is waited for; a longer one is the caller's to wait
+LONGEST_RETRY_SECONDS = 3600.0  # a Retry-After beyond is passed on as this
+ERROR_BYTES = 64 * 1024  # of an error body that are read
+DETAIL_CHARACTERS = 400  # of an upstream's own sentence that are passed on
+LINGER_SECONDS = 1.0  # to wait for the end of a response whose last event has come, so that its connection is reused
+PASSED_ON = ("x-request-id", "openai-processing-ms", "openai-version")  # and every x-ratelimit-*
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    index: int = 0
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Error(msgspec.Struct):
+    message: str | None = None
+    code: str | int | None = None
+    type: str | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_error = msgspec.json.Decoder(_ErrorBody).decode
+
+Deltas = list[tuple[Kind, str]]
+
+
+@dataclass(slots=True)
+class Answer:
+    """An upstream's answer as it comes: iterate it for the text, then look at how it ended."""
+
+    response: aiohttp.ClientResponse
+    limit: Limit | None
+    headers: dict[str, str]
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    deltas: int = 0
+    done: bool = False
+    _decoder: Decoder = field(default_factory=Decoder)
+
+    async def __aiter__(self) -> AsyncIterator[Deltas]:
+        """Yield the text of each network read that held an event; the list is empty where they held no text.
+
+        Raises:
+            UpstreamBroken: it broke off before its finish marker, or what it sent is not the protocol.
+            UpstreamError: it said so itself, in the stream.
+        """
+        read = self.response.content.readany
+        while not self.done:
+            try:
+                data = await read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if self.finish_reason is not None:  # the answer is whole; only its usage may be missing
+                    return
+                raise UpstreamBroken from error
+            if not data:
+                if self.finish_reason is None:
+                    raise UpstreamBroken("The model API's answer broke off before its end. What came before is kept.")
+                return
+            if payloads := self._decoder.feed(data):
+                deltas: Deltas = []
+                try:
+                    for payload in payloads:
+                        self._take(payload, deltas)
+                except UpstreamError:
+                    if deltas:
+                        yield deltas  # what came before the fault is kept
+                    raise
+                yield deltas
+
+    def _take(self, payload: bytes, deltas: Deltas) -> None:
+        """Read one event; its text goes to `deltas`."""
+        if payload == b"[DONE]":
+            self.done = True
+            return
+        try:
+            chunk = _decode_chunk(payload)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UpstreamBroken("The model API sent an event that is not in its protocol.") from error
+        if chunk.error:
+            raise _stream_error(payload)
+        if chunk.usage is not None:
+            self.usage = _usage(chunk.usage)
+        for choice in chunk.choices or ():
+            if choice.index:  # one answer was asked for
+                continue
+            if choice.delta is not None:
+                self._take_delta(choice.delta, deltas)
+            if choice.finish_reason is not None:
+                self.finish_reason = choice.finish_reason
+
+    def _take_delta(self, delta: _Delta, deltas: Deltas) -> None:
+        for kind, text in (
+            (Kind.REASONING, delta.reasoning_content or delta.reasoning),
+            (Kind.TEXT, delta.content),
+            (Kind.REFUSAL, delta.refusal),
+        ):
+            if text:
+                self.deltas += 1
+                # No database and no terminal is the better for a NUL; PostgreSQL refuses it.
+                deltas.append((kind, text.replace("\0", "\ufffd") if "\0" in text else text))
+
+
+class Upstream:
+    """One pooled client of one model API."""
+
+    def __init__(self, base_url: str, connect_seconds: float) -> None:
+        self._base_url = base_url
+        self._connect_seconds = connect_seconds
+        self._client: aiohttp.ClientSession
+        self._lingering: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Make the client. Nothing is sent."""
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # running answers are limited elsewhere, by name
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"User-Agent": f"openai-chat-api/{__version__}", "Accept-Encoding": "identity"},
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for task in self._lingering:
+            task.cancel()
+        await self._client.close()
+
+    @asynccontextmanager
+    async def stream(self, key: Key, body: bytes) -> AsyncIterator[Answer]:
+        """Ask for a completion and give its answer. Leaving the block closes the connection, unless it is done with.
+
+        Raises:
+            UpstreamError: it refused, is broken, or cannot be reached; after two retries where that may help.
+        """
+        response = await self._ask(key, body)
+        answer = Answer(response, _request_limit(response), _passed_on(response))
+        try:
+            yield answer
+        finally:
+            self._let_go(answer)
+
+    async def check_key(self, key: Key) -> None:
+        """Return when the upstream knows the key. Asks for its list of models, which costs nothing.
+
+        Raises:
+            UpstreamRejectedKey, UpstreamForbidden: it does not, or not for this.
+            UpstreamError: it cannot be asked.
+        """
+        response = await self._request("GET", "/models", key, None)
+        try:
+            await self._refuse_errors(response)
+        finally:
+            response.close()
+
+    async def _ask(self, key: Key, body: bytes) -> aiohttp.ClientResponse:
+        for attempt in range(RETRIES + 1):
+            try:
+                response = await self._request("POST", "/chat/completions", key, body)
+                try:
+                    await self._refuse_errors(response)
+                    _require_event_stream(response)
+                except BaseException:
+                    response.close()
+                    raise
+                return response
+            except (UpstreamUnavailable, UpstreamRateLimited) as error:
+                pause = _pause_before_retry(error, attempt)
+                if attempt == RETRIES or pause is None:
+                    raise
+            await asyncio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _request(self, method: str, path: str, key: Key, body: bytes | None) -> aiohttp.ClientResponse:
+        headers = {"Authorization": f"Bearer {key.reveal()}", "Accept": "text/event-stream, application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            return await self._client.request(
+                method, self._base_url + path, data=body, headers=headers, allow_redirects=False
+            )
+        except aiohttp.ServerTimeoutError as error:
+            raise UpstreamTimeout("The model API could not be connected to in time.") from error
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            raise UpstreamUnavailable("The model API cannot be reached. Try again as Retry-After says.") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise UpstreamBroken("The model API did not answer in HTTP.") from error
+
+    async def _refuse_errors(self, response: aiohttp.ClientResponse) -> None:
+        """Raise the error that the status says, unless it is 200."""
+        if response.status == HTTPStatus.OK:
+            return
+        try:
+            body = await response.content.read(ERROR_BYTES)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            body = b""  # the status says enough
+        raise _status_error(response, _read_error(body))
+
+    def _let_go(self, answer: Answer) -> None:
+        """Give the connection back when its response has been read to the end, else close it."""
+        if not answer.done:
+            answer.response.close()
+        elif answer.response.content.at_eof():
+            answer.response.release()
+        else:
+            task = asyncio.create_task(_linger(answer.response), name="upstream-linger")
+            self._lingering.add(task)
+            task.add_done_callback(self._lingering.discard)
+
+
+async def _linger(response: aiohttp.ClientResponse) -> None:
+    """Read the end of a response that is all but over, for a moment; then close it if it is not."""
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            if not await response.content.readany():
+                response.release()
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        pass  # its connection is not reused, and nothing else hangs on it
+    finally:
+        response.close()
+
+
+def _require_event_stream(response: aiohttp.ClientResponse) -> None:
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UpstreamBroken("The model API compressed its answer, though it was asked not to.")
+    if response.content_type != "text/event-stream":
+        raise UpstreamBroken("The model API did not answer with an event stream.")
+
+
+def _pause_before_retry(error: UpstreamError, attempt: int) -> float | None:
+    """How long to wait before the next attempt, or None where the caller should be told at once."""
+    backoff = RETRY_SECONDS * 2**attempt * random.uniform(0.75, 1.25)
+    if isinstance(error, UpstreamRateLimited) and not error.worth_repeating:
+        return None
+    asked = error.asked_to_wait
+    if asked is None:
+        return None if isinstance(error, UpstreamRateLimited) else backoff
+    return max(asked, backoff) if asked <= SHORT_RETRY_SECONDS else None
+
+
+def _read_error(body: bytes) -> _Error:
+    try:
+        return _decode_error(body).error
+    except (msgspec.DecodeError, RecursionError):
+        return _Error()
+
+
+def _sentence(error: _Error) -> str | None:
+    """The upstream's own words, without anything like a key, and not too many."""
+    return redact(error.message)[:DETAIL_CHARACTERS] if error.message else None
+
+
+def _status_error(response: aiohttp.ClientResponse, said: _Error) -> UpstreamError:
+    """Our error for an upstream's status."""
+    status = response.status
+    wait = _retry_after(response)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return UpstreamRejectedKey()
+    if status == HTTPStatus.FORBIDDEN:
+        return UpstreamForbidden()
+    if status == HTTPStatus.NOT_FOUND:
+        return UpstreamModelNotFound()
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        limited = UpstreamRateLimited(_sentence(said), retry_after=wait)
+        limited.asked_to_wait = wait
+        limited.worth_repeating = said.code != "insufficient_quota"
+        return limited
+    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT}:
+        return UpstreamTimeout()
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        unavailable = UpstreamUnavailable(retry_after=wait)
+        unavailable.asked_to_wait = wait
+        return unavailable
+    if status >= HTTPStatus.BAD_REQUEST:
+        return UpstreamRejectedRequest(_sentence(said))
+    return UpstreamBroken(f"The model API answered with status {status}, which is not in its protocol.")
+
+
+def _stream_error(payload: bytes) -> UpstreamError:
+    """Our error for one that an upstream sent in place of a chunk."""
+    said = _read_error(payload)
+    return UpstreamBroken(_sentence(said))
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds from `retry-after-ms` or `Retry-After` (RFC 9110, section 10.2.3), within reason."""
+    try:
+        if milliseconds := response.headers.get("retry-after-ms"):
+            seconds = float(milliseconds) / 1000
+        elif value := response.headers.get("Retry-After"):
+            seconds = (
+                float(value) if value.strip()[:1].isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
+            )
+        else:
+            return None
+    except ValueError:
+        return None
+    return None if isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_SECONDS)
+
+
+def _usage(usage: _Usage) -> Usage:
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        completion.reasoning_tokens if completion else None,
+        prompt.cached_tokens if prompt else None,
+    )
+
+
+def _request_limit(response: aiohttp.ClientResponse) -> Limit | None:
+    """The upstream's own request limit, where it tells."""
+    limit = response.headers.get("x-ratelimit-limit-requests", "")
+    remaining = response.headers.get("x-ratelimit-remaining-requests", "")
+    if len(limit) < 16 and limit.isdecimal() and len(remaining) < 16 and remaining.isdecimal():
+        return Limit(int(limit), int(remaining))
+    return None
+
+
+def _passed_on(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """The headers that a caller is shown as they are; short ones, and free of anything like a key."""
+    shown = {}
+    for header, value in response.headers.items():
+        name = header.lower()
+        if (name in PASSED_ON or name.startswith("x-ratelimit-")) and value.isascii() and value.isprintable():
+            shown[name] = redact(value)[:200]
+    return shown

@@ -1,0 +1,57 @@
+"""Fixtures: the service as a process, and the simulator as its upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatapi.simulator import Simulator, running
+from tests.service import Serve, Service
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """An upstream of the test's own; set its `script` to have it answer otherwise than the demo does."""
+    with running(Simulator()) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def serve(simulator: Simulator, tmp_path: Path) -> Iterator[Serve]:
+    """Start a server: `serve(CHATAPI_RATE_LIMIT="2")`. Each is stopped at the end, and searched for keys."""
+    started: list[Service] = []
+
+    def start(**environment: Any) -> Service:
+        folder = tmp_path / f"server-{len(started)}"
+        folder.mkdir()
+        started.append(Service(folder, environment.pop("upstream_url", simulator.url), **environment))
+        return started[-1].start()
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+@pytest.fixture
+def service(serve: Serve) -> Service:
+    """A server with its default settings."""
+    return serve()
+
+
+@pytest.fixture(scope="session")
+def shared_simulator() -> Iterator[Simulator]:
+    """An upstream for tests that only talk to it and leave its script alone."""
+    with running(Simulator()) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="session")
+def shared(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server for tests that neither stop it nor fill it; it spares each of them a start."""
+    folder = tmp_path_factory.mktemp("shared")
+    service = Service(folder, shared_simulator.url, CHATAPI_RATE_LIMIT="0").start()
+    yield service
+    service.stop()
