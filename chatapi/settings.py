@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     )
     session_access: Literal["auto", "key", "id"] = Field(
         "auto",
-        description="Who may read, stop and delete a session: `key`, whoever brings its owner's key; `id`, whoever knows "
+        description="Who may read, stop and delete a session: `key`, whoever has its owner's key; `id`, whoever knows "
         "its id; `auto`, the id is enough from this machine itself (loopback address, loopback Host, no forwarding "
         "headers), else the key. Behind a proxy on the same machine that adds no forwarding headers, choose `key`.",
     )

@@ -88,7 +88,7 @@ class Service:
         with self._news:
             found = self._news.wait_for(find, seconds)
         assert found, f"no {event} {fields} in the log:\n" + "".join(self.log)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _reader_lives(self) -> bool:
         return self._reader is not None and self._reader.is_alive()
