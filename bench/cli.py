@@ -87,6 +87,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
             for name in options.only or SCENARIOS:
                 for new_server in servers[:1] if name in SERVICE_ONLY else servers:
                     with new_server() as server:
-                        print(f"{name} of {server.name}, run {run + 1} of {options.runs}", file=sys.stderr, flush=True)
+                        what = f"{name} of {server.name} (process {server.process.pid})"
+                        print(f"{what}, run {run + 1} of {options.runs}", file=sys.stderr, flush=True)
                         report.add(name, server.name, SCENARIOS[name](lab, server, effort))
     return report

@@ -59,7 +59,7 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Effort:
-    """How long everything is measured."""
+    """How long everything is measured, and on how long answers."""
 
     full_speed_seconds: float
     paced_chunks: int
@@ -77,20 +77,20 @@ FULL = Effort(
     paced_chunks=ANSWER_CHUNKS,
     paced_seconds=12,
     capacity_steps=(100, 200, 300, 400, 500, 600),
-    capacity_chunks=100,
+    capacity_chunks=ANSWER_CHUNKS,
     capacity_seconds=5,
     turn_seconds=6,
     open_seconds=2,
     starts=3,
 )
 QUICK = Effort(
-    full_speed_seconds=2,
-    paced_chunks=50,
-    paced_seconds=4,
+    full_speed_seconds=1.5,
+    paced_chunks=75,
+    paced_seconds=3,
     capacity_steps=(300, 500),
     capacity_chunks=50,
-    capacity_seconds=2,
-    turn_seconds=2,
+    capacity_seconds=1.5,
+    turn_seconds=1.5,
     open_seconds=1,
     starts=1,
 )

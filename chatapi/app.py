@@ -46,13 +46,14 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the URL, and whatever somebody put into it
         lifespan=lambda app: running(app),
         # FastAPI's own telemetry could be pointed elsewhere by the environment, and sees bodies.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.core = make_core(settings)
-    for module in (chat, sessions, keys, health, docs):
-        app.include_router(module.router)
+    for router in (chat.sending, chat.router, sessions.router, keys.router, health.router, docs.router):
+        app.router.routes += router.routes  # as they are: an included router matches each request twice
     problems.install(app)
     # The last one added is the outermost.
     app.add_middleware(LastResort)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -104,13 +105,14 @@ class Generations:
         task = asyncio.create_task(self._run(turn, key, permit, begun), name="generation")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.wait([begun])  # the caller may be cancelled, the turn is not
-        turn_begun = begun.result()
+        turn_begun = await asyncio.shield(begun)  # the caller may be cancelled, the turn is not
         live = self._live.get(turn_begun.generation.id)
         if live is None:  # a repeated send, whose answer does not run here
             _raise_refusal(turn_begun.generation)
             return Sent(turn_begun.session, turn_begun.generation, None, turn_begun.repeated)
-        await asyncio.wait([live.answered], timeout=self._settings.status_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.status_seconds):
+                await asyncio.shield(live.answered)
         if live.ended is not None:
             _raise_refusal(live.ended, live.cause)
         elif live.error is not None:
@@ -124,7 +126,7 @@ class Generations:
         try:
             try:
                 turn_begun = await self._store.begin(turn, permit)
-            except ChatError as error:
+            except Exception as error:  # carried to the one who waits for it, whatever it is
                 begun.set_exception(error)
                 return
             if turn_begun.repeated:
@@ -138,6 +140,8 @@ class Generations:
                 await self._finish(live, await self._relay(live, turn, key, turn_begun))
             finally:
                 del self._live[live.id]
+                if not live.settled.done():
+                    live.end(None, ChatError())  # nobody waits for ever
         finally:
             self._slots.give_back(turn.owner)
 
@@ -162,6 +166,9 @@ class Generations:
             return live.ending()
         except ChatError as error:
             return live.failure(error)
+        except Exception:  # this task's last resort: whatever happens, the generation ends and its text is kept
+            log.exception("unforeseen error", generation_id=live.id)
+            return live.failure(ChatError())
         finally:
             live.task = None
 

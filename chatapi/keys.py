@@ -20,7 +20,7 @@ from chatapi.errors import InvalidKeyFormat
 
 SEED_PATTERN = r"sk-proj-[A-Za-z0-9_-]{156}"
 SECRET_BYTES = 32
-_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_\-*.]{4,}")
+_LOOKS_LIKE_A_KEY = re.compile(r"(?:sk-proj-|\b(?:sk|pk|rk)-)[A-Za-z0-9_\-*.]{4,}")
 _OWNER_CONTEXT = b"chatapi owner tag, version 1\0"
 
 
@@ -36,18 +36,26 @@ class Key:
         """The key itself; for the upstream's Authorization header, the format check and the owner tag alone."""
         return self._value
 
+    def hide(self, text: str) -> str:
+        """`text` without this key, or anything else that looks like one."""
+        return redact(text.replace(self._value, "[redacted]")) if self._value else text
+
     def __repr__(self) -> str:
         return "Key(redacted)"
 
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Key) and hmac.compare_digest(self._value.encode(), other._value.encode())
+        return isinstance(other, Key) and hmac.compare_digest(_bytes(self._value), _bytes(other._value))
 
     __hash__ = None  # type: ignore[assignment]  # a key is no dictionary key: what would print the dictionary prints it
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A key is not pickled or copied.")
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass")  # a caller may send anything as a key; the format check comes later
 
 
 def redact(text: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from chatapi.errors import ChatError, Interrupted, StoreUnavailable, UpstreamTimeout
 from chatapi.log import Log
@@ -27,8 +27,7 @@ class Verdict(Enum):
     DELETED = "deleted"  # or no longer ours
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a reader is given at once: pieces, where they end, and the generation when that was the end of the log."""
 
     pieces: list[Piece]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
 Microseconds = NewType("Microseconds", int)
 Clock = Callable[[], Microseconds]
@@ -22,9 +22,22 @@ def wall_clock() -> Microseconds:
     return Microseconds(time.time_ns() // 1000)
 
 
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"  # five bits each, in the order in which text is sorted
+_TIME_DIGITS = 10  # of a time in milliseconds; enough for 30,000 years
+
+
 def new_id(prefix: str) -> str:
-    """A fresh URL-safe id of 128 random bits, such as `ses_9hJ…`. Clients never choose one."""
-    return f"{prefix}_{secrets.token_urlsafe(16)}"
+    """A fresh URL-safe id, such as `ses_01jd…`: the time, then 128 random bits. Clients never choose one.
+
+    The time is there for the database: rows that are made together are stored together, and a commit of many turns
+    writes few pages. Nothing reads it.
+    """
+    now = time.time_ns() // 1_000_000
+    digits = "".join([_DIGITS[now >> shift & 31] for shift in _TIME_SHIFTS])
+    return f"{prefix}_{digits}{secrets.token_urlsafe(16)}"
+
+
+_TIME_SHIFTS = range(5 * (_TIME_DIGITS - 1), -1, -5)
 
 
 class Role(StrEnum):
@@ -68,8 +81,7 @@ def spoken(parts: tuple[Part, ...]) -> str:
     return "".join(part.text for part in parts if part.kind in SPOKEN)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Some bytes of a log: whole code points of one part. `position` is where the piece ends, in bytes of the log."""
 
     position: int

@@ -8,6 +8,7 @@ time; what is left is interrupted and stored; only then do the socket, the conne
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from chatapi.settings import Settings, SettingsError
 BACKLOG = 2048  # connections that the system holds while we are busy
 GOODBYE_SECONDS = 5  # for readers to take the end of their answers, after the drain
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy's, so that the proxy closes first and never meets a closed connection
+HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself knows no limit
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 log = structlog.get_logger()
@@ -92,6 +95,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what is here by now stays: the collector need not look at it again
         assert sockets is not None
         host, port = sockets[0].getsockname()[:2]
         log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", docs="/docs")
@@ -121,10 +126,12 @@ class Server(uvicorn.Server):
 
 
 def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol, whose clients have so long to send a request: a slow sender holds no connection."""
+    """uvicorn's HTTP protocol, with bounds: so long to send a request, and so many bytes for its line and headers."""
 
     class DeadlineProtocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
+        _in_head = False
+        _head_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -134,9 +141,23 @@ def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
             self._end_deadline()
             super().connection_lost(exc)
 
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                    self.transport.write(TOO_LARGE)
+                    self.transport.close()
+
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            self._in_head = True
+            self._head_bytes = 0
             self._begin_deadline()
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            super().on_headers_complete()
 
         def on_message_complete(self) -> None:
             self._end_deadline()

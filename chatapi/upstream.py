@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from chatapi import __version__
 from chatapi.errors import (
@@ -32,7 +33,7 @@ from chatapi.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from chatapi.keys import Key, redact
+from chatapi.keys import Key
 from chatapi.model import Kind, Limit, Usage
 from chatapi.sse import Decoder
 
@@ -42,6 +43,7 @@ SHORT_RETRY_SECONDS = 2.0  # a Retry-After up to here is waited for; a longer on
 LONGEST_RETRY_SECONDS = 3600.0  # a Retry-After beyond is passed on as this
 ERROR_BYTES = 64 * 1024  # of an error body that are read
 DETAIL_CHARACTERS = 400  # of an upstream's own sentence that are passed on
+CHECK_SECONDS = 15.0  # for the upstream to say whether it knows a key
 LINGER_SECONDS = 1.0  # to wait for the end of a response whose last event has come, so that its connection is reused
 PASSED_ON = ("x-request-id", "openai-processing-ms", "openai-version")  # and every x-ratelimit-*
 
@@ -98,6 +100,7 @@ class Answer:
     """An upstream's answer as it comes: iterate it for the text, then look at how it ended."""
 
     response: aiohttp.ClientResponse
+    key: Key  # to hide it, should the upstream repeat it
     limit: Limit | None
     headers: dict[str, str]
     finish_reason: str | None = None
@@ -146,7 +149,7 @@ class Answer:
         except (msgspec.DecodeError, RecursionError) as error:
             raise UpstreamBroken("The model API sent an event that is not in its protocol.") from error
         if chunk.error:
-            raise _stream_error(payload)
+            raise UpstreamBroken(_sentence(_read_error(payload), self.key))
         if chunk.usage is not None:
             self.usage = _usage(chunk.usage)
         for choice in chunk.choices or ():
@@ -173,7 +176,8 @@ class Upstream:
     """One pooled client of one model API."""
 
     def __init__(self, base_url: str, connect_seconds: float) -> None:
-        self._base_url = base_url
+        self._completions = URL(f"{base_url}/chat/completions")
+        self._models = URL(f"{base_url}/models")
         self._connect_seconds = connect_seconds
         self._client: aiohttp.ClientSession
         self._lingering: set[asyncio.Task[None]] = set()
@@ -203,7 +207,7 @@ class Upstream:
             UpstreamError: it refused, is broken, or cannot be reached; after two retries where that may help.
         """
         response = await self._ask(key, body)
-        answer = Answer(response, _request_limit(response), _passed_on(response))
+        answer = Answer(response, key, _request_limit(response), _passed_on(response, key))
         try:
             yield answer
         finally:
@@ -216,19 +220,24 @@ class Upstream:
             UpstreamRejectedKey, UpstreamForbidden: it does not, or not for this.
             UpstreamError: it cannot be asked.
         """
-        response = await self._request("GET", "/models", key, None)
         try:
-            await self._refuse_errors(response)
-        finally:
-            response.close()
+            async with asyncio.timeout(CHECK_SECONDS):
+                response = await self._request("GET", self._models, key, None)
+                try:
+                    await self._refuse_errors(response, key)
+                    _require(response, "application/json")
+                finally:
+                    response.close()
+        except TimeoutError as error:
+            raise UpstreamTimeout("The model API did not answer in time.") from error
 
     async def _ask(self, key: Key, body: bytes) -> aiohttp.ClientResponse:
         for attempt in range(RETRIES + 1):
             try:
-                response = await self._request("POST", "/chat/completions", key, body)
+                response = await self._request("POST", self._completions, key, body)
                 try:
-                    await self._refuse_errors(response)
-                    _require_event_stream(response)
+                    await self._refuse_errors(response, key)
+                    _require(response, "text/event-stream")
                 except BaseException:
                     response.close()
                     raise
@@ -240,14 +249,12 @@ class Upstream:
             await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _request(self, method: str, path: str, key: Key, body: bytes | None) -> aiohttp.ClientResponse:
+    async def _request(self, method: str, url: URL, key: Key, body: bytes | None) -> aiohttp.ClientResponse:
         headers = {"Authorization": f"Bearer {key.reveal()}", "Accept": "text/event-stream, application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            return await self._client.request(
-                method, self._base_url + path, data=body, headers=headers, allow_redirects=False
-            )
+            return await self._client.request(method, url, data=body, headers=headers, allow_redirects=False)
         except aiohttp.ServerTimeoutError as error:
             raise UpstreamTimeout("The model API could not be connected to in time.") from error
         except (aiohttp.ClientConnectionError, OSError) as error:
@@ -255,7 +262,7 @@ class Upstream:
         except (aiohttp.ClientError, ValueError) as error:
             raise UpstreamBroken("The model API did not answer in HTTP.") from error
 
-    async def _refuse_errors(self, response: aiohttp.ClientResponse) -> None:
+    async def _refuse_errors(self, response: aiohttp.ClientResponse, key: Key) -> None:
         """Raise the error that the status says, unless it is 200."""
         if response.status == HTTPStatus.OK:
             return
@@ -263,7 +270,7 @@ class Upstream:
             body = await response.content.read(ERROR_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError):
             body = b""  # the status says enough
-        raise _status_error(response, _read_error(body))
+        raise _status_error(response, _read_error(body), key)
 
     def _let_go(self, answer: Answer) -> None:
         """Give the connection back when its response has been read to the end, else close it."""
@@ -289,11 +296,11 @@ async def _linger(response: aiohttp.ClientResponse) -> None:
         response.close()
 
 
-def _require_event_stream(response: aiohttp.ClientResponse) -> None:
+def _require(response: aiohttp.ClientResponse, media_type: str) -> None:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UpstreamBroken("The model API compressed its answer, though it was asked not to.")
-    if response.content_type != "text/event-stream":
-        raise UpstreamBroken("The model API did not answer with an event stream.")
+    if response.content_type != media_type:
+        raise UpstreamBroken(f"The model API did not answer with {media_type}.")
 
 
 def _pause_before_retry(error: UpstreamError, attempt: int) -> float | None:
@@ -314,12 +321,12 @@ def _read_error(body: bytes) -> _Error:
         return _Error()
 
 
-def _sentence(error: _Error) -> str | None:
-    """The upstream's own words, without anything like a key, and not too many."""
-    return redact(error.message)[:DETAIL_CHARACTERS] if error.message else None
+def _sentence(error: _Error, key: Key) -> str | None:
+    """The upstream's own words, without the key, and not too many."""
+    return key.hide(error.message)[:DETAIL_CHARACTERS] if error.message else None
 
 
-def _status_error(response: aiohttp.ClientResponse, said: _Error) -> UpstreamError:
+def _status_error(response: aiohttp.ClientResponse, said: _Error, key: Key) -> UpstreamError:
     """Our error for an upstream's status."""
     status = response.status
     wait = _retry_after(response)
@@ -330,7 +337,7 @@ def _status_error(response: aiohttp.ClientResponse, said: _Error) -> UpstreamErr
     if status == HTTPStatus.NOT_FOUND:
         return UpstreamModelNotFound()
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        limited = UpstreamRateLimited(_sentence(said), retry_after=wait)
+        limited = UpstreamRateLimited(_sentence(said, key), retry_after=wait)
         limited.asked_to_wait = wait
         limited.worth_repeating = said.code != "insufficient_quota"
         return limited
@@ -341,14 +348,8 @@ def _status_error(response: aiohttp.ClientResponse, said: _Error) -> UpstreamErr
         unavailable.asked_to_wait = wait
         return unavailable
     if status >= HTTPStatus.BAD_REQUEST:
-        return UpstreamRejectedRequest(_sentence(said))
+        return UpstreamRejectedRequest(_sentence(said, key))
     return UpstreamBroken(f"The model API answered with status {status}, which is not in its protocol.")
-
-
-def _stream_error(payload: bytes) -> UpstreamError:
-    """Our error for one that an upstream sent in place of a chunk."""
-    said = _read_error(payload)
-    return UpstreamBroken(_sentence(said))
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
@@ -386,11 +387,11 @@ def _request_limit(response: aiohttp.ClientResponse) -> Limit | None:
     return None
 
 
-def _passed_on(response: aiohttp.ClientResponse) -> dict[str, str]:
+def _passed_on(response: aiohttp.ClientResponse, key: Key) -> dict[str, str]:
     """The headers that a caller is shown as they are; short ones, and free of anything like a key."""
     shown = {}
     for header, value in response.headers.items():
         name = header.lower()
         if (name in PASSED_ON or name.startswith("x-ratelimit-")) and value.isascii() and value.isprintable():
-            shown[name] = redact(value)[:200]
+            shown[name] = key.hide(value)[:200]
     return shown

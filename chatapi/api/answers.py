@@ -199,44 +199,66 @@ class LogResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         write: Send = scope.get(UNDISTURBED, send)
-        gone = asyncio.create_task(disconnected(receive), name="disconnect-watch")
+        gone: asyncio.Task[None] | None = None
         try:
             async with aclosing(self._chunks()) as chunks:
-                async for chunk in chunks:
-                    if gone.done():
+                async for chunk, more in chunks:
+                    if gone is not None and gone.done():
                         break
-                    await write({"type": "http.response.body", "body": chunk, "more_body": True})
-                else:
-                    await write({"type": "http.response.body", "body": b"", "more_body": False})
+                    if chunk or not more:
+                        await write({"type": "http.response.body", "body": chunk, "more_body": more})
+                    if gone is None and more:  # an answer that comes in one piece needs no watch
+                        gone = asyncio.create_task(disconnected(receive), name="disconnect-watch")
         except Aborted:
             scope[ABORTED] = True  # returning without the last part makes the server cut the connection
         finally:
-            if gone.done() and self._left is not None:
-                self._left()
-            gone.cancel()
+            if gone is not None:
+                if gone.done() and self._left is not None:
+                    self._left()
+                gone.cancel()
 
-    async def _chunks(self) -> AsyncGenerator[bytes]:
-        """The body; an empty chunk now and then in a silence, so that the sender can look around."""
+    async def _chunks(self) -> AsyncGenerator[tuple[bytes, bool]]:
+        """The body, and whether there is more of it. Empty chunks let the sender look around in a silence."""
         encoder = self._encoder
         time = asyncio.get_running_loop().time
-        yield encoder.begin()
         spoke = time()
+        if first := encoder.begin():
+            yield first, True
         try:
             async with aclosing(self._readings) as readings:
                 async for reading in readings:
-                    for chunk in encoder.pieces(reading.pieces):
-                        yield chunk
                     if reading.ended is not None:
-                        yield encoder.end(reading.ended)
-                    elif reading.pieces:
+                        for part in self._last_chunks(reading.pieces, reading.ended):
+                            yield part
+                        return
+                    for chunk in encoder.pieces(reading.pieces):
+                        yield chunk, True
+                    if reading.pieces:
                         spoke = time()
                     elif time() - spoke >= self._heartbeat_seconds:
-                        yield encoder.quiet()
+                        yield encoder.quiet(), True
                         spoke = time()
                     else:
-                        yield b""
+                        yield b"", True
         except ChatError as error:
-            yield encoder.error(error)
+            yield encoder.error(error), False
+
+    def _last_chunks(self, pieces: list[Piece], ended: Generation) -> Iterator[tuple[bytes, bool]]:
+        """The last of the text and the end, the two in one write where the end has no bytes of its own."""
+        held = b""
+        for chunk in self._encoder.pieces(pieces):
+            if held:
+                yield held, True
+            held = chunk
+        try:
+            end = self._encoder.end(ended)
+        except Aborted:
+            yield held, True
+            raise
+        if end:
+            yield held, True
+            held = end
+        yield held, False
 
 
 async def disconnected(receive: Receive) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from chatapi.access import Action, Caller, authorize
 from chatapi.api.answers import (
@@ -24,6 +24,7 @@ from chatapi.api.answers import (
 )
 from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_optional_body
 from chatapi.api.core import Core, caller_of, core_of, key_of
+from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json
 from chatapi.errors import InvalidRequest, SessionNotFound, from_code
 from chatapi.generations import Sent
@@ -31,6 +32,7 @@ from chatapi.live import Reading
 from chatapi.model import SPOKEN, Generation, Kind, Limit, Session, Status, Turn
 
 router = APIRouter(tags=["chat"])
+sending = APIRouter(tags=["chat"], route_class=DirectRoute)
 
 Dialect = Literal["text", "events", "json"]
 MAX_IDEMPOTENCY_KEY = 255  # characters
@@ -44,19 +46,17 @@ class Parameters(Body):
     top_p: float | None = Field(None, ge=0, le=1)
     max_tokens: int | None = Field(None, ge=1, le=10_000_000)
     max_completion_tokens: int | None = Field(None, ge=1, le=10_000_000)
-    stop: Annotated[Text, Field(max_length=1000)] | list[Annotated[Text, Field(max_length=1000)]] | None = None
+    stop: (
+        Annotated[Text, Field(max_length=1000)]
+        | Annotated[list[Annotated[Text, Field(max_length=1000)]], Field(min_length=1, max_length=STOP_WORDS)]
+        | None
+    ) = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     reasoning_effort: str | None = Field(None, pattern="^[a-z]{1,16}$")
     verbosity: str | None = Field(None, pattern="^[a-z]{1,16}$")
     service_tier: str | None = Field(None, pattern="^[a-z_-]{1,32}$")
-
-    @model_validator(mode="after")
-    def _few_stop_words(self) -> Parameters:
-        if isinstance(self.stop, list) and not 1 <= len(self.stop) <= STOP_WORDS:
-            raise ValueError(f"stop takes 1 to {STOP_WORDS} sequences")
-        return self
 
 
 class ChatBody(Parameters):
@@ -66,7 +66,7 @@ class ChatBody(Parameters):
     user_message: Text = Field(min_length=1)
     model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")
     api_key: KeyField | None = None
-    session_id: str | None = None
+    session_id: Text | None = None
     stream: bool = True
     on_disconnect: Literal["continue", "cancel"] = "continue"
     if_busy: Literal["reject", "interrupt"] = "reject"
@@ -75,10 +75,10 @@ class ChatBody(Parameters):
 class StopBody(Body):
     """Which generation to stop; left out, the running one."""
 
-    generation_id: str | None = None
+    generation_id: Text | None = None
 
 
-@router.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
+@sending.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
 async def chat(request: Request) -> Response:
     """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
     (`"stream": false`)."""

@@ -77,7 +77,10 @@ def is_same_machine(request: HTTPConnection, settings: Settings) -> bool:
 
     The Host header is part of it so that a page on another site, whose name was made to point here, is not.
     """
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:  # no host that could be asked for
+        return False
     server, client = request.scope.get("server"), request.scope.get("client")
     return (
         _is_loopback(settings.host)

@@ -179,9 +179,11 @@ def change_session(
 def delete_session(session_id: str, permit: Permit) -> Transaction[None]:
     """Remove a session and all that is in it. Whoever still generates for it is fenced from here on."""
     permit((yield from find_session(session_id, lock=True)))
-    yield "DELETE FROM piece WHERE generation_id IN (SELECT id FROM generation WHERE session_id = $1)", (session_id,)
-    for table in ("generation", "message"):
-        yield f"DELETE FROM {table} WHERE session_id = $1", (session_id,)
+    messages_of = "SELECT id FROM message WHERE session_id = $1"
+    generations_of = f"SELECT id FROM generation WHERE message_id IN ({messages_of})"
+    yield f"DELETE FROM piece WHERE generation_id IN ({generations_of})", (session_id,)
+    yield f"DELETE FROM generation WHERE message_id IN ({messages_of})", (session_id,)
+    yield "DELETE FROM message WHERE session_id = $1", (session_id,)
     yield "DELETE FROM session WHERE id = $1", (session_id,)
 
 
@@ -374,7 +376,8 @@ def _unbind(session_id: str) -> Transaction[None]:
     """Free a session in which no key was ever accepted: a key that the upstream does not know owns nothing."""
     yield (
         "UPDATE session SET owner = NULL WHERE id = $1 AND NOT EXISTS "
-        "(SELECT 1 FROM generation WHERE session_id = $1 AND (error_code IS NULL OR error_code <> $2))",
+        "(SELECT 1 FROM message m JOIN generation g ON g.message_id = m.id "
+        "WHERE m.session_id = $1 AND (g.error_code IS NULL OR g.error_code <> $2))",
         (session_id, UpstreamRejectedKey.code),
     )
 
@@ -414,7 +417,7 @@ def _pieces(generation_id: str, position: int) -> Transaction[list[Piece]]:
     if pieces:
         first = pieces[0]
         begin = first.position - len(first.data)
-        pieces[0] = replace(first, data=first.data[max(0, position - begin) :])
+        pieces[0] = first._replace(data=first.data[max(0, position - begin) :])
     return pieces
 
 

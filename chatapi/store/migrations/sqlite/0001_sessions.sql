@@ -51,7 +51,6 @@ CREATE TABLE generation (
 CREATE UNIQUE INDEX generation_running ON generation (session_id) WHERE status = 'running';
 CREATE UNIQUE INDEX generation_idempotency ON generation (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX generation_message ON generation (message_id);
-CREATE INDEX generation_session ON generation (session_id);
 
 -- The log of a running generation; joined into its message when it ends.
 CREATE TABLE piece (
