@@ -44,10 +44,14 @@ class Batch:
 
 @dataclass(slots=True)
 class Committed:
-    """What became of a batch: a result or an exception for each transaction, and the generations that were fenced."""
+    """What became of a batch: a result or an exception for each transaction, and whose text was not taken.
+
+    `fenced` are generations that are not this replica's to write, `unstored` those whose text cannot be written now.
+    """
 
     results: list[Any]
-    fenced: set[str]
+    fenced: set[str] = field(default_factory=set)
+    unstored: set[str] = field(default_factory=set)
 
 
 class Driver(Protocol):
@@ -65,8 +69,7 @@ class Driver(Protocol):
     async def commit(self, batch: Batch) -> Committed:
         """Run the transactions and the appends, and commit them together.
 
-        A transaction that raises has no effect and does not hurt the others. An append to a generation that is not
-        running, or is another replica's, has no effect and is reported in `fenced`.
+        A transaction that raises, or an append that is not taken, has no effect and does not hurt the others.
         """
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:

@@ -96,7 +96,7 @@ class SQLiteDriver:
         try:
             return self._commit_together(connection, batch)
         except (sqlite3.Error, _SpoiledBatch) as error:
-            if len(batch.transactions) + bool(batch.appends) > 1:
+            if len(batch.transactions) + len(batch.appends) > 1:
                 return self._commit_apart(connection, batch)
             raise StoreUnavailable from error
 
@@ -124,15 +124,20 @@ class SQLiteDriver:
         return Committed(results, fenced)
 
     def _commit_apart(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
-        """Commit each transaction by itself, so that one that cannot be committed does not take the others along."""
-        results: list[Any] = []
+        """Commit everything by itself, so that what cannot be committed does not take the rest along."""
+        outcome = Committed([])
         for transaction in batch.transactions:
             alone = Batch(batch.replica, [transaction], durable=batch.durable)
             try:
-                results += self._commit(connection, alone).results
+                outcome.results += self._commit(connection, alone).results
             except StoreUnavailable as error:
-                results.append(error)
-        return Committed(results, self._commit(connection, Batch(batch.replica, appends=batch.appends)).fenced)
+                outcome.results.append(error)
+        for append in batch.appends:
+            try:
+                outcome.fenced |= self._commit(connection, Batch(batch.replica, appends=[append])).fenced
+            except StoreUnavailable:
+                outcome.unstored.add(append.generation_id)
+        return outcome
 
     def _synchronise(self, connection: sqlite3.Connection, level: str) -> None:
         if self._synchronous != level:

@@ -217,15 +217,14 @@ class Store:
         try:
             outcome = await self._driver.commit(batch)
         except StoreUnavailable as error:
-            outcome = Committed([error] * len(waiting), set())
-            for writing in touched:
-                writing.refused(error)
-        else:
-            for writing, append in zip(touched, appends, strict=True):
-                if writing.id in outcome.fenced:
-                    writing.refused(Fenced())
-                elif append.pieces:
-                    writing.committed(append.pieces[-1].position)
+            outcome = Committed([error] * len(waiting), unstored={writing.id for writing in touched})
+        for writing, append in zip(touched, appends, strict=True):
+            if writing.id in outcome.fenced:
+                writing.refused(Fenced())
+            elif writing.id in outcome.unstored:
+                writing.refused(StoreUnavailable())
+            elif append.pieces:
+                writing.committed(append.pieces[-1].position)
         for (_, done), result in zip(waiting, outcome.results, strict=True):
             if done.cancelled():
                 continue

@@ -1,0 +1,206 @@
+"""Every cut: read so many bytes, or so many events, drop the connection, and pick up the rest. Promise 3.
+
+While the answer runs, after its end, after a restart, and after a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, scripts
+from tests.kill_campaign import EVENTS, SPOKEN, Reader
+from tests.service import Serve, Service
+
+CLIENTS = 8  # that cut and resume side by side
+# Characters of one to four bytes, and some that are put together of several.
+PARTS = (
+    ("reasoning", "Hm, 考えています… 🤔 "),
+    ("text", "Grüße 👋🏽 aus 東京, naïve 👩‍👩‍👧 café. "),
+    ("reasoning", "Noch ein Gedanke: ∑≠∏."),
+    ("text", "Zum Schluß: 🎉🎉, ÄÖÜ, und tschüß!"),
+)
+TEXT = "".join(text for kind, text in PARTS if kind == "text").encode()
+LOG = "".join(text for _, text in PARTS)
+
+
+def steps(chunks: Chunks, kind: str, text: str) -> list[Send]:
+    """A few characters at a time."""
+    frame = chunks.content if kind == "text" else chunks.reasoning
+    return [Send(frame(text[start : start + 3])) for start in range(0, len(text), 3)]
+
+
+def whole_answer() -> Script:
+    """All parts, at full speed."""
+    chunks = Chunks()
+    said = [step for kind, text in PARTS for step in steps(chunks, kind, text)]
+    return scripts.event_stream(Send(chunks.role()), *said, Send(chunks.finish("stop")), Send(b"data: [DONE]\n\n"))
+
+
+def held_answer(gate: Gate) -> Script:
+    """All parts but the end of the last one; the rest when the gate is opened."""
+    chunks = Chunks()
+    *before, (kind, last) = PARTS
+    said = [step for part in before for step in steps(chunks, *part)]
+    head, tail = steps(chunks, kind, last[:12]), steps(chunks, kind, last[12:])
+    end = (Send(chunks.finish("stop")), Send(b"data: [DONE]\n\n"))
+    return scripts.event_stream(Send(chunks.role()), *said, *head, Wait(gate), *tail, *end)
+
+
+def held_bytes(of: Iterable[str]) -> int:
+    """How much comes before the gate, of these kinds."""
+    return sum(len(text.encode()) for kind, text in PARTS if kind in of) - len(PARTS[-1][1][12:].encode())
+
+
+def character_places(text: str) -> list[int]:
+    """The positions between characters, both ends among them."""
+    places = [0]
+    for character in text:
+        places.append(places[-1] + len(character.encode()))
+    return places
+
+
+def parts_after(position: int) -> dict[str, str]:
+    """What is left of the log past a position, by kind."""
+    left: dict[str, str] = {"text": "", "reasoning": ""}
+    for kind, text in PARTS:
+        data = text.encode()
+        left[kind] += data[position:].decode()
+        position = max(0, position - len(data))
+    return left
+
+
+def at_once(check: Callable[[int], None], places: Iterable[int]) -> None:
+    """Check all places, some at a time."""
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        list(clients.map(check, places))
+
+
+def check_every_text_cut(service: Service, session_id: str, whole: bytes, *, ends: bool = True) -> None:
+    """After the end: read k bytes, drop, resume, for every k."""
+
+    def check(k: int) -> None:
+        with Reader.resume(service, session_id) as first:
+            shown = first.read(k)
+        with Reader.resume(service, session_id, k) as second:
+            assert shown + second.read_all() == whole
+            assert second.ended is ends, "a cut answer looks cut, also when it is resumed"
+
+    at_once(check, range(len(whole) + 1))
+    assert Reader.resume(service, session_id, len(whole) + 1).status == 416
+
+
+def check_every_event_cut(service: Service, session_id: str) -> None:
+    """After the end: resume after every event that there can have been, which is after every character."""
+    places = character_places(LOG)
+
+    def check(position: int) -> None:
+        with Reader.resume_events(service, session_id, position) as reader:
+            if position not in places:
+                assert reader.status == 416
+                return
+            reader.read_all()
+            assert {kind: reader.said(kind) for kind in ("text", "reasoning")} == parts_after(position)
+            names = [name for name, _, _ in reader.events()]
+            assert (names[0], names[-1], reader.ended) == ("session", "done", True)
+            ids = [event_id for _, event_id, _ in reader.events()]
+            assert ids == sorted(ids)
+            assert (ids[0], ids[-1]) == (position, places[-1])
+
+    at_once(check, range(places[-1] + 2))
+
+
+def check_each_events_own_cut(service: Service, session_id: str, whole: Reader) -> None:
+    """Drop after each event that a client was really sent, and go on from its id."""
+    for number, (_, event_id, _) in enumerate(whole.events()):
+        shown = whole.events()[: number + 1]
+        with Reader.resume_events(service, session_id, event_id) as rest:
+            rest.read_all()
+            for kind in ("text", "reasoning"):
+                before = "".join(data["text"] for name, _, data in shown if name == kind)
+                assert before + rest.said(kind) == whole.said(kind)
+
+
+@pytest.fixture
+def unlimited(serve: Serve) -> Service:
+    return serve(CHATAPI_RATE_LIMIT="0", CHATAPI_MAX_GENERATIONS_PER_KEY="0")
+
+
+def test_every_cut_of_an_answer_that_has_ended_also_after_a_restart(unlimited: Service, simulator: Simulator) -> None:
+    simulator.script = whole_answer()
+    with Reader.chat(unlimited) as text, Reader.chat(unlimited, headers=EVENTS) as events:
+        assert text.read_all() == TEXT
+        events.read_all()
+        assert text.ended
+        assert events.said(*SPOKEN).encode() == TEXT
+        assert {kind: events.said(kind) for kind in ("text", "reasoning")} == parts_after(0)
+    for _ in range(2):
+        check_every_text_cut(unlimited, text.session_id, TEXT)
+        check_every_text_cut(unlimited, events.session_id, TEXT)
+        check_every_event_cut(unlimited, events.session_id)
+        check_each_events_own_cut(unlimited, events.session_id, events)
+        assert unlimited.stop() == 0
+        unlimited.start()
+
+
+def test_every_cut_of_the_first_response(unlimited: Service, simulator: Simulator) -> None:
+    simulator.script = whole_answer()
+
+    def check(k: int) -> None:
+        with Reader.chat(unlimited) as first:
+            shown = first.read(k)
+        with Reader.resume(unlimited, first.session_id, k) as second:
+            assert shown + second.read_all() == TEXT
+
+    at_once(check, range(0, len(TEXT) + 1, 3))  # each is an answer of its own; 3 meets every place in a character
+
+
+def test_every_cut_of_an_answer_that_runs_and_then_of_one_that_was_killed(
+    unlimited: Service, simulator: Simulator
+) -> None:
+    gate = Gate()
+    simulator.script = held_answer(gate)
+    live = Reader.chat(unlimited, headers=EVENTS)
+    so_far = held_bytes(("text",))
+    live.read_until(LOG.encode()[: held_bytes(("text", "reasoning"))].decode()[-1:])
+    while len(live.said("text").encode()) < so_far:
+        assert live.read_some()
+    # Each of them is shown k bytes, is cut, and comes back while the answer still runs.
+    shown, resumed = [], []
+    for k in range(so_far + 1):
+        with Reader.resume(unlimited, live.session_id) as first:
+            shown.append(first.read(k))
+        resumed.append(Reader.resume(unlimited, live.session_id, k))
+    assert Reader.resume(unlimited, live.session_id, so_far + 1).status == 416, "nobody was shown so much yet"
+    places = [place for place in character_places(LOG) if place <= held_bytes(("text", "reasoning"))]
+    by_event = [Reader.resume_events(unlimited, live.session_id, place) for place in places]
+    gate.open()
+    for before, reader in zip(shown, resumed, strict=True):
+        assert before + reader.read_all() == TEXT
+        assert reader.ended
+        reader.leave()
+    for place, reader in zip(places, by_event, strict=True):
+        reader.read_all()
+        assert {kind: reader.said(kind) for kind in ("text", "reasoning")} == parts_after(place)
+        assert reader.events()[-1][:2] == ("done", len(LOG.encode()))
+        reader.leave()
+    live.read_all()
+    check_each_events_own_cut(unlimited, live.session_id, live)
+    live.leave()
+
+    # And one that is killed there.
+    simulator.script = held_answer(Gate())
+    killed = Reader.chat(unlimited)
+    assert killed.read(so_far) == TEXT[:so_far]
+    unlimited.kill()
+    killed.read_all()
+    assert not killed.ended
+    unlimited.start()
+    check_every_text_cut(unlimited, killed.session_id, TEXT[:so_far], ends=False)
+    with Reader.resume_events(unlimited, killed.session_id) as reader:
+        reader.read_all()
+        name, position, data = reader.events()[-1]
+        assert (name, position) == ("error", held_bytes(("text", "reasoning")))
+        assert (data["code"], data["status"]) == ("interrupted", "interrupted")

@@ -1,0 +1,153 @@
+"""The log, its parts, and its text on the wire: bytes that can be cut anywhere, characters that cannot."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatapi.api.answers import TEXT_CHUNK_BYTES, TextEncoder, character_end, check_offset, check_position
+from chatapi.errors import PositionOutOfRange
+from chatapi.log import Log, parts_of, pieces_of
+from chatapi.model import SPOKEN, Kind, Part, Piece, spoken
+
+unhurried = settings(deadline=None, derandomize=True)  # a busy machine is no failure, and no run differs
+characters = st.one_of(st.characters(codec="utf-8"), st.sampled_from("aé漢👩\u200d\u2028\ufeff\r\n"))
+texts = st.text(characters, min_size=1, max_size=12)
+writes = st.lists(st.tuples(st.sampled_from(Kind), texts), max_size=12)
+long_texts = st.builds(lambda text, times: text * times, texts, st.integers(1, 900))
+
+
+def written(said: list[tuple[Kind, str]]) -> Log:
+    """A log, all of it committed."""
+    log = Log()
+    for kind, text in said:
+        log.write(kind, text)
+    log.committed = log.position
+    return log
+
+
+def boundaries(text: str) -> list[int]:
+    """The positions between the characters of `text`, both ends among them."""
+    ends = [0]
+    for character in text:
+        ends.append(ends[-1] + len(character.encode()))
+    return ends
+
+
+def merged(said: list[tuple[Kind, str]]) -> tuple[Part, ...]:
+    """The parts that these writes make, the plain way."""
+    parts: list[Part] = []
+    for kind, text in said:
+        if parts and parts[-1].kind is kind:
+            parts[-1] = Part(kind, parts[-1].text + text)
+        else:
+            parts.append(Part(kind, text))
+    return tuple(parts)
+
+
+@unhurried
+@given(writes)
+def test_a_log_read_from_any_position_gives_the_rest(said: list[tuple[Kind, str]]) -> None:
+    log = written(said)
+    whole = "".join(text for _, text in said)
+    for position in boundaries(whole):
+        pieces = log.read(position)
+        assert b"".join(piece.data for piece in pieces) == whole.encode()[position:]
+        assert all(piece.data.decode() for piece in pieces), "a piece is whole characters, and never empty"
+        ends = [position, *(piece.position for piece in pieces)]
+        assert [end - begin for begin, end in pairwise(ends)] == [len(piece.data) for piece in pieces]
+
+
+@unhurried
+@given(writes, st.data())
+def test_no_byte_is_read_before_it_is_committed(said: list[tuple[Kind, str]], data: st.DataObject) -> None:
+    log = written(said)
+    whole = "".join(text for _, text in said)
+    log.committed = data.draw(st.sampled_from(boundaries(whole)))
+    position = data.draw(st.sampled_from(boundaries(whole)))
+    assert b"".join(piece.data for piece in log.read(position)) == whole.encode()[position : log.committed]
+    assert b"".join(piece.data for piece in log.uncommitted()) == whole.encode()[log.committed :]
+
+
+@unhurried
+@given(writes)
+def test_writes_of_one_kind_in_a_row_are_one_part(said: list[tuple[Kind, str]]) -> None:
+    log = written(said)
+    log.committed = 0
+    assert log.parts() == merged(said), "committed or not"
+
+
+@unhurried
+@given(writes, st.data())
+def test_a_log_that_was_joined_into_its_message_reads_as_before(
+    said: list[tuple[Kind, str]], data: st.DataObject
+) -> None:
+    log = written(said)
+    position = data.draw(st.sampled_from(boundaries("".join(text for _, text in said))))
+    assert pieces_of(log.parts(), position) == log.read(position)
+
+
+@unhurried
+@given(writes, st.data())
+def test_pieces_however_they_were_cut_join_into_the_same_parts(
+    said: list[tuple[Kind, str]], data: st.DataObject
+) -> None:
+    log = written(said)
+    places = boundaries("".join(text for _, text in said))
+    cuts = sorted({0, log.position, *data.draw(st.lists(st.sampled_from(places)))})
+    pieces: list[Piece] = []
+    for begin, end in pairwise(cuts):
+        log.committed = end
+        pieces += log.read(begin)
+    assert parts_of(pieces) == log.parts() == merged(said)
+    assert parts_of(pieces_of(log.parts())) == log.parts()
+
+
+@unhurried
+@given(long_texts, st.integers(0, 6000))
+def test_a_character_is_never_cut(text: str, at: int) -> None:
+    places = boundaries(text)
+    assert character_end(text.encode(), at) == max(place for place in places if place <= at)
+
+
+@unhurried
+@given(st.lists(st.tuples(st.sampled_from(Kind), long_texts), max_size=4), st.data())
+def test_text_goes_out_in_chunks_that_a_client_can_decode_each(
+    said: list[tuple[Kind, str]], data: st.DataObject
+) -> None:
+    pieces = written(said).read(0)
+    whole = spoken(merged(said))
+    offset = data.draw(st.sampled_from(boundaries(whole)))
+    chunks = list(TextEncoder(offset).pieces(pieces))
+    assert all(0 < len(chunk) <= TEXT_CHUNK_BYTES for chunk in chunks)
+    assert "".join(chunk.decode() for chunk in chunks) == whole.encode()[offset:].decode()
+
+
+@unhurried
+@given(writes, st.data())
+def test_an_offset_counts_across_readings(said: list[tuple[Kind, str]], data: st.DataObject) -> None:
+    pieces = written(said).read(0)
+    whole = spoken(merged(said)).encode()
+    offset = data.draw(st.integers(0, len(whole)))  # a client may have been cut inside a character
+    encoder = TextEncoder(offset)
+    assert b"".join(chunk for piece in pieces for chunk in encoder.pieces([piece])) == whole[offset:]
+
+
+@unhurried
+@given(writes, st.data())
+def test_a_place_that_no_reader_can_have_come_to_is_refused(said: list[tuple[Kind, str]], data: st.DataObject) -> None:
+    pieces = written(said).read(0)
+    whole = "".join(text for _, text in said)
+    position = data.draw(st.integers(0, len(whole.encode()) + 3))
+    if position in boundaries(whole):
+        check_position(pieces, position)
+    else:
+        with pytest.raises(PositionOutOfRange):
+            check_position(pieces, position)
+    shown = sum(len(text.encode()) for kind, text in said if kind in SPOKEN)
+    check_offset(pieces, shown)
+    with pytest.raises(PositionOutOfRange):
+        check_offset(pieces, shown + 1)

@@ -1,0 +1,720 @@
+"""The contract of the store, the same for every database. No test asks which one it got."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatapi.errors import (
+    IdempotencyMismatch,
+    SessionBusy,
+    SessionNotFound,
+    StoreUnavailable,
+    UpstreamBroken,
+    UpstreamRejectedKey,
+)
+from chatapi.log import Log
+from chatapi.model import (
+    Ending,
+    Generation,
+    Kind,
+    Microseconds,
+    Piece,
+    Role,
+    Session,
+    Status,
+    Turn,
+    Usage,
+    new_id,
+)
+from chatapi.store import Begun, Driver, Fenced, Store
+from chatapi.store.driver import Append, Batch, Committed, Transaction
+from chatapi.store.sqlite import SQLiteDriver
+from chatapi.store.store import LEASE_SECONDS
+from chatapi.store.transactions import SWEEP_AT_ONCE, create_session, find_session
+
+DRIVERS: dict[str, Callable[[Path], Driver]] = {"sqlite": lambda folder: SQLiteDriver(folder / "chat.db")}
+TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \u2028 end"
+COMPLETED = Ending(Status.COMPLETED, "stop", Usage(3, 4, 1, 2))
+REFUSED = Ending(Status.FAILED, None, None, UpstreamBroken.code, "It broke.")
+KEY_REJECTED = Ending(Status.FAILED, None, None, UpstreamRejectedKey.code, "No such key.")
+
+
+class Clock:
+    """The time, which the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000_000_000
+
+    def __call__(self) -> Microseconds:
+        return Microseconds(self.now)
+
+    def advance(self, seconds: float) -> None:
+        self.now += int(seconds * 1_000_000)
+
+
+class Watched:
+    """A real driver, and what it was asked to commit."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.exclusive = driver.exclusive
+        self.batches: list[Batch] = []
+
+    async def open(self) -> None:
+        await self.driver.open()
+
+    async def close(self) -> None:
+        await self.driver.close()
+
+    async def commit(self, batch: Batch) -> Committed:
+        self.batches.append(batch)
+        return await self.driver.commit(batch)
+
+    async def read(self, transaction: Callable[[], Transaction[Any]]) -> Any:
+        return await self.driver.read(transaction)
+
+
+class Writer:
+    """A generation that is being written, and what the store said to it."""
+
+    def __init__(self, begun: Begun) -> None:
+        self.id = begun.generation.id
+        self.log = Log()
+        self.error: Exception | None = None
+
+    def committed(self, position: int) -> None:
+        self.log.committed = position
+
+    def refused(self, error: Exception) -> None:
+        self.error = error
+
+    async def write(self, store: Store, text: str, kind: Kind = Kind.TEXT) -> Writer:
+        """Write, and return when that is committed; raise what the store refused it with."""
+        self.log.write(kind, text)
+        store.touch(self)
+        await store.flush()
+        if self.error is not None:
+            raise self.error
+        return self
+
+    async def finish(self, store: Store, ending: Ending = COMPLETED) -> Generation:
+        return await store.finish(self, ending, self.log.parts(), None)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=sorted(DRIVERS))
+def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Watched:
+    """A database that is not opened yet."""
+    return Watched(DRIVERS[request.param](tmp_path))
+
+
+@pytest.fixture
+async def store(driver: Watched, clock: Clock) -> AsyncIterator[Store]:
+    """A store, open and empty."""
+    store = Store(driver, clock)
+    await store.open()
+    yield store
+    await store.close()
+
+
+def anyone(session: Session | None) -> Session:
+    if session is None:
+        raise SessionNotFound
+    return session
+
+
+def nobody(session: Session | None) -> Session:
+    raise SessionNotFound
+
+
+def turn(session_id: str | None = None, text: str = "Hello", owner: str = "anna", **more: Any) -> Turn:
+    return Turn(owner, session_id, more.pop("developer_message", None), text, "gpt", "text", **more)
+
+
+async def begin(store: Store, session_id: str | None = None, text: str = "Hello", **more: Any) -> Begun:
+    return await store.begin(turn(session_id, text, **more), anyone)
+
+
+async def said(store: Store, session_id: str | None, question: str, answer: str, ending: Ending = COMPLETED) -> Begun:
+    """A whole turn."""
+    begun = await begin(store, session_id, question)
+    writer = Writer(begun)
+    if answer:
+        await writer.write(store, answer)
+    await writer.finish(store, ending)
+    return begun
+
+
+async def stored_text(store: Store, generation_id: str, position: int = 0) -> str:
+    log = await store.read_log(generation_id, position)
+    assert log is not None
+    return b"".join(piece.data for piece in log.pieces).decode()
+
+
+async def refused_with(coroutine: Awaitable[Any]) -> type[Exception] | None:
+    """What it raises, if anything."""
+    try:
+        await coroutine
+    except (IdempotencyMismatch, SessionBusy, SessionNotFound, StoreUnavailable, Fenced) as error:
+        return type(error)
+    return None
+
+
+# Sessions
+
+
+async def test_a_session_is_found_as_it_was_made(store: Store, clock: Clock) -> None:
+    session = await store.create_session("anna", TEXT)
+    assert await store.find_session(session.id) == session
+    assert (session.owner, session.developer_message, session.message_count) == ("anna", TEXT, 0)
+    assert session.created_at == session.updated_at == clock.now
+    assert await store.find_session("ses_none") is None
+    assert await store.count_sessions() == 1
+
+
+async def test_a_change_sets_what_it_names_and_leaves_the_rest(store: Store, clock: Clock) -> None:
+    session = await store.create_session("anna", "Be brief.")
+    clock.advance(1)
+    await store.change_session(session.id, anyone, title=TEXT, metadata={"a": TEXT})
+    changed = await store.change_session(session.id, anyone, developer_message="Be kind.")
+    assert changed == await store.find_session(session.id)
+    assert (changed.title, changed.metadata, changed.developer_message) == (TEXT, {"a": TEXT}, "Be kind.")
+    assert (changed.owner, changed.created_at, changed.updated_at) == ("anna", session.created_at, clock.now)
+    assert (await store.change_session(session.id, anyone, title="")).title is None
+
+
+async def test_who_is_not_permitted_changes_nothing(store: Store) -> None:
+    begun = await said(store, None, "Hello", "Hi")
+    before = await store.find_session(begun.session.id)
+    assert await refused_with(store.change_session(begun.session.id, nobody, title="mine")) is SessionNotFound
+    assert await refused_with(store.delete_session(begun.session.id, nobody)) is SessionNotFound
+    assert await refused_with(store.begin(turn(begun.session.id), nobody)) is SessionNotFound
+    assert await store.find_session(begun.session.id) == before
+    assert len(await store.messages(begun.session.id, -1, 10)) == 2
+
+
+async def test_what_is_not_there_cannot_be_used(store: Store) -> None:
+    assert await refused_with(begin(store, "ses_none")) is SessionNotFound
+    assert await refused_with(store.change_session("ses_none", anyone, title="a")) is SessionNotFound
+    assert await refused_with(store.delete_session("ses_none", anyone)) is SessionNotFound
+    assert await refused_with(store.messages("ses_none", -1, 10)) is SessionNotFound
+    assert await store.read_log("gen_none", 0) is None
+    assert await store.latest_generation("ses_none") is None
+    assert await store.count_sessions() == 0
+
+
+async def test_the_pages_of_the_list_are_the_whole_list(store: Store, clock: Clock) -> None:
+    made = []
+    for number in range(9):
+        made.append(await store.create_session("anna", str(number)))
+        await store.create_session("ben", "not hers")
+        clock.advance(number % 3 == 2)  # three at a time have the same time
+    newest_first = sorted(made, key=lambda session: (session.created_at, session.id), reverse=True)
+    for size in (1, 2, 4, 9, 20):
+        found: list[Session] = []
+        while page := await store.list_sessions("anna", (found[-1].created_at, found[-1].id) if found else None, size):
+            assert len(page) <= size
+            found += page
+        assert found == newest_first
+
+
+# Turns
+
+
+async def test_a_turn_that_was_begun_is_there(store: Store, clock: Clock) -> None:
+    begun = await begin(store, text=TEXT, developer_message="Be brief.")
+    assert (begun.parent, begun.repeated) == (None, False)
+    assert begun.generation.status is Status.RUNNING
+    assert await store.find_session(begun.session.id) == begun.session
+    assert (begun.session.owner, begun.session.developer_message, begun.session.message_count) == (
+        "anna",
+        "Be brief.",
+        2,
+    )
+    question, answer = await store.messages(begun.session.id, -1, 10)
+    assert (question.role, question.text, question.depth, question.parent) == (Role.USER, TEXT, 0, None)
+    assert (answer.role, answer.text, answer.depth, answer.parent) == (Role.ASSISTANT, "", 1, question.id)
+    assert answer.id == begun.session.head == begun.generation.message_id
+    assert answer.generation == begun.generation == await store.latest_generation(begun.session.id)
+
+
+async def test_a_second_turn_goes_on_from_the_first(store: Store) -> None:
+    first = await said(store, None, "one", "1")
+    second = await begin(store, first.session.id, "two", developer_message="Be kind.")
+    assert second.parent == first.session.head
+    assert (second.session.developer_message, second.session.message_count) == ("Be kind.", 4)
+    messages = await store.messages(first.session.id, -1, 10)
+    assert [message.text for message in messages] == ["one", "1", "two", ""]
+    assert [message.depth for message in messages] == [0, 1, 2, 3]
+    assert [message.parent for message in messages[1:]] == [message.id for message in messages[:-1]]
+
+
+async def test_a_session_without_an_owner_is_bound_by_its_first_turn(store: Store) -> None:
+    session = await store.create_session(None, "Be brief.")
+    begun = await begin(store, session.id, owner="ben")
+    assert begun.session.owner == "ben"
+    assert begun.session.developer_message == "Be brief."
+    assert await store.find_session(session.id) == begun.session
+
+
+async def test_a_session_takes_one_turn_at_a_time(store: Store) -> None:
+    # Promise 5.
+    begun = await begin(store)
+    with pytest.raises(SessionBusy) as busy:
+        await begin(store, begun.session.id)
+    assert busy.value.generation_id == begun.generation.id
+    assert len(await store.messages(begun.session.id, -1, 10)) == 2, "a refused turn leaves nothing"
+    await begin(store)  # another session is not held up
+    await Writer(begun).finish(store)
+    await begin(store, begun.session.id)
+
+
+async def test_of_turns_that_come_at_once_one_is_taken(store: Store) -> None:
+    # Promise 5.
+    session = await store.create_session("anna", "Be brief.")
+    outcomes = await asyncio.gather(*(refused_with(begin(store, session.id)) for _ in range(20)))
+    assert sorted(map(str, outcomes)) == sorted(map(str, [None] + [SessionBusy] * 19))
+    assert len(await store.messages(session.id, -1, 10)) == 2
+
+
+async def test_a_repeated_turn_is_begun_once(store: Store) -> None:
+    # Promise 7.
+    again = {"idempotency_key": "once", "digest": "of this"}
+    first = await begin(store, **again)
+    repeats = [await begin(store, **again)]
+    await (await Writer(first).write(store, "Hi")).finish(store)
+    repeats += [await begin(store, **again)]
+    assert all(repeat.repeated and repeat.generation.id == first.generation.id for repeat in repeats)
+    assert [repeat.generation.status for repeat in repeats] == [Status.RUNNING, Status.COMPLETED]
+    assert await store.count_sessions() == 1
+    assert len(await store.messages(first.session.id, -1, 10)) == 2
+
+
+async def test_turns_repeated_at_once_are_begun_once(store: Store) -> None:
+    # Promise 7.
+    begun = await asyncio.gather(*(begin(store, idempotency_key="once", digest="of this") for _ in range(20)))
+    assert sorted(one.repeated for one in begun) == [False] + [True] * 19
+    assert len({one.generation.id for one in begun}) == 1
+    assert await store.count_sessions() == 1
+
+
+async def test_an_idempotency_key_is_its_owners_and_of_one_request(store: Store) -> None:
+    first = await begin(store, idempotency_key="once", digest="of this")
+    assert await refused_with(begin(store, idempotency_key="once", digest="of that")) is IdempotencyMismatch
+    other = await begin(store, owner="ben", idempotency_key="once", digest="of this")
+    assert other.generation.id != first.generation.id
+    await store.delete_session(first.session.id, anyone)
+    assert not (await begin(store, idempotency_key="once", digest="of this")).repeated, "what is gone is forgotten"
+
+
+# Logs
+
+
+async def test_what_was_appended_reads_the_same_from_everywhere_before_and_after_the_end(store: Store) -> None:
+    # Promise 3.
+    begun = await begin(store)
+    writer = Writer(begun)
+    for kind, text in [
+        (Kind.REASONING, "Hm, "),
+        (Kind.REASONING, "天"),
+        (Kind.TEXT, TEXT),
+        (Kind.REFUSAL, "No 👩‍👩‍👧"),
+    ]:
+        await writer.write(store, text, kind)
+        assert writer.log.committed == writer.log.position
+
+    async def check() -> None:
+        for position in range(writer.log.position + 1):
+            log = await store.read_log(writer.id, position)
+            assert log is not None
+            joined: dict[int, tuple[Kind, bytes]] = {}
+            for piece in log.pieces:
+                joined[piece.part] = piece.kind, joined.get(piece.part, (piece.kind, b""))[1] + piece.data
+            expected = {piece.part: (piece.kind, piece.data) for piece in writer.log.read(position)}
+            assert joined == expected
+            assert [piece.position for piece in log.pieces][-1:] == [writer.log.position][: len(log.pieces)]
+
+    await check()
+    await writer.finish(store)
+    await check()
+
+
+async def test_an_answer_has_its_committed_text_while_it_runs(store: Store) -> None:
+    begun = await begin(store)
+    writer = await Writer(begun).write(store, "thinking", Kind.REASONING)
+    await writer.write(store, TEXT)
+    writer.log.write(Kind.TEXT, "not committed")
+    answer = (await store.messages(begun.session.id, -1, 10))[1]
+    assert [(part.kind, part.text) for part in answer.parts] == [(Kind.REASONING, "thinking"), (Kind.TEXT, TEXT)]
+
+
+async def test_an_ending_is_stored_whole(store: Store, clock: Clock) -> None:
+    # Promise 2.
+    begun = await begin(store)
+    writer = await Writer(begun).write(store, "Hello")
+    writer.log.write(Kind.TEXT, " there")  # never touched: it goes with the ending
+    clock.advance(5)
+    first_token_at = Microseconds(clock.now - 1_000_000)
+    ended = await store.finish(writer, COMPLETED, writer.log.parts(), first_token_at)
+    log = await store.read_log(writer.id, 0)
+    assert log is not None
+    assert log.generation == ended == await store.latest_generation(begun.session.id)
+    assert (ended.status, ended.finish_reason, ended.usage) == (Status.COMPLETED, "stop", Usage(3, 4, 1, 2))
+    assert (ended.length, ended.first_token_at, ended.ended_at) == (11, first_token_at, clock.now)
+    assert await stored_text(store, writer.id) == "Hello there"
+    session = await store.find_session(begun.session.id)
+    assert session is not None
+    assert session.updated_at == clock.now
+
+
+async def test_an_error_is_stored_with_what_came_before(store: Store) -> None:
+    begun = await said(store, None, "Hello", "partly", REFUSED)
+    answer = (await store.messages(begun.session.id, -1, 10))[1]
+    assert answer.text == "partly"
+    assert answer.generation is not None
+    assert (answer.generation.status, answer.generation.error_code, answer.generation.error_detail) == (
+        Status.FAILED,
+        UpstreamBroken.code,
+        "It broke.",
+    )
+
+
+async def test_text_that_was_touched_is_committed_when_the_store_closes(driver: Watched, clock: Clock) -> None:
+    store = Store(driver, clock)
+    await store.open()
+    begun = await begin(store)
+    writer = Writer(begun)
+    writer.log.write(Kind.TEXT, TEXT)
+    store.touch(writer)
+    await store.close()
+    assert writer.log.committed == writer.log.position
+    assert await refused_with(begin(store)) is StoreUnavailable
+    assert await refused_with(store.find_session(begun.session.id)) is StoreUnavailable
+    store = Store(driver, clock)
+    await store.open()
+    assert await stored_text(store, writer.id) == TEXT
+    await store.close()
+
+
+# Leases and fences
+
+
+async def test_a_lease_lapses_when_its_time_is_over_and_not_before(store: Store, clock: Clock) -> None:
+    # Promise 6.
+    begun = await begin(store)
+    await Writer(begun).write(store, TEXT)
+    clock.advance(LEASE_SECONDS)
+    assert await store.sweep() == []
+    clock.now += 1
+    (closed,) = await store.sweep()
+    assert (closed.id, closed.status, closed.error_code) == (begun.generation.id, Status.INTERRUPTED, "interrupted")
+    assert (closed.length, closed.ended_at) == (len(TEXT.encode()), clock.now)
+    assert await stored_text(store, begun.generation.id) == TEXT
+    assert await store.sweep() == []
+    assert (await begin(store, begun.session.id)).parent == begun.session.head, "the next turn works"
+
+
+async def test_a_lease_that_was_renewed_holds_on(store: Store, clock: Clock) -> None:
+    begun = await begin(store)
+    clock.advance(LEASE_SECONDS)
+    await store.renew()
+    clock.advance(LEASE_SECONDS)
+    assert await store.sweep() == []
+    clock.now += 1
+    assert [closed.id for closed in await store.sweep()] == [begun.generation.id]
+
+
+async def test_a_replica_renews_its_own_leases_alone(store: Store, clock: Clock) -> None:
+    begun = await begin(store)
+    store.replica = new_id("rep")  # as the process would have that came after
+    clock.advance(LEASE_SECONDS)
+    await store.renew()
+    clock.now += 1
+    assert [closed.id for closed in await store.sweep()] == [begun.generation.id]
+
+
+async def test_a_sweep_goes_on_until_nothing_is_left(store: Store, clock: Clock) -> None:
+    count = SWEEP_AT_ONCE + 3
+    await asyncio.gather(*(begin(store) for _ in range(count)))
+    clock.advance(LEASE_SECONDS + 1)
+    closed = [len(await store.sweep()) for _ in range(3)]
+    assert closed == [SWEEP_AT_ONCE, 3, 0]
+
+
+async def test_the_next_process_finds_what_the_last_one_left(driver: Watched, clock: Clock) -> None:
+    # Promise 6.
+    store = Store(driver, clock)
+    await store.open()
+    begun = await begin(store)
+    await Writer(begun).write(store, TEXT)
+    await store.close()
+    clock.advance(LEASE_SECONDS + 1)
+    store = Store(driver, clock)
+    await store.open()
+    await store.sweep()
+    found = await store.latest_generation(begun.session.id)
+    assert found is not None
+    assert found.status is Status.INTERRUPTED
+    assert await stored_text(store, found.id) == TEXT
+    await begin(store, begun.session.id)
+    await store.close()
+
+
+async def test_who_was_swept_or_has_ended_writes_no_more(store: Store, clock: Clock) -> None:
+    swept, ended = await begin(store), await begin(store)
+    writers = [await Writer(begun).write(store, "shown") for begun in (swept, ended)]
+    await writers[1].finish(store)
+    clock.advance(LEASE_SECONDS + 1)
+    await store.sweep()
+    for writer in writers:
+        assert await refused_with(writer.write(store, " late")) is Fenced
+        assert await refused_with(writer.finish(store, REFUSED)) is Fenced
+        assert await stored_text(store, writer.id) == "shown"
+
+
+async def test_nobody_writes_to_another_replicas_generation(store: Store) -> None:
+    begun = await begin(store)
+    writer = await Writer(begun).write(store, "shown")
+    mine, store.replica = store.replica, new_id("rep")
+    assert await refused_with(writer.write(store, " by another")) is Fenced
+    assert await refused_with(writer.finish(store)) is Fenced
+    store.replica = mine
+    assert await stored_text(store, writer.id) == "shown"
+
+
+async def test_a_fence_stops_one_and_not_its_neighbours(store: Store) -> None:
+    gone, here = await begin(store), await begin(store)
+    await store.delete_session(gone.session.id, anyone)
+    writers = [Writer(gone), Writer(here)]
+    for writer in writers:
+        writer.log.write(Kind.TEXT, TEXT)
+        store.touch(writer)
+    await store.flush()
+    assert isinstance(writers[0].error, Fenced)
+    assert (writers[1].error, await stored_text(store, here.generation.id)) == (None, TEXT)
+
+
+# Deleting
+
+
+async def test_what_was_deleted_is_gone_and_stays_gone(store: Store) -> None:
+    # Promise 4.
+    kept = await said(store, None, "Hello", "Hi")
+    before = await said(store, None, "one", "1")
+    begun = await begin(store, before.session.id)
+    writer = await Writer(begun).write(store, "shown")
+    await store.delete_session(begun.session.id, anyone)
+    assert await refused_with(writer.write(store, " late")) is Fenced
+    assert await refused_with(writer.finish(store)) is Fenced
+    assert await store.find_session(begun.session.id) is None
+    assert await store.read_log(before.generation.id, 0) is None
+    assert await store.read_log(begun.generation.id, 0) is None
+    assert await store.context(before.session.head or "") == []
+    assert await store.count_sessions() == 1
+    assert await stored_text(store, kept.generation.id) == "Hi"
+
+
+# What the upstream is told
+
+
+async def test_the_context_is_what_was_said_in_order(store: Store) -> None:
+    begun = await begin(store, text="one")
+    writer = Writer(begun)
+    writer.log.write(Kind.REASONING, "thoughts")
+    writer.log.write(Kind.TEXT, "1")
+    await writer.finish(store)
+    session_id = begun.session.id
+    await said(store, session_id, "refused", "", REFUSED)
+    await said(store, session_id, "stopped at once", "", Ending(Status.STOPPED))
+    last = await said(store, session_id, "two", "2 and", Ending(Status.INTERRUPTED, error_code="interrupted"))
+    assert last.session.head is not None
+    assert await store.context(last.session.head) == [
+        (Role.USER, "one"),
+        (Role.ASSISTANT, "1"),
+        (Role.USER, "two"),
+        (Role.ASSISTANT, "2 and"),
+    ]
+
+
+async def test_the_pages_of_a_conversation_are_the_whole_of_it(store: Store) -> None:
+    session_id = None
+    for number in range(4):
+        session_id = (await said(store, session_id, f"question {number}", f"answer {number}")).session.id
+    assert session_id is not None
+    whole = await store.messages(session_id, -1, 100)
+    assert [message.text for message in whole] == [f"{what} {n}" for n in range(4) for what in ("question", "answer")]
+    for size in (1, 3, 8, 9):
+        found: list[Any] = []
+        while page := await store.messages(session_id, found[-1].depth if found else -1, size):
+            assert len(page) <= size
+            found += page
+        assert found == whole
+
+
+# Rejected keys
+
+
+async def test_a_key_that_was_never_accepted_owns_nothing(store: Store) -> None:
+    begun = await said(store, None, "Hello", "", KEY_REJECTED)
+    session = await store.find_session(begun.session.id)
+    assert session is not None
+    assert session.owner is None
+    await begin(store, session.id, owner="ben")
+    session = await store.find_session(session.id)
+    assert session is not None
+    assert session.owner == "ben"
+
+
+@pytest.mark.parametrize("before", [COMPLETED, REFUSED])
+async def test_a_key_that_was_accepted_once_keeps_its_session(store: Store, before: Ending) -> None:
+    begun = await said(store, None, "Hello", "", before)
+    await said(store, begun.session.id, "Hello", "", KEY_REJECTED)
+    session = await store.find_session(begun.session.id)
+    assert session is not None
+    assert session.owner == "anna"
+
+
+async def test_another_sessions_good_turn_does_not_bind_this_one(store: Store) -> None:
+    await said(store, None, "Hello", "Hi")
+    begun = await said(store, None, "Hello", "", KEY_REJECTED)
+    session = await store.find_session(begun.session.id)
+    assert session is not None
+    assert session.owner is None
+
+
+# Group commit
+
+
+async def test_what_comes_at_once_is_committed_together(store: Store, driver: Watched) -> None:
+    driver.batches.clear()
+    begun = await asyncio.gather(*(begin(store) for _ in range(100)))
+    writers = [Writer(one) for one in begun]
+    for writer in writers:
+        writer.log.write(Kind.TEXT, TEXT)
+        store.touch(writer)
+    await store.flush()
+    assert len(driver.batches) <= 4
+    assert all(writer.log.committed == writer.log.position for writer in writers)
+
+
+async def test_a_turns_begin_and_end_outlive_a_power_loss(store: Store, driver: Watched) -> None:
+    # Promise 2; that `durable` is what it says is the driver's own test.
+    async def durable(coroutine: Awaitable[Any]) -> tuple[bool, Any]:
+        driver.batches.clear()
+        result = await coroutine
+        return all(batch.durable for batch in driver.batches), result
+
+    session_durable, session = await durable(store.create_session("anna", ""))
+    begin_durable, begun = await durable(begin(store, session.id))
+    writer = Writer(begun)
+    text_durable, _ = await durable(writer.write(store, "shown"))
+    finish_durable, _ = await durable(writer.finish(store))
+    delete_durable, _ = await durable(store.delete_session(session.id, anyone))
+    assert [session_durable, begin_durable, text_durable, finish_durable, delete_durable] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+async def test_one_that_fails_does_not_hurt_the_others(store: Store) -> None:
+    busy = await begin(store)
+    writer = Writer(busy)
+    writer.log.write(Kind.TEXT, TEXT)
+    store.touch(writer)
+    outcomes = await asyncio.gather(
+        *(refused_with(begin(store)) for _ in range(5)),
+        refused_with(begin(store, busy.session.id)),
+        refused_with(begin(store, "ses_none")),
+        *(refused_with(begin(store)) for _ in range(5)),
+    )
+    assert outcomes == [None] * 5 + [SessionBusy, SessionNotFound] + [None] * 5
+    assert await store.count_sessions() == 11
+    assert await stored_text(store, writer.id) == TEXT
+
+
+async def test_who_gives_up_waiting_does_not_hurt_the_others(store: Store) -> None:
+    tasks = [asyncio.create_task(begin(store)) for _ in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.gather(tasks[0], tasks[2])
+    await begin(store)
+
+
+def new_session() -> Session:
+    return Session(new_id("ses"), "anna", "", None, {}, None, 0, Microseconds(0), Microseconds(0))
+
+
+async def test_one_that_the_database_refuses_does_not_hurt_the_others(store: Store, driver: Watched) -> None:
+    first, second = new_session(), new_session()
+    batch = Batch("rep", [lambda: create_session(first), lambda: create_session(first), lambda: create_session(second)])
+    outcome = await driver.commit(batch)
+    assert [type(result) for result in outcome.results] == [Session, StoreUnavailable, Session]
+    assert await store.count_sessions() == 2
+
+
+async def test_one_that_changes_its_mind_leaves_nothing(store: Store, driver: Watched) -> None:
+    first, second = new_session(), new_session()
+
+    def spoilt() -> Transaction[None]:
+        yield from create_session(first)
+        raise SessionNotFound
+
+    begun = await begin(store)
+    piece = Piece(2, 0, Kind.TEXT, b"Hi")
+    batch = Batch(store.replica, [spoilt, lambda: create_session(second)], [Append(begun.generation.id, [piece])])
+    outcome = await refused_with(driver.commit(batch))
+    assert outcome is None
+    assert await store.find_session(first.id) is None
+    assert await store.find_session(second.id) == second
+    assert await stored_text(store, begun.generation.id) == "Hi"
+
+
+async def test_what_is_reported_as_failed_has_not_happened(store: Store, driver: Watched) -> None:
+    begun = await begin(store)
+    await Writer(begun).write(store, "Hi")
+    session = new_session()
+    there_already = Append(begun.generation.id, [Piece(2, 0, Kind.TEXT, b"Hi")])
+    batch = Batch(store.replica, [lambda: create_session(session)], [there_already])
+    told = await refused_with(driver.commit(batch))
+    happened = await store.find_session(session.id) is not None
+    assert happened is (told is None)
+
+
+async def test_a_reader_sees_a_commit_whole_or_not_at_all(store: Store, driver: Watched) -> None:
+    writing = asyncio.gather(*(begin(store) for _ in range(200)))
+
+    def counts() -> Transaction[tuple[int, ...]]:
+        found = []
+        for table in ("session", "message", "generation"):
+            found.append((yield f"SELECT count(*) FROM {table}", ())[0][0])
+        return tuple(found)
+
+    seen = set()
+    while not writing.done():
+        seen.add(await driver.read(counts))
+    await writing
+    assert all(messages == 2 * sessions and generations == sessions for sessions, messages, generations in seen)
+
+
+async def test_a_reader_that_fails_does_not_hurt_the_next(store: Store, driver: Watched) -> None:
+    session = await store.create_session("anna", "")
+
+    def wrong() -> Transaction[None]:
+        yield "SELECT nonsense FROM nowhere", ()
+
+    for _ in range(4):
+        assert await refused_with(driver.read(wrong)) is StoreUnavailable
+    for _ in range(4):
+        assert await driver.read(lambda: find_session(session.id)) == session

@@ -1,0 +1,323 @@
+"""Hypothesis drives the store beside a dictionary: whatever the order, both say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from chatapi.errors import IdempotencyMismatch, SessionBusy, SessionNotFound, UpstreamRejectedKey
+from chatapi.log import parts_of
+from chatapi.model import Ending, Kind, Role, Status, Turn, spoken
+from chatapi.store import Fenced, Store
+from chatapi.store.store import LEASE_SECONDS
+from tests.test_log import merged
+from tests.test_store import DRIVERS, Clock, Writer, anyone
+
+T = TypeVar("T")
+
+OWNERS = st.sampled_from(["anna", "ben"])
+TEXTS = st.text(st.sampled_from("aß漢👩\n'"), min_size=1, max_size=4)
+ENDINGS = st.sampled_from(
+    [
+        Ending(Status.COMPLETED, "stop"),
+        Ending(Status.STOPPED),
+        Ending(Status.FAILED, error_code="upstream_broken"),
+        Ending(Status.FAILED, error_code=UpstreamRejectedKey.code),
+    ]
+)
+
+
+@dataclass
+class Answer:
+    """A generation, as the dictionary knows it."""
+
+    id: str
+    question: str
+    owner: str
+    lease_until: int
+    ours: bool = True
+    status: Status = Status.RUNNING
+    error_code: str | None = None
+    said: list[tuple[Kind, str]] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return spoken(merged(self.said))
+
+
+@dataclass
+class Conversation:
+    """A session, as the dictionary knows it."""
+
+    id: str
+    owner: str | None
+    developer_message: str
+    title: str | None
+    made: int
+    answers: list[Answer] = field(default_factory=list)
+
+
+class Machine(RuleBasedStateMachine):
+    """The store and the dictionary, side by side."""
+
+    driver_name = ""
+    conversations = Bundle("conversations")
+    writers = Bundle("writers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.clock = Clock()
+        self.driver = DRIVERS[self.driver_name](Path(self.folder.name))
+        self.model: dict[str, Conversation] = {}
+        self.known: dict[tuple[str, str], tuple[str, Answer]] = {}  # by owner and idempotency key
+        self.store = Store(self.driver, self.clock)
+        self.do(self.store.open())
+
+    def do(self, coroutine: Awaitable[T]) -> T:
+        async def wait() -> T:
+            return await coroutine
+
+        return self.runner.run(wait())
+
+    def teardown(self) -> None:
+        self.do(self.store.close())
+        self.runner.close()
+        self.folder.cleanup()
+
+    # What callers do
+
+    @rule(target=conversations, owner=st.one_of(st.none(), OWNERS), developer_message=TEXTS)
+    def create(self, owner: str | None, developer_message: str) -> str:
+        session = self.do(self.store.create_session(owner, developer_message))
+        self.model[session.id] = Conversation(session.id, owner, developer_message, None, self.clock.now)
+        return session.id
+
+    @rule(target=writers, session_id=conversations, owner=OWNERS, question=TEXTS)
+    def begin(self, session_id: str, owner: str, question: str) -> object:
+        conversation = self.model.get(session_id)
+        running = (
+            [answer.id for answer in conversation.answers if answer.status is Status.RUNNING] if conversation else []
+        )
+        try:
+            begun = self.do(self.store.begin(Turn(owner, session_id, None, question, "gpt", "text"), anyone))
+        except SessionNotFound:
+            assert conversation is None
+            return multiple()
+        except SessionBusy as error:
+            blocking = [error.generation_id]
+            assert running == blocking
+            return multiple()
+        assert conversation is not None
+        assert not running
+        conversation.owner = owner
+        conversation.answers.append(self.begun(begun.generation.id, question, owner))
+        return Writer(begun)
+
+    @rule(owner=OWNERS, key=st.sampled_from("ab"), digest=st.sampled_from("12"))
+    def begin_once(self, owner: str, key: str, digest: str) -> None:
+        turn = Turn(owner, None, "Be brief.", digest, "gpt", "text", {}, key, digest)
+        before = self.known.get((owner, key))
+        try:
+            begun = self.do(self.store.begin(turn, anyone))
+        except IdempotencyMismatch:
+            assert before is not None
+            assert before[1].question != digest
+            return
+        assert begun.repeated is (before is not None)
+        if before is not None:
+            assert (begun.session.id, begun.generation.id) == (before[0], before[1].id)
+            return
+        answer = self.begun(begun.generation.id, digest, owner)
+        self.known[owner, key] = begun.session.id, answer
+        conversation = Conversation(begun.session.id, owner, "Be brief.", None, self.clock.now, [answer])
+        self.model[begun.session.id] = conversation
+
+    def begun(self, generation_id: str, question: str, owner: str) -> Answer:
+        return Answer(generation_id, question, owner, self.clock.now + int(LEASE_SECONDS * 1_000_000))
+
+    @rule(session_id=conversations, title=st.sampled_from(["", "A title"]), developer_message=st.none() | TEXTS)
+    def change(self, session_id: str, title: str, developer_message: str | None) -> None:
+        conversation = self.model.get(session_id)
+        try:
+            self.do(self.store.change_session(session_id, anyone, developer_message, title))
+        except SessionNotFound:
+            assert conversation is None
+            return
+        assert conversation is not None
+        conversation.title = title or None
+        if developer_message is not None:
+            conversation.developer_message = developer_message
+
+    @rule(session_id=conversations)
+    def delete(self, session_id: str) -> None:
+        try:
+            self.do(self.store.delete_session(session_id, anyone))
+        except SessionNotFound:
+            assert session_id not in self.model
+            return
+        del self.model[session_id]
+        self.known = {key: known for key, known in self.known.items() if known[0] != session_id}
+
+    # What generations do
+
+    def answer(self, writer: Writer) -> Answer | None:
+        """The running answer that this writer may write, if it still may."""
+        for conversation in self.model.values():
+            for answer in conversation.answers:
+                if answer.id == writer.id and answer.status is Status.RUNNING and answer.ours:
+                    return answer
+        return None
+
+    @rule(writer=writers, kind=st.sampled_from(Kind), text=TEXTS)
+    def append(self, writer: Writer, kind: Kind, text: str) -> None:
+        answer = self.answer(writer)
+        if answer is None and writer.error is not None:
+            return  # it knows, and has stopped
+        try:
+            self.do(writer.write(self.store, text, kind))
+        except Fenced:
+            assert answer is None
+            return
+        assert answer is not None
+        assert writer.log.committed == writer.log.position
+        answer.said.append((kind, text))
+
+    @rule(writer=consumes(writers), ending=ENDINGS, kind=st.sampled_from(Kind), more=st.just("") | TEXTS)
+    def finish(self, writer: Writer, ending: Ending, kind: Kind, more: str) -> None:
+        answer = self.answer(writer)
+        if more:
+            writer.log.write(kind, more)
+        try:
+            self.do(writer.finish(self.store, ending))
+        except Fenced:
+            assert answer is None
+            return
+        assert answer is not None
+        answer.said += [(kind, more)] if more else []
+        self.end(answer, ending.status, ending.error_code)
+
+    def end(self, answer: Answer, status: Status, error_code: str | None) -> None:
+        answer.status, answer.error_code = status, error_code
+        (conversation,) = (one for one in self.model.values() if answer in one.answers)
+        if all(one.error_code == UpstreamRejectedKey.code for one in conversation.answers):
+            conversation.owner = None
+
+    # What time and crashes do
+
+    @rule(seconds=st.sampled_from([1, LEASE_SECONDS / 2, LEASE_SECONDS + 1]))
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def running(self) -> list[Answer]:
+        answers = [answer for conversation in self.model.values() for answer in conversation.answers]
+        return [answer for answer in answers if answer.status is Status.RUNNING]
+
+    @rule()
+    def renew(self) -> None:
+        self.do(self.store.renew())
+        for answer in self.running():
+            if answer.ours:
+                answer.lease_until = self.clock.now + int(LEASE_SECONDS * 1_000_000)
+
+    @rule()
+    def sweep(self) -> None:
+        closed = {generation.id for generation in self.do(self.store.sweep())}
+        lapsed = [answer for answer in self.running() if answer.lease_until < self.clock.now]
+        assert closed == {answer.id for answer in lapsed}
+        for answer in lapsed:
+            self.end(answer, Status.INTERRUPTED, "interrupted")
+
+    @rule()
+    def restart(self) -> None:
+        self.do(self.store.close())
+        self.store = Store(self.driver, self.clock)
+        self.do(self.store.open())
+        for answer in self.running():
+            answer.ours = False
+            if self.driver.exclusive:
+                self.end(answer, Status.INTERRUPTED, "interrupted")
+
+    # What must be the same at all times
+
+    @invariant()
+    def sessions_are_the_same(self) -> None:
+        assert self.do(self.store.count_sessions()) == len(self.model)
+        for owner in ("anna", "ben"):
+            found = self.do(self.store.list_sessions(owner, None, 1000))
+            assert [session.created_at for session in found] == sorted((s.created_at for s in found), reverse=True)
+            assert {(s.id, s.title, s.developer_message, s.message_count, s.created_at) for s in found} == {
+                (one.id, one.title, one.developer_message, 2 * len(one.answers), one.made)
+                for one in self.model.values()
+                if one.owner == owner
+            }
+
+    @invariant()
+    def conversations_are_the_same(self) -> None:
+        for conversation in self.model.values():
+            messages = self.do(self.store.messages(conversation.id, -1, 1000))
+            assert [(message.role, message.text) for message in messages] == [
+                line
+                for answer in conversation.answers
+                for line in ((Role.USER, answer.question), (Role.ASSISTANT, answer.text))
+            ]
+            statuses = [message.generation.status for message in messages if message.generation]
+            assert statuses == [answer.status for answer in conversation.answers]
+
+    @invariant()
+    def contexts_are_the_same(self) -> None:
+        for conversation in self.model.values():
+            session = self.do(self.store.find_session(conversation.id))
+            assert session is not None
+            ended = all(answer.status is not Status.RUNNING for answer in conversation.answers)
+            if session.head is not None and ended:
+                assert self.do(self.store.context(session.head)) == [
+                    line
+                    for answer in conversation.answers
+                    if answer.text
+                    for line in ((Role.USER, answer.question), (Role.ASSISTANT, answer.text))
+                ]
+
+    @invariant()
+    def logs_are_the_same(self) -> None:
+        for conversation in self.model.values():
+            for answer in conversation.answers:
+                log = self.do(self.store.read_log(answer.id, 0))
+                assert log is not None
+                assert parts_of(log.pieces) == merged(answer.said)
+                whole = "".join(text for _, text in answer.said).encode()
+                middle = self.do(self.store.read_log(answer.id, len(whole) // 2))
+                assert middle is not None
+                assert b"".join(piece.data for piece in middle.pieces) == whole[len(whole) // 2 :]
+            latest = self.do(self.store.latest_generation(conversation.id))
+            assert (latest and latest.id) == (conversation.answers[-1].id if conversation.answers else None)
+
+
+def test_the_store_and_a_dictionary_say_the_same() -> None:
+    bounded = settings(
+        max_examples=50,
+        stateful_step_count=30,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    for name in DRIVERS:
+        machine = type(f"{name.capitalize()}Machine", (Machine,), {"driver_name": name})
+        run_state_machine_as_test(machine, settings=bounded)
