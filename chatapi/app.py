@@ -13,6 +13,7 @@ from chatapi import __version__, telemetry
 from chatapi.api import chat, docs, health, keys, problems, sessions
 from chatapi.api.core import Core
 from chatapi.bus import LocalBus
+from chatapi.errors import StoreUnavailable
 from chatapi.generations import Generations
 from chatapi.keys import KeyPolicy, load_secret
 from chatapi.limits import RateLimit, Slots
@@ -64,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         allow_headers=["*"],
         expose_headers=EXPOSED,
     )
-    app.add_middleware(Boundary)
+    app.add_middleware(Boundary, key_policy=KeyPolicy(settings.key_pattern))
     return app
 
 
@@ -91,7 +92,14 @@ async def running(app: FastAPI) -> AsyncIterator[None]:
         SettingsError: it cannot start as it is configured.
     """
     core: Core = app.state.core
-    await core.store.open()
+    try:
+        await core.store.open()
+    except StoreUnavailable as error:
+        await core.store.close()
+        raise SettingsError(
+            f"DATABASE_URL: the file {core.settings.database_path} cannot be read or written: {error.__cause__}. "
+            "Free it, or set another."
+        ) from error
     try:
         core.secret = _secret(core.settings)
         await core.upstream.open()

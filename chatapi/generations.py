@@ -42,7 +42,7 @@ RENEW_SECONDS = LEASE_SECONDS / 3  # two renewals may be lost before the lease i
 UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream is made to wait for the store
 STORE_RETRY_SECONDS = 1.0  # between attempts to store an ending while the store takes none
 DRAIN_STEP_SECONDS = 0.1  # between looks at what is still beginning
-INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives way when others keep beginning before it
+INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives way (409) when others keep beginning before it
 
 log = structlog.get_logger()
 
@@ -70,6 +70,7 @@ class Generations:
         self._settings = settings
         self._clock = clock
         self._live: dict[str, Live] = {}
+        self._running_in: dict[str, Live] = {}  # the same by session, which has one at most
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeper: asyncio.Task[None] | None = None
         self.draining = False
@@ -87,17 +88,20 @@ class Generations:
             TooManyGenerations, Unavailable: this server does not begin it now.
             UpstreamError: it was begun, and the upstream refused it.
         """
+        if turn.idempotency_key is not None and (begun := await self._store.begun_before(turn)):
+            return await self._answered(begun)
         for _ in range(INTERRUPT_ATTEMPTS):
-            try:
-                return await self._send(turn, key, permit)
-            except SessionBusy as busy:
+            if running := self._running_in.get(turn.session_id or ""):
+                permit(await self._store.find_session(running.session_id))
                 if not interrupt:
-                    raise
-                blocking = busy
-                await self.stop(busy.generation_id)
-        raise blocking
+                    raise SessionBusy(running.id)
+                await self._cancel(running, Verdict.STOPPED)  # before this turn asks for a place: it may have the last
+            else:
+                break
+        return await self._answered(await self._begin(turn, key, permit))
 
-    async def _send(self, turn: Turn, key: Key, permit: Permit) -> Sent:
+    async def _begin(self, turn: Turn, key: Key, permit: Permit) -> Begun:
+        """Start the task that runs the turn, and return when the turn is stored."""
         if self.draining:
             raise Draining
         self._slots.take(turn.owner)
@@ -105,11 +109,14 @@ class Generations:
         task = asyncio.create_task(self._run(turn, key, permit, begun), name="generation")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        turn_begun = await asyncio.shield(begun)  # the caller may be cancelled, the turn is not
-        live = self._live.get(turn_begun.generation.id)
+        return await asyncio.shield(begun)  # the caller may be cancelled, the turn is not
+
+    async def _answered(self, begun: Begun) -> Sent:
+        """Return when the turn's upstream has spoken, or has been silent for long; raise what it refused with."""
+        live = self._live.get(begun.generation.id)
         if live is None:  # a repeated send, whose answer does not run here
-            _raise_refusal(turn_begun.generation)
-            return Sent(turn_begun.session, turn_begun.generation, None, turn_begun.repeated)
+            _raise_refusal(begun.generation)
+            return Sent(begun.session, begun.generation, None, begun.repeated)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.status_seconds):
                 await asyncio.shield(live.answered)
@@ -117,7 +124,7 @@ class Generations:
             _raise_refusal(live.ended, live.cause)
         elif live.error is not None:
             raise live.error
-        return Sent(turn_begun.session, turn_begun.generation, live.answer, turn_begun.repeated)
+        return Sent(begun.session, begun.generation, live.answer, begun.repeated)
 
     # Run
 
@@ -134,12 +141,12 @@ class Generations:
                 return
             generation_id = turn_begun.generation.id
             live = Live(turn_begun, self._settings, lambda: self._bus.publish(generation_id))
-            self._live[live.id] = live
+            self._live[live.id] = self._running_in[live.session_id] = live
             begun.set_result(turn_begun)
             try:
                 await self._finish(live, await self._relay(live, turn, key, turn_begun))
             finally:
-                del self._live[live.id]
+                del self._live[live.id], self._running_in[live.session_id]
                 if not live.settled.done():
                     live.end(None, ChatError())  # nobody waits for ever
         finally:
@@ -262,7 +269,8 @@ class Generations:
 
         When this returns, the upstream's connection is closed and what was kept is stored.
         """
-        await self._cancel([live for live in [self._live.get(generation_id)] if live], Verdict.STOPPED)
+        if live := self._live.get(generation_id):
+            await self._cancel(live, Verdict.STOPPED)
         return await self.read(generation_id)
 
     def abandon(self, generation_id: str) -> None:
@@ -273,7 +281,8 @@ class Generations:
     async def delete_session(self, session_id: str, permit: Permit) -> None:
         """Remove a session, and end what runs in it; nothing of it comes back."""
         await self._store.delete_session(session_id, permit)
-        await self._cancel([live for live in self._live.values() if live.session_id == session_id], Verdict.DELETED)
+        if live := self._running_in.get(session_id):
+            await self._cancel(live, Verdict.DELETED)
 
     def refuse_new(self) -> None:
         """Begin nothing more: this server is about to end."""
@@ -296,12 +305,10 @@ class Generations:
     async def _all_ended(self) -> None:
         await asyncio.wait(self._tasks)
 
-    async def _cancel(self, generations: list[Live], verdict: Verdict) -> None:
-        """End these, and return when that is stored, or cannot be."""
-        for live in generations:
-            live.cancel(verdict)
-        if generations:
-            await asyncio.wait([live.settled for live in generations])
+    async def _cancel(self, live: Live, verdict: Verdict) -> None:
+        """End it, and return when that is stored, or cannot be."""
+        live.cancel(verdict)
+        await asyncio.shield(live.settled)
 
     # Keep house
 
@@ -334,7 +341,8 @@ class Generations:
 
     async def _renew_and_sweep(self) -> None:
         try:
-            await self._store.renew()  # first: a process that was asleep must not sweep its own
+            if self._live:
+                await self._store.renew(list(self._live))  # first: a process that was asleep must not sweep its own
             while closed := await self._store.sweep():
                 for generation in closed:
                     self._bus.publish(generation.id)

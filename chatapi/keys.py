@@ -14,13 +14,15 @@ import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from chatapi.errors import InvalidKeyFormat
 
 SEED_PATTERN = r"sk-proj-[A-Za-z0-9_-]{156}"
 SECRET_BYTES = 32
 _LOOKS_LIKE_A_KEY = re.compile(r"(?:sk-proj-|\b(?:sk|pk|rk)-)[A-Za-z0-9_\-*.]{4,}")
+_MAY_BE_A_KEY = re.compile(r"(?!(?:ses|msg|gen|req|rep)_)[A-Za-z0-9_\-.]{20,}")  # long enough, and no id of ours
+REDACTED = "[redacted]"
 _OWNER_CONTEXT = b"chatapi owner tag, version 1\0"
 
 
@@ -38,7 +40,7 @@ class Key:
 
     def hide(self, text: str) -> str:
         """`text` without this key, or anything else that looks like one."""
-        return redact(text.replace(self._value, "[redacted]")) if self._value else text
+        return redact(text.replace(self._value, REDACTED)) if self._value else text
 
     def __repr__(self) -> str:
         return "Key(redacted)"
@@ -60,18 +62,7 @@ def _bytes(value: str) -> bytes:
 
 def redact(text: str) -> str:
     """`text` without anything that looks like a key."""
-    return _LOOKS_LIKE_A_KEY.sub("[redacted]", text) if "k-" in text else text
-
-
-def redact_all(value: Any) -> Any:
-    """`value` with every string in it redacted, through lists and dictionaries."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {name: redact_all(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact_all(member) for member in value]
-    return value
+    return _LOOKS_LIKE_A_KEY.sub(REDACTED, text) if "k-" in text else text
 
 
 @dataclass(frozen=True)
@@ -93,6 +84,13 @@ class KeyPolicy:
         raise InvalidKeyFormat(
             "Invalid API Key format. The key is not of the form that this server's operator has set."
         )
+
+    def redact(self, text: str) -> str:
+        """`text` without anything that looks like a key, or has the form of one."""
+        text = redact(text)
+        if self.pattern == SEED_PATTERN:
+            return text
+        return _MAY_BE_A_KEY.sub(lambda word: REDACTED if re.fullmatch(self.pattern, word[0]) else word[0], text)
 
 
 def owner_tag(secret: bytes, key: Key) -> str:

@@ -62,9 +62,9 @@ class Live:
 
     def hear(self, answer: Answer, deltas: Deltas, now: Callable[[], Microseconds]) -> bool:
         """Write what the upstream said to the log, and move the timer; whether that was the first content."""
-        if self.answer is None:
-            self.answer = answer
-            _resolve(self.answered)
+        self.answer = answer
+        if not deltas:
+            _resolve(self.answered)  # else when the first text is stored: its status and its text are then one write
         for kind, text in deltas:
             self.log.write(kind, text)
         if answer.finish_reason is not None:
@@ -137,6 +137,7 @@ class Live:
     def committed(self, position: int) -> None:
         """The store has the log up to here (see `store.Writing`)."""
         self.log.committed = max(self.log.committed, position)
+        _resolve(self.answered)
         self._wake()
 
     def refused(self, error: Exception) -> None:

@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chatapi.api.answers import ABORTED, UNDISTURBED
 from chatapi.api.problems import render
 from chatapi.errors import ChatError
+from chatapi.keys import KeyPolicy
 from chatapi.model import new_id
 
-_REQUEST_ID = re.compile(r"(?!sk-)[A-Za-z0-9_-]{8,64}")  # one that a caller may choose: shorter than any key
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # one that a caller may choose, unless it looks like a key
 _SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
 log = structlog.get_logger()
@@ -27,8 +28,9 @@ class Boundary:
     It keeps the server's own `send` in the scope: a streamed body goes there without passing anything in between.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, key_policy: KeyPolicy) -> None:
         self.app = app
+        self._key_policy = key_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,7 +39,8 @@ class Boundary:
         begun = time.perf_counter()
         status = 0
         asked = Headers(scope=scope).get("x-request-id", "")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else new_id("req")
+        chosen = _REQUEST_ID.fullmatch(asked) and self._key_policy.redact(asked) == asked
+        request_id = asked if chosen else new_id("req")
         added = [*_SAFE, (b"x-request-id", request_id.encode())]
 
         async def send_with_id(message: Message) -> None:

@@ -114,7 +114,9 @@ class Settings(BaseSettings):
     idle_seconds: Seconds = Field(120, description="How long an answer may pause between two pieces of content.")
     total_seconds: Seconds = Field(3600, description="How long an answer may take in all.")
     status_seconds: Seconds = Field(
-        15, description="After this long without a word from the upstream, the response begins all the same."
+        15,
+        description="After this long without a word from the upstream, the response begins all the same; a test of a "
+        "key fails.",
     )
     heartbeat_seconds: Seconds = Field(10, description="The longest silence on an event stream before a heartbeat.")
     drain_seconds: float = Field(

@@ -43,7 +43,6 @@ SHORT_RETRY_SECONDS = 2.0  # a Retry-After up to here is waited for; a longer on
 LONGEST_RETRY_SECONDS = 3600.0  # a Retry-After beyond is passed on as this
 ERROR_BYTES = 64 * 1024  # of an error body that are read
 DETAIL_CHARACTERS = 400  # of an upstream's own sentence that are passed on
-CHECK_SECONDS = 15.0  # for the upstream to say whether it knows a key
 LINGER_SECONDS = 1.0  # to wait for the end of a response whose last event has come, so that its connection is reused
 PASSED_ON = ("x-request-id", "openai-processing-ms", "openai-version")  # and every x-ratelimit-*
 
@@ -213,15 +212,15 @@ class Upstream:
         finally:
             self._let_go(answer)
 
-    async def check_key(self, key: Key) -> None:
+    async def check_key(self, key: Key, seconds: float) -> None:
         """Return when the upstream knows the key. Asks for its list of models, which costs nothing.
 
         Raises:
             UpstreamRejectedKey, UpstreamForbidden: it does not, or not for this.
-            UpstreamError: it cannot be asked.
+            UpstreamError: it cannot be asked, or not in so many seconds.
         """
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
+            async with asyncio.timeout(seconds):
                 response = await self._request("GET", self._models, key, None)
                 try:
                     await self._refuse_errors(response, key)

@@ -60,7 +60,7 @@ class Reader:
     """Someone who reads an answer while it comes."""
 
     def __init__(self, response: requests.Response) -> None:
-        self._chunks = response.iter_content(None)
+        self._chunks: Iterator[bytes] = response.iter_content(None)
 
     def until(self, text: str) -> bytes:
         """What comes, up to `text`."""
@@ -211,9 +211,10 @@ def test_no_event_stream_is_silent(server: Service, upstream: Simulator, gate: G
 
 def test_a_silence_adds_nothing_to_a_text(server: Service, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
-    with server.send() as response, server.get(
-        f"/api/chat/{session_of(response)}/stream", headers=EVENTS, stream=True
-    ) as beside:
+    with (
+        server.send() as response,
+        server.get(f"/api/chat/{session_of(response)}/stream", headers=EVENTS, stream=True) as beside,
+    ):
         Reader(beside).until("keep-alive")  # so long was the silence
         gate.open()
         assert response.text == "Hello there."
@@ -246,7 +247,7 @@ def test_a_refusal_is_what_the_model_says(server: Service, upstream: Simulator) 
 
 # Parameters
 
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "temperature": 0.5,
     "top_p": 0.25,
     "max_tokens": 7,
@@ -315,7 +316,13 @@ def test_a_repeat_with_another_body_is_refused(server: Service, upstream: Simula
     once = {"Idempotency-Key": "mismatch"}
     with server.send("Count to 4", headers=once):
         asked = len(upstream.requests)
-    for other in ({"text": "Count to 5"}, {"temperature": 1}, {"model": "gpt-4o"}, {"developer_message": "Else."}):
+    others: list[dict[str, Any]] = [
+        {"text": "Count to 5"},
+        {"temperature": 1},
+        {"model": "gpt-4o"},
+        {"developer_message": "Else."},
+    ]
+    for other in others:
         with server.send(**{"text": "Count to 4", **other}, headers=once) as response:
             assert response.status_code == 422
             assert response.json()["code"] == "idempotency_key_reused"
@@ -324,9 +331,10 @@ def test_a_repeat_with_another_body_is_refused(server: Service, upstream: Simula
 
 def test_two_users_may_choose_the_same_idempotency_key(server: Service) -> None:
     once = {"Idempotency-Key": "the same"}
-    with server.send("Count to 4", headers=once) as mine, server.send(
-        "Count to 5", headers=once, key=OTHER_KEY
-    ) as theirs:
+    with (
+        server.send("Count to 4", headers=once) as mine,
+        server.send("Count to 5", headers=once, key=OTHER_KEY) as theirs,
+    ):
         assert (mine.text, theirs.text) == ("1 2 3 4", "1 2 3 4 5")
 
 
@@ -562,7 +570,7 @@ def test_a_stream_is_in_the_dialect_that_began_it_unless_another_is_asked_for(
 
 
 def stop(server: Service, session_id: str, **body: Any) -> dict[str, Any]:
-    response = server.post(f"/api/chat/{session_id}/stop", **({"json": body} if body else {}))
+    response = server.post(f"/api/chat/{session_id}/stop", json=body or None)
     assert response.status_code == 200, response.text
     kept: dict[str, Any] = response.json()
     return kept

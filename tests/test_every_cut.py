@@ -123,6 +123,18 @@ def check_each_events_own_cut(service: Service, session_id: str, whole: Reader) 
                 assert before + rest.said(kind) == whole.said(kind)
 
 
+def check_every_cut_of_first_responses(service: Service) -> None:
+    """Drop the very response to the send, after k bytes, and come back at once, whether it still runs or not."""
+
+    def check(k: int) -> None:
+        with Reader.chat(service) as first:
+            shown = first.read(k)
+        with Reader.resume(service, first.session_id, k) as second:
+            assert shown + second.read_all() == TEXT
+
+    at_once(check, range(len(TEXT) + 1))
+
+
 @pytest.fixture
 def unlimited(serve: Serve) -> Service:
     return serve(CHATAPI_RATE_LIMIT="0", CHATAPI_MAX_GENERATIONS_PER_KEY="0")
@@ -136,25 +148,14 @@ def test_every_cut_of_an_answer_that_has_ended_also_after_a_restart(unlimited: S
         assert text.ended
         assert events.said(*SPOKEN).encode() == TEXT
         assert {kind: events.said(kind) for kind in ("text", "reasoning")} == parts_after(0)
-    for _ in range(2):
-        check_every_text_cut(unlimited, text.session_id, TEXT)
-        check_every_text_cut(unlimited, events.session_id, TEXT)
-        check_every_event_cut(unlimited, events.session_id)
-        check_each_events_own_cut(unlimited, events.session_id, events)
-        assert unlimited.stop() == 0
-        unlimited.start()
-
-
-def test_every_cut_of_the_first_response(unlimited: Service, simulator: Simulator) -> None:
-    simulator.script = whole_answer()
-
-    def check(k: int) -> None:
-        with Reader.chat(unlimited) as first:
-            shown = first.read(k)
-        with Reader.resume(unlimited, first.session_id, k) as second:
-            assert shown + second.read_all() == TEXT
-
-    at_once(check, range(0, len(TEXT) + 1, 3))  # each is an answer of its own; 3 meets every place in a character
+    check_every_cut_of_first_responses(unlimited)
+    check_every_text_cut(unlimited, events.session_id, TEXT)
+    check_every_event_cut(unlimited, events.session_id)
+    check_each_events_own_cut(unlimited, events.session_id, events)
+    assert unlimited.stop() == 0
+    unlimited.start()
+    check_every_text_cut(unlimited, text.session_id, TEXT)
+    check_every_event_cut(unlimited, text.session_id)
 
 
 def test_every_cut_of_an_answer_that_runs_and_then_of_one_that_was_killed(
@@ -164,7 +165,6 @@ def test_every_cut_of_an_answer_that_runs_and_then_of_one_that_was_killed(
     simulator.script = held_answer(gate)
     live = Reader.chat(unlimited, headers=EVENTS)
     so_far = held_bytes(("text",))
-    live.read_until(LOG.encode()[: held_bytes(("text", "reasoning"))].decode()[-1:])
     while len(live.said("text").encode()) < so_far:
         assert live.read_some()
     # Each of them is shown k bytes, is cut, and comes back while the answer still runs.

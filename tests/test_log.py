@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatapi.api.answers import TEXT_CHUNK_BYTES, TextEncoder, character_end, check_offset, check_position
@@ -13,7 +13,8 @@ from chatapi.errors import PositionOutOfRange
 from chatapi.log import Log, parts_of, pieces_of
 from chatapi.model import SPOKEN, Kind, Part, Piece, spoken
 
-unhurried = settings(deadline=None, derandomize=True)  # a busy machine is no failure, and no run differs
+# A busy machine is no failure, and no two runs differ.
+unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 characters = st.one_of(st.characters(codec="utf-8"), st.sampled_from("aé漢👩\u200d\u2028\ufeff\r\n"))
 texts = st.text(characters, min_size=1, max_size=12)
 writes = st.lists(st.tuples(st.sampled_from(Kind), texts), max_size=12)

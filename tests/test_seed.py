@@ -1,4 +1,4 @@
-"""The seed's contract, to the letter: its commands, its example, its bodies, headers and errors, as its users type them."""
+"""The seed's contract, to the letter: its commands, its example, its bodies, headers and errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CHAT = """curl -X POST http://127.0.0.1:8000/api/chat \\
 GET_SESSION = "curl -X GET http://127.0.0.1:8000/api/sessions/{session_id}"
 DELETE_SESSION = "curl -X DELETE http://127.0.0.1:8000/api/sessions/{session_id}"
 
-EXAMPLE = '''import requests
+EXAMPLE = """import requests
 
 # Test your API key
 response = requests.post("http://127.0.0.1:8000/api/test-key", 
@@ -62,9 +62,9 @@ response = requests.post("http://127.0.0.1:8000/api/chat",
 for chunk in response.iter_content(chunk_size=1024):
     if chunk:
         print(chunk.decode(), end='')
-'''  # noqa: W291 - to the letter
+"""  # noqa: W291 - to the letter
 
-LANGUAGES = "東京タワー 👩\u200d👩\u200d👧 наука naïve 👋🏽 العربية 𝔘𝔫𝔦 ไทย 🎉 한국어 x"
+LANGUAGES = "東京タワー 👩\u200d👩\u200d👧 наука naïve 👋🏽 العربية ไทย 𐌰𐌱𐌲 🎉 한국어 x"
 LONG = LANGUAGES * 1000  # more than 100 KB, and no power of two anywhere
 
 
@@ -296,7 +296,14 @@ def test_what_is_not_of_the_form_of_a_key_is_refused_in_the_seeds_words(
 # Browsers
 
 ORIGIN = {"Origin": "https://chat.example.org"}
-EXPOSED = {"x-session-id", "x-ratelimit-limit", "x-ratelimit-remaining", "retry-after", "x-request-id", "x-generation-id"}
+EXPOSED = {
+    "x-session-id",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "retry-after",
+    "x-request-id",
+    "x-generation-id",
+}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])

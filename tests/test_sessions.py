@@ -91,7 +91,12 @@ def made(server: Service, key: str | None = None) -> str:
 
 
 def ask(
-    server: Service, route: Route, session_id: str, generation_id: str = "gen_none", key: str | None = None, **headers: str
+    server: Service,
+    route: Route,
+    session_id: str,
+    generation_id: str = "gen_none",
+    key: str | None = None,
+    **headers: str,
 ) -> requests.Response:
     """Go the route to this session."""
     method, path, body = route
@@ -100,9 +105,7 @@ def ask(
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
-    return requests.request(
-        method, server.url + path.format(**names), json=filled, headers=headers, timeout=SECONDS
-    )
+    return requests.request(method, server.url + path.format(**names), json=filled, headers=headers, timeout=SECONDS)
 
 
 def what_an_outsider_sees(response: requests.Response) -> tuple[int, bytes, dict[str, str]]:
@@ -432,9 +435,9 @@ def test_a_session_that_is_answering_can_be_looked_at(server: Service, upstream:
 
 def test_two_sessions_of_one_user_do_not_mix(server: Service, upstream: Simulator) -> None:
     first, _ = begun(server, text="My colour is blue.")
-    second, _ = begun(server, text="My colour is red.")
+    second, _ = begun(server, text="My colour is crimson.")
     upstream.script = answer("Noted.")
-    for session_id, mine, theirs in ((first, "blue", "red"), (second, "red", "blue")):
+    for session_id, mine, theirs in ((first, "blue", "crimson"), (second, "crimson", "blue")):
         with server.send("And?", session_id=session_id):
             said = str(upstream.requests[-1].body["messages"])
         assert mine in said

@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chatapi import sse
@@ -15,7 +15,8 @@ from chatapi.api.answers import EventEncoder
 from chatapi.errors import UpstreamBroken
 from chatapi.model import Generation, Kind, Microseconds, Piece, Status, Usage
 
-unhurried = settings(deadline=None, derandomize=True)  # a busy machine is no failure, and no run differs
+# A busy machine is no failure, and no two runs differ.
+unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 fields = st.one_of(
     st.sampled_from(["data: ", "data:", "data", "data: [DONE]", "event: ping", "id: 7", "retry: 10", ": hi", ":", "x"]),
     st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8).map("data: {}".format),

@@ -424,22 +424,30 @@ async def test_a_lease_lapses_when_its_time_is_over_and_not_before(store: Store,
 
 
 async def test_a_lease_that_was_renewed_holds_on(store: Store, clock: Clock) -> None:
-    begun = await begin(store)
+    renewed, forgotten = await begin(store), await begin(store)
     clock.advance(LEASE_SECONDS)
-    await store.renew()
+    await store.renew([renewed.generation.id])
     clock.advance(LEASE_SECONDS)
-    assert await store.sweep() == []
+    assert [closed.id for closed in await store.sweep()] == [forgotten.generation.id]
     clock.now += 1
-    assert [closed.id for closed in await store.sweep()] == [begun.generation.id]
+    assert [closed.id for closed in await store.sweep()] == [renewed.generation.id]
 
 
 async def test_a_replica_renews_its_own_leases_alone(store: Store, clock: Clock) -> None:
     begun = await begin(store)
     store.replica = new_id("rep")  # as the process would have that came after
     clock.advance(LEASE_SECONDS)
-    await store.renew()
+    await store.renew([begun.generation.id])
     clock.now += 1
     assert [closed.id for closed in await store.sweep()] == [begun.generation.id]
+
+
+async def test_what_has_ended_is_not_revived_by_a_renewal(store: Store, clock: Clock) -> None:
+    begun = await said(store, None, "Hello", "Hi")
+    await store.renew([begun.generation.id])
+    found = await store.latest_generation(begun.session.id)
+    assert found is not None
+    assert found.status is Status.COMPLETED
 
 
 async def test_a_sweep_goes_on_until_nothing_is_left(store: Store, clock: Clock) -> None:

@@ -26,6 +26,7 @@ from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_
 from chatapi.api.core import Core, caller_of, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json
+from chatapi.api.problems import limit_headers
 from chatapi.errors import InvalidRequest, SessionNotFound, from_code
 from chatapi.generations import Sent
 from chatapi.live import Reading
@@ -89,13 +90,13 @@ async def chat(request: Request) -> Response:
         raise InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
     owner = core.owner(key)
     turn = _turn(core, body, owner, _dialect(request, body), request.headers.get("idempotency-key"))
-    limit = core.rate_limit.take(owner)
+    request.state.limit = core.rate_limit.take(owner)  # there, an error's answer finds it too
 
     def permit(session: Session | None) -> Session:
         return authorize(session, Caller(owner), Action.SPEND)
 
     sent = await core.generations.send(turn, key, permit, interrupt=body.if_busy == "interrupt")
-    headers = _headers(sent, limit)
+    headers = _headers(sent, request.state.limit)
     cancel = body.on_disconnect == "cancel" and not sent.repeated
     if turn.dialect == "json":
         return await _whole(core, request, sent.generation, headers, cancel)
@@ -208,10 +209,8 @@ def _headers(sent: Sent, own: Limit | None) -> dict[str, str]:
     if request_id is not None:
         headers["X-Upstream-Request-ID"] = request_id
     limits = [limit for limit in (own, sent.answer.limit if sent.answer else None) if limit is not None]
-    if limits:
-        tighter = min(limits, key=lambda limit: limit.remaining)
-        headers |= {"X-RateLimit-Limit": str(tighter.limit), "X-RateLimit-Remaining": str(tighter.remaining)}
-    return headers | {"X-Session-ID": sent.session.id, "X-Generation-ID": sent.generation.id}
+    tighter = min(limits, key=lambda limit: limit.remaining, default=None)
+    return headers | limit_headers(tighter) | {"X-Session-ID": sent.session.id, "X-Generation-ID": sent.generation.id}
 
 
 async def _authorized(request: Request, session_id: str, action: Action) -> Session:

@@ -31,7 +31,7 @@ async def test_key(request: Request) -> JSONResponse:
     core.rate_limit.take(core.owner(key))
     answer: dict[str, Any]
     try:
-        await core.upstream.check_key(key)
+        await core.upstream.check_key(key, core.settings.status_seconds)
         answer = {"valid": True, "message": "API key is valid and working."}
     except (UpstreamRejectedKey, UpstreamForbidden) as error:
         answer = {"valid": False, "message": error.detail}

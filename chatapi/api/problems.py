@@ -23,6 +23,7 @@ from chatapi.errors import (
     RequestError,
     SessionNotFound,
 )
+from chatapi.model import Limit
 
 
 def problem(error: ChatError) -> dict[str, Any]:
@@ -37,6 +38,13 @@ def problem(error: ChatError) -> dict[str, Any]:
         "code": error.code,
         **error.fields,
     }
+
+
+def limit_headers(limit: Limit | None) -> dict[str, str]:
+    """The seed's rate headers, where there is a limit to tell of."""
+    if limit is None:
+        return {}
+    return {"X-RateLimit-Limit": str(limit.limit), "X-RateLimit-Remaining": str(limit.remaining)}
 
 
 def render(error: ChatError) -> Response:
@@ -54,7 +62,9 @@ def install(app: FastAPI) -> None:
 
     async def chat_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ChatError)
-        return render(error)
+        response = render(error)
+        response.headers.update(limit_headers(getattr(request.state, "limit", None)) | dict(response.headers))
+        return response
 
     async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

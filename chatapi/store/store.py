@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -67,9 +68,10 @@ class Store:
                 pass
 
     async def close(self) -> None:
-        """Commit what is queued and let go of the database."""
+        """Commit what is queued, as far as that works, and let go of the database."""
         if self._writer is not None:
-            await self.flush()
+            with suppress(StoreUnavailable):
+                await self.flush()
             self._writer.cancel()
             await asyncio.wait([self._writer])
             self._writer = None
@@ -137,6 +139,10 @@ class Store:
         ids = NewIds(new_id("ses"), new_id("msg"), new_id("msg"), new_id("gen"))
         return await self._commit(partial(transactions.begin, turn, ids, permit, self._lease(now), now), durable=True)
 
+    async def begun_before(self, turn: Turn) -> Begun | None:
+        """The turn that an earlier request with this idempotency key began; see `transactions.begun_before`."""
+        return await self._driver.read(partial(transactions.begun_before, turn))
+
     def touch(self, writing: Writing, urgent: bool = False) -> None:
         """Commit what `writing`'s log has gained; soon, or at once. It is told when that is done."""
         self._touched[writing.id] = writing
@@ -165,9 +171,9 @@ class Store:
         finish = partial(transactions.finish, writing.id, self.replica, ending, parts, first_token_at, self._clock())
         return await self._commit(finish, durable=True)
 
-    async def renew(self) -> None:
-        """Extend the leases of all that this replica generates."""
-        await self._commit(partial(transactions.renew, self._lease(self._clock())), durable=False)
+    async def renew(self, generation_ids: list[str]) -> None:
+        """Extend this replica's leases on these generations."""
+        await self._commit(partial(transactions.renew, generation_ids, self._lease(self._clock())), durable=False)
 
     async def sweep(self, lapsed_before: int | None = None) -> list[Generation]:
         """Close some of the generations whose lease has lapsed as interrupted; call again until there is none."""

@@ -205,8 +205,9 @@ def list_sessions(owner: str, before: tuple[int, str] | None, limit: int) -> Tra
 
 
 def probe() -> Transaction[None]:
-    """Write something that changes nothing, to see whether writing works."""
-    yield "UPDATE migration SET name = name WHERE number = 1", ()
+    """Write something and take it back, to see whether writing works. A row set to what it is would write nothing."""
+    yield "INSERT INTO piece (generation_id, position, part, kind, text) VALUES ('probe', 0, 0, '', '')", ()
+    yield "DELETE FROM piece WHERE generation_id = 'probe'", ()
 
 
 # Turns
@@ -221,7 +222,7 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         IdempotencyMismatch: the idempotency key came with another request before.
     """
     if turn.idempotency_key is not None:
-        repeated = yield from _begun_before(turn)
+        repeated = yield from begun_before(turn)
         if repeated:
             return repeated
     if turn.session_id is None:
@@ -277,7 +278,12 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
     return Begun(session, generation, parent)
 
 
-def _begun_before(turn: Turn) -> Transaction[Begun | None]:
+def begun_before(turn: Turn) -> Transaction[Begun | None]:
+    """The turn that an earlier request with this idempotency key began, if one did.
+
+    Raises:
+        IdempotencyMismatch: that was another request.
+    """
     rows = yield (
         f"SELECT {_GENERATION}, g.digest FROM generation g WHERE g.owner = $1 AND g.idempotency_key = $2",
         (turn.owner, turn.idempotency_key),
@@ -382,11 +388,12 @@ def _unbind(session_id: str) -> Transaction[None]:
     )
 
 
-def renew(lease: Lease) -> Transaction[None]:
-    """Extend this replica's leases on all that it generates."""
+def renew(generation_ids: list[str], lease: Lease) -> Transaction[None]:
+    """Extend this replica's leases on these generations."""
+    numbers = ", ".join(f"${number}" for number in range(3, 3 + len(generation_ids)))
     yield (
-        "UPDATE generation SET lease_until = $2 WHERE status = 'running' AND replica = $1",
-        (lease.replica, lease.until),
+        f"UPDATE generation SET lease_until = $2 WHERE id IN ({numbers}) AND status = 'running' AND replica = $1",
+        (lease.replica, lease.until, *generation_ids),
     )
 
 

@@ -1,0 +1,616 @@
+"""What bad input gets: a clear answer, quickly, that echoes nothing; and the server is as well as before."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from chatapi.simulator import Simulator, running
+from tests.service import KEY, OTHER_KEY, Service
+
+JSON = {"Content-Type": "application/json"}
+QUICK_SECONDS = 3.0  # for any answer to bad input; on an idle machine it is milliseconds
+RECEIVE_SECONDS = 1.0  # how long this server lets a client take to send
+MIB = 1024 * 1024
+FLAT_BYTES = 24 * MIB  # how much memory may wander while the sender pours in several times that
+POURED_BYTES = 128 * MIB
+MARK = "Xq7Mark"  # in what is sent, and nowhere in what comes back
+
+ROUTES = {
+    "/api/chat": {"developer_message": "d", "user_message": "u", "api_key": KEY},
+    "/api/test-key": {"api_key": KEY},
+    "/api/sessions": {"developer_message": "d"},
+}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Simulator]:
+    with running(Simulator()) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def server(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(
+        tmp_path_factory.mktemp("bad-input"),
+        upstream.url,
+        CHATAPI_RATE_LIMIT="0",
+        CHATAPI_MAX_GENERATIONS_PER_KEY="0",
+        CHATAPI_RECEIVE_SECONDS=str(RECEIVE_SECONDS),
+    ).start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(autouse=True)
+def still_well(server: Service) -> Iterator[None]:
+    """Whatever was sent, the server answers afterwards."""
+    yield
+    assert requests.get(f"{server.url}/api/health", timeout=QUICK_SECONDS).json()["status"] == "ok"
+
+
+def chat_with(**fields: Any) -> dict[str, Any]:
+    return ROUTES["/api/chat"] | fields
+
+
+def send(server: Service, data: bytes | str, path: str = "/api/chat", **headers: str) -> requests.Response:
+    headers = JSON | {name.replace("_", "-"): value for name, value in headers.items()}
+    return requests.post(server.url + path, data=data, headers=headers, timeout=QUICK_SECONDS)
+
+
+def check_problem(response: requests.Response, statuses: set[int], field: str | None = None) -> None:
+    """It is a problem of this status that names the field, and repeats nothing of what was sent."""
+    assert response.status_code in statuses, response.text
+    told = response.json()
+    if "code" in told:
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert told["status"] == response.status_code
+        assert told["title"]
+    assert told["detail"].endswith((".", "found"))
+    assert MARK not in response.text
+    assert KEY not in response.text
+    if field is not None:
+        assert field in [error["field"] for error in told["errors"]], told
+        assert all(error["message"] for error in told["errors"])
+
+
+# Fields
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/api/chat", "user_message"),
+        ("/api/chat", "developer_message"),
+        ("/api/chat", "api_key"),
+        ("/api/test-key", "api_key"),
+        ("/api/sessions", "developer_message"),
+    ],
+)
+def test_a_missing_field_is_named(server: Service, upstream: Simulator, path: str, field: str) -> None:
+    asked = len(upstream.requests)
+    body = {name: value for name, value in ROUTES[path].items() if name != field}
+    check_problem(send(server, json.dumps(body), path), {422}, field)
+    assert len(upstream.requests) == asked
+
+
+WRONG = {
+    "string": (7, 1.5, True, [[MARK]], {MARK: MARK}),
+    "strings": (7, 1.5, True, [[MARK]], {MARK: MARK}),
+    "boolean": (MARK, 7, 1.5, [[MARK]], {MARK: MARK}),
+    "number": (MARK, True, [[MARK]], {MARK: MARK}),
+    "integer": (MARK, 1.5, 2.0, True, [[MARK]], {MARK: MARK}),
+}
+TYPES = {
+    "user_message": "string",
+    "developer_message": "string",
+    "model": "string",
+    "api_key": "string",
+    "session_id": "string",
+    "stream": "boolean",
+    "on_disconnect": "string",
+    "if_busy": "string",
+    "temperature": "number",
+    "top_p": "number",
+    "max_tokens": "integer",
+    "max_completion_tokens": "integer",
+    "stop": "strings",
+    "seed": "integer",
+    "presence_penalty": "number",
+    "frequency_penalty": "number",
+    "reasoning_effort": "string",
+    "verbosity": "string",
+    "service_tier": "string",
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, kind in TYPES.items() for value in WRONG[kind]], ids=repr
+)
+def test_a_mistyped_field_is_named(server: Service, upstream: Simulator, field: str, value: Any) -> None:
+    asked = len(upstream.requests)
+    response = send(server, json.dumps(chat_with(**{field: value})))
+    check_problem(response, {422})
+    assert all(error["field"].split(".")[0] == field for error in response.json()["errors"])
+    assert len(upstream.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("user_message", ""),
+        ("model", ""),
+        ("model", "no such\nmodel"),
+        ("model", "gpt" * 10_000 + MARK),
+        ("model", f"../{MARK}"),
+        ("temperature", 2.1),
+        ("temperature", -0.1),
+        ("top_p", 1.1),
+        ("max_tokens", 0),
+        ("max_completion_tokens", -1),
+        ("max_completion_tokens", 10**30),
+        ("seed", 2**63),
+        ("presence_penalty", -2.1),
+        ("frequency_penalty", 3),
+        ("stop", []),
+        ("stop", ["a", "b", "c", "d", "e"]),
+        ("stop", MARK * 1000),
+        ("reasoning_effort", f"low\n{MARK}"),
+        ("verbosity", "LOW"),
+        ("service_tier", MARK),
+        ("on_disconnect", MARK),
+        ("if_busy", MARK),
+        ("user_message", f"NUL \0 {MARK}"),
+        ("developer_message", f"NUL \0 {MARK}"),
+        ("stop", "\0"),
+        ("user_message", f"half \ud83d {MARK}"),
+        ("developer_message", f"half \udc4b {MARK}"),
+        ("model", "gpt-\ud83d"),
+        ("stop", ["\ud83d"]),
+        ("reasoning_effort", "\ud83d"),
+        ("user_message", "€" * 87_382),  # 256 KiB of UTF-8, and 2 bytes
+        ("developer_message", MARK * 50_000),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_field_that_is_out_of_bounds_is_named(server: Service, upstream: Simulator, field: str, value: Any) -> None:
+    asked = len(upstream.requests)
+    response = send(server, json.dumps(chat_with(**{field: value})))
+    check_problem(response, {422})
+    assert all(error["field"].split(".")[0] == field for error in response.json()["errors"]), response.text
+    assert len(upstream.requests) == asked
+
+
+def test_a_message_of_just_the_size_that_is_taken_is_taken(server: Service) -> None:
+    with server.send("€" * 87_381) as response:
+        assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    "field", ["temprature", f"{MARK}", KEY, f"{KEY}\n", "", "\ud83d", "a" * 100_000, "$ref", "__proto__"]
+)
+def test_an_unknown_field_is_refused_and_no_key_in_its_name_is_repeated(
+    server: Service, upstream: Simulator, path: str, field: str
+) -> None:
+    asked = len(upstream.requests)
+    response = send(server, json.dumps(ROUTES[path] | {field: MARK}), path)
+    check_problem(response, {400, 422}, "temprature" if field == "temprature" else None)
+    assert len(response.content) < 1000
+    assert len(upstream.requests) == asked
+
+
+def test_very_many_unknown_fields_are_refused_in_few_words(server: Service) -> None:
+    body = chat_with(**{f"f{number}": number for number in range(60_000)})
+    response = send(server, json.dumps(body))
+    check_problem(response, {400, 422})
+    assert len(response.content) < 4000
+
+
+@pytest.mark.parametrize("key", [OTHER_KEY, "sk-proj-short", ""])
+def test_two_keys_that_differ_are_refused(server: Service, upstream: Simulator, key: str) -> None:
+    asked = len(upstream.requests)
+    response = send(server, json.dumps(ROUTES["/api/chat"]), Authorization=f"Bearer {key}")
+    check_problem(response, {400, 422})
+    assert len(upstream.requests) == asked
+
+
+@pytest.mark.parametrize("title", ["x" * 201, "\0", "\ud83d", 5, [MARK]], ids=repr)
+def test_a_title_that_is_no_title_is_refused(server: Service, title: Any) -> None:
+    session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
+    response = server.patch(f"/api/sessions/{session_id}", data=json.dumps({"title": title}), headers=JSON)
+    check_problem(response, {422}, "title")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"a": 1},
+        {"a": {"b": MARK}},
+        {"a": "\0"},
+        {"a": "\ud83d"},
+        {"\ud83d": "a"},
+        {MARK * 10: "a"},
+        {"a": MARK * 100},
+        {str(number): "a" for number in range(17)},
+        [MARK],
+        MARK,
+        {"api_key": KEY},
+        {KEY: "a"},
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_metadata_that_is_none_is_refused(server: Service, metadata: Any) -> None:
+    session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
+    response = server.patch(f"/api/sessions/{session_id}", data=json.dumps({"metadata": metadata}), headers=JSON)
+    check_problem(response, {400, 422})
+
+
+@pytest.mark.parametrize(
+    "session_id",
+    ["x", "ses_" + "A" * 900_000, "../../etc/passwd", f"{MARK}", "\0", "' OR 1=1 --", "\ud83d", "ses_\udc4b"],
+)
+def test_an_absurd_session_id_is_the_plain_404_or_no_session_id(server: Service, session_id: str) -> None:
+    response = send(server, json.dumps(chat_with(session_id=session_id)))
+    check_problem(response, {404, 422})
+    if response.status_code == 404:
+        assert response.content == b'{"detail":"Session not found"}'
+
+
+@pytest.mark.parametrize(
+    "generation_id", ["x", "\0", "\ud83d", 7, [MARK], "A" * 900_000], ids=lambda value: repr(value)[:20]
+)
+def test_an_absurd_generation_id_stops_nothing(server: Service, generation_id: Any) -> None:
+    session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
+    check_problem(
+        send(server, json.dumps({"generation_id": generation_id}), f"/api/chat/{session_id}/stop"), {404, 422}
+    )
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "x" * 60_000])
+def test_an_idempotency_key_that_is_none_is_named(server: Service, upstream: Simulator, key: str) -> None:
+    asked = len(upstream.requests)
+    response = send(server, json.dumps(chat_with()), Idempotency_Key=key)
+    check_problem(response, {422, 431}, "Idempotency-Key" if response.status_code == 422 else None)
+    assert len(upstream.requests) == asked
+
+
+@pytest.mark.parametrize(
+    "query", ["offset=-1", "offset=x", "offset=1.5", "offset=9007199254740992", "offset=" + "9" * 4500]
+)
+def test_an_offset_that_is_none_is_named(server: Service, query: str) -> None:
+    session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
+    check_problem(server.get(f"/api/chat/{session_id}/stream?{query}"), {422}, "offset")
+
+
+@pytest.mark.parametrize("event_id", ["-1", "x", "1.5", "9" * 4500, MARK])
+def test_a_last_event_id_that_is_none_is_refused(server: Service, event_id: str) -> None:
+    session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
+    check_problem(server.get(f"/api/chat/{session_id}/stream", headers={"Last-Event-ID": event_id}), {422})
+
+
+# Bodies
+
+GOOD = json.dumps(ROUTES["/api/chat"]).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b" ", id="a space"),
+        pytest.param(GOOD[:-1], id="cut off"),
+        pytest.param(GOOD + b"{}", id="two values"),
+        pytest.param(b"\xef\xbb\xbf" + GOOD, id="a byte order mark"),
+        pytest.param(GOOD.decode().encode("utf-16"), id="UTF-16"),
+        pytest.param(GOOD.decode().encode("utf-16-le"), id="UTF-16 without a mark"),
+        pytest.param(GOOD.decode().encode("utf-32"), id="UTF-32"),
+        pytest.param(GOOD.replace(b'"u"', b'"\xff\xfe"'), id="no UTF-8"),
+        pytest.param(GOOD.replace(b'"u"', b'"\xed\xa0\xbd"'), id="a surrogate in bytes"),
+        pytest.param(GOOD.replace(b'"u"', b'"\xc0\x80"'), id="an overlong NUL"),
+        pytest.param(GOOD.replace(b'"u"', b'"a\nb"'), id="a line end in a string"),
+        pytest.param(GOOD.replace(b'"u"', b'"a\x00b"'), id="a bare NUL"),
+        pytest.param(GOOD.replace(b'"u"', b"NaN"), id="NaN for a string"),
+        pytest.param(GOOD[:-1] + b',"temperature":NaN}', id="NaN"),
+        pytest.param(GOOD[:-1] + b',"temperature":Infinity}', id="Infinity"),
+        pytest.param(GOOD[:-1] + b',"temperature":-Infinity}', id="-Infinity"),
+        pytest.param(GOOD[:-1] + b',"temperature":1e999}', id="a number past all floats"),
+        pytest.param(GOOD[:-1] + b',"seed":' + b"9" * 10_000 + b"}", id="a number of ten thousand digits"),
+        pytest.param(GOOD[:-1] + b',"seed":01}', id="a number with a leading zero"),
+        pytest.param(GOOD[:-1] + b',"user_message":"' + MARK.encode() + b'"}', id="a field twice"),
+        pytest.param(GOOD[:-1] + b',"api_key":"' + OTHER_KEY.encode() + b'"}', id="the key twice"),
+        pytest.param(GOOD.replace(b'"u"', b'{"a":1,"a":2}'), id="a name twice, deeper"),
+        pytest.param(GOOD.replace(b'"', b"'"), id="single quotes"),
+        pytest.param(GOOD[:-1] + b",}", id="a comma too many"),
+        pytest.param(b"[" * 100_000 + b"]" * 100_000, id="a hundred thousand lists"),
+        pytest.param(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, id="a hundred thousand objects"),
+        pytest.param(b"[" * 100_000, id="a hundred thousand open lists"),
+        pytest.param(GOOD[:-1] + b',"stop":' + b"[" * 900 + b"]" * 900 + b"}", id="nine hundred lists in a field"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b"[" + GOOD + b"]", id="a list of one"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"7", id="a number"),
+        pytest.param(b'"' + MARK.encode() + b'"', id="a string"),
+        pytest.param(b"user_message=" + MARK.encode(), id="a form"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/chat", "/api/sessions"])
+def test_a_body_that_is_not_one_json_object_is_refused_quickly(
+    server: Service, upstream: Simulator, path: str, body: bytes
+) -> None:
+    asked = len(upstream.requests)
+    check_problem(send(server, body, path), {400, 422})
+    assert len(upstream.requests) == asked
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonx",
+        f"text/{MARK}",
+        "",
+    ],
+)
+@pytest.mark.parametrize("path", ROUTES)
+def test_what_is_not_said_to_be_json_is_not_read(
+    server: Service, upstream: Simulator, path: str, content_type: str
+) -> None:
+    """It also keeps a page on another site from sending without a preflight."""
+    asked = len(upstream.requests)
+    body = json.dumps(ROUTES[path])
+    check_problem(send(server, body, path, Content_Type=content_type), {415})
+    assert len(upstream.requests) == asked
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json ;x=y"]
+)
+def test_json_may_be_announced_as_the_standard_allows(server: Service, content_type: str) -> None:
+    assert send(server, GOOD, Content_Type=content_type).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/none", 404),
+        ("GET", f"/{MARK}", 404),
+        ("GET", f"/api/sessions/{MARK}/{MARK}", 404),
+        ("PUT", "/api/chat", 405),
+        ("DELETE", "/api/chat", 405),
+        ("TRACE", "/api/health", 405),
+        ("BREW", "/api/health", 405),
+        ("POST", "/api/health", 405),
+    ],
+)
+def test_an_address_or_a_method_that_is_none_is_a_problem_too(
+    server: Service, method: str, path: str, status: int
+) -> None:
+    response = requests.request(method, server.url + path, timeout=QUICK_SECONDS, allow_redirects=False)
+    if method == "BREW":
+        assert 400 <= response.status_code < 500  # the HTTP parser itself knows no such method
+    else:
+        check_problem(response, {status})
+
+
+# The connection
+
+HEAD = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+ANNOUNCED = HEAD + b"Content-Length: %d\r\n\r\n"
+
+
+def connect(server: Service) -> socket.socket:
+    url = urlsplit(server.url)
+    assert url.hostname is not None
+    assert url.port is not None
+    return socket.create_connection((url.hostname, url.port), timeout=QUICK_SECONDS + RECEIVE_SECONDS)
+
+
+def answer_to(server: Service, data: bytes) -> bytes:
+    """What comes back before the connection ends, or rests."""
+    with connect(server) as client:
+        client.sendall(data)
+        return client.recv(65536)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
+        CHUNKED + b"zz\r\nhello\r\n",
+        CHUNKED[:-2] + b"Content-Length: 5\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused(server: Service, data: bytes) -> None:
+    assert answer_to(server, data)[:12] in {b"HTTP/1.1 400", b"HTTP/1.1 413", b"HTTP/1.1 415", b""}
+
+
+@pytest.mark.parametrize("host", [b"[", b"]", b"[::1", b"a:b:c", b"\xff\xfe", b"a b", b"localhost:99999999", b"%"])
+def test_a_host_that_is_no_host_is_only_not_this_machine(server: Service, host: bytes) -> None:
+    with server.send() as response:
+        path = f"/api/sessions/{response.headers['X-Session-ID']}".encode()
+    told = answer_to(server, b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, host))
+    assert told[:12] in {b"HTTP/1.1 404", b"HTTP/1.1 400"} or host == b"localhost:99999999"
+    assert b"HTTP/1.1 5" not in told
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([b"G"], id="not even a request line"),
+        pytest.param(
+            [b"GET /api/health HTTP/1.1\r\nHost: x\r\n", *[b"X-%d: y\r\n" % n for n in range(40)]], id="headers"
+        ),
+        pytest.param(
+            [b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"]
+            + [b" "] * 40,
+            id="a body",
+        ),
+        pytest.param(
+            [CHUNKED] + [b"1\r\n \r\n"] * 40,
+            id="a body of chunks",
+        ),
+    ],
+)
+def test_a_slow_sender_is_cut(server: Service, parts: list[bytes]) -> None:
+    began = time.monotonic()
+    with connect(server) as client:
+        client.settimeout(RECEIVE_SECONDS / 10)
+        for part in parts:  # something every now and then, as if it were alive
+            try:
+                client.sendall(part)
+                assert client.recv(1000) == b""
+                break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        else:
+            client.settimeout(QUICK_SECONDS)
+            with suppress(ConnectionError):
+                assert client.recv(1000) == b""
+    assert time.monotonic() - began < RECEIVE_SECONDS + QUICK_SECONDS
+
+
+def resident_bytes(server: Service) -> int:
+    """The memory that the server has now."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def pour(server: Service, head: bytes, some: bytes) -> bytes:
+    """Send without end, until the server has answered and cut, or all was poured in; the answer."""
+    told = b""
+    with connect(server) as client:
+        try:
+            client.sendall(head)
+            for _ in range(POURED_BYTES // len(some)):
+                client.sendall(some)
+            told = client.recv(65536)
+        except ConnectionError:
+            pass
+    return told
+
+
+@pytest.mark.parametrize(
+    ("head", "some"),
+    [
+        pytest.param(CHUNKED, b"%x\r\n%b\r\n" % (MIB, b"a" * MIB), id="a body without a length"),
+        pytest.param(ANNOUNCED % POURED_BYTES, b"a" * MIB, id="a body with its length"),
+        pytest.param(
+            CHUNKED.replace(b"json", b"xml"), b"%x\r\n%b\r\n" % (MIB, b"a" * MIB), id="a body of another type"
+        ),
+        pytest.param(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX-A: ", b"a" * MIB, id="a header"),
+        pytest.param(
+            b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n",
+            b"".join(b"X-%d: a\r\n" % n for n in range(100_000)),
+            id="headers",
+        ),
+        pytest.param(b"GET /", b"a" * MIB, id="an address"),
+        pytest.param(CHUNKED + b"0\r\nX-A: ", b"a" * MIB, id="a trailer"),
+    ],
+)
+def test_memory_stays_flat_however_much_is_sent(server: Service, head: bytes, some: bytes) -> None:
+    with server.send() as response:
+        assert response.text
+    before = resident_bytes(server)
+    told = pour(server, head, some)
+    assert resident_bytes(server) - before < FLAT_BYTES
+    assert told[:10] in {b"HTTP/1.1 4", b""}
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_body_over_a_mebibyte_is_too_large(server: Service, path: str) -> None:
+    body = json.dumps(ROUTES[path] | {"developer_message": MARK * (MIB // len(MARK))})
+    check_problem(send(server, body, path), {413})
+    check_problem(send(server, iter([body.encode()]), path), {413})  # type: ignore[arg-type]  # chunked, no length
+
+
+def test_one_byte_under_a_mebibyte_is_read(server: Service) -> None:
+    body = GOOD + b" " * (MIB - len(GOOD))
+    assert send(server, body).status_code == 200
+    check_problem(send(server, body + b" "), {413})
+
+
+# Anything
+
+FIELDS = st.sampled_from(
+    [*ROUTES["/api/chat"], "model", "session_id", "stream", "stop", "temperature", "seed", "title"]
+)
+STRINGS = st.text(st.characters(), max_size=30) | st.text(
+    st.characters(categories=["Cs", "Cc", "Lo", "So"]), min_size=1, max_size=5
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | STRINGS | st.just(KEY),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(STRINGS | FIELDS, inner, max_size=3),
+    max_leaves=8,
+)
+BODIES = st.dictionaries(FIELDS | STRINGS, VALUES, max_size=5)
+STOPPED = Phase.explicit, Phase.generate  # a case that fails is told as it is: shrinking it would take minutes
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for member in value:
+            yield from strings_in(member)
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield name
+            yield from strings_in(member)
+
+
+@settings(
+    max_examples=150,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=STOPPED,
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.sampled_from([*ROUTES]), BODIES, st.booleans())
+@example("/api/chat", {"api_key": "\ud83d"}, True)
+@example("/api/chat", {"session_id": "\ud83d"}, True)
+def test_no_json_makes_the_server_fail_or_repeat_it(
+    server: Service, path: str, body: dict[str, Any], filled: bool
+) -> None:
+    whole = ROUTES[path] | body if filled else body
+    response = send(server, json.dumps(whole), path)
+    assert response.status_code < 500, response.text
+    if response.status_code >= 400:
+        told = response.json()
+        check_problem(response, {response.status_code})
+        named = {error["field"] for error in told.get("errors", ())}
+        for text in strings_in(body):
+            assert len(text) < 8 or text not in response.text or text in named or text in ROUTES["/api/chat"], text
+
+
+@settings(max_examples=100, derandomize=True, deadline=None, database=None, phases=STOPPED)
+@given(st.randoms(use_true_random=False), st.integers(1, 4))
+def test_no_bytes_make_the_server_fail(server: Service, chance: random.Random, cuts: int) -> None:
+    body = bytearray(GOOD)
+    for _ in range(cuts):
+        body[chance.randrange(len(body))] = chance.randrange(256)
+    response = send(server, bytes(body))
+    assert response.status_code in {200, 400, 404, 422}, response.text

@@ -1,0 +1,313 @@
+"""Limits as their users meet them: told beforehand, refused before the upstream is called, and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import requests
+
+from chatapi.simulator import Gate, Simulator, refuse, running, scripts
+from tests.service import SECRETS, Service
+
+SECONDS = 10.0
+RATE_LIMIT = 3  # requests per key and minute, on the server that counts
+EVENTS = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Simulator]:
+    with running(Simulator()) as simulator:
+        yield simulator
+
+
+def serving(upstream: Simulator, factory: pytest.TempPathFactory, **settings: Any) -> Iterator[Service]:
+    service = Service(factory.mktemp("limits"), upstream.url, **settings).start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def counting(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Takes few requests of a key in a minute."""
+    yield from serving(upstream, tmp_path_factory, CHATAPI_RATE_LIMIT=str(RATE_LIMIT))
+
+
+@pytest.fixture(scope="module")
+def narrow(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Runs one answer per key, and two in all."""
+    limits = {"CHATAPI_MAX_GENERATIONS_PER_KEY": "1", "CHATAPI_MAX_GENERATIONS": "2", "CHATAPI_IDLE_SECONDS": "0.5"}
+    yield from serving(upstream, tmp_path_factory, CHATAPI_RATE_LIMIT="0", **limits)
+
+
+@pytest.fixture(scope="module")
+def unlimited(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Every limit switched off."""
+    off = dict.fromkeys(("CHATAPI_RATE_LIMIT", "CHATAPI_MAX_GENERATIONS_PER_KEY", "CHATAPI_MAX_GENERATIONS"), "0")
+    yield from serving(upstream, tmp_path_factory, **off)
+
+
+@pytest.fixture(autouse=True)
+def demo_again(upstream: Simulator) -> Iterator[None]:
+    yield
+    upstream.script = None
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> str:
+    """A key that no other test uses."""
+    return fresh_key(request.node.name)
+
+
+def fresh_key(name: str) -> str:
+    key = "sk-proj-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:150].ljust(156, "_")
+    SECRETS.append(key)
+    return key
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+# Requests per minute
+
+
+def test_a_user_is_told_how_many_requests_are_left_and_then_how_long_to_wait(
+    counting: Service, upstream: Simulator, key: str
+) -> None:
+    for left in (2, 1, 0):
+        with counting.send(key=key) as response:
+            assert response.status_code == 200
+            assert response.headers["X-RateLimit-Limit"] == str(RATE_LIMIT)
+            assert response.headers["X-RateLimit-Remaining"] == str(left)
+            assert response.text
+    asked = len(upstream.requests)
+    with counting.send(key=key) as response:
+        assert response.status_code == 429
+        assert response.json()["code"] == "rate_limited"
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.headers["X-RateLimit-Limit"] == str(RATE_LIMIT)
+        assert response.headers["X-RateLimit-Remaining"] == "0"
+        assert 1 <= int(response.headers["Retry-After"]) <= 60 / RATE_LIMIT
+    assert len(upstream.requests) == asked
+
+
+def test_the_limit_of_one_key_is_not_that_of_another(counting: Service, key: str) -> None:
+    for _ in range(RATE_LIMIT):
+        with counting.send(key=key) as response:
+            assert response.text
+    with counting.send(key=key) as response:
+        assert response.status_code == 429
+    with counting.send(key=fresh_key("another")) as response:
+        assert response.status_code == 200
+
+
+def test_testing_a_key_counts_as_a_request(counting: Service, upstream: Simulator, key: str) -> None:
+    for _ in range(RATE_LIMIT):
+        assert counting.post("/api/test-key", json={"api_key": key}).status_code == 200
+    asked = len(upstream.requests)
+    for response in (counting.post("/api/test-key", json={"api_key": key}), counting.send(key=key)):
+        with response:
+            assert response.status_code == 429
+            assert int(response.headers["Retry-After"]) >= 1
+    assert len(upstream.requests) == asked
+
+
+def test_a_request_that_is_refused_as_it_is_costs_nothing(counting: Service, key: str) -> None:
+    for _ in range(RATE_LIMIT + 1):
+        with counting.send(key=key, temperature=9) as response:
+            assert response.status_code == 422
+    with counting.send(key=key) as response:
+        assert response.headers["X-RateLimit-Remaining"] == str(RATE_LIMIT - 1)
+
+
+def test_reading_is_never_limited(counting: Service, key: str) -> None:
+    for _ in range(RATE_LIMIT):
+        with counting.send("Count to 2", key=key) as response:
+            assert response.text == "1 2"
+    session_id = response.headers["X-Session-ID"]
+    for _ in range(RATE_LIMIT + 1):
+        assert counting.get(f"/api/sessions/{session_id}", key=key).status_code == 200
+        assert counting.get(f"/api/chat/{session_id}/stream?offset=0", key=key).text == "1 2"
+        assert counting.post(f"/api/chat/{session_id}/stop", key=key).status_code == 200
+        assert counting.get("/api/health").status_code == 200
+
+
+# Answers at once
+
+
+def test_a_key_runs_only_so_many_answers_at_once(narrow: Service, upstream: Simulator, gate: Gate, key: str) -> None:
+    upstream.script = scripts.held(gate)
+    with narrow.send(key=key) as first:
+        asked = len(upstream.requests)
+        with narrow.send(key=key) as second:
+            assert second.status_code == 429
+            assert second.json()["code"] == "too_many_generations"
+            assert int(second.headers["Retry-After"]) >= 1
+            assert "X-Session-ID" not in second.headers
+        assert len(upstream.requests) == asked
+        with narrow.send(key=fresh_key("somebody else")) as other:
+            assert other.status_code == 200
+            gate.open()
+            assert first.text == other.text == "Hello there."
+
+
+def test_the_server_runs_only_so_many_answers_at_once(narrow: Service, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate)
+    with narrow.send(key=fresh_key("one")) as one, narrow.send(key=fresh_key("two")) as two:
+        asked = len(upstream.requests)
+        with narrow.send(key=fresh_key("three")) as three:
+            assert three.status_code == 503
+            assert three.json()["code"] == "overloaded"
+            assert int(three.headers["Retry-After"]) >= 1
+        assert len(upstream.requests) == asked
+        gate.open()
+        assert one.text == two.text == "Hello there."
+    with narrow.send(key=fresh_key("three")) as three:
+        assert three.status_code == 200
+
+
+def test_what_was_refused_leaves_no_session_behind(narrow: Service, upstream: Simulator, gate: Gate, key: str) -> None:
+    upstream.script = scripts.held(gate)
+    with narrow.send(key=key):
+        before = narrow.get("/api/sessions", key=key).json()["data"]
+        with narrow.send(key=key) as refused:
+            assert refused.status_code == 429
+        assert narrow.get("/api/sessions", key=key).json()["data"] == before
+        gate.open()
+
+
+def test_a_repeat_takes_no_place_of_its_own(narrow: Service, upstream: Simulator, gate: Gate, key: str) -> None:
+    upstream.script = scripts.held(gate)
+    once = {"Idempotency-Key": "once"}
+    with narrow.send(key=key, headers=once) as first, narrow.send(key=key, headers=once) as second:
+        assert second.status_code == 200
+        assert second.headers["X-Generation-ID"] == first.headers["X-Generation-ID"]
+        gate.open()
+        assert first.text == second.text == "Hello there."
+
+
+def test_an_answer_that_is_interrupted_gives_its_place_to_the_next(
+    narrow: Service, upstream: Simulator, gate: Gate, key: str
+) -> None:
+    upstream.script = scripts.in_turn(scripts.held(gate), None)
+    with narrow.send(key=key) as first:
+        session_id = first.headers["X-Session-ID"]
+        with narrow.send(key=key, session_id=session_id) as busy:
+            assert busy.status_code == 409
+        with narrow.send("Count to 2", key=key, session_id=session_id, if_busy="interrupt") as second:
+            assert second.status_code == 200
+            assert second.text == "1 2"
+
+
+def completes(server: Service, upstream: Simulator, key: str) -> None:
+    with server.send(key=key) as response:
+        assert response.text
+
+
+def is_refused(server: Service, upstream: Simulator, key: str) -> None:
+    upstream.script = refuse(401)
+    with server.send(key=key) as response:
+        assert response.status_code == 401
+
+
+def is_cut(server: Service, upstream: Simulator, key: str) -> None:
+    upstream.script = scripts.cut_after("Half")
+    with server.send(key=key) as response, pytest.raises(requests.exceptions.ChunkedEncodingError):
+        assert response.content
+
+
+def falls_silent(server: Service, upstream: Simulator, key: str) -> None:
+    upstream.script = scripts.silent_after("Half")
+    with server.send(key=key, headers=EVENTS) as response:
+        assert b"upstream_timeout" in response.content
+
+
+def is_stopped(server: Service, upstream: Simulator, key: str) -> None:
+    upstream.script = scripts.silent_after("")
+    with server.send(key=key) as response:
+        session_id = response.headers["X-Session-ID"]
+        assert server.post(f"/api/chat/{session_id}/stop", key=key).json()["status"] == "stopped"
+
+
+def is_deleted(server: Service, upstream: Simulator, key: str) -> None:
+    upstream.script = scripts.silent_after("")
+    with server.send(key=key) as response:
+        session_id = response.headers["X-Session-ID"]
+        assert server.delete(f"/api/sessions/{session_id}", key=key).status_code == 200
+
+
+def loses_its_only_reader(server: Service, upstream: Simulator, key: str) -> None:
+    upstream.script = scripts.silent_after("Half")
+    with server.send(key=key, on_disconnect="cancel") as response:
+        generation_id = response.headers["X-Generation-ID"]
+    server.wait_for_log("generation", generation_id=generation_id)
+
+
+def never_begins(server: Service, upstream: Simulator, key: str) -> None:
+    with server.send(key=key, session_id="ses_none") as response:
+        assert response.status_code == 404
+
+
+def is_only_repeated(server: Service, upstream: Simulator, key: str) -> None:
+    for _ in range(2):
+        with server.send(key=key, headers={"Idempotency-Key": "again"}) as response:
+            assert response.text
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        completes,
+        is_refused,
+        is_cut,
+        falls_silent,
+        is_stopped,
+        is_deleted,
+        loses_its_only_reader,
+        never_begins,
+        is_only_repeated,
+    ],
+)
+def test_however_an_answer_ends_its_place_is_free_at_once(
+    narrow: Service, upstream: Simulator, key: str, ends: Callable[[Service, Simulator, str], None]
+) -> None:
+    for _ in range(3):  # more than there are places in all
+        ends(narrow, upstream, key)
+    upstream.script = None
+    with narrow.send("Count to 2", key=key) as response:
+        assert (response.status_code, response.text) == (200, "1 2")
+    assert narrow.get("/api/health").json()["running_generations"] == 0
+
+
+# No limits
+
+
+def test_where_limits_are_switched_off_there_are_none(unlimited: Service, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate)
+    with ExitStack() as stack:
+        key = fresh_key("greedy")
+        answers = [stack.enter_context(unlimited.send(key=key)) for _ in range(20)]
+        assert {response.status_code for response in answers} == {200}
+        assert unlimited.get("/api/health").json()["running_generations"] == 20
+        gate.open()
+        assert {response.text for response in answers} == {"Hello there."}
+
+
+def test_where_our_limit_is_switched_off_the_upstreams_is_shown(unlimited: Service, upstream: Simulator) -> None:
+    upstream.script = scripts.answer("Hi")
+    with unlimited.send(key=fresh_key("off")) as response:
+        assert (response.headers["X-RateLimit-Limit"], response.headers["X-RateLimit-Remaining"]) == ("60", "59")
+
+
+def test_a_limit_counts_from_the_settings_defaults(
+    upstream: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for server in serving(upstream, tmp_path_factory):
+        with server.send(key=fresh_key("defaults")) as response:
+            assert (response.headers["X-RateLimit-Limit"], response.headers["X-RateLimit-Remaining"]) == ("600", "599")

@@ -1,0 +1,393 @@
+"""A key arrives, is used, is gone: no answer, header, log line, page or file ever holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+import requests
+
+from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, running, scripts
+from chatapi.simulator.scripts import Refusal, event_stream
+from tests.service import KEY, OTHER_KEY, PROJECT, SECRETS, Serve, Service
+
+SECONDS = 20.0
+NOT_FOR_NOW = 60  # a Retry-After that nobody waits for
+JSON = {"Content-Type": "application/json"}
+GOOD = {"developer_message": "d", "user_message": "u", "api_key": KEY}
+ECHO = f"Incorrect API key provided: {KEY}. Yes, Bearer {KEY}; key={KEY}; x{KEY}; '{KEY}'."
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Simulator]:
+    with running(Simulator()) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def server(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server that logs all it can. Its files and its whole log are searched once more when it has stopped."""
+    folder = tmp_path_factory.mktemp("secrets")
+    service = Service(
+        folder,
+        upstream.url,
+        LOG_LEVEL="DEBUG",
+        CHATAPI_RATE_LIMIT="0",
+        CHATAPI_FIRST_TOKEN_SECONDS="1",
+        CHATAPI_IDLE_SECONDS="0.3",
+    ).start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(autouse=True)
+def demo_again(upstream: Simulator) -> Iterator[None]:
+    yield
+    upstream.script = None
+
+
+@pytest.fixture(autouse=True)
+def no_key_in_what_was_written(server: Service) -> Iterator[None]:
+    """After each test, what it made the server log and store is searched."""
+    seen = len(server.log)
+    yield
+    last = requests.get(f"{server.url}/api/health", timeout=SECONDS).headers["x-request-id"]
+    server.wait_for_log("request", request_id=last, seen=seen)
+    new = "".join(server.log[seen:])
+    files = {file.name: file.read_bytes() for file in server.folder.rglob("*") if file.is_file()}
+    assert files
+    for secret in SECRETS:
+        assert secret not in new
+        for name, content in files.items():
+            assert secret.encode() not in content, name
+
+
+def check_shown(response: requests.Response, secret: str = KEY) -> bytes:
+    """Nothing of the response, as far as it comes, holds the key; its body."""
+    shown = b"".join(f"{name}: {value}\n".encode() for name, value in response.headers.items())
+    body = b""
+    try:
+        for chunk in response.iter_content(None):
+            body += chunk
+    except requests.exceptions.ChunkedEncodingError:
+        pass
+    assert secret.encode() not in shown + body
+    assert secret[20:60].encode() not in shown + body, "nor a part of it"
+    return body
+
+
+def test_the_upstream_gets_the_key_in_its_header_and_nowhere_else(server: Service, upstream: Simulator) -> None:
+    asked = len(upstream.requests)
+    with server.send() as response:
+        check_shown(response)
+    server.post("/api/test-key", json={"api_key": KEY})
+    for request in upstream.requests[asked:]:
+        assert request.headers["Authorization"] == f"Bearer {KEY}"
+        others = {name: value for name, value in request.headers.items() if name != "Authorization"}
+        assert KEY not in str(others)
+        assert KEY.encode() not in request.raw
+        assert KEY not in request.path + request.query
+
+
+# An upstream that repeats it
+
+
+def saying(status: int, **headers: str) -> Script:
+    """A refusal that repeats the key in all of its body, and in headers if there are any."""
+    refusal = Refusal(status, ECHO, type=KEY, param=KEY, code=KEY, retry_after=str(NOT_FOR_NOW)).script()
+    return Script(status, {**refusal.headers, **headers}, refusal.steps)
+
+
+ECHOES = [
+    *(pytest.param(saying(status), id=str(status)) for status in (400, 401, 403, 404, 408, 409, 429, 500, 503)),
+    pytest.param(saying(400, **{"x-request-id": KEY, "x-ratelimit-limit-requests": KEY}), id="in headers"),
+    pytest.param(saying(302, Location=f"/v1/{KEY}"), id="in a redirect"),
+    pytest.param(
+        event_stream(Send(f'data: {{"error": {{"message": "{ECHO}", "code": "{KEY}"}}}}\n\n'.encode())),
+        id="in an event",
+    ),
+    pytest.param(scripts.error_frame("Half", Refusal(500, ECHO, code=KEY)), id="in an event after the first word"),
+    pytest.param(event_stream(Send(f"data: {KEY}\n\n".encode())), id="in a broken event"),
+    pytest.param(
+        event_stream(Send(Chunks().content("Half")), Send(f'data: {{"choices": "{KEY}"}}\n\n'.encode())),
+        id="in a broken event after the first word",
+    ),
+    pytest.param(
+        Script(
+            200,
+            {**scripts.answer("Hi").headers, "x-request-id": f"req-{KEY}", "x-ratelimit-limit-requests": KEY},
+            tuple(scripts.answer("Hi").steps),
+        ),
+        id="in the headers of an answer",
+    ),
+    pytest.param(
+        Script(200, {"Content-Type": "text/html", "X-Key": KEY}, (Send(f"<p>{KEY}</p>".encode()),)), id="in a web page"
+    ),
+    pytest.param(
+        Script(
+            400,
+            {"Content-Type": "application/json"},
+            (Send(json.dumps({"error": {"message": "ä" * 380 + KEY}}).encode()),),
+        ),
+        id="where a long sentence is cut",
+    ),
+]
+
+
+@pytest.mark.parametrize("how", [{}, {"headers": {"Accept": "text/event-stream"}}, {"stream": False}])
+@pytest.mark.parametrize("script", ECHOES)
+def test_an_upstream_that_repeats_the_key_is_not_quoted(
+    server: Service, upstream: Simulator, script: Script, how: dict[str, Any]
+) -> None:
+    upstream.script = script
+    with server.send(**how) as response:
+        check_shown(response)
+        session_id = response.headers["X-Session-ID"]
+    for path in (f"/api/sessions/{session_id}/messages", f"/api/chat/{session_id}/stream?offset=0"):
+        with server.get(path, stream=True) as again:
+            check_shown(again)
+    with server.post(f"/api/chat/{session_id}/stop") as stopped:
+        check_shown(stopped)
+
+
+@pytest.mark.parametrize("script", ECHOES)
+def test_a_test_of_a_key_quotes_nothing_either(server: Service, upstream: Simulator, script: Script) -> None:
+    upstream.script = script
+    with server.post("/api/test-key", json={"api_key": KEY}, stream=True) as response:
+        check_shown(response)
+
+
+def test_a_repeat_of_what_failed_does_not_quote_it_later(server: Service, upstream: Simulator) -> None:
+    upstream.script = saying(400)
+    for _ in range(2):
+        with server.send(headers={"Idempotency-Key": "quoted"}) as response:
+            assert response.status_code == 400
+            check_shown(response)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        scripts.never_answers(),
+        scripts.cut_before_headers(),
+        scripts.cut_after("Half"),
+        scripts.silent_after("Half"),
+        scripts.gzip_bomb(1024 * 1024),
+        scripts.endless_line(2 * 1024 * 1024),
+        scripts.html_page(200),
+        Script(before_headers=(Send(f"HTTP/1.1 {KEY}\r\n\r\n".encode()), scripts.Cut())),
+        Script(before_headers=(Send(b"HTTP/1.1 200 OK\r\nX: " + KEY.encode() * 400), scripts.Cut())),
+    ],
+    ids=["silence", "reset", "cut", "falls silent", "gzip", "endless", "page", "no HTTP", "long header"],
+)
+def test_no_fault_of_the_upstream_shows_the_key(server: Service, upstream: Simulator, script: Script) -> None:
+    upstream.script = script
+    with server.send() as response:
+        check_shown(response)
+
+
+# A user who puts it in the wrong place
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/test-key", "/api/sessions"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {KEY: 1},
+        {"key": KEY},
+        {"api_key": [KEY]},
+        {"api_key": {KEY: KEY}},
+        {"api_key": KEY + "\n"},
+        {"api_key": f" {KEY}"},
+        {"session_id": KEY},
+        {"session_id": [KEY]},
+        {"model": KEY},
+        {"temperature": KEY},
+        {"stop": {KEY: KEY}},
+        {"on_disconnect": KEY},
+        {"reasoning_effort": KEY},
+        {"title": KEY},
+        [KEY],
+        KEY,
+    ],
+    ids=lambda value: str(value).replace(KEY, "KEY"),
+)
+def test_a_key_in_the_wrong_field_is_not_repeated(server: Service, path: str, body: Any) -> None:
+    whole = GOOD | body if isinstance(body, dict) else body
+    with server.post(path, data=json.dumps(whole), headers=JSON, stream=True) as response:
+        assert 400 <= response.status_code < 500
+        check_shown(response)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [f'{{"api_key": "{KEY}"', f'{{"api_key": "{KEY}", "api_key": "{KEY}"}}', f"api_key={KEY}", f'{{"api_key": {KEY}}}'],
+    ids=["cut off", "twice", "a form", "unquoted"],
+)
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", KEY])
+def test_a_key_in_a_body_that_is_not_json_is_not_repeated(server: Service, body: str, content_type: str) -> None:
+    with server.post("/api/chat", data=body, headers={"Content-Type": content_type}, stream=True) as response:
+        assert response.status_code in {400, 415}
+        check_shown(response)
+
+
+SESSION_PATHS = ["/api/sessions/{}", "/api/sessions/{}/messages", "/api/chat/{}/stream", "/api/chat/{}/stop"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        KEY,
+        f"ses_{KEY}",
+        f"ses{KEY}",
+        KEY + "/",
+        KEY + "/none",
+        quote(KEY, safe="").replace("sk-", "%73k-"),
+        "x" * 100 + KEY,
+        f"x?api_key={KEY}",
+        f"x/?api_key={KEY}",
+        f"x?{KEY}",
+        f"x?generation_id={KEY}",
+        f"x?cursor={KEY}",
+        f"x?limit={KEY}&offset={KEY}",
+        f"x#{KEY}",
+    ],
+    ids=lambda place: place.replace(KEY, "KEY"),
+)
+@pytest.mark.parametrize("path", [*SESSION_PATHS, "/{}", "/docs/{}", "/api/chat/{}"])
+def test_a_key_in_an_address_is_not_repeated(server: Service, path: str, place: str) -> None:
+    for method in ("GET", "POST"):
+        address = server.url + path.format(place)
+        with requests.request(method, address, timeout=SECONDS, allow_redirects=False, stream=True) as response:
+            assert 400 <= response.status_code < 500
+            check_shown(response)
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/sessions", "/docs", "/openapi.json", "/", "/api/sessions/"])
+def test_a_key_in_a_query_is_not_repeated(server: Service, path: str) -> None:
+    query = f"?api_key={KEY}&limit={KEY}&cursor={KEY}"
+    with requests.get(server.url + path + query, timeout=SECONDS, allow_redirects=False, stream=True) as response:
+        check_shown(response)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Request-ID",
+        "Idempotency-Key",
+        "Last-Event-ID",
+        "Origin",
+        "Host",
+        "Accept",
+        "User-Agent",
+        "Referer",
+        "Cookie",
+        KEY,
+    ],
+    ids=lambda name: name.replace(KEY, "KEY"),
+)
+def test_a_key_in_the_wrong_header_is_not_repeated(server: Service, name: str) -> None:
+    with server.send(headers={name: KEY}) as response:
+        check_shown(response)
+        session_id = response.headers.get("X-Session-ID", "none")
+    for path in ("/api/none/", *(path.format(session_id) for path in SESSION_PATHS)):
+        with requests.get(
+            server.url + path, headers={name: KEY}, timeout=SECONDS, allow_redirects=False, stream=True
+        ) as seen:
+            check_shown(seen)
+
+
+@pytest.mark.parametrize("name", ["Access-Control-Request-Headers", "Access-Control-Request-Method", "Origin"])
+def test_a_key_in_a_preflight_is_not_logged(server: Service, name: str) -> None:
+    asked = {"Origin": "https://chat.example.org", "Access-Control-Request-Method": "POST", name: KEY}
+    requests.options(f"{server.url}/api/chat", headers=asked, timeout=SECONDS)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": f"Bearer {OTHER_KEY}"}, {"X-API-Key": OTHER_KEY}], ids=["bearer", "x"]
+)
+def test_two_keys_that_differ_are_not_repeated(server: Service, headers: dict[str, str]) -> None:
+    with server.send(headers=headers) as response:
+        assert response.status_code == 422
+        assert OTHER_KEY.encode() not in check_shown(response)
+
+
+def test_what_is_not_http_is_not_logged(server: Service) -> None:
+    url = urlsplit(server.url)
+    for data in (
+        f"{KEY}\r\n\r\n",
+        f"GET /{KEY} HTTP/{KEY}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\n{KEY} {KEY}\r\n\r\n",
+    ):
+        with socket.create_connection((str(url.hostname), int(url.port or 0)), timeout=SECONDS) as client:
+            client.sendall(data.encode())
+            assert KEY.encode() not in client.recv(65536)
+
+
+# Pages and lists
+
+
+def test_a_page_shows_no_key(server: Service) -> None:
+    with server.send() as response:
+        check_shown(response)
+    for path in ("/docs", "/docs.css", "/openapi.json", "/api/health", "/api/sessions"):
+        with server.get(path, key=KEY, stream=True) as page:
+            assert page.status_code == 200
+            check_shown(page)
+
+
+def test_a_session_shows_its_owner_in_no_form(server: Service) -> None:
+    with server.send() as response:
+        check_shown(response)
+        session_id = response.headers["X-Session-ID"]
+    for path in (f"/api/sessions/{session_id}", f"/api/sessions/{session_id}/messages"):
+        with server.get(path, key=KEY, stream=True) as seen:
+            assert b"owner" not in check_shown(seen)
+
+
+def test_a_key_of_another_form_is_kept_as_well(serve: Serve, simulator: Simulator) -> None:
+    key = "tok_" + "a1b2c3d4" * 4
+    SECRETS.append(key)
+    server = serve(CHATAPI_KEY_PATTERN="tok_[a-z0-9]{32}", LOG_LEVEL="DEBUG")
+    for status in (400, 401, 429, 500):
+        simulator.script = refuse(status, message=f"What is {key}?", retry_after=NOT_FOR_NOW)
+        with server.send(key=key) as response:
+            assert response.status_code >= 400
+            check_shown(response, key)
+            session_id = response.headers["X-Session-ID"]
+        with server.get(f"/api/sessions/{session_id}/messages", stream=True) as messages:
+            check_shown(messages, key)
+    simulator.script = scripts.error_frame("Half", Refusal(500, f"What is {key}?"))
+    with server.send(key=key, headers={"Accept": "text/event-stream"}) as response:
+        check_shown(response, key)
+
+
+def test_a_key_of_another_form_in_the_wrong_place_is_not_repeated(serve: Serve) -> None:
+    key = "tok_" + "z9y8x7w6" * 4
+    SECRETS.append(key)
+    server = serve(CHATAPI_KEY_PATTERN="tok_[a-z0-9]{32}", LOG_LEVEL="DEBUG")
+    for body in ({key: 1}, {"session_id": key}, {"model": f"{key} "}, {"verbosity": key}):
+        with server.send(key=key, **body) as response:
+            check_shown(response, key)
+    with server.get(f"/api/sessions/{key}", headers={"X-Request-ID": key}, stream=True) as response:
+        check_shown(response, key)
+        server.wait_for_log("request", request_id=response.headers["x-request-id"])
+    server.check_no_secret()
+
+
+@pytest.mark.parametrize("wrong", [{"CHATAPI_SECRET": KEY[:20]}, {"OPENAI_BASE_URL": f"ftp://{KEY}"}, {"PORT": KEY}])
+def test_a_start_that_fails_repeats_no_setting(tmp_path: Path, wrong: dict[str, str]) -> None:
+    environment = os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/chat.db", "PORT": "0"} | wrong
+    command = [sys.executable, str(PROJECT / "app.py")]
+    ended = subprocess.run(command, env=environment, capture_output=True, timeout=SECONDS, text=True, check=False)
+    assert ended.returncode == 2
+    assert next(iter(wrong)) in ended.stderr
+    assert next(iter(wrong.values())) not in ended.stdout + ended.stderr

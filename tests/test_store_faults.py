@@ -1,0 +1,240 @@
+"""A full disk, a locked or broken file, a start that cannot be: a clear word each, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from chatapi.settings import SettingsError
+from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.store.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
+from tests.kill_campaign import EVENTS, Database, Reader
+from tests.service import OURS, PROJECT, START_SECONDS, Service
+from tests.test_promises import saying
+
+
+@contextmanager
+def disk_full(service: Service) -> Iterator[None]:
+    """Let no file of the server's take another byte while the block lasts."""
+    soft, hard = resource.prlimit(service.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (1, hard))
+    yield
+    resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def check_refused(service: Service, session_id: str) -> None:
+    """Every write is a 503 that says when to come back, and reading works."""
+    replies = [
+        service.send(),
+        service.send(session_id=session_id),
+        service.post("/api/sessions", json={"developer_message": ""}),
+        service.patch(f"/api/sessions/{session_id}", json={"title": "a"}),
+        service.delete(f"/api/sessions/{session_id}"),
+    ]
+    for reply in replies:
+        assert (reply.status_code, reply.json()["code"]) == (503, "store_unavailable")
+        assert int(reply.headers["Retry-After"]) >= 1
+    assert service.get("/api/health").status_code == 503
+    assert service.get(f"/api/sessions/{session_id}").status_code == 200
+
+
+def test_a_full_disk_refuses_writes_and_loses_nothing(service: Service, simulator: Simulator) -> None:
+    before = service.send()
+    session_id, text = before.headers["X-Session-ID"], before.text
+    calls = len(simulator.requests)
+    with disk_full(service):
+        check_refused(service, session_id)
+        assert [message["content"] for message in service.messages(session_id)] == ["Hello", text]
+        assert Reader.resume(service, session_id).read_all() == text.encode()
+        assert len(simulator.requests) == calls, "the upstream is not called for what cannot be stored"
+    assert service.get("/api/health").status_code == 200
+    assert service.send(session_id=session_id).status_code == 200
+    assert len(service.messages(session_id)) == 4
+
+
+def test_a_disk_that_fills_up_in_mid_answer(service: Service, simulator: Simulator) -> None:
+    gate = Gate()
+    simulator.script = saying("Hello", gate, " there", Gate())
+    readers = [Reader.chat(service, headers=headers) for headers in ({}, EVENTS)]
+    for reader in readers:
+        reader.read_until("Hello")
+    with disk_full(service):
+        gate.open()
+        assert readers[0].read_all() == b"Hello"
+        assert not readers[0].ended, "a plain-text reader sees a cut"
+        readers[1].read_all()
+        name, _, data = readers[1].events()[-1]
+        assert (name, data["code"]) == ("error", "store_unavailable")
+        assert readers[1].said("text") == "Hello"
+        for reader in readers:
+            assert service.messages(reader.session_id)[1]["content"] == "Hello", "what was shown can be read"
+    for reader in readers:
+        service.wait_for_log("generation", generation_id=reader.generation_id)
+        answer = service.messages(reader.session_id)[1]
+        assert (answer["status"], answer["error"]["code"]) == ("failed", "store_unavailable")
+        assert answer["content"] == "Hello there", "nothing of it is lost"
+        simulator.script = scripts.answer("Again.")
+        assert service.send(session_id=reader.session_id).text == "Again."
+
+
+def test_a_locked_file_refuses_writes_until_it_is_free(service: Service, simulator: Simulator) -> None:
+    before = service.send()
+    session_id, text = before.headers["X-Session-ID"], before.text
+    calls = len(simulator.requests)
+    with Database(service).locked():
+        refused = service.send(session_id=session_id)
+        assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert [message["content"] for message in service.messages(session_id)] == ["Hello", text]
+        assert len(simulator.requests) == calls
+    assert service.send(session_id=session_id).status_code == 200
+    assert len(service.messages(session_id)) == 4
+
+
+def test_a_locked_file_does_not_make_the_waiting_wait_for_each_other(service: Service) -> None:
+    def send(_: int) -> tuple[int, float]:
+        begun = time.monotonic()
+        return service.send().status_code, time.monotonic() - begun
+
+    with Database(service).locked(), ThreadPoolExecutor(8) as clients:
+        replies = list(clients.map(send, range(8)))
+    assert {status for status, _ in replies} == {503}
+    assert max(seconds for _, seconds in replies) < 4 * LOCKED_MILLISECONDS / 1000
+
+
+def test_a_lock_that_is_let_go_soon_is_only_waited_for(service: Service) -> None:
+    session_id = service.send().headers["X-Session-ID"]
+    with Database(service).locked():
+        pass
+    assert service.send(session_id=session_id).status_code == 200
+
+
+# Starts that cannot be
+
+
+def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python app.py`, which is to end by itself."""
+    ours = {name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("CHATAPI_")}
+    ours |= {"PORT": "0", "DATABASE_URL": f"sqlite:///{folder}/chat.db", **environment}
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "app.py")],
+        cwd=folder,
+        env=ours,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+def check_one_sentence(ended: subprocess.CompletedProcess[str], *words: str) -> None:
+    """It has said what is wrong, in one line, and nothing else."""
+    assert ended.stderr.startswith("Cannot start. "), ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert (ended.returncode, ended.stdout) == (2, "")
+    for word in words:
+        assert word in ended.stderr
+
+
+def test_a_second_server_on_the_same_file(service: Service) -> None:
+    check_one_sentence(start(service.folder), "DATABASE_URL", "another server")
+    assert service.send().status_code == 200, "the first goes on"
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        check_one_sentence(start(tmp_path, PORT=port), "PORT", port)
+
+
+def not_a_database(path: Path) -> None:
+    path.write_bytes(b"This is no database, but a text that is longer than its header would be. " * 100)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def of_a_newer_version(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+        connection.execute("INSERT INTO migration VALUES (9999, '9999_future.sql')")
+    connection.close()
+
+
+def of_another_program(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE session (name TEXT)")
+    connection.close()
+
+
+def with_a_torn_schema(path: Path) -> None:
+    of_another_program(path)
+    data = bytearray(path.read_bytes())
+    data[100:4096] = b"\xff" * 3996
+    path.write_bytes(data)
+
+
+BROKEN = (not_a_database, a_folder, of_a_newer_version, of_another_program, with_a_torn_schema)
+
+
+@pytest.mark.parametrize("spoil", BROKEN, ids=lambda spoil: spoil.__name__)
+async def test_a_file_that_cannot_be_used(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(tmp_path / "chat.db")
+    driver = SQLiteDriver(tmp_path / "chat.db")
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: "):
+        await driver.open()
+    await driver.close()
+
+
+@pytest.mark.parametrize("spoil", [not_a_database, of_a_newer_version])
+def test_a_start_with_a_file_that_cannot_be_used(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(tmp_path / "chat.db")
+    check_one_sentence(start(tmp_path), "DATABASE_URL")
+
+
+def test_a_file_whose_rows_are_torn(service: Service) -> None:
+    for number in range(30):
+        service.post("/api/sessions", json={"developer_message": f"{number}" * 1000})
+    service.send()
+    assert service.stop() == 0
+    file = Database(service).path
+    data = bytearray(file.read_bytes())
+    page = 4096
+    data[2 * page :] = b"\xff" * len(data[2 * page :])  # the schema is whole, the rows are not
+    file.write_bytes(data)
+    check_one_sentence(start(service.folder), "DATABASE_URL")
+
+
+def test_a_file_that_is_locked_at_the_start(service: Service) -> None:
+    assert service.stop() == 0
+    with Database(service).locked():
+        check_one_sentence(start(service.folder), "DATABASE_URL", "locked")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("PORT", "eighty", "PORT"),
+        ("HOST", "no such host", "PORT"),
+        ("DATABASE_URL", "mysql://anna:password@somewhere/else", "DATABASE_URL"),
+        ("DATABASE_URL", "sqlite:////dev/null/chat.db", "DATABASE_URL"),
+        ("CHATAPI_SECRET", "too-short-a-secret", "CHATAPI_SECRET"),
+    ],
+)
+def test_a_setting_that_cannot_be(tmp_path: Path, name: str, value: str, named: str) -> None:
+    ended = start(tmp_path, **{name: value})
+    check_one_sentence(ended, named)
+    assert "password" not in ended.stderr
+    assert "too-short-a-secret" not in ended.stderr
