@@ -346,6 +346,7 @@ def test_a_reader_who_asks_again_does_not_end_an_answer_that_is_to_end_with_its_
     with server.send(headers=once, on_disconnect="cancel") as first:
         with server.send(headers=once, on_disconnect="cancel") as second:
             Reader(second).until("Hello")
+        server.wait_for_log("request", request_id=second.headers["x-request-id"])  # it was seen to leave
         gate.open()
         assert first.text == "Hello there."
 

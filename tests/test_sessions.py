@@ -13,6 +13,7 @@ from tests.service import KEY, OTHER_KEY, SECRETS, Service
 
 NOT_FOUND = b'{"detail":"Session not found"}'
 SECONDS = 10.0
+MOST_PAGES = 10  # of any list here
 EVENTS = {"Accept": "text/event-stream"}
 
 # Every route that knows a session, as (method, path, body).
@@ -148,9 +149,10 @@ def test_a_developer_message_that_was_set_goes_upstream(server: Service, upstrea
 
 def pages(server: Service, path: str, key: str | None, limit: int) -> list[list[dict[str, Any]]]:
     """Every page, by its cursors."""
-    found = []
+    found: list[list[dict[str, Any]]] = []
     cursor = ""
     while True:
+        assert len(found) < MOST_PAGES, "it goes round in circles"
         page = server.get(f"{path}?limit={limit}{cursor}", key=key).json()
         assert page.keys() == {"data", "next_cursor"}
         found.append(page["data"])

@@ -224,6 +224,7 @@ async def test_the_pages_of_the_list_are_the_whole_list(store: Store, clock: Clo
         while page := await store.list_sessions("anna", (found[-1].created_at, found[-1].id) if found else None, size):
             assert len(page) <= size
             found += page
+            assert found == newest_first[: len(found)]
         assert found == newest_first
 
 
@@ -565,6 +566,7 @@ async def test_the_pages_of_a_conversation_are_the_whole_of_it(store: Store) -> 
         while page := await store.messages(session_id, found[-1].depth if found else -1, size):
             assert len(page) <= size
             found += page
+            assert found == whole[: len(found)]
         assert found == whole
 
 

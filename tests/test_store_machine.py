@@ -131,6 +131,12 @@ class Machine(RuleBasedStateMachine):
         conversation.answers.append(self.begun(begun.generation.id, question, owner))
         return Writer(begun)
 
+    @rule(session_id=conversations, owner=OWNERS, question=TEXTS, ending=ENDINGS, said=st.just("") | TEXTS)
+    def whole_turn(self, session_id: str, owner: str, question: str, ending: Ending, said: str) -> None:
+        writer = self.begin(session_id, owner, question)
+        if isinstance(writer, Writer):
+            self.finish(writer, ending, Kind.TEXT, said)
+
     @rule(owner=OWNERS, key=st.sampled_from("ab"), digest=st.sampled_from("12"))
     def begin_once(self, owner: str, key: str, digest: str) -> None:
         turn = Turn(owner, None, "Be brief.", digest, "gpt", "text", {}, key, digest)

@@ -101,8 +101,7 @@ class SQLiteDriver:
             raise StoreUnavailable from error
 
     def _commit_together(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
-        self._synchronise(connection, "FULL" if batch.durable else "NORMAL")
-        connection.execute("BEGIN IMMEDIATE")
+        self._begin(connection, batch.durable)
         try:
             results: list[Any] = []
             for transaction in batch.transactions:
@@ -139,10 +138,20 @@ class SQLiteDriver:
                 outcome.unstored.add(append.generation_id)
         return outcome
 
-    def _synchronise(self, connection: sqlite3.Connection, level: str) -> None:
-        if self._synchronous != level:
-            connection.execute(f"PRAGMA synchronous = {level}")
-            self._synchronous = level
+    def _begin(self, connection: sqlite3.Connection, durable: bool) -> None:
+        """Begin to write.
+
+        Raises:
+            StoreUnavailable: another program has locked the file; trying again by parts would only wait longer.
+        """
+        level = "FULL" if durable else "NORMAL"
+        try:
+            if self._synchronous != level:
+                connection.execute(f"PRAGMA synchronous = {level}")
+                self._synchronous = level
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise StoreUnavailable from error
 
 
 class _SpoiledBatch(Exception):
