@@ -118,7 +118,9 @@ class Settings(BaseSettings):
         description="After this long without a word from the upstream, the response begins all the same; a test of a "
         "key fails.",
     )
-    heartbeat_seconds: Seconds = Field(10, description="The longest silence on an event stream before a heartbeat.")
+    heartbeat_seconds: Seconds = Field(
+        10, description="The longest silence on an event stream before a heartbeat; looked at once a second."
+    )
     drain_seconds: float = Field(
         10, ge=0, le=86_400, description="How long running answers may go on after the first SIGTERM."
     )

@@ -132,11 +132,17 @@ class Answer:
                 try:
                     for payload in payloads:
                         self._take(payload, deltas)
+                    self._require_finish()
                 except UpstreamError:
                     if deltas:
                         yield deltas  # what came before the fault is kept
                     raise
                 yield deltas
+
+    def _require_finish(self) -> None:
+        """An end is no finish: some servers say `[DONE]` after whatever broke them."""
+        if self.done and self.finish_reason is None:
+            raise UpstreamBroken("The model API ended its answer without saying that it was finished.")
 
     def _take(self, payload: bytes, deltas: Deltas) -> None:
         """Read one event; its text goes to `deltas`."""

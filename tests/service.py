@@ -41,6 +41,7 @@ class Service:
         self._prefix = prefix
         self.url = ""
         self.log: list[str] = []
+        self._ended = False
         self._news = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -59,6 +60,7 @@ class Service:
             text=True,
         )
         seen = len(self.log)
+        self._ended = False
         self._reader = threading.Thread(target=self._read_log, args=(self._process,), daemon=True)
         self._reader.start()
         self.url = self.wait_for_log("serving", START_SECONDS, seen)["url"]
@@ -71,6 +73,7 @@ class Service:
                 self.log.append(line)
                 self._news.notify_all()
         with self._news:
+            self._ended = True
             self._news.notify_all()
 
     def wait_for_log(self, event: str, seconds: float = 10, seen: int = 0, **fields: Any) -> dict[str, Any]:
@@ -81,17 +84,13 @@ class Service:
                 entry = json.loads(line) if line.startswith("{") else {}
                 if entry.get("event") == event and fields.items() <= entry.items():
                     return dict(entry)
-            assert self._process is not None
-            assert self._process.poll() is None or self._reader_lives(), "it ended:\n" + "".join(self.log)
+            assert not self._ended, "it ended:\n" + "".join(self.log)
             return None
 
         with self._news:
             found = self._news.wait_for(find, seconds)
         assert found, f"no {event} {fields} in the log:\n" + "".join(self.log)
         return found
-
-    def _reader_lives(self) -> bool:
-        return self._reader is not None and self._reader.is_alive()
 
     @property
     def pid(self) -> int:

@@ -303,11 +303,3 @@ def test_where_our_limit_is_switched_off_the_upstreams_is_shown(unlimited: Servi
     upstream.script = scripts.answer("Hi")
     with unlimited.send(key=fresh_key("off")) as response:
         assert (response.headers["X-RateLimit-Limit"], response.headers["X-RateLimit-Remaining"]) == ("60", "59")
-
-
-def test_a_limit_counts_from_the_settings_defaults(
-    upstream: Simulator, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    for server in serving(upstream, tmp_path_factory):
-        with server.send(key=fresh_key("defaults")) as response:
-            assert (response.headers["X-RateLimit-Limit"], response.headers["X-RateLimit-Remaining"]) == ("600", "599")

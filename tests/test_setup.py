@@ -76,7 +76,7 @@ def serving(command: str, folder: Path, environment: dict[str, str]) -> Iterator
 
 def block_with(text: str) -> str:
     """The README's one block that has this text."""
-    (found,) = [block for block in BLOCKS if text in block]
+    (found,) = [str(block) for block in BLOCKS if text in block]
     return found
 
 

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -416,11 +416,12 @@ def test_why_an_answer_ended_is_told(server: Service, upstream: Simulator, reaso
         assert (response.status_code, response.json()["finish_reason"]) == (200, reason)
 
 
-def test_an_answer_that_is_said_to_be_done_is_whole_even_if_not_why(server: Service, upstream: Simulator) -> None:
+def test_an_answer_that_is_said_to_be_done_but_not_why_has_failed(server: Service, upstream: Simulator) -> None:
     upstream.script = scripts.without_finish(TEXT)
-    with server.send(stream=False) as response:
-        whole = response.json()
-    assert (whole["text"], whole["status"], whole["finish_reason"]) == (TEXT, "completed", None)
+    with server.send() as response:
+        assert read_text(response) == (TEXT, False)
+    reply = last(server, response.headers["X-Session-ID"])
+    assert (reply["status"], reply["content"], reply["error"]["code"]) == ("failed", TEXT, "upstream_broken")
 
 
 def test_an_answer_with_nothing_in_it_is_an_answer(server: Service, upstream: Simulator) -> None:
@@ -537,18 +538,24 @@ class Relay(socketserver.ThreadingTCPServer):
     def __init__(self, upstream: Simulator) -> None:
         url = urlsplit(upstream.url)
         self.target = (str(url.hostname), int(url.port or 0))
-        self.connections = 0
+        self.connections: list[socket.socket] = []
         super().__init__(("127.0.0.1", 0), _Passing)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
+    def cut(self) -> None:
+        """End every connection."""
+        for connection in self.connections:
+            with suppress(OSError):  # ended already
+                connection.shutdown(socket.SHUT_RDWR)
+
 
 class _Passing(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         assert isinstance(self.server, Relay)
-        self.server.connections += 1
+        self.server.connections.append(self.request)
         with socket.create_connection(self.server.target) as onward:
             back = threading.Thread(target=pass_on, args=(onward, self.request))
             back.start()
@@ -575,6 +582,7 @@ def relaying(upstream: Simulator) -> Iterator[Relay]:
         finally:
             relay.shutdown()
             thread.join()
+            relay.cut()
 
 
 def test_one_connection_to_the_upstream_serves_many_answers_and_its_loss_is_a_503(
@@ -586,7 +594,7 @@ def test_one_connection_to_the_upstream_serves_many_answers_and_its_loss_is_a_50
             with server.send(f"Count to {number}") as response:
                 assert response.status_code == 200
                 assert response.text
-        assert relay.connections <= 3, "an answer's connection is used again"
+        assert len(relay.connections) <= 3, "an answer's connection is used again"
         assert server.post("/api/test-key", json={"api_key": KEY}).json()["valid"] is True
         session_id = response.headers["X-Session-ID"]
     with server.send(session_id=session_id) as refused:  # nobody listens there any more

@@ -65,7 +65,7 @@ class ChatBody(Parameters):
 
     developer_message: Text | None = None
     user_message: Text = Field(min_length=1)
-    model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")
+    model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")
     api_key: KeyField | None = None
     session_id: Text | None = None
     stream: bool = True
