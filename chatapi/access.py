@@ -3,7 +3,7 @@
 The rule. A session belongs to the owner tag of the key that first chatted in it. Whoever brings that key may do
 everything. A session that nobody owns yet is reached by its id, which is 128 random bits. A session that is owned is
 reached by its id alone only where the operator says so, and never to spend: `Settings.session_access` is `key`
-(never), `id` (always), or `auto` (when the caller is plainly the same machine, see `api.caller`).
+(never), `id` (always), or `auto` (when the caller is plainly the same machine, see `api.core.is_same_machine`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chatapi.errors import SessionNotFound
-from chatapi.model import Session
+from chatapi.model import Permit, Session
 
 
 class Action(Enum):
@@ -30,6 +30,11 @@ class Caller:
 
     owner: str | None
     trusted_by_id: bool = False
+
+
+def permit(caller: Caller, action: Action) -> Permit:
+    """`authorize` for this caller and action, for a transaction to ask when it has the session."""
+    return lambda session: authorize(session, caller, action)
 
 
 def authorize(session: Session | None, caller: Caller, action: Action) -> Session:

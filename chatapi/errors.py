@@ -20,7 +20,8 @@
     ├── Unavailable                 503  this server cannot serve it now
     │   ├── StoreUnavailable
     │   ├── Overloaded
-    │   └── Draining
+    │   ├── Draining
+    │   └── Interrupted                  the server ended before the answer did
     ├── UpstreamError               the model API refused, broke or was not reached
     │   ├── UpstreamRejectedRequest 400
     │   ├── UpstreamRejectedKey     401
@@ -31,7 +32,6 @@
     │   ├── UpstreamUnavailable     503  it said 5xx, or was not reached
     │   ├── UpstreamTimeout         504
     │   └── AnswerTooLarge          502
-    ├── Interrupted                 503  the server ended before the answer did
     └── SessionDeleted              404  while its answer was being read
 
 Status, stable code and a message that is safe to show live on the class; `detail` may say more of the instance and
@@ -42,6 +42,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
+
+from chatapi.model import Limit
 
 
 class ChatError(Exception):
@@ -229,6 +231,7 @@ class UpstreamError(ChatError):
     status = 502
     code = "upstream_error"
     message = "The model API did not answer as it should."
+    limit: Limit | None = None  # the upstream's request limit, when it told
     asked_to_wait: float | None = None  # seconds, when the upstream itself named them
     worth_repeating: bool = True
 
@@ -295,10 +298,9 @@ class UpstreamTimeout(UpstreamError):
     message = "The model API did not answer in time. What came before is kept."
 
 
-class Interrupted(ChatError):
+class Interrupted(Unavailable):
     """The process that produced the answer ended before the answer did."""
 
-    status = 503
     code = "interrupted"
     message = "The server ended before the answer did. What came before is kept; send again for a new answer."
 
@@ -325,4 +327,4 @@ def from_code(code: str | None, detail: str | None) -> ChatError:
     for error in every_error():
         if error.code == code and not issubclass(error, SessionBusy | InvalidRequest | KeyRequired):
             return error(detail)
-    return UpstreamError(detail)
+    return ChatError(detail)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -27,18 +27,16 @@ from chatapi.errors import (
     StoreUnavailable,
     from_code,
 )
+from chatapi.housekeeper import Housekeeper, log_end
 from chatapi.keys import Key
 from chatapi.limits import Slots
 from chatapi.live import Live, Reading, Verdict
-from chatapi.model import Clock, Ending, Generation, Role, Session, Status, Turn
+from chatapi.model import Clock, Ending, Generation, Permit, Role, Session, Status, Turn
 from chatapi.settings import Settings
 from chatapi.store import Begun, Fenced, Store
-from chatapi.store.store import LEASE_SECONDS
-from chatapi.store.transactions import Permit
 from chatapi.upstream import Answer, Upstream
 
-POLL_SECONDS = 1.0  # how late a reader may be when the bus drops a wake-up
-RENEW_SECONDS = LEASE_SECONDS / 3  # two renewals may be lost before the lease is
+READ_BYTES = 64 * 1024  # given to a reader at once: what a slow one costs
 UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream is made to wait for the store
 STORE_RETRY_SECONDS = 1.0  # between attempts to store an ending while the store takes none
 DRAIN_STEP_SECONDS = 0.1  # between looks at what is still beginning
@@ -49,10 +47,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A turn that was taken: follow `generation` for its answer. `answer` is None until the upstream has spoken."""
+    """A turn that was taken, and its log from the beginning. `answer` is None until the upstream has spoken."""
 
     session: Session
     generation: Generation
+    readings: AsyncGenerator[Reading]
     answer: Answer | None
     repeated: bool
 
@@ -72,7 +71,7 @@ class Generations:
         self._live: dict[str, Live] = {}
         self._running_in: dict[str, Live] = {}  # the same by session, which has one at most
         self._tasks: set[asyncio.Task[None]] = set()
-        self._housekeeper: asyncio.Task[None] | None = None
+        self._housekeeper = Housekeeper(store, bus, self._live, settings)
         self.draining = False
 
     def __len__(self) -> int:
@@ -90,20 +89,26 @@ class Generations:
         """
         if turn.idempotency_key is not None and (begun := await self._store.begun_before(turn)):
             return await self._answered(begun)
-        for _ in range(INTERRUPT_ATTEMPTS):
-            if running := self._running_in.get(turn.session_id or ""):
-                permit(await self._store.find_session(running.session_id))
-                if not interrupt:
-                    raise SessionBusy(running.id)
-                await self._cancel(running, Verdict.STOPPED)  # before this turn asks for a place: it may have the last
-            else:
-                break
-        return await self._answered(await self._begin(turn, key, permit))
+        for attempt in range(1, INTERRUPT_ATTEMPTS + 1):
+            if self.draining:
+                raise Draining
+            try:
+                await self._check_free(turn, permit)
+                return await self._answered(await self._begin(turn, key, permit))
+            except SessionBusy as busy:
+                if not interrupt or attempt == INTERRUPT_ATTEMPTS:
+                    raise
+                await self.stop(busy.generation_id)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _check_free(self, turn: Turn, permit: Permit) -> None:
+        """Raise `SessionBusy` where that is known already: what interrupts needs no place beside the interrupted."""
+        if running := self._running_in.get(turn.session_id or ""):
+            permit(await self._store.find_session(running.session_id))
+            raise SessionBusy(running.id)
 
     async def _begin(self, turn: Turn, key: Key, permit: Permit) -> Begun:
         """Start the task that runs the turn, and return when the turn is stored."""
-        if self.draining:
-            raise Draining
         self._slots.take(turn.owner)
         begun: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._run(turn, key, permit, begun), name="generation")
@@ -113,18 +118,32 @@ class Generations:
 
     async def _answered(self, begun: Begun) -> Sent:
         """Return when the turn's upstream has spoken, or has been silent for long; raise what it refused with."""
-        live = self._live.get(begun.generation.id)
+        live = await self._find_live(begun.generation)
         if live is None:  # a repeated send, whose answer does not run here
-            _raise_refusal(begun.generation)
-            return Sent(begun.session, begun.generation, None, begun.repeated)
+            generation = await self._store.find_generation(begun.generation.id) or begun.generation
+            _raise_refusal(generation)
+            return Sent(begun.session, generation, self.follow(generation.id), None, begun.repeated)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.status_seconds):
                 await asyncio.shield(live.answered)
         if live.ended is not None:
             _raise_refusal(live.ended, live.cause)
-        elif live.error is not None:
+        elif live.error is not None and not live.log.committed:
             raise live.error
-        return Sent(begun.session, begun.generation, live.answer, begun.repeated)
+        readings = self._follow(live, live.id, 0)
+        return Sent(begun.session, begun.generation, readings, live.answer, begun.repeated)
+
+    async def _find_live(self, generation: Generation) -> Live | None:
+        """The generation as it runs here, if it does.
+
+        What the database shows as running may have been committed a moment ago, and its task not know yet: by the time
+        that a later commit is through, it does.
+        """
+        live = self._live.get(generation.id)
+        if live is None and generation.status is Status.RUNNING:
+            await self._store.flush()
+            live = self._live.get(generation.id)
+        return live
 
     # Run
 
@@ -159,8 +178,8 @@ class Generations:
         live.task = task
         try:
             body = await self._request_body(turn, begun)
-            async with self._upstream.stream(key, body) as answer:
-                async for deltas in answer:
+            async with self._upstream.stream(key, body) as answer, aclosing(answer.read()) as reads:
+                async for deltas in reads:
                     first = live.hear(answer, deltas, self._clock)
                     if deltas:
                         self._store.touch(live, urgent=first)
@@ -188,7 +207,8 @@ class Generations:
 
     async def _request_body(self, turn: Turn, begun: Begun) -> bytes:
         """What the upstream is asked: the developer message, what was said, and the new message."""
-        said = await self._store.context(begun.parent) if begun.parent is not None else []
+        most_bytes = self._settings.max_context_bytes
+        said = await self._store.context(begun.parent, most_bytes) if begun.parent is not None else []
         messages = [{"role": role.value, "content": text} for role, text in said]
         messages.append({"role": Role.USER.value, "content": turn.user_message})
         if developer_message := begun.session.developer_message:
@@ -202,7 +222,7 @@ class Generations:
                 **turn.parameters,
             }
         )
-        if len(body) > self._settings.max_context_bytes:
+        if len(body) > most_bytes:
             raise ContextTooLarge
         return body
 
@@ -222,15 +242,17 @@ class Generations:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
         if live.error is None:
             live.end(generation)
-        _log_end(generation)
+        log_end(generation)
 
     async def _why_fenced(self, live: Live) -> ChatError:
-        stored = await self._store.read_log(live.id, live.log.position)
-        return SessionDeleted() if stored is None else Interrupted()
+        try:
+            return Interrupted() if await self._store.find_generation(live.id) else SessionDeleted()
+        except StoreUnavailable as error:
+            return error
 
     # Follow
 
-    async def follow(self, generation_id: str, position: int = 0) -> AsyncGenerator[Reading]:
+    def follow(self, generation_id: str, position: int = 0) -> AsyncGenerator[Reading]:
         """Yield what was committed past `position`, then what is committed next, until the log ends.
 
         A reading without pieces comes about every `POLL_SECONDS` of silence: time for a heartbeat.
@@ -238,19 +260,26 @@ class Generations:
         Raises:
             ChatError: the log cannot come to its end.
         """
-        live = self._live.get(generation_id)
+        return self._follow(self._live.get(generation_id), generation_id, position)
+
+    async def _follow(self, live: Live | None, generation_id: str, position: int) -> AsyncGenerator[Reading]:
         with self._bus.subscribe(generation_id) as wake:
             while True:
                 wake.clear()  # before reading: a wake-up between read and wait must not be lost
-                reading = live.read(position) if live else await self._read_stored(generation_id, position)
+                live = live or self._live.get(generation_id)
+                if live is None:
+                    reading = await self._read_stored(generation_id, position)
+                else:
+                    reading = live.read(position, READ_BYTES)
                 yield reading
                 if reading.ended:
                     return
                 position = reading.position
-                await wake.wait()
+                if live is None or position >= live.log.committed:
+                    await wake.wait()
 
     async def read(self, generation_id: str, position: int = 0) -> Reading:
-        """What is committed past `position` now."""
+        """All that is committed past `position` now."""
         live = self._live.get(generation_id)
         return live.read(position) if live else await self._read_stored(generation_id, position)
 
@@ -269,8 +298,11 @@ class Generations:
 
         When this returns, the upstream's connection is closed and what was kept is stored.
         """
-        if live := self._live.get(generation_id):
+        generation = await self._store.find_generation(generation_id)
+        if generation and (live := await self._find_live(generation)):
             await self._cancel(live, Verdict.STOPPED)
+            if live.error is not None:
+                raise live.error
         return await self.read(generation_id)
 
     def abandon(self, generation_id: str) -> None:
@@ -310,70 +342,21 @@ class Generations:
         live.cancel(verdict)
         await asyncio.shield(live.settled)
 
-    # Keep house
+    # Open and close
 
     async def open(self) -> None:
-        """Begin to keep house: timers, leases, and what others left running."""
-        self._housekeeper = asyncio.create_task(self._keep_house(), name="housekeeper")
+        """Begin to look after what runs."""
+        self._housekeeper.open()
 
     async def close(self) -> None:
-        """Interrupt what still runs, and stop keeping house."""
+        """Interrupt what still runs, and look after nothing more."""
         await self.drain(0, asyncio.Event())
-        if self._housekeeper is not None:
-            self._housekeeper.cancel()
-            await asyncio.wait([self._housekeeper])
-
-    async def _keep_house(self) -> None:
-        """Check every timer and wake every reader now and then; renew our leases, then close those that lapsed."""
-        loop = asyncio.get_running_loop()
-        tick = min(POLL_SECONDS, self._settings.first_token_seconds / 4, self._settings.idle_seconds / 4)
-        poll_at = renew_at = loop.time()
-        while True:
-            await asyncio.sleep(tick)
-            for live in list(self._live.values()):
-                live.check()
-            if loop.time() >= poll_at:
-                poll_at = loop.time() + POLL_SECONDS
-                self._bus.wake_all()
-            if loop.time() >= renew_at:
-                renew_at = loop.time() + RENEW_SECONDS
-                await self._renew_and_sweep()
-
-    async def _renew_and_sweep(self) -> None:
-        try:
-            if self._live:
-                await self._store.renew(list(self._live))  # first: a process that was asleep must not sweep its own
-            while closed := await self._store.sweep():
-                for generation in closed:
-                    self._bus.publish(generation.id)
-                    _log_end(generation)
-        except StoreUnavailable as error:
-            log.warning("leases not renewed", code=error.code)
+        await self._housekeeper.close()
 
 
 def _raise_refusal(generation: Generation, cause: ChatError | None = None) -> None:
     """Raise the error of a generation that failed before it said anything: its caller gets a real status."""
-    if generation.status is Status.FAILED and not generation.length:
+    if generation.status in {Status.FAILED, Status.INTERRUPTED} and not generation.length:
         error = cause or from_code(generation.error_code, generation.error_detail)
         error.headers |= {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
         raise error
-
-
-def _log_end(generation: Generation) -> None:
-    """One line for each generation; never what was said."""
-    assert generation.ended_at is not None
-    first = generation.first_token_at
-    usage = generation.usage
-    log.info(
-        "generation",
-        generation_id=generation.id,
-        session_id=generation.session_id,
-        model=generation.model,
-        status=generation.status.value,
-        error=generation.error_code,
-        bytes=generation.length,
-        input_tokens=usage and usage.input_tokens,
-        output_tokens=usage and usage.output_tokens,
-        first_token_ms=(first - generation.created_at) // 1000 if first else None,
-        duration_ms=(generation.ended_at - generation.created_at) // 1000,
-    )

@@ -77,7 +77,8 @@ class KeyPolicy:
         Raises:
             InvalidKeyFormat: it has not.
         """
-        if re.fullmatch(self.pattern, key.reveal(), re.ASCII):
+        value = key.reveal()
+        if value.isascii() and value.isprintable() and re.fullmatch(self.pattern, value):
             return key
         if self.pattern == SEED_PATTERN:
             raise InvalidKeyFormat

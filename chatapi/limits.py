@@ -19,7 +19,7 @@ _SWEEP_AT = 10_000  # owners remembered before those whose bucket is empty are f
 
 
 class RateLimit:
-    """At most `limit` requests per owner and minute; 0 switches it off."""
+    """`limit` requests per owner and minute: a minute's worth at once, then evenly; 0 switches it off."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self.limit = limit

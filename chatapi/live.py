@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from chatapi.errors import ChatError, Interrupted, StoreUnavailable, UpstreamTimeout
+from chatapi.errors import ChatError, Interrupted, StoreUnavailable, UpstreamTimeout, from_code
 from chatapi.log import Log
 from chatapi.model import Ending, Generation, Microseconds, Piece, Status, Usage
 from chatapi.settings import Settings
@@ -68,7 +68,7 @@ class Live:
         for kind, text in deltas:
             self.log.write(kind, text)
         if answer.finish_reason is not None:
-            self.deadline = self._time() + AFTER_FINISH_SECONDS
+            self._must_end_by = min(self._must_end_by, self._time() + AFTER_FINISH_SECONDS)
         elif deltas:
             self.deadline = self._time() + self._settings.idle_seconds
         if not deltas or self.first_token_at is not None:
@@ -112,16 +112,18 @@ class Live:
 
     # What others do
 
-    def read(self, position: int) -> Reading:
-        """What is committed past `position`.
+    def read(self, position: int, most_bytes: int | None = None) -> Reading:
+        """What is committed past `position`; of much, about the first `most_bytes`.
 
         Raises:
             ChatError: the log cannot come to its end, and all of it was read.
         """
-        pieces = self.log.read(position)
-        if not pieces and self.error is not None:
-            raise self.error
-        return Reading(pieces, max(position, self.log.committed), self.ended)
+        pieces = self.log.read(position, most_bytes)
+        if pieces:
+            position = pieces[-1].position
+        elif self.error is not None:
+            raise from_code(self.error.code, self.error.detail)  # a fresh one for each reader
+        return Reading(pieces, position, self.ended if position >= self.log.committed else None)
 
     def cancel(self, verdict: Verdict) -> None:
         """End it now, for this reason; without effect once its answer is being stored."""

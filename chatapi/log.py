@@ -7,6 +7,7 @@ behind, and nobody is shown a byte past it. A reader is one integer.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from chatapi.model import Kind, Part, Piece
@@ -40,9 +41,12 @@ class Log:
             self._parts.append(_Start(len(self._text), kind))
         self._text += text.encode()
 
-    def read(self, position: int) -> list[Piece]:
-        """The committed pieces past `position`."""
-        return self._slice(position, self.committed)
+    def read(self, position: int, most_bytes: int | None = None) -> list[Piece]:
+        """The committed pieces past `position`; of many, about the first `most_bytes`, up to the end of a character."""
+        end = self.committed
+        if most_bytes is not None and end - position > most_bytes:
+            end = character_end(self._text, position + most_bytes)
+        return self._slice(position, end)
 
     def uncommitted(self) -> list[Piece]:
         """What was written and is not committed yet, a piece for each part."""
@@ -67,6 +71,24 @@ class Log:
     def parts(self) -> tuple[Part, ...]:
         """The whole log, committed or not, as the parts of a message."""
         return parts_of(self._slice(0, len(self._text)))
+
+
+def character_end(data: bytes | bytearray, at: int) -> int:
+    """The last place not past `at` where a character of UTF-8 ends."""
+    if at >= len(data):
+        return len(data)
+    while data[at] & 0xC0 == 0x80:  # a continuation byte: `at` is inside a character
+        at -= 1
+    return at
+
+
+def cut(data: bytes, most_bytes: int) -> Iterator[bytes]:
+    """`data` in runs of whole characters and at most so many bytes."""
+    begin = 0
+    while begin < len(data):
+        end = character_end(data, begin + most_bytes)
+        yield data[begin:end]
+        begin = end
 
 
 def parts_of(pieces: list[Piece]) -> tuple[Part, ...]:

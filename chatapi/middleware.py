@@ -58,7 +58,7 @@ class Boundary:
             log.info(
                 "request",
                 method=scope["method"],
-                path=scope["path"][:200],
+                path=self._key_policy.redact(scope["path"])[:200],
                 status=status,
                 aborted=scope.get(ABORTED, False),
                 duration_ms=round((time.perf_counter() - begun) * 1000, 1),

@@ -116,6 +116,10 @@ class Session:
     updated_at: Microseconds
 
 
+Permit = Callable[["Session | None"], "Session"]
+"""Asked with a session, or with None where there is none: returns it, or raises `SessionNotFound`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One attempt to produce an answer. `length` is the end of its log in bytes, once it has ended."""

@@ -92,6 +92,7 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._hurry = asyncio.Event()
+        self._drained = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -113,12 +114,14 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._hurry.set if self.should_exit else self._core.generations.refuse_new)
+        self.force_exit = self._drained  # a signal during the goodbye: nobody is waited for any more
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         running_now = len(self._core.generations)
         log.info("draining", running=running_now, seconds=self._settings.drain_seconds)
         await self._core.generations.drain(self._settings.drain_seconds, self._hurry)
+        self._drained = True
         if self._hurry.is_set():
             self.config.timeout_graceful_shutdown = 1
         await super().shutdown(sockets)

@@ -31,7 +31,14 @@ def _is_pattern(value: str) -> str:
 
 def _is_http_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+    if (
+        parts.port == 0
+        or parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.username
+        or parts.query
+        or parts.fragment
+    ):
         raise ValueError("must be a http or https URL without a user, a query or a fragment")
     return value.rstrip("/")
 
@@ -100,7 +107,11 @@ class Settings(BaseSettings):
     developer_role: Literal["developer", "system"] = Field(
         "developer", description="The role under which the developer message goes upstream; some servers want `system`."
     )
-    rate_limit: int = Field(600, ge=0, description="Requests per key and minute; 0 switches the limit off.")
+    rate_limit: int = Field(
+        600,
+        ge=0,
+        description="Requests per key and minute: a minute's worth at once, then evenly; 0 switches the limit off.",
+    )
     max_generations_per_key: int = Field(8, ge=0, description="Running answers per key; 0 switches the limit off.")
     max_generations: int = Field(1000, ge=0, description="Running answers in all; 0 switches the limit off.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body, in bytes.")

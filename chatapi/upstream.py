@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -41,10 +41,13 @@ RETRIES = 2  # before the first byte of an answer only
 RETRY_SECONDS = 0.25  # the first pause; it doubles
 SHORT_RETRY_SECONDS = 2.0  # a Retry-After up to here is waited for; a longer one is the caller's to wait
 LONGEST_RETRY_SECONDS = 3600.0  # a Retry-After beyond is passed on as this
+ERROR_BODY_SECONDS = 2.0  # to read it in
 ERROR_BYTES = 64 * 1024  # of an error body that are read
 DETAIL_CHARACTERS = 400  # of an upstream's own sentence that are passed on
 LINGER_SECONDS = 1.0  # to wait for the end of a response whose last event has come, so that its connection is reused
-PASSED_ON = ("x-request-id", "openai-processing-ms", "openai-version")  # and every x-ratelimit-*
+PASSED_ON = frozenset({"x-request-id", "openai-processing-ms", "openai-version"})
+RATE_FAMILY = ("x-ratelimit-limit-", "x-ratelimit-remaining-", "x-ratelimit-reset-")  # OpenAI's; ours has no ending
+UPSTREAM_REQUEST_ID = "x-upstream-request-id"  # the name under which theirs is passed on, beside ours
 
 
 class _Delta(msgspec.Struct):
@@ -96,7 +99,7 @@ Deltas = list[tuple[Kind, str]]
 
 @dataclass(slots=True)
 class Answer:
-    """An upstream's answer as it comes: iterate it for the text, then look at how it ended."""
+    """An upstream's answer as it comes: `read` its text, then look at how it ended."""
 
     response: aiohttp.ClientResponse
     key: Key  # to hide it, should the upstream repeat it
@@ -108,17 +111,17 @@ class Answer:
     done: bool = False
     _decoder: Decoder = field(default_factory=Decoder)
 
-    async def __aiter__(self) -> AsyncIterator[Deltas]:
+    async def read(self) -> AsyncGenerator[Deltas]:
         """Yield the text of each network read that held an event; the list is empty where they held no text.
 
         Raises:
             UpstreamBroken: it broke off before its finish marker, or what it sent is not the protocol.
             UpstreamError: it said so itself, in the stream.
         """
-        read = self.response.content.readany
+        read_some = self.response.content.readany
         while not self.done:
             try:
-                data = await read()
+                data = await read_some()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if self.finish_reason is not None:  # the answer is whole; only its usage may be missing
                     return
@@ -271,11 +274,10 @@ class Upstream:
         """Raise the error that the status says, unless it is 200."""
         if response.status == HTTPStatus.OK:
             return
-        try:
-            body = await response.content.read(ERROR_BYTES)
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            body = b""  # the status says enough
-        raise _status_error(response, _read_error(body), key)
+        error = _status_error(response, _read_error(await _error_body(response)), key)
+        error.limit = _request_limit(response)
+        error.headers |= _passed_on(response, key)
+        raise error
 
     def _let_go(self, answer: Answer) -> None:
         """Give the connection back when its response has been read to the end, else close it."""
@@ -299,6 +301,16 @@ async def _linger(response: aiohttp.ClientResponse) -> None:
         pass  # its connection is not reused, and nothing else hangs on it
     finally:
         response.close()
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    """The body of a refusal, as far as it comes soon; the status alone says enough."""
+    body = b""
+    with suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            while len(body) < ERROR_BYTES and (some := await response.content.readany()):
+                body += some
+    return body
 
 
 def _require(response: aiohttp.ClientResponse, media_type: str) -> None:
@@ -397,6 +409,6 @@ def _passed_on(response: aiohttp.ClientResponse, key: Key) -> dict[str, str]:
     shown = {}
     for header, value in response.headers.items():
         name = header.lower()
-        if (name in PASSED_ON or name.startswith("x-ratelimit-")) and value.isascii() and value.isprintable():
-            shown[name] = key.hide(value)[:200]
+        if (name in PASSED_ON or name.startswith(RATE_FAMILY)) and value.isascii() and value.isprintable():
+            shown[UPSTREAM_REQUEST_ID if name == "x-request-id" else name] = key.hide(value)[:200]
     return shown

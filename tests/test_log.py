@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatapi.api.answers import TEXT_CHUNK_BYTES, TextEncoder, character_end, check_offset, check_position
+from chatapi.api.answers import TEXT_CHUNK_BYTES, TextEncoder, check_offset, check_position
 from chatapi.errors import PositionOutOfRange
-from chatapi.log import Log, parts_of, pieces_of
+from chatapi.log import Log, character_end, parts_of, pieces_of
 from chatapi.model import SPOKEN, Kind, Part, Piece, spoken
 
 # A busy machine is no failure, and no two runs differ.

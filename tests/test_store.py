@@ -39,6 +39,7 @@ from chatapi.store.transactions import SWEEP_AT_ONCE, create_session, find_sessi
 
 DRIVERS: dict[str, Callable[[Path], Driver]] = {"sqlite": lambda folder: SQLiteDriver(folder / "chat.db")}
 TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \u2028 end"
+PLENTY = 1 << 20  # bytes of context
 COMPLETED = Ending(Status.COMPLETED, "stop", Usage(3, 4, 1, 2))
 REFUSED = Ending(Status.FAILED, None, None, UpstreamBroken.code, "It broke.")
 KEY_REJECTED = Ending(Status.FAILED, None, None, UpstreamRejectedKey.code, "No such key.")
@@ -527,7 +528,7 @@ async def test_what_was_deleted_is_gone_and_stays_gone(store: Store) -> None:
     assert await store.find_session(begun.session.id) is None
     assert await store.read_log(before.generation.id, 0) is None
     assert await store.read_log(begun.generation.id, 0) is None
-    assert await store.context(before.session.head or "") == []
+    assert await store.context(before.session.head or "", PLENTY) == []
     assert await store.count_sessions() == 1
     assert await stored_text(store, kept.generation.id) == "Hi"
 
@@ -546,7 +547,7 @@ async def test_the_context_is_what_was_said_in_order(store: Store) -> None:
     await said(store, session_id, "stopped at once", "", Ending(Status.STOPPED))
     last = await said(store, session_id, "two", "2 and", Ending(Status.INTERRUPTED, error_code="interrupted"))
     assert last.session.head is not None
-    assert await store.context(last.session.head) == [
+    assert await store.context(last.session.head, PLENTY) == [
         (Role.USER, "one"),
         (Role.ASSISTANT, "1"),
         (Role.USER, "two"),

@@ -19,9 +19,11 @@ from chatapi import sse
 from chatapi.api.formats import usage_json
 from chatapi.errors import ChatError, PositionOutOfRange, from_code
 from chatapi.live import Reading
+from chatapi.log import character_end, cut
 from chatapi.model import SPOKEN, Generation, Piece, Status
 
 TEXT_CHUNK_BYTES = 1024  # the seed's client reads so many at a time and decodes each read alone
+EVENT_TEXT_BYTES = 16 * 1024  # of text in one event: a client may hold an event whole before it looks at it
 UNDISTURBED = "chatapi.send"  # where the scope holds the server's own `send`
 ABORTED = "chatapi.aborted"  # set in the scope of a response that was cut on purpose
 ENDED_WELL = frozenset({Status.COMPLETED, Status.STOPPED})
@@ -73,15 +75,10 @@ class TextEncoder:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
             data = data[skipped:]
-        if len(data) <= TEXT_CHUNK_BYTES:
-            if data:
-                yield data
-            return
-        begin = 0
-        while begin < len(data):
-            end = character_end(data, begin + TEXT_CHUNK_BYTES)
-            yield data[begin:end]
-            begin = end
+        if len(data) > TEXT_CHUNK_BYTES:
+            yield from cut(data, TEXT_CHUNK_BYTES)
+        elif data:
+            yield data
 
     def quiet(self) -> bytes:
         return b""  # any byte would be text
@@ -118,8 +115,10 @@ class EventEncoder:
 
     def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
         for piece in pieces:
-            self._position = piece.position
-            yield self._event(piece.kind.value, {"text": piece.data.decode()})
+            self._position = piece.position - len(piece.data)
+            for text in cut(piece.data, EVENT_TEXT_BYTES):
+                self._position += len(text)
+                yield self._event(piece.kind.value, {"text": text.decode()})
 
     def quiet(self) -> bytes:
         return sse.HEARTBEAT
@@ -137,15 +136,6 @@ class EventEncoder:
 
     def _event(self, name: str, data: Any) -> bytes:
         return sse.event(name, msgspec.json.encode(data), self._position)
-
-
-def character_end(data: bytes, at: int) -> int:
-    """The last place not past `at` where a character of UTF-8 ends."""
-    if at >= len(data):
-        return len(data)
-    while data[at] & 0xC0 == 0x80:  # a continuation byte: `at` is inside a character
-        at -= 1
-    return at
 
 
 def check_offset(pieces: list[Piece], offset: int) -> None:

@@ -16,7 +16,7 @@ from chatapi.errors import BodyTooLarge, InvalidRequest, MalformedJSON, Unsuppor
 from chatapi.keys import Key
 
 KEY_FIELD = "api_key"
-_NAMEABLE = re.compile(r"[a-z_]{1,32}")  # a field name that may be repeated to its sender: no key is of letters alone
+_NAMEABLE = re.compile(r"[a-z_-]{1,32}")  # a field name that may be repeated to its sender: no key is of letters alone
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -12,7 +14,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
 
-from chatapi.access import Action, Caller, authorize
+from chatapi.access import Action, Caller, permit
 from chatapi.api.answers import (
     Encoder,
     EventEncoder,
@@ -23,14 +25,14 @@ from chatapi.api.answers import (
     disconnected,
 )
 from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_optional_body
-from chatapi.api.core import Core, caller_of, core_of, key_of
+from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json
 from chatapi.api.problems import limit_headers
 from chatapi.errors import InvalidRequest, SessionNotFound, from_code
 from chatapi.generations import Sent
 from chatapi.live import Reading
-from chatapi.model import SPOKEN, Generation, Kind, Limit, Session, Status, Turn
+from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Status, Turn
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
@@ -92,21 +94,18 @@ async def chat(request: Request) -> Response:
     turn = _turn(core, body, owner, _dialect(request, body), request.headers.get("idempotency-key"))
     request.state.limit = core.rate_limit.take(owner)  # there, an error's answer finds it too
 
-    def permit(session: Session | None) -> Session:
-        return authorize(session, Caller(owner), Action.SPEND)
-
-    sent = await core.generations.send(turn, key, permit, interrupt=body.if_busy == "interrupt")
+    may_spend = permit(Caller(owner), Action.SPEND)
+    sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
     headers = _headers(sent, request.state.limit)
     cancel = body.on_disconnect == "cancel" and not sent.repeated
     if turn.dialect == "json":
-        return await _whole(core, request, sent.generation, headers, cancel)
+        return await _whole(core, request, sent.generation, sent.readings, headers, cancel)
     encoder: Encoder = EventEncoder(sent.generation) if turn.dialect == "events" else TextEncoder()
-    readings = core.generations.follow(sent.generation.id)
 
     def left() -> None:
         core.generations.abandon(sent.generation.id)
 
-    return LogResponse(readings, encoder, headers, core.settings.heartbeat_seconds, left if cancel else None)
+    return LogResponse(sent.readings, encoder, headers, core.settings.heartbeat_seconds, left if cancel else None)
 
 
 @router.get("/api/chat/{session_id}/stream", response_class=PlainTextResponse)
@@ -120,17 +119,17 @@ async def stream(
     """Read the session's running answer, or one that has ended, from a position on: `offset` counts the bytes of text
     that were received, `Last-Event-ID` is the id of the last event. 204 when nothing runs and nothing was asked for."""
     core = core_of(request)
-    await _authorized(request, session_id, Action.READ)
+    await authorized(request, session_id, Action.READ)
     generation = await _find(core, session_id, generation_id)
     asked = generation_id is not None or offset is not None or last_event_id is not None
     if generation is None or (generation.status is not Status.RUNNING and not asked):
         return Response(status_code=204)
     headers = {"X-Session-ID": session_id, "X-Generation-ID": generation.id}
     dialect = _asked_dialect(request, last_event_id) or generation.dialect
-    so_far = await core.generations.read(generation.id)
     if dialect == "json":
-        return await _whole(core, request, generation, headers)
+        return await _whole(core, request, generation, core.generations.follow(generation.id), headers)
     encoder: Encoder
+    so_far = await core.generations.read(generation.id) if last_event_id or offset else Reading([], 0, None)
     if dialect == "events":
         position = last_event_id or offset or 0
         check_position(so_far.pieces, position)
@@ -149,12 +148,12 @@ async def stop(request: Request, session_id: str) -> JSONResponse:
     ended already is returned as it is."""
     core = core_of(request)
     body = await read_optional_body(request, StopBody)
-    await _authorized(request, session_id, Action.CHANGE)
+    await authorized(request, session_id, Action.CHANGE)
     generation = await _find(core, session_id, body.generation_id)
     if generation is None:
         return JSONResponse({"session_id": session_id, "generation_id": None, "status": None, "text": ""})
     kept = await core.generations.stop(generation.id)
-    return JSONResponse(_whole_json(kept.ended or generation, kept))
+    return JSONResponse(_whole_json(kept.ended or generation, kept.pieces))
 
 
 def _dialect(request: Request, body: ChatBody) -> Dialect:
@@ -205,31 +204,27 @@ def _with_digest(turn: Turn, idempotency_key: str) -> Turn:
 def _headers(sent: Sent, own: Limit | None) -> dict[str, str]:
     """The seed's headers, and what the upstream lets its callers know."""
     headers = dict(sent.answer.headers) if sent.answer is not None else {}
-    request_id = headers.pop("x-request-id", None)
-    if request_id is not None:
-        headers["X-Upstream-Request-ID"] = request_id
-    limits = [limit for limit in (own, sent.answer.limit if sent.answer else None) if limit is not None]
-    tighter = min(limits, key=lambda limit: limit.remaining, default=None)
-    return headers | limit_headers(tighter) | {"X-Session-ID": sent.session.id, "X-Generation-ID": sent.generation.id}
-
-
-async def _authorized(request: Request, session_id: str, action: Action) -> Session:
-    caller = caller_of(request)
-    return authorize(await core_of(request).store.find_session(session_id), caller, action)
+    headers |= limit_headers(own, sent.answer.limit if sent.answer is not None else None)
+    return headers | {"X-Session-ID": sent.session.id, "X-Generation-ID": sent.generation.id}
 
 
 async def _find(core: Core, session_id: str, generation_id: str | None) -> Generation | None:
     """The generation that was asked for: by its id, which must be of this session, or else the last one."""
     if generation_id is None:
         return await core.store.latest_generation(session_id)
-    stored = await core.store.read_log(generation_id, 0)
-    if stored is None or stored.generation.session_id != session_id:
+    generation = await core.store.find_generation(generation_id)
+    if generation is None or generation.session_id != session_id:
         raise SessionNotFound
-    return stored.generation
+    return generation
 
 
 async def _whole(
-    core: Core, request: Request, generation: Generation, headers: dict[str, str], cancel: bool = False
+    core: Core,
+    request: Request,
+    generation: Generation,
+    readings: AsyncGenerator[Reading],
+    headers: dict[str, str],
+    cancel: bool = False,
 ) -> Response:
     """The answer as one JSON object, when it has ended.
 
@@ -237,26 +232,28 @@ async def _whole(
         ChatError: what made it fail, or interrupted it.
     """
     gone = asyncio.create_task(disconnected(request.receive), name="disconnect-watch")
-    pieces = []
+    pieces: list[Piece] = []
+    ended = None
     try:
-        async for reading in core.generations.follow(generation.id):
-            pieces += reading.pieces
-            if gone.done() and cancel:
-                core.generations.abandon(generation.id)
-            if gone.done():
-                return Response(status_code=204)  # nobody is there to read it
+        async with aclosing(readings):
+            async for reading in readings:
+                pieces += reading.pieces
+                ended = reading.ended
+                if gone.done() and cancel:
+                    core.generations.abandon(generation.id)
+                if gone.done():
+                    return Response(status_code=204)  # nobody is there to read it
     finally:
         gone.cancel()
-    ended = reading.ended
     assert ended is not None, "a log is followed to its end"
     if ended.status in {Status.FAILED, Status.INTERRUPTED}:
         error = from_code(ended.error_code, ended.error_detail)
         error.headers |= headers
         raise error
-    return JSONResponse(_whole_json(ended, Reading(pieces, reading.position, ended)), headers=headers)
+    return JSONResponse(_whole_json(ended, pieces), headers=headers)
 
 
-def _whole_json(generation: Generation, reading: Reading) -> dict[str, Any]:
-    spoken = b"".join(piece.data for piece in reading.pieces if piece.kind in SPOKEN).decode()
-    reasoning = b"".join(piece.data for piece in reading.pieces if piece.kind is Kind.REASONING).decode()
+def _whole_json(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
+    spoken = b"".join(piece.data for piece in pieces if piece.kind in SPOKEN).decode()
+    reasoning = b"".join(piece.data for piece in pieces if piece.kind is Kind.REASONING).decode()
     return {**generation_json(generation), "text": spoken, "reasoning": reasoning or None}

@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from chatapi.access import Caller
+from chatapi.access import Action, Caller, authorize
 from chatapi.errors import InvalidRequest
 from chatapi.generations import Generations
 from chatapi.keys import Key, KeyPolicy, owner_tag
 from chatapi.limits import RateLimit
+from chatapi.model import Session
 from chatapi.settings import Settings
 from chatapi.store import Store
 from chatapi.upstream import Upstream
@@ -72,15 +73,24 @@ def caller_of(request: HTTPConnection, key: Key | None = None) -> Caller:
     return Caller(core.owner(key) if key is not None else None, trusted)
 
 
+async def authorized(request: HTTPConnection, session_id: str, action: Action) -> Session:
+    """The session, if whoever asks may do that to it.
+
+    Raises:
+        SessionNotFound: it does not exist, or they may not.
+    """
+    caller = caller_of(request)
+    return authorize(await core_of(request).store.find_session(session_id), caller, action)
+
+
 def is_same_machine(request: HTTPConnection, settings: Settings) -> bool:
     """Whether the caller is plainly on this machine: loopback at both ends, asked by a loopback name, not forwarded.
 
-    The Host header is part of it so that a page on another site, whose name was made to point here, is not.
+    The Host header is part of it so that a page on another site, whose name was made to point here, is not; the Origin
+    so that a page on another site, which asks by our name, is not either.
     """
-    try:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    except ValueError:  # no host that could be asked for
-        return False
+    host = _host_of(f"//{request.headers.get('host', '')}")
+    origin = request.headers.get("origin")
     server, client = request.scope.get("server"), request.scope.get("client")
     return (
         _is_loopback(settings.host)
@@ -89,8 +99,16 @@ def is_same_machine(request: HTTPConnection, settings: Settings) -> bool:
         and client is not None
         and _is_loopback(client[0])
         and _is_loopback(host)
+        and (origin is None or _is_loopback(_host_of(origin)))
         and not any(name in FORWARDING or name.startswith(("x-forwarded-", "cf-")) for name in request.headers)
     )
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # no host that could be asked for
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

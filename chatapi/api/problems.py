@@ -22,6 +22,7 @@ from chatapi.errors import (
     NotFound,
     RequestError,
     SessionNotFound,
+    UpstreamError,
 )
 from chatapi.model import Limit
 
@@ -40,11 +41,13 @@ def problem(error: ChatError) -> dict[str, Any]:
     }
 
 
-def limit_headers(limit: Limit | None) -> dict[str, str]:
-    """The seed's rate headers, where there is a limit to tell of."""
-    if limit is None:
+def limit_headers(own: Limit | None, upstreams: Limit | None) -> dict[str, str]:
+    """The seed's rate headers: the tighter of our limit and the upstream's, where there is one to tell of."""
+    limits = [limit for limit in (own, upstreams) if limit is not None]
+    if not limits:
         return {}
-    return {"X-RateLimit-Limit": str(limit.limit), "X-RateLimit-Remaining": str(limit.remaining)}
+    tighter = min(limits, key=lambda limit: limit.remaining)
+    return {"X-RateLimit-Limit": str(tighter.limit), "X-RateLimit-Remaining": str(tighter.remaining)}
 
 
 def render(error: ChatError) -> Response:
@@ -63,7 +66,9 @@ def install(app: FastAPI) -> None:
     async def chat_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ChatError)
         response = render(error)
-        response.headers.update(limit_headers(getattr(request.state, "limit", None)) | dict(response.headers))
+        own = getattr(request.state, "limit", None)
+        for name, value in limit_headers(own, error.limit if isinstance(error, UpstreamError) else None).items():
+            response.headers.setdefault(name, value)
         return response
 
     async def validation_error(request: Request, error: Exception) -> Response:

@@ -8,12 +8,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from chatapi.access import Action, authorize
+from chatapi.access import Action, permit
 from chatapi.api.body import Body, Text, body_schema, read_body
-from chatapi.api.core import caller_of, core_of
+from chatapi.api.core import authorized, caller_of, core_of
 from chatapi.api.formats import decode_cursor, encode_cursor, iso, message_json, session_json
 from chatapi.errors import InvalidRequest, KeyRequired
-from chatapi.model import Session
 
 router = APIRouter(tags=["sessions"])
 
@@ -46,7 +45,9 @@ async def create_session(request: Request) -> JSONResponse:
     core = core_of(request)
     body = await read_body(request, NewSession)
     _check_length(request, body.developer_message)
-    session = await core.store.create_session(caller_of(request).owner, body.developer_message)
+    owner = caller_of(request).owner
+    core.rate_limit.take(owner or f"address {request.client.host if request.client else ''}")
+    session = await core.store.create_session(owner, body.developer_message)
     return JSONResponse(
         {
             "session_id": session.id,
@@ -75,8 +76,7 @@ async def list_sessions(request: Request, limit: PageSize = 20, cursor: Cursor =
 @router.get("/api/sessions/{session_id}")
 async def get_session(request: Request, session_id: str) -> JSONResponse:
     """A session."""
-    session = await core_of(request).store.find_session(session_id)
-    return JSONResponse(session_json(authorize(session, caller_of(request), Action.READ)))
+    return JSONResponse(session_json(await authorized(request, session_id, Action.READ)))
 
 
 @router.patch("/api/sessions/{session_id}", openapi_extra=body_schema(SessionChange))
@@ -84,13 +84,8 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
     """Set a session's title, developer message or metadata. An empty title takes the title away."""
     body = await read_body(request, SessionChange)
     _check_length(request, body.developer_message or "")
-    caller = caller_of(request)
-
-    def permit(session: Session | None) -> Session:
-        return authorize(session, caller, Action.CHANGE)
-
     session = await core_of(request).store.change_session(
-        session_id, permit, body.developer_message, body.title, body.metadata
+        session_id, permit(caller_of(request), Action.CHANGE), body.developer_message, body.title, body.metadata
     )
     return JSONResponse(session_json(session))
 
@@ -98,22 +93,16 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
 @router.delete("/api/sessions/{session_id}")
 async def delete_session(request: Request, session_id: str) -> JSONResponse:
     """Delete a session and all that is in it. A running answer is stopped."""
-    caller = caller_of(request)
-
-    def permit(session: Session | None) -> Session:
-        return authorize(session, caller, Action.CHANGE)
-
-    await core_of(request).generations.delete_session(session_id, permit)
+    await core_of(request).generations.delete_session(session_id, permit(caller_of(request), Action.CHANGE))
     return JSONResponse({"message": "Session deleted successfully"})
 
 
 @router.get("/api/sessions/{session_id}/messages")
 async def list_messages(request: Request, session_id: str, limit: PageSize = 50, cursor: Cursor = None) -> JSONResponse:
     """The conversation, from its first message on."""
-    core = core_of(request)
-    authorize(await core.store.find_session(session_id), caller_of(request), Action.READ)
+    await authorized(request, session_id, Action.READ)
     after = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else -1
-    messages = await core.store.messages(session_id, after, limit + 1)
+    messages = await core_of(request).store.messages(session_id, after, limit + 1)
     page = messages[:limit]
     more = encode_cursor(page[-1].depth) if len(messages) > limit else None
     return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})

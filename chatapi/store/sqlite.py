@@ -15,7 +15,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable
-from functools import cache, partial
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from queue import SimpleQueue
@@ -32,6 +32,7 @@ READERS = 2  # threads that only read; they share two cores with everything else
 PIECES_A_STATEMENT = 64  # appended by one statement; a larger batch takes several
 LOCKED_MILLISECONDS = 2000  # how long to wait for another program that has locked the file, such as a backup
 CACHED_STATEMENTS = 256  # one for each number of pieces, and all others
+OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 
 
 class SQLiteDriver:
@@ -53,6 +54,10 @@ class SQLiteDriver:
         Raises:
             SettingsError: the file cannot be used; the message says what to change.
         """
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise SettingsError(
+                f"DATABASE_URL: this Python has SQLite {sqlite3.sqlite_version}; 3.35 is needed. Use another Python."
+            )
         try:
             self._claim()
             await self._writer.start(partial(_connect, self.path))
@@ -254,7 +259,7 @@ def _migrations() -> list[Any]:
     return [file for file in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", file.name)]
 
 
-@cache
+@lru_cache(CACHED_STATEMENTS)
 def _dialect(sql: str) -> str:
     """The statement as SQLite wants it: `?1` for `$1`, and no row locks where there is one writer."""
     return re.sub(r"\$(\d+)", r"?\1", sql).replace(" FOR UPDATE", "")

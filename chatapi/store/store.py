@@ -13,12 +13,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+import structlog
+
 from chatapi.errors import StoreUnavailable
 from chatapi.log import Log
-from chatapi.model import Clock, Ending, Generation, Message, Microseconds, Part, Role, Session, Turn, new_id
+from chatapi.model import Clock, Ending, Generation, Message, Microseconds, Part, Permit, Role, Session, Turn, new_id
 from chatapi.store import transactions
 from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
-from chatapi.store.transactions import Begun, Lease, NewIds, Permit, StoredLog
+from chatapi.store.transactions import Begun, Lease, NewIds, StoredLog
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -72,9 +76,11 @@ class Store:
         if self._writer is not None:
             with suppress(StoreUnavailable):
                 await self.flush()
-            self._writer.cancel()
-            await asyncio.wait([self._writer])
-            self._writer = None
+            writer, self._writer = self._writer, None  # from here on nothing more is queued
+            writer.cancel()
+            await asyncio.wait([writer])
+            for _, done in self._waiting:
+                done.set_exception(StoreUnavailable("The store is closed."))
         await self._driver.close()
 
     # Sessions
@@ -127,9 +133,13 @@ class Store:
         """The messages of the active path that are deeper than `after_depth`, the first first."""
         return await self._driver.read(partial(transactions.messages, session_id, after_depth, limit))
 
-    async def context(self, head: str) -> list[tuple[Role, str]]:
-        """What was said on the path that ends in `head`, as the upstream is to see it."""
-        return await self._driver.read(partial(transactions.context, head))
+    async def context(self, head: str, most_bytes: int) -> list[tuple[Role, str]]:
+        """What was said on the path that ends in `head`, as the upstream is to see it.
+
+        Raises:
+            ContextTooLarge: it is more than `most_bytes`.
+        """
+        return await self._driver.read(partial(transactions.context, head, most_bytes))
 
     # Generations
 
@@ -173,7 +183,9 @@ class Store:
 
     async def renew(self, generation_ids: list[str]) -> None:
         """Extend this replica's leases on these generations."""
-        await self._commit(partial(transactions.renew, generation_ids, self._lease(self._clock())), durable=False)
+        lease = self._lease(self._clock())
+        for some in transactions.by_size(generation_ids):
+            await self._commit(partial(transactions.renew, some, lease), durable=False)
 
     async def sweep(self, lapsed_before: int | None = None) -> list[Generation]:
         """Close some of the generations whose lease has lapsed as interrupted; call again until there is none."""
@@ -184,6 +196,10 @@ class Store:
     async def read_log(self, generation_id: str, position: int) -> StoredLog | None:
         """A generation and what is committed of its log past `position`."""
         return await self._driver.read(partial(transactions.read_log, generation_id, position))
+
+    async def find_generation(self, generation_id: str) -> Generation | None:
+        """The generation of this id, if there is one."""
+        return await self._driver.read(partial(transactions.find_generation, generation_id))
 
     async def latest_generation(self, session_id: str) -> Generation | None:
         """The generation of the session's last answer."""
@@ -222,8 +238,12 @@ class Store:
         batch = Batch(self.replica, [transaction for transaction, _ in waiting], appends, durable)
         try:
             outcome = await self._driver.commit(batch)
-        except StoreUnavailable as error:
-            outcome = Committed([error] * len(waiting), unstored={writing.id for writing in touched})
+        except Exception as error:  # whatever it is, everyone who waits is told, and the next batch is tried
+            if not isinstance(error, StoreUnavailable):
+                log.exception("unforeseen error", where="group commit")
+            failed = StoreUnavailable()
+            failed.__cause__ = error.__cause__ or error
+            outcome = Committed([failed] * len(waiting), unstored={writing.id for writing in touched})
         for writing, append in zip(touched, appends, strict=True):
             if writing.id in outcome.fenced:
                 writing.refused(Fenced())

@@ -7,14 +7,13 @@ leaves it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import msgspec
 
-from chatapi.errors import IdempotencyMismatch, SessionBusy, SessionNotFound, UpstreamRejectedKey
+from chatapi.errors import ContextTooLarge, IdempotencyMismatch, SessionBusy, SessionNotFound, UpstreamRejectedKey
 from chatapi.log import parts_of, pieces_of
 from chatapi.model import (
     Ending,
@@ -23,6 +22,7 @@ from chatapi.model import (
     Message,
     Microseconds,
     Part,
+    Permit,
     Piece,
     Role,
     Session,
@@ -32,8 +32,6 @@ from chatapi.model import (
     spoken,
 )
 from chatapi.store.driver import Fenced, Transaction
-
-Permit = Callable[[Session | None], Session]
 
 _SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at"
 _GENERATION = (
@@ -315,14 +313,29 @@ def append(pieces: int) -> str:
     )
 
 
+IDS_A_STATEMENT = 64  # named in one statement; shorter lists are filled up, so that there is one text for all of them
+
+
+def by_size(ids: list[str]) -> list[list[str]]:
+    """`ids` in lists of `IDS_A_STATEMENT`; the last one is filled up with its last id."""
+    lists = [ids[first : first + IDS_A_STATEMENT] for first in range(0, len(ids), IDS_A_STATEMENT)]
+    return [some + some[-1:] * (IDS_A_STATEMENT - len(some)) for some in lists]
+
+
+def _id_parameters(first: int) -> str:
+    return ", ".join(f"${number}" for number in range(first, first + IDS_A_STATEMENT))
+
+
 def still_ours(generation_ids: list[str], replica: str) -> Transaction[set[str]]:
     """Those of the generations to which this replica may append."""
-    numbers = ", ".join(f"${number}" for number in range(2, 2 + len(generation_ids)))
-    rows = yield (
-        f"SELECT id FROM generation WHERE id IN ({numbers}) AND status = 'running' AND replica = $1",
-        (replica, *generation_ids),
-    )
-    return {row[0] for row in rows}
+    ours: set[str] = set()
+    for some in by_size(generation_ids):
+        rows = yield (
+            f"SELECT id FROM generation WHERE id IN ({_id_parameters(2)}) AND status = 'running' AND replica = $1",
+            (replica, *some),
+        )
+        ours.update(row[0] for row in rows)
+    return ours
 
 
 def finish(
@@ -338,8 +351,8 @@ def finish(
     Raises:
         Fenced: it is no longer this replica's to end.
     """
-    ours = yield from still_ours([generation_id], replica)
-    if not ours:
+    ours = yield "SELECT replica FROM generation WHERE id = $1 AND status = 'running' FOR UPDATE", (generation_id,)
+    if ours != [(replica,)]:
         raise Fenced
     return (yield from _end(generation_id, ending, parts, first_token_at, now))
 
@@ -389,10 +402,10 @@ def _unbind(session_id: str) -> Transaction[None]:
 
 
 def renew(generation_ids: list[str], lease: Lease) -> Transaction[None]:
-    """Extend this replica's leases on these generations."""
-    numbers = ", ".join(f"${number}" for number in range(3, 3 + len(generation_ids)))
+    """Extend this replica's leases on these generations, one list of `by_size`."""
     yield (
-        f"UPDATE generation SET lease_until = $2 WHERE id IN ({numbers}) AND status = 'running' AND replica = $1",
+        f"UPDATE generation SET lease_until = $2 WHERE id IN ({_id_parameters(3)}) AND status = 'running' "
+        "AND replica = $1",
         (lease.replica, lease.until, *generation_ids),
     )
 
@@ -442,6 +455,12 @@ def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]
     return StoredLog(generation, pieces_of(decode_parts(rows[0][-1]), position))
 
 
+def find_generation(generation_id: str) -> Transaction[Generation | None]:
+    """The generation of this id, if there is one."""
+    rows = yield f"SELECT {_GENERATION} FROM generation g WHERE g.id = $1", (generation_id,)
+    return _generation(rows[0]) if rows else None
+
+
 def latest_generation(session_id: str) -> Transaction[Generation | None]:
     """The generation of the session's last answer, running or not."""
     rows = yield (
@@ -458,13 +477,27 @@ _PATH = (
 )
 
 
-def context(head: str) -> Transaction[list[tuple[Role, str]]]:
+_SAID = (  # the path, and for each message whether its turn's answer has content
+    "WITH RECURSIVE path (id, parent, said) AS (SELECT id, parent, content <> '[]' FROM message WHERE id = $1 "
+    "UNION ALL SELECT m.id, m.parent, CASE m.role WHEN 'assistant' THEN m.content <> '[]' ELSE p.said END "
+    "FROM message m JOIN path p ON m.id = p.parent) "
+)
+
+
+def context(head: str, most_bytes: int) -> Transaction[list[tuple[Role, str]]]:
     """What was said on the path that ends in `head`, in order, as the upstream is to see it.
 
-    A turn whose answer says nothing (it was refused, or stopped before its first word) is left out with its question.
+    A turn whose answer says nothing (it was refused, or stopped before its first word) is left out with its question:
+    here, before its text is read.
+
+    Raises:
+        ContextTooLarge: it is more than `most_bytes`.
     """
+    size = yield f"{_SAID}SELECT sum(length(m.content)) FROM path p JOIN message m ON m.id = p.id WHERE p.said", (head,)
+    if (size[0][0] or 0) > most_bytes:
+        raise ContextTooLarge
     rows = yield (
-        f"{_PATH}SELECT m.role, m.content FROM path p JOIN message m ON m.id = p.id ORDER BY m.depth",
+        f"{_SAID}SELECT m.role, m.content FROM path p JOIN message m ON m.id = p.id WHERE p.said ORDER BY m.depth",
         (head,),
     )
     said = [(Role(role), spoken(decode_parts(content))) for role, content in rows]
