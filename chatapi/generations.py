@@ -263,6 +263,9 @@ class Generations:
         return self._follow(self._live.get(generation_id), generation_id, position)
 
     async def _follow(self, live: Live | None, generation_id: str, position: int) -> AsyncGenerator[Reading]:
+        if live is not None and (reading := live.read(position, READ_BYTES)).ended:
+            yield reading  # all of it: there is nothing to wait for
+            return
         with self._bus.subscribe(generation_id) as wake:
             while True:
                 wake.clear()  # before reading: a wake-up between read and wait must not be lost

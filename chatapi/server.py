@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -128,6 +128,39 @@ class Server(uvicorn.Server):
         log.info("stopped")
 
 
+class HeadWithBody:
+    """A transport that holds a response's head back for the rest of the loop's turn, so that the body's first bytes go
+    with it: uvicorn writes them one after the other, and each write is a system call and a packet."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Write, a head a moment later."""
+        if self._head:
+            self._head, data = b"", self._head + data
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Close when everything is written."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
     """uvicorn's HTTP protocol, with bounds: so long to send a request, and so many bytes for its line and headers."""
 
@@ -137,7 +170,7 @@ def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
         _head_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+            super().connection_made(cast(asyncio.Transport, HeadWithBody(transport, self.loop)))
             self._begin_deadline()
 
         def connection_lost(self, exc: Exception | None) -> None:
