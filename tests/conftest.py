@@ -41,6 +41,35 @@ def service(serve: Serve) -> Service:
     return serve()
 
 
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Simulator]:
+    """A module's upstream. Each test may set its `script`; the next one finds the demo again."""
+    with running(Simulator()) as simulator:
+        yield simulator
+
+
+@pytest.fixture(autouse=True)
+def demo_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take back what a test had its module's upstream answer."""
+    yield
+    if "upstream" in request.fixturenames:
+        request.getfixturevalue("upstream").script = None
+
+
+@pytest.fixture(scope="module")
+def serve_module(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Start a server for a whole module, with these settings; a start costs a second."""
+    started: list[Service] = []
+
+    def start(**environment: Any) -> Service:
+        started.append(Service(tmp_path_factory.mktemp("module"), upstream.url, **environment))
+        return started[-1].start()
+
+    yield start
+    for service in started:
+        assert service.stop() == 0
+
+
 @pytest.fixture(scope="session")
 def shared_simulator() -> Iterator[Simulator]:
     """An upstream for tests that only talk to it and leave its script alone."""

@@ -17,8 +17,8 @@ import requests
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from chatapi.simulator import Simulator, running
-from tests.service import KEY, OTHER_KEY, Service
+from chatapi.simulator import Simulator
+from tests.service import KEY, OTHER_KEY, Serve, Service
 
 JSON = {"Content-Type": "application/json"}
 QUICK_SECONDS = 3.0  # for any answer to bad input; on an idle machine it is milliseconds
@@ -36,22 +36,10 @@ ROUTES = {
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
-def server(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(
-        tmp_path_factory.mktemp("bad-input"),
-        upstream.url,
-        CHATAPI_RATE_LIMIT="0",
-        CHATAPI_MAX_GENERATIONS_PER_KEY="0",
-        CHATAPI_RECEIVE_SECONDS=str(RECEIVE_SECONDS),
-    ).start()
-    yield service
-    service.stop()
+def server(serve_module: Serve) -> Service:
+    return serve_module(
+        CHATAPI_RATE_LIMIT="0", CHATAPI_MAX_GENERATIONS_PER_KEY="0", CHATAPI_RECEIVE_SECONDS=str(RECEIVE_SECONDS)
+    )
 
 
 @pytest.fixture(autouse=True)

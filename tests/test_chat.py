@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import requests
 
-from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Usage, Wait, answer, running, scripts
+from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Usage, Wait, answer, scripts
 from chatapi.simulator.wire import DONE
-from tests.service import KEY, OTHER_KEY, Service, events
+from tests.service import KEY, OTHER_KEY, Serve, Service, events
 
 EVENTS = {"Accept": "text/event-stream"}
 SECONDS = 10.0  # for whatever a test waits for: it comes in milliseconds, or the test fails
@@ -21,23 +21,8 @@ WORLD = "Grüße 👋🏽 aus 東京!"  # characters of one to four bytes
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
-def server(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("chat")
-    service = Service(folder, upstream.url, CHATAPI_RATE_LIMIT="0", CHATAPI_HEARTBEAT_SECONDS="0.2").start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(autouse=True)
-def demo_again(upstream: Simulator) -> Iterator[None]:
-    yield
-    upstream.script = None
+def server(serve_module: Serve) -> Service:
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_HEARTBEAT_SECONDS="0.2")
 
 
 @pytest.fixture

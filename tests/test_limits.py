@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 import requests
 
-from chatapi.simulator import Gate, Simulator, refuse, running, scripts
-from tests.service import SECRETS, Service
+from chatapi.simulator import Gate, Simulator, refuse, scripts
+from tests.service import SECRETS, Serve, Service
 
 SECONDS = 10.0
 RATE_LIMIT = 3  # requests per key and minute, on the server that counts
@@ -18,41 +17,23 @@ EVENTS = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as simulator:
-        yield simulator
-
-
-def serving(upstream: Simulator, factory: pytest.TempPathFactory, **settings: Any) -> Iterator[Service]:
-    service = Service(factory.mktemp("limits"), upstream.url, **settings).start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="module")
-def counting(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def counting(serve_module: Serve) -> Service:
     """Takes few requests of a key in a minute."""
-    yield from serving(upstream, tmp_path_factory, CHATAPI_RATE_LIMIT=str(RATE_LIMIT))
+    return serve_module(CHATAPI_RATE_LIMIT=str(RATE_LIMIT))
 
 
 @pytest.fixture(scope="module")
-def narrow(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def narrow(serve_module: Serve) -> Service:
     """Runs one answer per key, and two in all."""
     limits = {"CHATAPI_MAX_GENERATIONS_PER_KEY": "1", "CHATAPI_MAX_GENERATIONS": "2", "CHATAPI_IDLE_SECONDS": "0.5"}
-    yield from serving(upstream, tmp_path_factory, CHATAPI_RATE_LIMIT="0", **limits)
+    return serve_module(CHATAPI_RATE_LIMIT="0", **limits)
 
 
 @pytest.fixture(scope="module")
-def unlimited(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def unlimited(serve_module: Serve) -> Service:
     """Every limit switched off."""
     off = dict.fromkeys(("CHATAPI_RATE_LIMIT", "CHATAPI_MAX_GENERATIONS_PER_KEY", "CHATAPI_MAX_GENERATIONS"), "0")
-    yield from serving(upstream, tmp_path_factory, **off)
-
-
-@pytest.fixture(autouse=True)
-def demo_again(upstream: Simulator) -> Iterator[None]:
-    yield
-    upstream.script = None
+    return serve_module(**off)
 
 
 @pytest.fixture

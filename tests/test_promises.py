@@ -8,13 +8,12 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simulator, Wait, answer, running, scripts
+from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simulator, Wait, answer, scripts
 from chatapi.store.driver import Batch, Transaction
 from chatapi.store.sqlite import SQLiteDriver
 from tests.kill_campaign import EVENTS, Database, Reader
@@ -30,23 +29,9 @@ STALLED_MIB = 64  # that all of them together may cost; each could take LONG_BYT
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def served(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def served(serve_module: Serve) -> Service:
     """One server for all tests here that leave it running."""
-    service = Service(
-        tmp_path_factory.mktemp("promises"),
-        upstream.url,
-        CHATAPI_RATE_LIMIT="0",
-        CHATAPI_MAX_GENERATIONS_PER_KEY="0",
-        CHATAPI_DRAIN_SECONDS="0",
-    ).start()
-    yield service
-    assert service.stop() == 0
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_MAX_GENERATIONS_PER_KEY="0", CHATAPI_DRAIN_SECONDS="0")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 import requests
 
-from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, running, scripts
+from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.scripts import Refusal, event_stream
 from tests.service import KEY, OTHER_KEY, PROJECT, SECRETS, Serve, Service
 
@@ -27,31 +27,11 @@ ECHO = f"Incorrect API key provided: {KEY}. Yes, Bearer {KEY}; key={KEY}; x{KEY}
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
-def server(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def server(serve_module: Serve) -> Service:
     """A server that logs all it can. Its files and its whole log are searched once more when it has stopped."""
-    folder = tmp_path_factory.mktemp("secrets")
-    service = Service(
-        folder,
-        upstream.url,
-        LOG_LEVEL="DEBUG",
-        CHATAPI_RATE_LIMIT="0",
-        CHATAPI_FIRST_TOKEN_SECONDS="1",
-        CHATAPI_IDLE_SECONDS="0.3",
-    ).start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(autouse=True)
-def demo_again(upstream: Simulator) -> Iterator[None]:
-    yield
-    upstream.script = None
+    return serve_module(
+        LOG_LEVEL="DEBUG", CHATAPI_RATE_LIMIT="0", CHATAPI_FIRST_TOKEN_SECONDS="1", CHATAPI_IDLE_SECONDS="0.3"
+    )
 
 
 @pytest.fixture(autouse=True)

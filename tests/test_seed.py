@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 import requests
 
 from chatapi.settings import Settings
-from chatapi.simulator import Gate, Script, Simulator, answer, refuse, running, scripts
+from chatapi.simulator import Gate, Script, Simulator, answer, refuse, scripts
 from tests.service import KEY, PROJECT, Serve, Service
 
 ADDRESS = "http://127.0.0.1:8000"
@@ -69,22 +68,8 @@ LONG = LANGUAGES * 1000  # more than 100 KB, and no power of two anywhere
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
-def server(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("seed"), upstream.url).start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(autouse=True)
-def demo_again(upstream: Simulator) -> Iterator[None]:
-    yield
-    upstream.script = None
+def server(serve_module: Serve) -> Service:
+    return serve_module()
 
 
 def typed(command: str, server: Service, key: str = KEY, session_id: str = "{session_id}") -> bytes:

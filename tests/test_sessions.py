@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 
-from chatapi.simulator import Gate, Simulator, answer, refuse, running, scripts
-from tests.service import KEY, OTHER_KEY, SECRETS, Service
+from chatapi.simulator import Gate, Simulator, answer, refuse, scripts
+from tests.service import KEY, OTHER_KEY, SECRETS, Serve, Service
 
 NOT_FOUND = b'{"detail":"Session not found"}'
 SECONDS = 10.0
@@ -33,40 +32,20 @@ Route = tuple[str, str, dict[str, str] | None]
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as simulator:
-        yield simulator
+def server(serve_module: Serve) -> Service:
+    return serve_module(CHATAPI_RATE_LIMIT="0")
 
 
 @pytest.fixture(scope="module")
-def server(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("auto"), upstream.url, CHATAPI_RATE_LIMIT="0").start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="module")
-def strict(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def strict(serve_module: Serve) -> Service:
     """A server on which an id alone opens nothing."""
-    folder = tmp_path_factory.mktemp("key")
-    service = Service(folder, upstream.url, CHATAPI_RATE_LIMIT="0", CHATAPI_SESSION_ACCESS="key").start()
-    yield service
-    service.stop()
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_SESSION_ACCESS="key")
 
 
 @pytest.fixture(scope="module")
-def trusting(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def trusting(serve_module: Serve) -> Service:
     """A server on which an id alone opens all but spending."""
-    folder = tmp_path_factory.mktemp("id")
-    service = Service(folder, upstream.url, CHATAPI_RATE_LIMIT="0", CHATAPI_SESSION_ACCESS="id").start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(autouse=True)
-def demo_again(upstream: Simulator) -> Iterator[None]:
-    yield
-    upstream.script = None
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_SESSION_ACCESS="id")
 
 
 def fresh_key(name: str) -> str:

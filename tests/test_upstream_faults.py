@@ -28,7 +28,6 @@ from chatapi.simulator import (
     Wait,
     answer,
     refuse,
-    running,
     scripts,
 )
 from chatapi.simulator.scripts import TEXT, Refusal, event_stream
@@ -121,48 +120,21 @@ READABLE = [
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
-def server(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def server(serve_module: Serve) -> Service:
     """Patient at the beginning of an answer, and impatient in its middle."""
-    folder = tmp_path_factory.mktemp("faults")
-    service = Service(folder, upstream.url, CHATAPI_RATE_LIMIT="0", CHATAPI_IDLE_SECONDS=str(IDLE_SECONDS)).start()
-    yield service
-    service.stop()
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_IDLE_SECONDS=str(IDLE_SECONDS))
 
 
 @pytest.fixture(scope="module")
-def hasty(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def hasty(serve_module: Serve) -> Service:
     """Impatient at the beginning, and with the whole."""
-    folder = tmp_path_factory.mktemp("hasty")
-    service = Service(
-        folder,
-        upstream.url,
-        CHATAPI_RATE_LIMIT="0",
-        CHATAPI_FIRST_TOKEN_SECONDS="0.3",
-        CHATAPI_TOTAL_SECONDS="1",
-    ).start()
-    yield service
-    service.stop()
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_FIRST_TOKEN_SECONDS="0.3", CHATAPI_TOTAL_SECONDS="1")
 
 
 @pytest.fixture(scope="module")
-def early(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def early(serve_module: Serve) -> Service:
     """Commits its status after a short silence."""
-    folder = tmp_path_factory.mktemp("early")
-    service = Service(folder, upstream.url, CHATAPI_RATE_LIMIT="0", CHATAPI_STATUS_SECONDS="0.2").start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(autouse=True)
-def demo_again(upstream: Simulator) -> Iterator[None]:
-    yield
-    upstream.script = None
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_STATUS_SECONDS="0.2")
 
 
 def last(server: Service, session_id: str) -> dict[str, Any]:

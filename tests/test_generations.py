@@ -1,0 +1,521 @@
+"""Generations in the moments that no client can bring about: a commit's answer that is late, a fault that none foresaw.
+
+The parts are the real ones. The driver hands every batch to SQLite at once, and where a test asks it to, it delivers
+the answer only when the test says so: what the database has by then, the process does not know yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from chatapi import generations, housekeeper, live
+from chatapi.api.answers import LogResponse, TextEncoder
+from chatapi.bus import LocalBus
+from chatapi.errors import Draining, SessionDeleted, SessionNotFound, StoreUnavailable, UpstreamRejectedKey
+from chatapi.generations import READ_BYTES, Generations, Sent
+from chatapi.keys import Key
+from chatapi.limits import Slots
+from chatapi.model import Generation, Session, Status, Turn, wall_clock
+from chatapi.settings import Settings
+from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
+from chatapi.store import Store, transactions
+from chatapi.store.driver import Batch, Committed, Transaction
+from chatapi.store.sqlite import SQLiteDriver
+from chatapi.upstream import Upstream
+from tests.service import KEY
+
+T = TypeVar("T")
+
+SECONDS = 4.0  # the longest wait for anything here
+SOON_SECONDS = 0.02  # between two looks of the housekeeper, where a test waits for it
+OWNER = "the-owner-tag"
+CHUNKS = Chunks()
+
+
+@dataclass
+class Held:
+    """A commit: `committed` when the database has it, and not delivered before `deliver` is set."""
+
+    committed: asyncio.Event = field(default_factory=asyncio.Event)
+    deliver: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LateDriver:
+    """The real driver, whose answers a test may hold back, or replace by a fault.
+
+    Each of the orders is for the next batch that has a transaction of that kind.
+    """
+
+    exclusive = True
+
+    def __init__(self, driver: SQLiteDriver) -> None:
+        self._driver = driver
+        self._held: dict[Any, Held] = {}
+        self._failures: dict[Any, Exception] = {}
+        self._results: dict[Any, tuple[Exception, asyncio.Event]] = {}
+
+    def hold(self, kind: Any) -> Held:
+        """Deliver late."""
+        return self._held.setdefault(kind, Held())
+
+    def fail(self, kind: Any, error: Exception) -> None:
+        """Raise instead of committing."""
+        self._failures[kind] = error
+
+    def spoil(self, kind: Any, error: Exception) -> asyncio.Event:
+        """Give this error as the transaction's result, as one has it that raised; the event is set when it is given."""
+        self._results[kind] = error, asyncio.Event()
+        return self._results[kind][1]
+
+    async def open(self) -> None:
+        await self._driver.open()
+
+    async def close(self) -> None:
+        await self._driver.close()
+
+    async def commit(self, batch: Batch) -> Committed:
+        kinds = [getattr(transaction, "func", transaction) for transaction in batch.transactions]
+        for kind in kinds:
+            if kind in self._failures:
+                raise self._failures.pop(kind)
+        held = [self._held.pop(kind) for kind in set(kinds) if kind in self._held]
+        outcome = await self._driver.commit(batch)
+        for place, kind in enumerate(kinds):
+            if kind in self._results:
+                outcome.results[place], told = self._results.pop(kind)
+                told.set()
+        for one in held:
+            one.committed.set()
+            await one.deliver.wait()
+        return outcome
+
+    async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
+        return await self._driver.read(transaction)
+
+
+@dataclass
+class Parts:
+    """A service without its HTTP, and what its users do."""
+
+    driver: LateDriver
+    store: Store
+    bus: LocalBus
+    slots: Slots
+    generations: Generations
+
+    async def send(self, text: str = "Hello", interrupt: bool = False, **more: Any) -> Sent:
+        turn = Turn(OWNER, more.pop("session_id", None), "Be brief.", text, "gpt-4.1-mini", "text", **more)
+        return await self.generations.send(turn, Key(KEY), whoever_asks, interrupt)
+
+    async def session(self) -> str:
+        return (await self.store.create_session(OWNER, "Be brief.")).id
+
+    async def newest(self) -> Generation:
+        """The generation that was committed last, as the database has it."""
+        (session,) = await self.store.list_sessions(OWNER, None, 1)
+        found = await self.store.latest_generation(session.id)
+        assert found is not None
+        return found
+
+    async def queued(self) -> None:
+        """Return when something waits for the commit after the one under way."""
+
+        async def look() -> None:
+            while not self.store._waiting:
+                await asyncio.sleep(0)
+
+        await soon(look())
+
+
+Make = Callable[..., Awaitable[Parts]]
+
+
+@pytest.fixture
+async def make(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Make]:
+    """Put the parts together: `await make(idle_seconds=0.5)`. At the end all must be let go of."""
+    made: list[tuple[Parts, Upstream]] = []
+
+    async def put_together(**settings: Any) -> Parts:
+        driver = LateDriver(SQLiteDriver(tmp_path / "chat.db"))
+        store, bus, slots = Store(driver, wall_clock), LocalBus(), Slots(8, 8)
+        upstream = Upstream(simulator.url, 5)
+        parts = Parts(
+            driver, store, bus, slots, Generations(store, bus, upstream, slots, Settings(**settings), wall_clock)
+        )
+        made.append((parts, upstream))
+        await store.open()
+        await upstream.open()
+        await parts.generations.open()
+        return parts
+
+    yield put_together
+    for parts, upstream in made:
+        await soon(parts.generations.close())
+        await upstream.close()
+        await soon(parts.store.close())
+        assert not parts.generations._tasks
+        assert not parts.slots._taken, "every place was given back"
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The housekeeper looks often."""
+    monkeypatch.setattr(housekeeper, "POLL_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(housekeeper, "RENEW_SECONDS", SOON_SECONDS)
+
+
+def whoever_asks(session: Session | None) -> Session:
+    if session is None:
+        raise SessionNotFound
+    return session
+
+
+async def soon(awaitable: Awaitable[T]) -> T:
+    return await asyncio.wait_for(awaitable, SECONDS)
+
+
+async def read_all(sent: Sent) -> tuple[str, Generation]:
+    """The text of an answer and how it ended."""
+    text = b""
+    async with aclosing(sent.readings) as readings:
+        async for reading in readings:
+            text += b"".join(piece.data for piece in reading.pieces)
+    assert reading.ended is not None
+    return text.decode(), reading.ended
+
+
+async def read_first(sent: Sent, size: int = 1) -> None:
+    """Read until so many bytes are here, and stay subscribed."""
+    async for reading in sent.readings:
+        if reading.position >= size:
+            return
+
+
+async def all_left(requests: list[ReceivedRequest]) -> bool:
+    return all([await asyncio.to_thread(request.left.wait, SECONDS) for request in requests])
+
+
+def to_each_its_own(**answers: Script) -> Callable[[ReceivedRequest], Script]:
+    """An upstream that answers by what it is asked: `First=…, Second=…`."""
+    return lambda request: answers[json.loads(request.raw)["messages"][-1]["content"]]
+
+
+# The begin is committed, and its task does not know it yet
+
+
+async def test_a_stop_reaches_a_generation_that_does_not_know_yet_that_it_runs(
+    make: Make, simulator: Simulator
+) -> None:
+    simulator.script = scripts.silent_after("Half")
+    parts = await make()
+    begin = parts.driver.hold(transactions.begin)
+    sending = asyncio.create_task(parts.send())
+    await soon(begin.committed.wait())
+    generation = await parts.newest()
+    assert generation.status is Status.RUNNING
+    stopping = asyncio.create_task(parts.generations.stop(generation.id))
+    await parts.queued()
+    begin.deliver.set()
+    kept = await soon(stopping)
+    assert kept.ended is not None
+    assert kept.ended.status is Status.STOPPED
+    assert await all_left(simulator.requests), "the upstream was not asked, or is closed"
+    _, ended = await soon(read_all(await soon(sending)))
+    assert ended == kept.ended == await parts.newest()
+
+
+@pytest.mark.parametrize("moment", ["before the commit", "before its answer"])
+async def test_a_repeated_send_shares_the_refusal(make: Make, simulator: Simulator, moment: str) -> None:
+    simulator.script = refuse(401)
+    parts = await make()
+    once = {"idempotency_key": "once", "digest": "same"}
+    begin = parts.driver.hold(transactions.begin)
+    senders = [asyncio.create_task(parts.send(**once))]
+    if moment == "before its answer":
+        await soon(begin.committed.wait())
+    senders.append(asyncio.create_task(parts.send(**once)))
+    if moment == "before its answer":
+        await parts.queued()
+    await soon(begin.committed.wait())
+    begin.deliver.set()
+    for refused in await soon(asyncio.gather(*senders, return_exceptions=True)):
+        assert isinstance(refused, UpstreamRejectedKey)
+    assert len(simulator.requests) == 1
+
+
+async def test_an_interrupting_send_stops_one_that_does_not_know_yet_that_it_runs(
+    make: Make, simulator: Simulator
+) -> None:
+    simulator.script = to_each_its_own(First=scripts.silent_after("Half"), Second=scripts.answer("Another."))
+    parts = await make()
+    session_id = await parts.session()
+    begin = parts.driver.hold(transactions.begin)
+    first = asyncio.create_task(parts.send("First", session_id=session_id))
+    await soon(begin.committed.wait())
+    second = asyncio.create_task(parts.send("Second", interrupt=True, session_id=session_id))
+    await parts.queued()
+    begin.deliver.set()
+    text, ended = await soon(read_all(await soon(second)))
+    assert (text, ended.status) == ("Another.", Status.COMPLETED)
+    _, ended = await soon(read_all(await soon(first)))
+    assert ended.status is Status.STOPPED
+
+
+async def test_a_session_that_is_deleted_while_its_turn_begins_does_not_come_back(
+    make: Make, simulator: Simulator
+) -> None:
+    simulator.script = scripts.silent_after("Half")
+    parts = await make()
+    session_id = await parts.session()
+    begin = parts.driver.hold(transactions.begin)
+    sending = asyncio.create_task(parts.send(session_id=session_id))
+    await soon(begin.committed.wait())
+    deleting = asyncio.create_task(parts.generations.delete_session(session_id, whoever_asks))
+    await parts.queued()
+    begin.deliver.set()
+    await soon(deleting)
+    assert len(parts.generations) == 0, "nothing of it runs when the delete is answered"
+    with pytest.raises(SessionDeleted):
+        await soon(sending)
+    assert await all_left(simulator.requests)
+    assert await parts.store.find_session(session_id) is None
+    assert await parts.store.count_sessions() == 0
+
+
+async def test_an_interrupting_send_does_no_harm_while_the_server_drains(
+    make: Make, simulator: Simulator, gate: Gate
+) -> None:
+    simulator.script = scripts.held(gate)
+    parts = await make()
+    session_id = await parts.session()
+    running = await soon(parts.send(session_id=session_id))
+    parts.generations.refuse_new()
+    with pytest.raises(Draining):
+        await soon(parts.send(interrupt=True, session_id=session_id))
+    gate.open()
+    text, ended = await soon(read_all(running))
+    assert (text, ended.status) == ("Hello there.", Status.COMPLETED)
+
+
+# Faults that nobody foresaw
+
+
+async def test_a_commit_that_fails_as_none_ever_did_fails_alone(make: Make, simulator: Simulator) -> None:
+    simulator.script = scripts.answer("Hi")
+    parts = await make()
+    parts.driver.fail(transactions.begin, MemoryError())
+    refused = await soon(asyncio.gather(parts.send(), parts.send(), return_exceptions=True))
+    assert [type(error) for error in refused] == [StoreUnavailable] * 2
+    assert not simulator.requests, "what is not stored is not asked"
+    text, _ = await soon(read_all(await soon(parts.send())))
+    assert text == "Hi"
+    await soon(parts.generations.drain(SECONDS * 2, asyncio.Event()))
+
+
+async def test_an_ending_that_cannot_be_stored_at_once_is_stored_later(
+    make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "STORE_RETRY_SECONDS", SOON_SECONDS)
+    simulator.script = scripts.answer("Hi")
+    parts = await make()
+    parts.driver.fail(transactions.finish, MemoryError())
+    with pytest.raises(StoreUnavailable):
+        await soon(read_all(await soon(parts.send())))
+    await soon(parts.generations.drain(SECONDS * 2, asyncio.Event()))
+    ended = await parts.newest()
+    assert ended.status in {Status.COMPLETED, Status.RUNNING}
+
+
+async def test_a_drain_ends_though_the_store_fails_as_it_never_did(
+    make: Make, simulator: Simulator, gate: Gate
+) -> None:
+    simulator.script = scripts.held(gate)
+    parts = await make()
+    sent = await soon(parts.send())
+    parts.driver.fail(transactions.finish, MemoryError())
+    await soon(parts.generations.drain(0, asyncio.Event()))
+    assert len(parts.generations) == 0
+    with pytest.raises(StoreUnavailable):
+        await soon(read_all(sent))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", [transactions.renew, transactions.sweep])
+async def test_the_housekeeper_goes_on_after_a_fault(make: Make, simulator: Simulator, kind: Any) -> None:
+    simulator.script = scripts.silent_after("Half")
+    parts = await make(idle_seconds=0.3)
+    sent = await soon(parts.send())
+    await soon(parts.driver.spoil(kind, ZeroDivisionError("nobody foresaw it")).wait())
+    again = parts.driver.hold(kind)
+    await soon(again.committed.wait())
+    again.deliver.set()
+    text, ended = await soon(read_all(sent))
+    assert (text, ended.status, ended.error_code) == ("Half", Status.FAILED, "upstream_timeout")
+
+
+# The clock
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_commit_that_takes_long_holds_up_no_timer_and_no_reader(make: Make, simulator: Simulator) -> None:
+    simulator.script = scripts.silent_after("Half")
+    parts = await make(idle_seconds=0.3)
+    sent = await soon(parts.send())
+    await soon(read_first(sent))
+    renewal = parts.driver.hold(transactions.renew)
+    await soon(renewal.committed.wait())
+    for _ in range(3):
+        reading = await soon(anext(sent.readings))
+        assert (reading.pieces, reading.ended) == ([], None), "time for a heartbeat"
+    assert await all_left(simulator.requests), "its timer ran out"
+    assert not renewal.deliver.is_set()
+    renewal.deliver.set()
+    _, ended = await soon(read_all(sent))
+    assert ended.error_code == "upstream_timeout"
+
+
+async def test_an_upstream_that_chatters_after_its_finish_is_not_waited_for(
+    make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "AFTER_FINISH_SECONDS", 0.2)
+    monkeypatch.setattr(housekeeper, "POLL_SECONDS", SOON_SECONDS)
+    chatter = (Send(b'data: {"choices": []}\n\n'), Pause(0.01)) * 10_000
+    simulator.script = scripts.event_stream(Send(CHUNKS.content("Done.")), Send(CHUNKS.finish("stop")), *chatter)
+    parts = await make()
+    text, ended = await soon(read_all(await soon(parts.send())))
+    assert (text, ended.status, ended.finish_reason) == ("Done.", Status.COMPLETED, "stop")
+    assert await all_left(simulator.requests)
+
+
+# Readers
+
+
+def a_long_answer(gate: Gate) -> tuple[str, Script]:
+    """A megabyte of characters of one to four bytes, and its end when the gate is open."""
+    said = "aé漢👩" * 4000
+    says = [Send(CHUNKS.content(said))] * 26
+    ends = [Wait(gate), Send(CHUNKS.finish("stop")), Send(b"data: [DONE]\n\n")]
+    return said * len(says), scripts.event_stream(*says, *ends)
+
+
+async def test_a_reader_of_a_long_answer_is_given_a_bounded_part_at_a_time(
+    make: Make, simulator: Simulator, gate: Gate
+) -> None:
+    said, simulator.script = a_long_answer(gate)
+    size = len(said.encode())
+    parts = await make()
+    sent = await soon(parts.send())
+    await soon(read_first(sent, size))  # all of it is there
+    text, readings = "", 0
+    async with aclosing(parts.generations.follow(sent.generation.id)) as late:
+        while len(text) < len(said):
+            reading = await soon(anext(late))
+            data = b"".join(piece.data for piece in reading.pieces)
+            assert 0 < len(data) <= READ_BYTES
+            text += data.decode()  # whole characters
+            assert reading.position == len(text.encode())
+            readings += 1
+            if readings == 3:
+                gate.open()  # it may end meanwhile: what is left comes in parts all the same
+    assert text == said
+    assert readings < 2 * size / READ_BYTES
+    await sent.readings.aclose()
+    assert not parts.bus._readers
+
+
+async def test_a_reader_that_leaves_early_leaves_nothing_behind(make: Make, simulator: Simulator, gate: Gate) -> None:
+    said, simulator.script = a_long_answer(gate)
+    parts = await make()
+    sent = await soon(parts.send())
+    await soon(read_first(sent))
+    assert set(parts.bus._readers) == {sent.generation.id}
+    await sent.readings.aclose()
+    assert not parts.bus._readers
+    gate.open()
+    text, _ = await soon(read_all(await resumed(parts, sent)))
+    assert text == said, "nobody else lost anything"
+    assert not parts.bus._readers
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_client_that_goes_away_leaves_no_reader_behind(make: Make, simulator: Simulator) -> None:
+    simulator.script = scripts.silent_after("Half")
+    parts = await make()
+    sent = await soon(parts.send())
+    goes, has_read = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> dict[str, str]:
+        await goes.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            has_read.set()
+
+    answering = asyncio.create_task(LogResponse(sent.readings, TextEncoder(), {}, 10)({"type": "http"}, receive, send))
+    await soon(has_read.wait())
+    goes.set()
+    await soon(answering)
+    assert not parts.bus._readers
+    assert len(parts.generations) == 1, "a reader that leaves stops nothing"
+
+
+async def resumed(parts: Parts, sent: Sent) -> Sent:
+    return Sent(sent.session, sent.generation, parts.generations.follow(sent.generation.id), None, repeated=True)
+
+
+# The end of the store
+
+
+async def test_nobody_waits_for_a_store_that_is_closed(make: Make) -> None:
+    parts = await make()
+    session = parts.driver.hold(transactions.create_session)
+    waiting = [asyncio.create_task(parts.session())]
+    await soon(session.committed.wait())
+    waiting.append(asyncio.create_task(parts.session()))
+    await parts.queued()
+    closing = asyncio.create_task(parts.store.close())
+    session.deliver.set()
+    await soon(closing)
+    done, pending = await asyncio.wait(waiting, timeout=SECONDS)
+    assert not pending
+    assert all(task.exception() is None for task in done), "what was queued before is stored"
+    for late in (parts.session(), parts.store.flush(), parts.store.count_sessions()):
+        with pytest.raises(StoreUnavailable):
+            await soon(late)
+
+
+async def test_what_is_queued_while_the_store_closes_is_told_too(make: Make) -> None:
+    parts = await make()
+    probe = parts.driver.hold(transactions.probe)
+    waiting = [asyncio.create_task(parts.store.probe())]
+    await soon(probe.committed.wait())
+    closing = asyncio.create_task(parts.store.close())
+    await parts.queued()  # its flush
+    waiting.append(asyncio.create_task(parts.session()))
+    flush = parts.driver.hold(transactions.create_session)  # the batch of the flush
+    probe.deliver.set()
+    await soon(flush.committed.wait())
+    waiting.append(asyncio.create_task(parts.session()))
+    await parts.queued()
+    flush.deliver.set()
+    await soon(closing)
+    _, pending = await asyncio.wait(waiting, timeout=SECONDS)
+    assert not pending, "each was stored or refused"
+    refused = [task.exception() for task in waiting if task.exception() is not None]
+    assert all(isinstance(error, StoreUnavailable) for error in refused)
