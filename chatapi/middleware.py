@@ -17,6 +17,7 @@ from chatapi.keys import KeyPolicy
 from chatapi.model import new_id
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # one that a caller may choose, unless it looks like a key
+_UNCACHED = (b"cache-control", b"no-store")  # an answer is its caller's; X-API-Key does not keep a cache away by itself
 _SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
 log = structlog.get_logger()
@@ -47,7 +48,10 @@ class Boundary:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), *added]}
+                headers = list(message.get("headers", ()))
+                if not any(name.lower() == b"cache-control" for name, _ in headers):
+                    headers.append(_UNCACHED)
+                message = {**message, "headers": headers + added}
             await send(message)
 
         scope[UNDISTURBED] = send
@@ -58,11 +62,16 @@ class Boundary:
             log.info(
                 "request",
                 method=scope["method"],
-                path=self._key_policy.redact(scope["path"])[:200],
+                path=_printable(self._key_policy.redact(scope["path"])[:200]),
                 status=status,
                 aborted=scope.get(ABORTED, False),
                 duration_ms=round((time.perf_counter() - begun) * 1000, 1),
             )
+
+
+def _printable(text: str) -> str:
+    """`text` without what a terminal would obey."""
+    return "".join([character if character.isprintable() else "\ufffd" for character in text])
 
 
 class LastResort:

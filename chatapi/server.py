@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ GOODBYE_SECONDS = 5  # for readers to take the end of their answers, after the d
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy's, so that the proxy closes first and never meets a closed connection
 HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself knows no limit
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+UPGRADE = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
+FRAMING = 8  # bytes of framing for a byte of body: more than the smallest chunks take
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 log = structlog.get_logger()
@@ -162,12 +165,19 @@ class HeadWithBody:
 
 
 def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol, with bounds: so long to send a request, and so many bytes for its line and headers."""
+    """uvicorn's HTTP protocol, with bounds: so long to send a request, and so many bytes of it that are no body.
 
-    class DeadlineProtocol(HttpToolsProtocol):
+    It reads a head whole before the parser sees it. That bounds it, and lets an `Upgrade` be ignored, as a server may
+    (RFC 9110, section 7.8): the parser would stop there and take the body for the next request. Trailers are dropped:
+    what was authorised must not change with them (RFC 9110, section 6.5.1).
+    """
+
+    class BoundedProtocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
-        _in_head = False
-        _head_bytes = 0
+        _head = b""
+        _in_body = False
+        _received = 0  # bytes since the head
+        _body = 0  # of these, body
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(cast(asyncio.Transport, HeadWithBody(transport, self.loop)))
@@ -178,26 +188,44 @@ def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            if self._in_body:
+                self._received += len(data)
+            else:
+                self._begin_deadline()
+                self._head += data
+                head, end, rest = self._head.partition(b"\r\n\r\n")
+                if len(head) > HEAD_BYTES:
+                    self._refuse()
+                if not end or len(head) > HEAD_BYTES:
+                    return
+                self._head = b""
+                data = UPGRADE.sub(b"\\1x-ignored-upgrade:", head) + end + rest
             super().data_received(data)
-            if self._in_head:
-                self._head_bytes += len(data)
-                if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-                    self.transport.write(TOO_LARGE)
-                    self.transport.close()
+            if self._received - self._body > HEAD_BYTES + FRAMING * self._body:
+                self._refuse()
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._in_head = True
-            self._head_bytes = 0
-            self._begin_deadline()
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if not self._in_body:
+                super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
-            self._in_head = False
+            self._in_body = True
+            self._received = self._body = 0
             super().on_headers_complete()
 
+        def on_body(self, body: bytes) -> None:
+            self._body += len(body)
+            super().on_body(body)
+
         def on_message_complete(self) -> None:
+            self._in_body = False
             self._end_deadline()
             super().on_message_complete()
+
+        def _refuse(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.write(TOO_LARGE)
+                self.transport.close()
 
         def _begin_deadline(self) -> None:
             if self._deadline is None:
@@ -208,4 +236,4 @@ def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
                 self._deadline.cancel()
                 self._deadline = None
 
-    return DeadlineProtocol
+    return BoundedProtocol

@@ -110,7 +110,8 @@ def test_a_new_developer_message_counts_from_this_turn_on_and_changes_nothing_th
 ) -> None:
     session_id = begun(server)
     before = server.messages(session_id)
-    with server.send("Again", session_id=session_id, developer_message="Speak Latin."):
+    with server.send("Again", session_id=session_id, developer_message="Speak Latin.") as response:
+        assert response.text, "read to its end, or the session is still busy"
         assert sent_upstream(upstream)[0] == ("developer", "Speak Latin.")
     assert server.messages(session_id)[:2] == before
     with server.send("And again", session_id=session_id):

@@ -1,0 +1,159 @@
+"""HTTP as no library sends it: trailers, upgrades, escapes; and what caches may keep."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.service import KEY, Serve, Service
+
+SECONDS = 10
+BODY = json.dumps({"developer_message": "d", "user_message": "Count to 3", "api_key": KEY}).encode()
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Serve) -> Service:
+    return serve_module(CHATAPI_RATE_LIMIT="0")
+
+
+def connect(server: Service) -> socket.socket:
+    address = urlsplit(server.url)
+    return socket.create_connection((address.hostname, address.port), timeout=SECONDS)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    while some := connection.recv(65536):
+        received += some
+    return received
+
+
+def pour(connection: socket.socket, data: bytes) -> None:
+    for _ in range(1000):  # 60 MB
+        connection.sendall(data)
+
+
+def resident_mib(server: Service) -> float:
+    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(server.pid)], check=True, capture_output=True, text=True)
+    return int(shown.stdout) / 1024
+
+
+def test_a_trailer_authorises_nobody(server: Service) -> None:
+    with server.send("Mine") as response:
+        assert response.text
+    session_id = response.headers["X-Session-ID"]
+    request = f"GET /api/sessions/{session_id} HTTP/1.1\r\nHost: chat.example\r\nVia: proxy\r\nConnection: close\r\n"
+    with connect(server) as connection:
+        connection.sendall(
+            request.encode() + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-API-Key: " + KEY.encode() + b"\r\n\r\n"
+        )
+        assert read_all(connection).startswith(b"HTTP/1.1 404")
+    with connect(server) as connection:
+        connection.sendall(request.encode() + b"X-API-Key: " + KEY.encode() + b"\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 200"), "in the head it does"
+
+
+@pytest.mark.parametrize("endless", [b"ab: cdefgh\r\n" * 5000, b"a" * 60_000], ids=["many trailers", "one long one"])
+def test_trailers_without_end_are_cut_off(server: Service, endless: bytes) -> None:
+    before = resident_mib(server)
+    with connect(server) as connection:
+        connection.sendall(
+            b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
+        )
+        with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+            pour(connection, endless)
+    assert resident_mib(server) - before < 16
+
+
+def test_a_request_to_upgrade_is_served_as_it_is(server: Service) -> None:
+    asked = subprocess.run(
+        [
+            "curl",
+            "-s",
+            "--http2",
+            f"{server.url}/api/chat",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            BODY.decode(),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert asked.stdout == "1 2 3"
+
+
+def test_the_body_of_a_request_to_upgrade_is_no_request(server: Service) -> None:
+    inner = b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(
+            b"POST /api/chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nuPGRADE : h2c\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(inner)
+        )
+        connection.sendall(inner)
+        received = read_all(connection)
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b"malformed_json" in received
+
+
+def test_requests_one_behind_the_other_are_answered_in_their_order(server: Service) -> None:
+    head = b"POST /api/test-key HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    body = b'{"api_key": "' + b"x" * 100_000 + b'"}'
+    many = (head + b"Content-Length: %d\r\n\r\n" % len(body) + body) * 2 + b"GET /api/nowhere HTTP/1.1\r\nHost: x\r\n"
+    with connect(server) as connection:
+        for first in range(0, len(many), 7001):  # cut anywhere, heads included
+            connection.sendall(many[first : first + 7001])
+        connection.sendall(b"Connection: close\r\n\r\n")
+        received = read_all(connection)
+    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"400", b"400", b"404"]
+
+
+def test_a_body_in_the_smallest_chunks_is_a_body(server: Service) -> None:
+    with connect(server) as connection:
+        connection.sendall(
+            b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        for byte in BODY + b" " * 50_000:
+            connection.sendall(b"1\r\n%c\r\n" % byte)
+        connection.sendall(b"0\r\n\r\n")
+        received = read_all(connection)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"1 2 3" in received
+
+
+def test_an_escape_in_a_path_does_not_reach_a_terminal(serve: Serve) -> None:
+    server = serve(CHATAPI_LOG_FORMAT="json")
+    server.get("/api/x%1b]0;pwned%07%1b[2J%00%0d%0aevent=forged")
+    logged = server.wait_for_log("request", status=404)
+    assert logged["path"] == "/api/x\ufffd]0;pwned\ufffd\ufffd[2J\ufffd\ufffd\ufffdevent=forged"
+
+
+def test_no_answer_is_left_to_a_cache(server: Service) -> None:
+    with server.send("Hello") as response:
+        assert response.text
+    session_id = response.headers["X-Session-ID"]
+    answers = [
+        response,
+        server.get("/api/sessions", key=KEY),
+        server.get(f"/api/sessions/{session_id}"),
+        server.get(f"/api/sessions/{session_id}/messages"),
+        server.get("/api/sessions/none"),
+        server.get("/api/health"),
+    ]
+    for answer in answers:
+        assert "no-store" in answer.headers["Cache-Control"]
+
+
+def test_invented_keys_do_not_make_sessions_without_limit(serve: Serve) -> None:
+    server = serve(CHATAPI_RATE_LIMIT="3")
+    keys = [f"sk-proj-{number:0156d}" for number in range(5)]
+    made = [server.post("/api/sessions", key=key, json={"developer_message": "d"}).status_code for key in keys]
+    assert made == [200, 200, 200, 429, 429]
