@@ -1,9 +1,10 @@
 """Who may do what to which session: one function decides, and everything asks it.
 
 The rule. A session belongs to the owner tag of the key that first chatted in it. Whoever brings that key may do
-everything. A session that nobody owns yet is reached by its id, which is 128 random bits. A session that is owned is
-reached by its id alone only where the operator says so, and never to spend: `Settings.session_access` is `key`
-(never), `id` (always), or `auto` (when the caller is plainly the same machine, see `api.core.is_same_machine`).
+everything; whoever brings another, nothing. A session that nobody owns yet is reached by its id, which is 128 random
+bits. One that is owned is reached by its id alone only where the operator says so, and never to spend:
+`Settings.session_access` is `key` (never), `id` (always), or `auto` (when the caller is plainly the same machine, see
+`api.core.is_same_machine`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,6 @@ def authorize(session: Session | None, caller: Caller, action: Action) -> Sessio
         return session
     if caller.owner is not None and hmac.compare_digest(session.owner, caller.owner):
         return session
-    if caller.trusted_by_id and action is not Action.SPEND:
+    if caller.owner is None and caller.trusted_by_id and action is not Action.SPEND:
         return session
     raise SessionNotFound

@@ -6,7 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from chatapi import __version__
 from chatapi.settings import Settings, SettingsError, read_settings, variable_name
@@ -47,17 +47,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, greet: Callable[[str], None] | None = None) -> None:
+    """Serve; `greet` is told the URL once the port is ours."""
     from chatapi.app import create_app  # here, so that --help and a bad setting are answered at once
-    from chatapi.server import serve
+    from chatapi.server import listen, serve, url_of
 
-    serve(create_app(settings), settings)
+    with listen(settings) as listener:
+        if greet is not None:
+            greet(url_of(listener))
+        serve(create_app(settings), settings, listener)
 
 
 def _demo(pace_ms: int) -> None:
     """Serve beside a simulator, and say what to type."""
-    command = [sys.executable, "-m", "chatapi.simulator", "--port", "0", "--pace-ms", str(pace_ms)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as simulator:
+    command = [sys.executable, "-m", "chatapi.simulator", "--port", "0", "--pace-ms", str(pace_ms), "--until-eof"]
+    # A session of its own: Ctrl-C is for us alone, and the simulator goes on while we drain. Its standard input ends
+    # however we do, and it with that.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as simulator:
         try:
             assert simulator.stdout is not None
             line = simulator.stdout.readline()
@@ -65,15 +73,12 @@ def _demo(pace_ms: int) -> None:
                 raise SettingsError("The simulator did not start; its own message is above.")
             os.environ["OPENAI_BASE_URL"] = line.removeprefix(SIMULATOR_READY).split()[0]
             os.environ.setdefault("DATABASE_URL", "sqlite:///data/demo.db")
-            settings = read_settings()
-            print(_what_to_type(settings), flush=True)
-            _serve(settings)
+            _serve(read_settings(), lambda url: print(_what_to_type(url), flush=True))
         finally:
             simulator.terminate()
 
 
-def _what_to_type(settings: Settings) -> str:
-    url = f"http://{settings.host}:{settings.port}"
+def _what_to_type(url: str) -> str:
     return f"""
 This is the demo: answers come from a simulator, not from a model. In another terminal:
 

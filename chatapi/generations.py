@@ -31,12 +31,14 @@ from chatapi.housekeeper import Housekeeper, log_end
 from chatapi.keys import Key
 from chatapi.limits import Slots
 from chatapi.live import Live, Reading, Verdict
+from chatapi.log import first_of
 from chatapi.model import Clock, Ending, Generation, Permit, Role, Session, Status, Turn
 from chatapi.settings import Settings
 from chatapi.store import Begun, Fenced, Store
 from chatapi.upstream import Answer, Upstream
 
 READ_BYTES = 64 * 1024  # given to a reader at once: what a slow one costs
+STORED_READ_BYTES = 256 * 1024  # the same from the database, which reads the whole message for each
 UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream is made to wait for the store
 STORE_RETRY_SECONDS = 1.0  # between attempts to store an ending while the store takes none
 DRAIN_STEP_SECONDS = 0.1  # between looks at what is still beginning
@@ -271,14 +273,14 @@ class Generations:
                 wake.clear()  # before reading: a wake-up between read and wait must not be lost
                 live = live or self._live.get(generation_id)
                 if live is None:
-                    reading = await self._read_stored(generation_id, position)
+                    reading = await self._read_stored(generation_id, position, STORED_READ_BYTES)
                 else:
                     reading = live.read(position, READ_BYTES)
                 yield reading
                 if reading.ended:
                     return
                 position = reading.position
-                if live is None or position >= live.log.committed:
+                if not reading.pieces or (live is not None and position >= live.log.committed):
                     await wake.wait()
 
     async def read(self, generation_id: str, position: int = 0) -> Reading:
@@ -286,13 +288,14 @@ class Generations:
         live = self._live.get(generation_id)
         return live.read(position) if live else await self._read_stored(generation_id, position)
 
-    async def _read_stored(self, generation_id: str, position: int) -> Reading:
+    async def _read_stored(self, generation_id: str, position: int, most_bytes: int | None = None) -> Reading:
         stored = await self._store.read_log(generation_id, position)
         if stored is None:
             raise SessionNotFound
-        end = stored.pieces[-1].position if stored.pieces else position
-        ended = None if stored.generation.status is Status.RUNNING else stored.generation
-        return Reading(stored.pieces, end, ended)
+        pieces = stored.pieces if most_bytes is None else first_of(stored.pieces, most_bytes)
+        end = pieces[-1].position if pieces else position
+        whole = stored.generation.length is not None and end >= stored.generation.length
+        return Reading(pieces, end, stored.generation if whole else None)
 
     # End
 

@@ -91,6 +91,21 @@ def cut(data: bytes, most_bytes: int) -> Iterator[bytes]:
         begin = end
 
 
+def first_of(pieces: list[Piece], most_bytes: int) -> list[Piece]:
+    """About the first `most_bytes` of the pieces, up to the end of a character."""
+    taken = []
+    for piece in pieces:
+        if len(piece.data) > most_bytes:
+            end = character_end(piece.data, most_bytes)
+            left = len(piece.data) - end
+            if end:
+                taken.append(piece._replace(position=piece.position - left, data=piece.data[:end]))
+            break
+        taken.append(piece)
+        most_bytes -= len(piece.data)
+    return taken
+
+
 def parts_of(pieces: list[Piece]) -> tuple[Part, ...]:
     """A log's pieces, from its start, joined into the parts of a message."""
     joined: list[Part] = []

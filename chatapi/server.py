@@ -38,13 +38,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = structlog.get_logger()
 
 
-def serve(app: FastAPI, settings: Settings) -> None:
+def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     """Serve until a signal ends it; a second signal ends it at once, and what runs is stored all the same.
 
     Raises:
         SettingsError: it cannot start as it is configured.
     """
-    with listen(settings) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(app, settings, listener))
 
 
@@ -57,10 +57,18 @@ def listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except (OSError, UnicodeError) as error:
+    except (socket.gaierror, UnicodeError) as error:
+        raise SettingsError(f"HOST: there is no address {settings.host} here: {error}. Set another.") from error
+    except OSError as error:
         raise SettingsError(
             f"PORT: cannot listen on {settings.host} port {settings.port}: {error}. Stop what uses it, or set another."
         ) from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where it listens."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def _serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
@@ -102,8 +110,7 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()  # what is here by now stays: the collector need not look at it again
         assert sockets is not None
-        host, port = sockets[0].getsockname()[:2]
-        log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", docs="/docs")
+        log.info("serving", url=url_of(sockets[0]), docs="/docs")
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -141,7 +148,9 @@ class HeadWithBody:
         self._head = b""
 
     def write(self, data: bytes) -> None:
-        """Write, a head a moment later."""
+        """Write, a head a moment later. What is written to a connection that has been closed goes nowhere."""
+        if self._transport.is_closing():
+            return
         if self._head:
             self._head, data = b"", self._head + data
         elif data.startswith(b"HTTP/1.1 "):
@@ -156,7 +165,7 @@ class HeadWithBody:
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._head:
+        if self._head and not self._transport.is_closing():
             head, self._head = self._head, b""
             self._transport.write(head)
 
@@ -221,6 +230,12 @@ def protocol(receive_seconds: float) -> type[HttpToolsProtocol]:
             self._in_body = False
             self._end_deadline()
             super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+                self.transport.abort()  # in the middle of an answer, a second one would be read as part of it
+            else:
+                super().send_400_response(msg)
 
         def _refuse(self) -> None:
             if not self.transport.is_closing():

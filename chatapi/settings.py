@@ -65,7 +65,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CHATAPI_", frozen=True, extra="ignore", populate_by_name=True)
 
-    host: str = Field("127.0.0.1", validation_alias="HOST", description="The address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, validation_alias="HOST", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, validation_alias="PORT", description="The port to listen on; 0 picks one.")
     database_url: Annotated[str, AfterValidator(_is_store_url)] = Field(
         "sqlite:///data/chatapi.db",

@@ -212,8 +212,10 @@ def test_a_page_that_no_list_has_is_refused_by_the_name_of_the_field(server: Ser
 @pytest.mark.parametrize("route", ROUTES[:-1], ids=lambda route: " ".join(route[:2]))
 def test_on_this_machine_the_id_of_a_session_is_enough(server: Service, route: Route) -> None:
     session_id, generation_id = begun(server)
-    for key in (None, KEY, OTHER_KEY):
+    for key in (None, KEY):
         assert ask(server, route, session_id, generation_id, key).status_code in {200, 204}
+    seen = ask(server, route, session_id, generation_id, OTHER_KEY)
+    assert (seen.status_code, seen.content) == (404, NOT_FOUND), "but not for somebody else, who says so"
 
 
 @pytest.mark.parametrize(

@@ -132,4 +132,4 @@ def test_a_python_that_is_too_old_or_missing_is_said_plainly(checkout: Path, por
     variables = environment(port, PYTHON="/nonexistent/python")
     ran = subprocess.run(["./run"], cwd=tmp_path / "bare", env=variables, check=False, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert "needs Python 3.11" in ran.stderr
+    assert "PYTHON names /nonexistent/python" in ran.stderr

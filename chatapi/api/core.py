@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import cast
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
@@ -19,7 +19,16 @@ from chatapi.settings import Settings
 from chatapi.store import Store
 from chatapi.upstream import Upstream
 
-FORWARDING = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip")  # and every x-forwarded-*, cf-*
+FORWARDING = (  # and every x-forwarded-*, cf-*
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "fastly-client-ip",
+)
+LOOPBACK_NAME = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(slots=True)
@@ -89,26 +98,20 @@ def is_same_machine(request: HTTPConnection, settings: Settings) -> bool:
     The Host header is part of it so that a page on another site, whose name was made to point here, is not; the Origin
     so that a page on another site, which asks by our name, is not either.
     """
-    host = _host_of(f"//{request.headers.get('host', '')}")
-    origin = request.headers.get("origin")
     server, client = request.scope.get("server"), request.scope.get("client")
+    hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
     return (
         _is_loopback(settings.host)
         and server is not None
         and _is_loopback(server[0])
         and client is not None
         and _is_loopback(client[0])
-        and _is_loopback(host)
-        and (origin is None or _is_loopback(_host_of(origin)))
+        and request.scope.get("http_version") != "1.0"  # which nginx speaks to its upstreams, unless told otherwise
+        and len(hosts) == 1
+        and LOOPBACK_NAME.fullmatch(hosts[0]) is not None
+        and all(LOOPBACK_NAME.fullmatch(origin.removeprefix("http://")) for origin in origins)
         and not any(name in FORWARDING or name.startswith(("x-forwarded-", "cf-")) for name in request.headers)
     )
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:  # no host that could be asked for
-        return ""
 
 
 def _is_loopback(host: str) -> bool:

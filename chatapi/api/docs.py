@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from html import escape
 from typing import Any
@@ -86,9 +87,14 @@ def _route(method: str, path: str, operation: dict[str, Any]) -> str:
     )
     table = f"<table><tr><th>field</th><th>in</th><th>type</th><th></th></tr>{rows}</table>" if rows else ""
     return (
-        f"<section><h3><b>{method.upper()}</b> {escape(path)}</h3><p>{escape(operation.get('description', ''))}</p>"
+        f"<section><h3><b>{method.upper()}</b> {escape(path)}</h3><p>{_prose(operation.get('description', ''))}</p>"
         f"{table}</section>"
     )
+
+
+def _prose(text: str) -> str:
+    """Text as HTML, what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _kind(schema: dict[str, Any]) -> str:

@@ -100,11 +100,10 @@ async def delete_session(request: Request, session_id: str) -> JSONResponse:
 @router.get("/api/sessions/{session_id}/messages")
 async def list_messages(request: Request, session_id: str, limit: PageSize = 50, cursor: Cursor = None) -> JSONResponse:
     """The conversation, from its first message on."""
-    await authorized(request, session_id, Action.READ)
+    session = await authorized(request, session_id, Action.READ)
     after = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else -1
-    messages = await core_of(request).store.messages(session_id, after, limit + 1)
-    page = messages[:limit]
-    more = encode_cursor(page[-1].depth) if len(messages) > limit else None
+    page = await core_of(request).store.messages(session_id, after, limit)
+    more = encode_cursor(page[-1].depth) if page and page[-1].id != session.head else None
     return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})
 
 

@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="MS",
         help="milliseconds between two words of an answer (default: %(default)g)",
     )
+    arguments.add_argument(
+        "--until-eof", action="store_true", help="end when standard input does, however whoever holds it ends"
+    )
     return arguments
 
 
@@ -60,9 +63,11 @@ def _pace(text: str) -> float:
     return pace
 
 
-async def serve(host: str, port: int, pace_seconds: float) -> None:
-    """Serve until SIGINT or SIGTERM."""
+async def serve(host: str, port: int, pace_seconds: float, until_eof: bool = False) -> None:
+    """Serve until SIGINT or SIGTERM, or until standard input ends."""
     stopped = asyncio.Event()
+    if until_eof:
+        asyncio.get_running_loop().add_reader(sys.stdin, stopped.set)  # nothing is ever written: it can only end
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: there an interrupt ends asyncio.run instead
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -79,7 +84,7 @@ def main() -> int:
     """Run the command; the exit status."""
     arguments = parser().parse_args()
     try:
-        asyncio.run(serve(arguments.host, arguments.port, arguments.pace_ms / 1000))
+        asyncio.run(serve(arguments.host, arguments.port, arguments.pace_ms / 1000, arguments.until_eof))
     except KeyboardInterrupt:
         pass
     except OSError as error:

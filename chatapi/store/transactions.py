@@ -40,6 +40,7 @@ _GENERATION = (
 )
 _MESSAGE = "m.id, m.session_id, m.parent, m.depth, m.role, m.content, m.created_at"
 _MESSAGE_COLUMNS = 7
+PAGE_BYTES = 1024 * 1024  # of messages read at once, so that long ones do not make a page of 25 MB
 SWEEP_AT_ONCE = 50  # generations closed in one transaction, so that a sweep never holds up the other writers for long
 
 
@@ -473,7 +474,7 @@ def latest_generation(session_id: str) -> Transaction[Generation | None]:
 
 _PATH = (
     "WITH RECURSIVE path (id, parent) AS (SELECT id, parent FROM message WHERE id = $1 "
-    "UNION ALL SELECT m.id, m.parent FROM message m JOIN path p ON m.id = p.parent) "
+    "UNION ALL SELECT m.id, m.parent FROM message m JOIN path p ON m.id = p.parent)"
 )
 
 
@@ -507,14 +508,20 @@ def context(head: str, most_bytes: int) -> Transaction[list[tuple[Role, str]]]:
 
 
 def messages(session_id: str, after_depth: int, limit: int) -> Transaction[list[Message]]:
-    """The messages of the session's active path that are deeper than `after_depth`, the first first."""
+    """The messages of the session's active path that are deeper than `after_depth`, the first first.
+
+    At most `limit`, and at most about `PAGE_BYTES`, but one in any case.
+    """
     session = yield from find_session(session_id)
     if session is None:
         raise SessionNotFound
     rows = yield (
-        f"{_PATH}SELECT {_MESSAGE}, {_GENERATION} FROM path p JOIN message m ON m.id = p.id "
-        "LEFT JOIN generation g ON g.message_id = m.id WHERE m.depth > $2 ORDER BY m.depth LIMIT $3",
-        (session.head, after_depth, limit),
+        f"{_PATH}, page (id, before) AS "
+        "(SELECT m.id, sum(length(m.content)) OVER (ORDER BY m.depth) - length(m.content) "
+        "FROM path p JOIN message m ON m.id = p.id WHERE m.depth > $2) "
+        f"SELECT {_MESSAGE}, {_GENERATION} FROM page JOIN message m ON m.id = page.id "
+        "LEFT JOIN generation g ON g.message_id = m.id WHERE page.before <= $4 ORDER BY m.depth LIMIT $3",
+        (session.head, after_depth, limit, PAGE_BYTES),
     )
     found = []
     for row in rows:
