@@ -30,16 +30,15 @@ def _is_pattern(value: str) -> str:
 
 
 def _is_http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if (
-        parts.port == 0
-        or parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or parts.username
-        or parts.query
-        or parts.fragment
-    ):
-        raise ValueError("must be a http or https URL without a user, a query or a fragment")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:  # its own message would repeat what is where a port should be
+        raise ValueError("must be a URL with a port from 1 to 65535, or without one") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise ValueError("must be a http or https URL")
+    if parts.username or parts.query or parts.fragment:
+        raise ValueError("must be a URL without a user, a query or a fragment")
     return value.rstrip("/")
 
 

@@ -228,11 +228,12 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     if not read_only:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable for all
     connection = sqlite3.connect(path, isolation_level=None, cached_statements=CACHED_STATEMENTS)
-    connection.execute(f"PRAGMA busy_timeout = {LOCKED_MILLISECONDS}")
-    if read_only:
-        connection.execute("PRAGMA query_only = ON")
-    else:
-        connection.execute("PRAGMA journal_mode = WAL")
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {LOCKED_MILLISECONDS}")
+        connection.execute("PRAGMA query_only = ON" if read_only else "PRAGMA journal_mode = WAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

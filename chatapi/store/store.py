@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -66,7 +65,7 @@ class Store:
         """Open the database and close what an earlier process of ours left running in it."""
         self._loop = asyncio.get_running_loop()
         await self._driver.open()
-        self._writer = asyncio.create_task(self._write_for_ever(), name="store-group-commit")
+        self._writer = asyncio.create_task(self._write_until_closed(), name="store-group-commit")
         if self._driver.exclusive:
             while await self.sweep(EVERYTHING):
                 pass
@@ -74,13 +73,9 @@ class Store:
     async def close(self) -> None:
         """Commit what is queued, as far as that works, and let go of the database."""
         if self._writer is not None:
-            with suppress(StoreUnavailable):
-                await self.flush()
             writer, self._writer = self._writer, None  # from here on nothing more is queued
-            writer.cancel()
-            await asyncio.wait([writer])
-            for _, done in self._waiting:
-                done.set_exception(StoreUnavailable("The store is closed."))
+            self._due.set()
+            await writer
         await self._driver.close()
 
     # Sessions
@@ -219,7 +214,7 @@ class Store:
         self._due.set()
         return await done
 
-    async def _write_for_ever(self) -> None:
+    async def _write_until_closed(self) -> None:
         while True:
             await self._due.wait()
             self._due.clear()
@@ -228,6 +223,8 @@ class Store:
                 self._timer = None
             self._last_commit = self._loop.time()
             await self._write_once()
+            if self._writer is None and not self._waiting:
+                return
 
     async def _write_once(self) -> None:
         """Commit all that is queued, and tell everyone what became of theirs."""
