@@ -280,7 +280,11 @@ class Generations:
                 if reading.ended:
                     return
                 position = reading.position
-                if not reading.pieces or (live is not None and position >= live.log.committed):
+                if live is None:
+                    more = bool(reading.pieces)
+                else:
+                    more = position < live.log.committed or live.error is not None
+                if not more:
                     await wake.wait()
 
     async def read(self, generation_id: str, position: int = 0) -> Reading:
