@@ -280,11 +280,7 @@ class Generations:
                 if reading.ended:
                     return
                 position = reading.position
-                if live is None:
-                    more = bool(reading.pieces)
-                else:
-                    more = position < live.log.committed or live.error is not None
-                if not more:
+                if live.is_quiet(position) if live else not reading.pieces:
                     await wake.wait()
 
     async def read(self, generation_id: str, position: int = 0) -> Reading:

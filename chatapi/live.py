@@ -125,6 +125,10 @@ class Live:
             raise from_code(self.error.code, self.error.detail)  # a fresh one for each reader
         return Reading(pieces, position, self.ended if position >= self.log.committed else None)
 
+    def is_quiet(self, position: int) -> bool:
+        """Whether there is nothing past `position` to tell, be it text or an error."""
+        return position >= self.log.committed and self.error is None
+
     def cancel(self, verdict: Verdict) -> None:
         """End it now, for this reason; without effect once its answer is being stored."""
         if self.task is not None and self.verdict is None:
