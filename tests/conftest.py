@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from chatapi.simulator import Simulator, running
-from tests.service import Serve, Service
+from chatapi.simulator import Gate, Simulator, running
+from tests.service import Serve, Service, fresh_key
 
 
 @pytest.fixture
@@ -68,6 +68,20 @@ def serve_module(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) 
     yield start
     for service in started:
         assert service.stop() == 0
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> str:
+    """A key that no other test uses."""
+    return fresh_key(request.node.name)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Where an answer waits for the test; nothing is left waiting at its end."""
+    gate = Gate()
+    yield gate
+    gate.open()
 
 
 @pytest.fixture(scope="session")

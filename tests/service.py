@@ -177,6 +177,13 @@ class Service:
 Serve = Callable[..., Service]
 
 
+def fresh_key(name: str) -> str:
+    """A key that no other test uses."""
+    key = "sk-proj-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[-150:].ljust(156, "_")
+    SECRETS.append(key)
+    return key
+
+
 def events(response: requests.Response) -> list[tuple[str, int, Any]]:
     """An event stream, read to its end: name, id and data of each event."""
     found = []

@@ -25,14 +25,6 @@ def server(serve_module: Serve) -> Service:
     return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_HEARTBEAT_SECONDS="0.2")
 
 
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    """Where an answer waits for the test; nothing is left waiting at its end."""
-    gate = Gate()
-    yield gate
-    gate.open()
-
-
 def sent_upstream(upstream: Simulator) -> list[tuple[str, str]]:
     return [(message["role"], message["content"]) for message in upstream.requests[-1].body["messages"]]
 

@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,10 +17,10 @@ from chatapi.api.answers import EVENT_TEXT_BYTES
 from chatapi.api.problems import render
 from chatapi.errors import RateLimited, TooManyGenerations, every_error, from_code
 from chatapi.settings import SettingsError, read_settings
-from chatapi.simulator import Gate, Pause, Script, Send, Simulator, answer, refuse, running, scripts
+from chatapi.simulator import Gate, Pause, Script, Send, Simulator, answer, refuse, scripts
 from chatapi.simulator.wire import JSON
 from tests.kill_campaign import EVENTS, Reader
-from tests.service import SECRETS, Serve, Service, events
+from tests.service import Serve, Service, events, fresh_key
 from tests.test_store_faults import check_one_sentence, start
 
 SECONDS = 10.0
@@ -32,49 +31,14 @@ AT_ONCE_SECONDS = 3.0  # much less than the goodbye that a slow reader is given
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Simulator]:
-    with running(Simulator()) as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
-def served(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def served(serve_module: Serve) -> Service:
     """One server for nearly all of them: one answer at a time per key, two in all, short conversations."""
-    service = Service(
-        tmp_path_factory.mktemp("edges"),
-        upstream.url,
+    return serve_module(
         CHATAPI_RATE_LIMIT=str(RATE_LIMIT),
         CHATAPI_MAX_GENERATIONS_PER_KEY="1",
         CHATAPI_MAX_GENERATIONS="2",
         CHATAPI_MAX_CONTEXT_BYTES=str(CONTEXT_BYTES),
-    ).start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(autouse=True)
-def demo_again(upstream: Simulator) -> Iterator[None]:
-    yield
-    upstream.script = None
-
-
-@pytest.fixture
-def key(request: pytest.FixtureRequest) -> str:
-    """A key that no other test uses."""
-    return fresh_key(request.node.name)
-
-
-def fresh_key(name: str) -> str:
-    key = "sk-proj-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[-150:].ljust(156, "_")
-    SECRETS.append(key)
-    return key
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.open()
+    )
 
 
 def in_two_segments(status: int, body: bytes, **headers: str) -> Script:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 import requests
 
 from chatapi.simulator import Gate, Simulator, refuse, scripts
-from tests.service import SECRETS, Serve, Service
+from tests.service import Serve, Service, fresh_key
 
 SECONDS = 10.0
 RATE_LIMIT = 3  # requests per key and minute, on the server that counts
@@ -34,25 +34,6 @@ def unlimited(serve_module: Serve) -> Service:
     """Every limit switched off."""
     off = dict.fromkeys(("CHATAPI_RATE_LIMIT", "CHATAPI_MAX_GENERATIONS_PER_KEY", "CHATAPI_MAX_GENERATIONS"), "0")
     return serve_module(**off)
-
-
-@pytest.fixture
-def key(request: pytest.FixtureRequest) -> str:
-    """A key that no other test uses."""
-    return fresh_key(request.node.name)
-
-
-def fresh_key(name: str) -> str:
-    key = "sk-proj-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:150].ljust(156, "_")
-    SECRETS.append(key)
-    return key
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.open()
 
 
 # Requests per minute
