@@ -12,8 +12,7 @@ from starlette.types import Receive, Scope, Send
 class DirectRoute(APIRoute):
     """A route whose endpoint takes the request and nothing else, and returns a response.
 
-    It has no dependencies to solve and no exit stacks to unwind, which is a fifth of the CPU time of a short turn. In
-    the OpenAPI document it is a route like any other.
+    It has no dependencies to solve and no exit stacks to unwind. In the OpenAPI document it is a route like any other.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

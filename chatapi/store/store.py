@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-PACE_SECONDS = 0.004  # the most that text waits for company; an eye cannot see it, and it quarters the commits
+PACE_SECONDS = 0.004  # the most that text waits for company; an eye cannot see it, and streams share commits
 LEASE_SECONDS = 30.0  # how long an answer whose replica died stays `running`
 EVERYTHING = 1 << 62  # later than every lease
 
