@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import OURS, PROJECT
+from tests.service import KEY, OURS, PROJECT
 
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -114,6 +114,12 @@ def test_the_tour_of_the_readme_does_what_it_says(checkout: Path, port: int, tmp
         assert '"status":"completed"' in remembered
         assert "event: done" in shaped
         assert '"text":"1 2 3 4 5"' in shaped
+        (example,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+        example = example.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("sk-proj-your-api-key-here", KEY)
+        told = subprocess.run(
+            [sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True
+        )
+        assert "Hello, how are you?" in told.stdout
     with serving(demo, checkout, variables) as lines:
         assert not any("Setting up" in line for line in lines), "it was set up again though nothing had changed"
 
