@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from chatapi.bus import LocalBus
+from chatapi.bus import Bus
 from chatapi.errors import (
     AnswerTooLarge,
     ChatError,
@@ -29,18 +29,19 @@ from chatapi.errors import (
 )
 from chatapi.housekeeper import Housekeeper, log_end
 from chatapi.keys import Key
-from chatapi.limits import Slots
+from chatapi.limits import Slot, Slots
 from chatapi.live import Live, Reading, Verdict
 from chatapi.log import first_of
 from chatapi.model import Clock, Ending, Generation, Permit, Role, Session, Status, Turn
 from chatapi.settings import Settings
-from chatapi.store import Begun, Fenced, Store
+from chatapi.store import Begun, Fenced, Store, StoredLog
 from chatapi.upstream import Answer, Upstream
 
 READ_BYTES = 64 * 1024  # given to a reader at once: what a slow one costs
 STORED_READ_BYTES = 256 * 1024  # the same from the database, which reads the whole message for each
 UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream is made to wait for the store
-STORE_RETRY_SECONDS = 1.0  # between attempts to store an ending while the store takes none
+STORE_RETRY_SECONDS = 0.5  # between attempts to store or read something while the store takes none
+REMOTE_PACE_SECONDS = 0.04  # between reads of an answer that another replica produces; an eye cannot see it
 DRAIN_STEP_SECONDS = 0.1  # between looks at what is still beginning
 INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives way (409) when others keep beginning before it
 
@@ -62,7 +63,7 @@ class Generations:
     """All that run in this process, and how to read those that do not."""
 
     def __init__(
-        self, store: Store, bus: LocalBus, upstream: Upstream, slots: Slots, settings: Settings, clock: Clock
+        self, store: Store, bus: Bus, upstream: Upstream, slots: Slots, settings: Settings, clock: Clock
     ) -> None:
         self._store = store
         self._bus = bus
@@ -72,6 +73,7 @@ class Generations:
         self._clock = clock
         self._live: dict[str, Live] = {}
         self._running_in: dict[str, Live] = {}  # the same by session, which has one at most
+        self._beginning: set[asyncio.Future[Begun]] = set()  # may be stored, and not be in `_live` yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeper = Housekeeper(store, bus, self._live, settings)
         self.draining = False
@@ -111,9 +113,11 @@ class Generations:
 
     async def _begin(self, turn: Turn, key: Key, permit: Permit) -> Begun:
         """Start the task that runs the turn, and return when the turn is stored."""
-        self._slots.take(turn.owner)
+        slot = await self._slots.take(turn.owner)
         begun: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._run(turn, key, permit, begun), name="generation")
+        self._beginning.add(begun)
+        begun.add_done_callback(self._beginning.discard)
+        task = asyncio.create_task(self._run(turn, key, permit, slot, begun), name="generation")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(begun)  # the caller may be cancelled, the turn is not
@@ -122,6 +126,7 @@ class Generations:
         """Return when the turn's upstream has spoken, or has been silent for long; raise what it refused with."""
         live = await self._find_live(begun.generation)
         if live is None:  # a repeated send, whose answer does not run here
+            await self._spoken(begun.generation)
             generation = await self._store.find_generation(begun.generation.id) or begun.generation
             _raise_refusal(generation)
             return Sent(begun.session, generation, self.follow(generation.id), None, begun.repeated)
@@ -135,21 +140,30 @@ class Generations:
         readings = self._follow(live, live.id, 0)
         return Sent(begun.session, begun.generation, readings, live.answer, begun.repeated)
 
+    async def _spoken(self, generation: Generation) -> None:
+        """Return when an answer that another replica produces has text or has ended, or has been silent for long."""
+        if generation.status is not Status.RUNNING:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.status_seconds), aclosing(self.follow(generation.id)) as readings:
+                async for reading in readings:
+                    if reading.pieces or reading.ended:
+                        return
+
     async def _find_live(self, generation: Generation) -> Live | None:
         """The generation as it runs here, if it does.
 
-        What the database shows as running may have been committed a moment ago, and its task not know yet: by the time
-        that a later commit is through, it does.
+        What the database shows as running may have been committed a moment ago, and its task not know yet.
         """
-        live = self._live.get(generation.id)
-        if live is None and generation.status is Status.RUNNING:
-            await self._store.flush()
+        if generation.status is Status.RUNNING and generation.replica == self._store.replica:
             live = self._live.get(generation.id)
-        return live
+            if live is None and self._beginning:
+                await asyncio.wait(list(self._beginning))
+        return self._live.get(generation.id)
 
     # Run
 
-    async def _run(self, turn: Turn, key: Key, permit: Permit, begun: asyncio.Future[Begun]) -> None:
+    async def _run(self, turn: Turn, key: Key, permit: Permit, slot: Slot, begun: asyncio.Future[Begun]) -> None:
         """Begin the turn, relay the upstream's answer to its log, and store how it ended."""
         try:
             try:
@@ -171,7 +185,7 @@ class Generations:
                 if not live.settled.done():
                     live.end(None, ChatError())  # nobody waits for ever
         finally:
-            self._slots.give_back(turn.owner)
+            self._slots.give_back(slot)
 
     async def _relay(self, live: Live, turn: Turn, key: Key, begun: Begun) -> Ending:
         """Write what the upstream says to the log until it ends, or is ended."""
@@ -204,13 +218,15 @@ class Generations:
         """Bound what an answer may hold: the whole of it, and what of it is not stored yet."""
         if live.log.position > self._settings.max_answer_bytes:
             raise AnswerTooLarge
-        if live.log.position - live.log.committed > UNCOMMITTED_BYTES:
+        while live.log.position - live.log.committed > UNCOMMITTED_BYTES:
             await self._store.flush()
+            if live.log.committed < live.log.position:  # the store takes none now; it says when that is final
+                await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _request_body(self, turn: Turn, begun: Begun) -> bytes:
         """What the upstream is asked: the developer message, what was said, and the new message."""
         most_bytes = self._settings.max_context_bytes
-        said = await self._store.context(begun.parent, most_bytes) if begun.parent is not None else []
+        said = await self._store.context(begun.session.id, begun.parent, most_bytes) if begun.parent is not None else []
         messages = [{"role": role.value, "content": text} for role, text in said]
         messages.append({"role": Role.USER.value, "content": turn.user_message})
         if developer_message := begun.session.developer_message:
@@ -231,6 +247,7 @@ class Generations:
     async def _finish(self, live: Live, ending: Ending) -> None:
         """Store the whole answer and how it ended; only then do the readers see its end."""
         generation = None
+        patient_until = asyncio.get_running_loop().time() + self._store.patience_seconds
         while generation is None:
             try:
                 generation = await self._store.finish(live, ending, live.log.parts(), live.first_token_at)
@@ -238,9 +255,10 @@ class Generations:
                 live.end(None, await self._why_fenced(live))
                 return
             except StoreUnavailable as error:
-                live.end(None, error)  # the readers are told now; the ending is stored as soon as it can be
+                if live.error is None and (self.draining or asyncio.get_running_loop().time() >= patient_until):
+                    live.end(None, error)  # the readers are told now; the ending is stored as soon as it can be
                 if self.draining:
-                    return  # the next start closes it
+                    return  # the next start, or another replica, closes it
                 await asyncio.sleep(STORE_RETRY_SECONDS)
         if live.error is None:
             live.end(generation)
@@ -273,29 +291,48 @@ class Generations:
                 wake.clear()  # before reading: a wake-up between read and wait must not be lost
                 live = live or self._live.get(generation_id)
                 if live is None:
-                    reading = await self._read_stored(generation_id, position, STORED_READ_BYTES)
+                    reading = await self._read_remote(generation_id, position)
                 else:
                     reading = live.read(position, READ_BYTES)
                 yield reading
                 if reading.ended:
                     return
                 position = reading.position
-                if live.is_quiet(position) if live else not reading.pieces:
+                if not reading.more:
+                    if live is None:
+                        await asyncio.sleep(REMOTE_PACE_SECONDS)
                     await wake.wait()
+
+    async def _read_remote(self, generation_id: str, position: int) -> Reading:
+        """A portion of a log that does not run here; where it still grows, its replica is told that it is watched.
+
+        A store that takes a pause makes the reader wait, for a while.
+        """
+        patient_until = asyncio.get_running_loop().time() + self._store.patience_seconds
+        while True:
+            try:
+                stored = await self._stored(generation_id, position)
+                break
+            except StoreUnavailable:
+                if self.draining or asyncio.get_running_loop().time() >= patient_until:
+                    raise
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+        reading = _portion(stored, position, STORED_READ_BYTES)
+        if reading.ended is None:
+            self._bus.watch(stored.generation)
+        return reading
 
     async def read(self, generation_id: str, position: int = 0) -> Reading:
         """All that is committed past `position` now."""
-        live = self._live.get(generation_id)
-        return live.read(position) if live else await self._read_stored(generation_id, position)
+        if live := self._live.get(generation_id):
+            return live.read(position)
+        return _portion(await self._stored(generation_id, position), position)
 
-    async def _read_stored(self, generation_id: str, position: int, most_bytes: int | None = None) -> Reading:
+    async def _stored(self, generation_id: str, position: int) -> StoredLog:
         stored = await self._store.read_log(generation_id, position)
         if stored is None:
             raise SessionNotFound
-        pieces = stored.pieces if most_bytes is None else first_of(stored.pieces, most_bytes)
-        end = pieces[-1].position if pieces else position
-        whole = stored.generation.length is not None and end >= stored.generation.length
-        return Reading(pieces, end, stored.generation if whole else None)
+        return stored
 
     # End
 
@@ -309,7 +346,22 @@ class Generations:
             await self._cancel(live, Verdict.STOPPED)
             if live.error is not None:
                 raise live.error
+        elif generation and generation.status is Status.RUNNING:
+            await self._stop_elsewhere(generation_id)
         return await self.read(generation_id)
+
+    async def _stop_elsewhere(self, generation_id: str) -> None:
+        """Have another replica stop it, and return when it has ended; at the latest when its lease lapses."""
+        if replica := await self._store.request_stop(generation_id):
+            self._bus.ask_to_stop(generation_id, replica)
+            async with aclosing(self.follow(generation_id)) as readings:
+                async for _ in readings:
+                    pass
+
+    def _heed_stop(self, generation_id: str) -> None:
+        """Another replica asks."""
+        if live := self._live.get(generation_id):
+            live.cancel(Verdict.STOPPED)
 
     def abandon(self, generation_id: str) -> None:
         """Stop a generation whose only reader has left, without waiting."""
@@ -318,9 +370,13 @@ class Generations:
 
     async def delete_session(self, session_id: str, permit: Permit) -> None:
         """Remove a session, and end what runs in it; nothing of it comes back."""
-        await self._store.delete_session(session_id, permit)
-        if live := self._running_in.get(session_id):
+        running = await self._store.delete_session(session_id, permit)
+        if running is None:
+            return
+        if live := await self._find_live(running):
             await self._cancel(live, Verdict.DELETED)
+        else:
+            self._bus.ask_to_stop(running.id, running.replica)
 
     def refuse_new(self) -> None:
         """Begin nothing more: this server is about to end."""
@@ -352,12 +408,26 @@ class Generations:
 
     async def open(self) -> None:
         """Begin to look after what runs."""
+        await self._slots.open()
+        await self._bus.open(self._heed_stop)
         self._housekeeper.open()
 
     async def close(self) -> None:
         """Interrupt what still runs, and look after nothing more."""
         await self.drain(0, asyncio.Event())
         await self._housekeeper.close()
+        await self._bus.close()
+        await self._slots.close()
+
+
+def _portion(stored: StoredLog, position: int, most_bytes: int | None = None) -> Reading:
+    """What is stored past `position`; of much, about the first `most_bytes`."""
+    pieces = stored.pieces if most_bytes is None else first_of(stored.pieces, most_bytes)
+    end = pieces[-1].position if pieces else position
+    length = stored.generation.length
+    whole = length is not None and end >= length
+    more = bool(pieces) and end < stored.pieces[-1].position
+    return Reading(pieces, end, stored.generation if whole else None, more)
 
 
 def _raise_refusal(generation: Generation, cause: ChatError | None = None) -> None:

@@ -7,36 +7,37 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from chatapi.bus import LocalBus
+from chatapi.bus import Bus
 from chatapi.errors import StoreUnavailable
-from chatapi.live import Live
+from chatapi.live import Live, Verdict
 from chatapi.model import Generation
 from chatapi.settings import Settings
 from chatapi.store import Store
-from chatapi.store.store import LEASE_SECONDS
 
-POLL_SECONDS = 1.0  # how late a reader may be when the bus drops a wake-up
-RENEW_SECONDS = LEASE_SECONDS / 3  # two renewals may be lost before the lease is
+POLL_SECONDS = 1.0  # how late a reader, or a request to stop, may be when the bus drops a message
+RENEWALS = 4  # in the time of a lease: three may be lost before the lease is
 
 log = structlog.get_logger()
 
 
 class Housekeeper:
-    """Two tasks: one looks at the clock and never waits for the store, the other keeps the leases in it."""
+    """Two tasks: one looks at the clock and never waits for the store, the other keeps this replica's place in it."""
 
-    def __init__(self, store: Store, bus: LocalBus, running: Mapping[str, Live], settings: Settings) -> None:
+    def __init__(self, store: Store, bus: Bus, running: Mapping[str, Live], settings: Settings) -> None:
         self._store = store
         self._bus = bus
         self._running = running
         self._tick_seconds = min(POLL_SECONDS, settings.first_token_seconds / 4, settings.idle_seconds / 4)
         self._poll_at = 0.0
+        self._renew_seconds = store.lease_seconds / RENEWALS
+        self._renew_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     def open(self) -> None:
         """Begin."""
         self._tasks = [
             asyncio.create_task(_repeat(self._tick, self._tick_seconds), name="housekeeper-clock"),
-            asyncio.create_task(_repeat(self._keep_leases, RENEW_SECONDS), name="housekeeper-leases"),
+            asyncio.create_task(_repeat(self._look_at_store, self._look_seconds()), name="housekeeper-store"),
         ]
 
     async def close(self) -> None:
@@ -55,16 +56,38 @@ class Housekeeper:
             self._poll_at = now + POLL_SECONDS
             self._bus.wake_all()
 
-    async def _keep_leases(self) -> None:
-        """Renew our leases, then close what others left running."""
+    def _look_seconds(self) -> float:
+        """Where there are other replicas, soon; else there is nothing to look at but our own leases."""
+        return min(POLL_SECONDS, self._renew_seconds) if self._store.shared else self._renew_seconds
+
+    async def _look_at_store(self) -> None:
+        """Renew our leases, heed what others want of us, and close what others left running."""
         try:
-            await self._store.renew(list(self._running))  # first: a process that was asleep must not sweep its own
+            await self._renew()  # first: a process that was asleep must not sweep its own
+            if self._store.shared:
+                await self._heed_others()
             while closed := await self._store.sweep():
                 for generation in closed:
                     self._bus.publish(generation.id)
                     log_end(generation)
         except StoreUnavailable as error:
             log.warning("leases not renewed", code=error.code)
+
+    async def _renew(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._renew_at:
+            await self._store.renew(list(self._running))
+            self._renew_at = now + self._renew_seconds * (1 - 1e-3)  # a clock's tick must not make it every other look
+
+    async def _heed_others(self) -> None:
+        """Stop what somebody left word to stop, and what is ours no longer: swept, or deleted with its session."""
+        before = list(self._running.values())  # first: what begins meanwhile is in the store, and not in here
+        stored = {running.id: running for running in await self._store.running_here()}
+        for live in before:
+            if live.id not in stored:
+                live.cancel(Verdict.DELETED)
+            elif stored[live.id].stop_requested:
+                live.cancel(Verdict.STOPPED)
 
 
 async def _repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -24,6 +24,7 @@ _LOOKS_LIKE_A_KEY = re.compile(r"(?:sk-proj-|\b(?:sk|pk|rk)-)[A-Za-z0-9_\-*.]{4,
 _MAY_BE_A_KEY = re.compile(r"(?!(?:ses|msg|gen|req|rep)_)[A-Za-z0-9_\-.]{20,}")  # long enough, and no id of ours
 REDACTED = "[redacted]"
 _OWNER_CONTEXT = b"chatapi owner tag, version 1\0"
+_FINGERPRINT_CONTEXT = b"chatapi fingerprint of the secret, version 1\0"
 
 
 class Key:
@@ -98,6 +99,11 @@ def owner_tag(secret: bytes, key: Key) -> str:
     """What a session remembers of the key that owns it: HMAC-SHA256, 43 URL-safe characters."""
     tag = hmac.digest(secret, _OWNER_CONTEXT + key.reveal().encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(tag).decode().rstrip("=")
+
+
+def fingerprint(secret: bytes) -> str:
+    """What a database remembers of the secret, to tell when another one is used with it."""
+    return base64.urlsafe_b64encode(hmac.digest(secret, _FINGERPRINT_CONTEXT, hashlib.sha256)).decode().rstrip("=")
 
 
 def load_secret(path: Path) -> bytes:

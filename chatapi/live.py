@@ -28,11 +28,15 @@ class Verdict(Enum):
 
 
 class Reading(NamedTuple):
-    """What a reader is given at once: pieces, where they end, and the generation when that was the end of the log."""
+    """What a reader is given at once: pieces, where they end, and the generation when that was the end of the log.
+
+    `more`: there is more that can be read at once.
+    """
 
     pieces: list[Piece]
     position: int
     ended: Generation | None
+    more: bool = False
 
 
 class Live:
@@ -123,11 +127,8 @@ class Live:
             position = pieces[-1].position
         elif self.error is not None:
             raise from_code(self.error.code, self.error.detail)  # a fresh one for each reader
-        return Reading(pieces, position, self.ended if position >= self.log.committed else None)
-
-    def is_quiet(self, position: int) -> bool:
-        """Whether there is nothing past `position` to tell, be it text or an error."""
-        return position >= self.log.committed and self.error is None
+        more = position < self.log.committed
+        return Reading(pieces, position, None if more else self.ended, more or self.error is not None)
 
     def cancel(self, verdict: Verdict) -> None:
         """End it now, for this reason; without effect once its answer is being stored."""

@@ -119,6 +119,23 @@ def parts_of(pieces: list[Piece]) -> tuple[Part, ...]:
     return tuple(joined)
 
 
+def contiguous(pieces: list[Piece], position: int) -> list[Piece]:
+    """The pieces from `position` on, each byte once, up to the first hole.
+
+    Stored pieces overlap where text was committed, its committer was not told, and committed it again with more. A
+    database that failed over may have lost some: what is past such a hole is shown when the whole message is stored.
+    """
+    run = []
+    for piece in pieces:
+        begin = piece.position - len(piece.data)
+        if begin > position:
+            break
+        if piece.position > position:
+            run.append(piece if begin == position else piece._replace(data=piece.data[position - begin :]))
+            position = piece.position
+    return run
+
+
 def pieces_of(parts: tuple[Part, ...], position: int = 0) -> list[Piece]:
     """The parts of a message as its log's pieces past `position`: what `parts_of` joined, taken apart again."""
     pieces = []

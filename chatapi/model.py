@@ -122,7 +122,10 @@ Permit = Callable[["Session | None"], "Session"]
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One attempt to produce an answer. `length` is the end of its log in bytes, once it has ended."""
+    """One attempt to produce an answer.
+
+    `length` is the end of its log in bytes, once it has ended. `replica` is the process that produces it.
+    """
 
     id: str
     session_id: str
@@ -138,6 +141,7 @@ class Generation:
     usage: Usage | None = None
     error_code: str | None = None
     error_detail: str | None = None
+    replica: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chatapi.api.core import Core
-from chatapi.app import running
+from chatapi.service import running
 from chatapi.settings import Settings, SettingsError
 
 BACKLOG = 2048  # connections that the system holds while we are busy
@@ -84,7 +84,7 @@ async def _serve(app: FastAPI, settings: Settings, listener: socket.socket) -> N
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GOODBYE_SECONDS,
     )
-    async with running(app):
+    async with running(app.state.core):
         await Server(config, app.state.core, settings).serve(sockets=[listener])
 
 

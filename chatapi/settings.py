@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chatapi.keys import SEED_PATTERN
 
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+
 
 class SettingsError(Exception):
     """The environment asks for something that cannot be; the message says what to change."""
@@ -43,8 +45,18 @@ def _is_http_url(value: str) -> str:
 
 
 def _is_store_url(value: str) -> str:
-    if not value.startswith("sqlite:///") or value == "sqlite:///":
-        raise ValueError("must be sqlite:///PATH (four slashes for an absolute path)")
+    if value.startswith("sqlite:///") and value != "sqlite:///":
+        return value
+    if value.startswith(POSTGRES_SCHEMES):
+        return value
+    raise ValueError(
+        "must be sqlite:///PATH (four slashes for an absolute path) or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+    )
+
+
+def _is_redis_url(value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must be redis://HOST:PORT/NUMBER, or rediss:// for TLS")
     return value
 
 
@@ -69,7 +81,43 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_is_store_url)] = Field(
         "sqlite:///data/chatapi.db",
         validation_alias="DATABASE_URL",
-        description="Where sessions are kept: `sqlite:///PATH`. The file and its folder are made on the first start.",
+        repr=False,
+        description="Where sessions are kept. `sqlite:///PATH`: one file for one process; it and its folder are made "
+        "on the first start. `postgresql://USER:PASSWORD@HOST:PORT/NAME`: for any number of replicas.",
+    )
+    database_connections: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="PostgreSQL connections of each replica for writing; half as many again read, one takes the text, "
+        "and one listens where there is no Redis.",
+    )
+    database_pooling: Literal["session", "transaction"] = Field(
+        "session",
+        description="`transaction` behind a pooler that gives each transaction another connection, as PgBouncer does "
+        "in that mode: nothing is prepared, and wake-ups want `REDIS_URL`.",
+    )
+    redis_url: Annotated[str, AfterValidator(_is_redis_url)] | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        repr=False,
+        description="`redis://HOST:PORT`: a Redis (6.2 or newer) or Valkey through which replicas wake each other and "
+        "count limits together. Unset: PostgreSQL wakes them, and each replica counts for itself.",
+    )
+    store_patience_seconds: float = Field(
+        10,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="How long a running answer waits for a store that takes no writes, before it fails.",
+    )
+    lease_seconds: float = Field(
+        20,
+        ge=1,
+        le=3600,
+        allow_inf_nan=False,
+        description="How long an answer whose replica died stays running before another closes it. The clocks of the "
+        "replicas must agree to within a quarter of it.",
     )
     openai_base_url: Annotated[str, AfterValidator(_is_http_url)] = Field(
         "https://api.openai.com/v1",
@@ -87,7 +135,8 @@ class Settings(BaseSettings):
         None,
         min_length=32,
         repr=False,
-        description="The secret of the owner tags, 32 characters or more. Unset: one is made beside the database.",
+        description="The secret of the owner tags, 32 characters or more, the same for all replicas. Unset: one is "
+        "made beside the SQLite file; with PostgreSQL it must be set.",
     )
     session_access: Literal["auto", "key", "id"] = Field(
         "auto",
@@ -135,6 +184,11 @@ class Settings(BaseSettings):
         10, ge=0, le=86_400, description="How long running answers may go on after the first SIGTERM."
     )
     receive_seconds: Seconds = Field(30, description="How long a client may take to send a request, headers and body.")
+
+    @property
+    def uses_postgres(self) -> bool:
+        """Whether sessions are kept in PostgreSQL, else in a SQLite file."""
+        return self.database_url.startswith(POSTGRES_SCHEMES)
 
     @property
     def database_path(self) -> Path:

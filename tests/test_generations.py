@@ -22,13 +22,14 @@ from chatapi.bus import LocalBus
 from chatapi.errors import Draining, SessionDeleted, SessionNotFound, StoreUnavailable, UpstreamRejectedKey
 from chatapi.generations import READ_BYTES, Generations, Sent
 from chatapi.keys import Key
-from chatapi.limits import Slots
+from chatapi.limits import LocalSlots
 from chatapi.model import Generation, Session, Status, Turn, wall_clock
 from chatapi.settings import Settings
 from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
 from chatapi.store import Store, transactions
 from chatapi.store.driver import Batch, Committed, Transaction
 from chatapi.store.sqlite import SQLiteDriver
+from chatapi.store.store import LEASE_SECONDS
 from chatapi.upstream import Upstream
 from tests.service import KEY
 
@@ -55,12 +56,14 @@ class LateDriver:
     """
 
     exclusive = True
+    concurrent = False
 
     def __init__(self, driver: SQLiteDriver) -> None:
         self._driver = driver
         self._held: dict[Any, Held] = {}
         self._failures: dict[Any, list[Exception]] = {}
         self._results: dict[Any, tuple[Exception, asyncio.Event]] = {}
+        self.was_read = asyncio.Event()
 
     def hold(self, kind: Any) -> Held:
         """Deliver late."""
@@ -98,7 +101,10 @@ class LateDriver:
         return outcome
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
-        return await self._driver.read(transaction)
+        try:
+            return await self._driver.read(transaction)
+        finally:
+            self.was_read.set()
 
 
 @dataclass
@@ -108,7 +114,7 @@ class Parts:
     driver: LateDriver
     store: Store
     bus: LocalBus
-    slots: Slots
+    slots: LocalSlots
     generations: Generations
 
     async def send(self, text: str = "Hello", interrupt: bool = False, **more: Any) -> Sent:
@@ -145,7 +151,7 @@ async def make(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Make]:
 
     async def put_together(**settings: Any) -> Parts:
         driver = LateDriver(SQLiteDriver(tmp_path / "chat.db"))
-        store, bus, slots = Store(driver, wall_clock), LocalBus(), Slots(8, 8)
+        store, bus, slots = Store(driver, wall_clock), LocalBus(), LocalSlots(8, 8)
         upstream = Upstream(simulator.url, 5)
         parts = Parts(
             driver, store, bus, slots, Generations(store, bus, upstream, slots, Settings(**settings), wall_clock)
@@ -176,7 +182,7 @@ def gate() -> Iterator[Gate]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The housekeeper looks often."""
     monkeypatch.setattr(housekeeper, "POLL_SECONDS", SOON_SECONDS)
-    monkeypatch.setattr(housekeeper, "RENEW_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(housekeeper, "RENEWALS", LEASE_SECONDS / SOON_SECONDS)
 
 
 def whoever_asks(session: Session | None) -> Session:
@@ -228,8 +234,9 @@ async def test_a_stop_reaches_a_generation_that_does_not_know_yet_that_it_runs(
     await soon(begin.committed.wait())
     generation = await parts.newest()
     assert generation.status is Status.RUNNING
+    parts.driver.was_read.clear()
     stopping = asyncio.create_task(parts.generations.stop(generation.id))
-    await parts.queued()
+    await soon(parts.driver.was_read.wait())
     begin.deliver.set()
     kept = await soon(stopping)
     assert kept.ended is not None
@@ -248,9 +255,10 @@ async def test_a_repeated_send_shares_the_refusal(make: Make, simulator: Simulat
     senders = [asyncio.create_task(parts.send(**once))]
     if moment == "before its answer":
         await soon(begin.committed.wait())
+    parts.driver.was_read.clear()
     senders.append(asyncio.create_task(parts.send(**once)))
     if moment == "before its answer":
-        await parts.queued()
+        await soon(parts.driver.was_read.wait())
     await soon(begin.committed.wait())
     begin.deliver.set()
     for refused in await soon(asyncio.gather(*senders, return_exceptions=True)):
@@ -338,6 +346,18 @@ async def test_an_ending_that_cannot_be_stored_at_once_is_stored_later(
     monkeypatch.setattr(generations, "STORE_RETRY_SECONDS", SOON_SECONDS)
     simulator.script = scripts.answer("Hi")
     parts = await make()
+    parts.driver.fail(transactions.finish, MemoryError())
+    text, ended = await soon(read_all(await soon(parts.send())))
+    assert (text, ended.status) == ("Hi", Status.COMPLETED), "its readers wait with it"
+
+
+async def test_an_ending_that_cannot_be_stored_for_long_is_stored_later_and_its_readers_do_not_wait(
+    make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "STORE_RETRY_SECONDS", SOON_SECONDS)
+    simulator.script = scripts.answer("Hi")
+    parts = await make()
+    parts.store.patience_seconds = 0
     parts.driver.fail(transactions.finish, MemoryError())
     with pytest.raises(StoreUnavailable):
         await soon(read_all(await soon(parts.send())))

@@ -33,11 +33,16 @@ from chatapi.model import (
 )
 from chatapi.store import Begun, Driver, Fenced, Store
 from chatapi.store.driver import Append, Batch, Committed, Transaction
+from chatapi.store.postgres import PostgresDriver
 from chatapi.store.sqlite import SQLiteDriver
 from chatapi.store.store import LEASE_SECONDS
 from chatapi.store.transactions import SWEEP_AT_ONCE, create_session, find_session
+from tests.databases import postgres
 
-DRIVERS: dict[str, Callable[[Path], Driver]] = {"sqlite": lambda folder: SQLiteDriver(folder / "chat.db")}
+DRIVERS: dict[str, Callable[[Path], Driver]] = {
+    "sqlite": lambda folder: SQLiteDriver(folder / "chat.db"),
+    "postgres": lambda folder: PostgresDriver(postgres().new_database(), 4, transaction_pooling=False),
+}
 TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \u2028 end"
 PLENTY = 1 << 20  # bytes of context
 COMPLETED = Ending(Status.COMPLETED, "stop", Usage(3, 4, 1, 2))
@@ -64,6 +69,7 @@ class Watched:
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
         self.exclusive = driver.exclusive
+        self.concurrent = driver.concurrent
         self.batches: list[Batch] = []
 
     async def open(self) -> None:
@@ -528,7 +534,7 @@ async def test_what_was_deleted_is_gone_and_stays_gone(store: Store) -> None:
     assert await store.find_session(begun.session.id) is None
     assert await store.read_log(before.generation.id, 0) is None
     assert await store.read_log(begun.generation.id, 0) is None
-    assert await store.context(before.session.head or "", PLENTY) == []
+    assert await store.context(before.session.id, before.session.head or "", PLENTY) == []
     assert await store.count_sessions() == 1
     assert await stored_text(store, kept.generation.id) == "Hi"
 
@@ -547,7 +553,7 @@ async def test_the_context_is_what_was_said_in_order(store: Store) -> None:
     await said(store, session_id, "stopped at once", "", Ending(Status.STOPPED))
     last = await said(store, session_id, "two", "2 and", Ending(Status.INTERRUPTED, error_code="interrupted"))
     assert last.session.head is not None
-    assert await store.context(last.session.head, PLENTY) == [
+    assert await store.context(last.session.id, last.session.head, PLENTY) == [
         (Role.USER, "one"),
         (Role.ASSISTANT, "1"),
         (Role.USER, "two"),
@@ -608,12 +614,14 @@ async def test_another_sessions_good_turn_does_not_bind_this_one(store: Store) -
 async def test_what_comes_at_once_is_committed_together(store: Store, driver: Watched) -> None:
     driver.batches.clear()
     begun = await asyncio.gather(*(begin(store) for _ in range(100)))
+    assert driver.concurrent or len(driver.batches) <= 2
+    driver.batches.clear()
     writers = [Writer(one) for one in begun]
     for writer in writers:
         writer.log.write(Kind.TEXT, TEXT)
         store.touch(writer)
     await store.flush()
-    assert len(driver.batches) <= 4
+    assert len(driver.batches) <= 2
     assert all(writer.log.committed == writer.log.position for writer in writers)
 
 

@@ -20,7 +20,7 @@ from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
 from tests.kill_campaign import EVENTS, Database, Reader
-from tests.service import OURS, PROJECT, START_SECONDS, Service
+from tests.service import OURS, PROJECT, START_SECONDS, Serve, Service
 from tests.test_promises import saying
 
 
@@ -63,7 +63,25 @@ def test_a_full_disk_refuses_writes_and_loses_nothing(service: Service, simulato
     assert len(service.messages(session_id)) == 4
 
 
-def test_a_disk_that_fills_up_in_mid_answer(service: Service, simulator: Simulator) -> None:
+def test_a_disk_that_is_full_for_a_moment_makes_an_answer_wait(service: Service, simulator: Simulator) -> None:
+    gate, ending = Gate(), Gate()
+    simulator.script = saying("Hello", gate, " there", ending)
+    readers = [Reader.chat(service, headers=headers) for headers in ({}, EVENTS)]
+    for reader in readers:
+        reader.read_until("Hello")
+    with disk_full(service):
+        gate.open()
+        assert service.get("/api/health").status_code == 503, "by now the text was refused as well"
+    ending.open()
+    assert readers[0].read_all() == b"Hello there"
+    assert readers[0].ended
+    readers[1].read_all()
+    assert readers[1].said("text") == "Hello there"
+    assert readers[1].events()[-1][0] == "done"
+
+
+def test_a_disk_that_stays_full_in_mid_answer(serve: Serve, simulator: Simulator) -> None:
+    service = serve(CHATAPI_STORE_PATIENCE_SECONDS="0.5")
     gate = Gate()
     simulator.script = saying("Hello", gate, " there", Gate())
     readers = [Reader.chat(service, headers=headers) for headers in ({}, EVENTS)]

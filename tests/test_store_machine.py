@@ -296,7 +296,7 @@ class Machine(RuleBasedStateMachine):
             assert session is not None
             ended = all(answer.status is not Status.RUNNING for answer in conversation.answers)
             if session.head is not None and ended:
-                assert self.do(self.store.context(session.head, 1 << 20)) == [
+                assert self.do(self.store.context(session.id, session.head, 1 << 20)) == [
                     line
                     for answer in conversation.answers
                     if answer.text

@@ -92,7 +92,7 @@ async def chat(request: Request) -> Response:
         raise InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
     owner = core.owner(key)
     turn = _turn(core, body, owner, _dialect(request, body), request.headers.get("idempotency-key"))
-    request.state.limit = core.rate_limit.take(owner)  # there, an error's answer finds it too
+    request.state.limit = await core.rate_limit.take(owner)  # there, an error's answer finds it too
 
     may_spend = permit(Caller(owner), Action.SPEND)
     sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import cast
+from typing import Protocol, cast
 
 from starlette.requests import HTTPConnection
 
@@ -31,6 +31,14 @@ FORWARDING = (  # and every x-forwarded-*, cf-*
 LOOPBACK_NAME = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 
 
+class Link(Protocol):
+    """A connection to another server that several parts share."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Core:
     """The parts of one running service. `secret` is read when it starts."""
@@ -41,6 +49,7 @@ class Core:
     upstream: Upstream
     key_policy: KeyPolicy
     rate_limit: RateLimit
+    links: list[Link]
     secret: bytes = b""
 
     def owner(self, key: Key) -> str:

@@ -28,7 +28,7 @@ async def test_key(request: Request) -> JSONResponse:
     key = key_of(request, body.api_key)
     if key is None:
         raise InvalidRequest.field("api_key", "This field is required.")
-    core.rate_limit.take(core.owner(key))
+    await core.rate_limit.take(core.owner(key))
     answer: dict[str, Any]
     try:
         await core.upstream.check_key(key, core.settings.status_seconds)

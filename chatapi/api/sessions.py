@@ -46,7 +46,7 @@ async def create_session(request: Request) -> JSONResponse:
     body = await read_body(request, NewSession)
     _check_length(request, body.developer_message)
     # By address, key or no key: nothing has shown yet that the key is anybody's.
-    core.rate_limit.take(f"address {request.client.host if request.client else ''}")
+    await core.rate_limit.take(f"address {request.client.host if request.client else ''}")
     session = await core.store.create_session(caller_of(request).owner, body.developer_message)
     return JSONResponse(
         {

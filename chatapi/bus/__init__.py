@@ -1,7 +1,12 @@
-"""The bus wakes readers when a log has grown. Losing every message costs latency, never data."""
+"""The bus wakes readers when a log has grown, and carries requests to the replica that can fulfil them.
+
+Losing every message costs latency, never data: readers look for themselves once a second, and so does the replica that
+is asked to stop something.
+"""
 
 from __future__ import annotations
 
-from chatapi.bus.local import LocalBus, Wake
+from chatapi.bus.local import Bus, LocalBus, Wake
+from chatapi.bus.replicas import Post, ReplicaBus
 
-__all__ = ["LocalBus", "Wake"]
+__all__ = ["Bus", "LocalBus", "Post", "ReplicaBus", "Wake"]

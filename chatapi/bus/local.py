@@ -1,10 +1,13 @@
-"""Wake-ups within one process."""
+"""What a bus is, and wake-ups within one process."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from chatapi.model import Generation
 
 
 class Wake:
@@ -35,15 +38,45 @@ class Wake:
             self._waiter = None
 
 
+class Bus(Protocol):
+    """Wakes readers, and carries requests to other replicas. Nothing here waits, and nothing here fails."""
+
+    async def open(self, stop: Callable[[str], None]) -> None:
+        """Begin. `stop` is called with the id of a generation that another replica wants this one to stop."""
+
+    async def close(self) -> None:
+        """Stop."""
+
+    def subscribe(self, generation_id: str) -> AbstractContextManager[Wake]:
+        """An alarm that rings for this generation, while the block lasts."""
+
+    def watch(self, generation: Generation) -> None:
+        """A reader here follows this generation, wherever it runs; to be said again at each look at its log."""
+
+    def publish(self, generation_id: str) -> None:
+        """Ring for everyone who waits for this generation."""
+
+    def wake_all(self) -> None:
+        """Ring for everyone here: to look whether a wake-up was lost, and whether their client is still there."""
+
+    def ask_to_stop(self, generation_id: str, replica: str) -> None:
+        """Ask the replica that produces this generation to stop it."""
+
+
 class LocalBus:
-    """Who waits for which generation, in this process."""
+    """Who waits for which generation, in this process; there is no other."""
 
     def __init__(self) -> None:
         self._readers: dict[str, set[Wake]] = {}
 
+    async def open(self, stop: Callable[[str], None]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
     @contextmanager
     def subscribe(self, generation_id: str) -> Iterator[Wake]:
-        """An alarm that rings for this generation, while the block lasts."""
         wake = Wake()
         readers = self._readers.setdefault(generation_id, set())
         readers.add(wake)
@@ -54,13 +87,17 @@ class LocalBus:
             if not readers:
                 self._readers.pop(generation_id, None)
 
+    def watch(self, generation: Generation) -> None:
+        pass
+
     def publish(self, generation_id: str) -> None:
-        """Ring for everyone who waits for this generation."""
         for wake in self._readers.get(generation_id, ()):
             wake.ring()
 
     def wake_all(self) -> None:
-        """Ring for everyone: to look whether a wake-up was lost, and whether their client is still there."""
         for readers in self._readers.values():
             for wake in readers:
                 wake.ring()
+
+    def ask_to_stop(self, generation_id: str, replica: str) -> None:
+        pass

@@ -8,9 +8,11 @@ nothing outside the database.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from importlib import resources
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from chatapi.model import Piece
 
@@ -18,6 +20,10 @@ T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 Statement = tuple[str, tuple[Any, ...]]  # SQL with $1, $2, … and their values
 Transaction = Generator[Statement, Rows, T]
+
+
+class CrossedRows(Exception):
+    """A row is not of the session or generation that was asked for: whatever brought it must not be used again."""
 
 
 class Fenced(Exception):
@@ -54,11 +60,29 @@ class Committed:
     unstored: set[str] = field(default_factory=set)
 
 
+class Migration(NamedTuple):
+    """A numbered change of the schema."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def migrations(database: str) -> list[Migration]:
+    """All migrations of this kind of database, in order."""
+    folder = resources.files("chatapi.store") / "migrations" / database
+    files = [file for file in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", file.name)]
+    return sorted(Migration(int(file.name[:4]), file.name, file.read_text()) for file in files)
+
+
 class Driver(Protocol):
     """One database. Every method may raise `StoreUnavailable`; then nothing of the call has happened."""
 
     exclusive: bool
     """Whether no other process can have this database open: what runs in it without us is dead."""
+
+    concurrent: bool
+    """Whether transactions run side by side, each committed by itself; else one batch after the other is best."""
 
     async def open(self) -> None:
         """Connect, and bring the schema up to date."""

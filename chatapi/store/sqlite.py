@@ -16,7 +16,6 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from functools import lru_cache, partial
-from importlib import resources
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -24,7 +23,7 @@ from typing import Any, TypeVar
 from chatapi.errors import StoreUnavailable
 from chatapi.settings import SettingsError
 from chatapi.store import transactions
-from chatapi.store.driver import Append, Batch, Committed, Transaction
+from chatapi.store.driver import Append, Batch, Committed, Transaction, migrations
 
 T = TypeVar("T")
 
@@ -33,12 +32,14 @@ PIECES_A_STATEMENT = 64  # appended by one statement; a larger batch takes sever
 LOCKED_MILLISECONDS = 2000  # how long to wait for another program that has locked the file, such as a backup
 CACHED_STATEMENTS = 256  # one for each number of pieces, and all others
 OLDEST_SQLITE = (3, 35)  # the first with RETURNING
+_ROW_LOCK = re.compile(r" FOR UPDATE(?: OF [a-z](?:, [a-z])*)?(?: SKIP LOCKED)?")
 
 
 class SQLiteDriver:
     """Sessions in one SQLite file, which no other process may have open."""
 
     exclusive = True
+    concurrent = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -78,7 +79,7 @@ class SQLiteDriver:
             os.close(lock)
             raise SettingsError(
                 f"DATABASE_URL: another server has the file {self.path} open. One SQLite file serves one process: "
-                "stop the other, or set another file."
+                "stop the other, set another file, or use PostgreSQL for several (docs/scaling.md)."
             ) from None
         self._lock = lock
 
@@ -245,25 +246,20 @@ def _migrate(connection: sqlite3.Connection) -> None:
     """
     connection.execute("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
     applied = {row[0] for row in connection.execute("SELECT number FROM migration")}
-    known = {int(file.name[:4]): file for file in _migrations()}
-    if applied - known.keys():
+    known = migrations("sqlite")
+    if applied - {migration.number for migration in known}:
         raise SettingsError("DATABASE_URL: this file was written by a newer version of this server. Install that one.")
-    for number in sorted(known.keys() - applied):
-        name, text = known[number].name, known[number].read_text()
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {text} INSERT INTO migration (number, name) VALUES ({number}, '{name}'); COMMIT;"
-        )
-
-
-def _migrations() -> list[Any]:
-    folder = resources.files("chatapi.store") / "migrations" / "sqlite"
-    return [file for file in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", file.name)]
+    for number, name, sql in known:
+        if number not in applied:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {sql} INSERT INTO migration (number, name) VALUES ({number}, '{name}'); COMMIT;"
+            )
 
 
 @lru_cache(CACHED_STATEMENTS)
 def _dialect(sql: str) -> str:
     """The statement as SQLite wants it: `?1` for `$1`, and no row locks where there is one writer."""
-    return re.sub(r"\$(\d+)", r"?\1", sql).replace(" FOR UPDATE", "")
+    return _ROW_LOCK.sub("", re.sub(r"\$(\d+)", r"?\1", sql))
 
 
 def _run(connection: sqlite3.Connection, transaction: Transaction[T]) -> T:

@@ -1,8 +1,12 @@
 """The store's one interface, and its group commit.
 
-All writes of the process go through one queue. When nothing is being committed, the next commit begins at once; what
-arrives meanwhile goes into the one after it. Text alone does not hurry: it waits until `PACE_SECONDS` after the last
-commit, so that many streams share one. Load makes the batches bigger, not the queue longer.
+Text goes through one queue, and so does every other write, where the database does one thing after the other. When
+nothing is being committed, the next commit begins at once; what arrives meanwhile goes into the one after it. Text
+alone does not hurry: it waits until `PACE_SECONDS` after the last commit, so that many streams share one. Load makes
+the batches bigger, not the queue longer.
+
+Text that cannot be stored now is offered again, for `patience_seconds`: a database that restarts costs a running answer
+a pause, not its life.
 """
 
 from __future__ import annotations
@@ -19,17 +23,20 @@ from chatapi.log import Log
 from chatapi.model import Clock, Ending, Generation, Message, Microseconds, Part, Permit, Role, Session, Turn, new_id
 from chatapi.store import transactions
 from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
-from chatapi.store.transactions import Begun, Lease, NewIds, StoredLog
+from chatapi.store.transactions import Begun, Lease, NewIds, Running, StoredLog
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
 PACE_SECONDS = 0.004  # the most that text waits for company; an eye cannot see it, and streams share commits
-LEASE_SECONDS = 30.0  # how long an answer whose replica died stays `running`
+LEASE_SECONDS = 20.0  # how long an answer whose replica died stays `running`
+PATIENCE_SECONDS = 10.0  # how long text waits for a store that takes none, before its answer fails
+RETRY_SECONDS = 0.25  # between attempts to store text while the store takes none
+COUNT_SHARE = 0.01  # of the time may go into counting sessions: a count that took long is shown for longer
 EVERYTHING = 1 << 62  # later than every lease
 
-__all__ = ["Begun", "Store", "StoredLog", "Writing"]
+__all__ = ["Begun", "Running", "Store", "StoredLog", "Writing"]
 
 
 class Writing(Protocol):
@@ -48,16 +55,28 @@ class Writing(Protocol):
 class Store:
     """Every session, message, generation and log. All methods may raise `StoreUnavailable`."""
 
-    def __init__(self, driver: Driver, clock: Clock) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        clock: Clock,
+        lease_seconds: float = LEASE_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self.replica = new_id("rep")
+        self.lease_seconds = lease_seconds
+        self.patience_seconds = patience_seconds
         self._driver = driver
         self._clock = clock
         self._waiting: list[tuple[Callable[[], Transaction[Any]], asyncio.Future[Any]]] = []
         self._durable = False
         self._touched: dict[str, Writing] = {}
+        self._unstored_since: dict[str, float] = {}  # when text of these was refused first
+        self._flushing: list[asyncio.Future[None]] = []
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._last_commit = 0.0
+        self._count = 0
+        self._count_until = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._writer: asyncio.Task[None] | None = None
 
@@ -78,7 +97,10 @@ class Store:
             await writer
         await self._driver.close()
 
-    # Sessions
+    @property
+    def shared(self) -> bool:
+        """Whether other replicas may have this store open."""
+        return not self._driver.exclusive
 
     async def probe(self) -> None:
         """Return when a write has worked.
@@ -87,6 +109,12 @@ class Store:
             StoreUnavailable: writes do not work now.
         """
         await self._commit(transactions.probe, durable=False)
+
+    async def agrees(self, name: str, value: str) -> bool:
+        """Whether everyone who has opened this database brought the same value under this name."""
+        return await self._commit(partial(transactions.agree, name, value), durable=True)
+
+    # Sessions
 
     async def create_session(self, owner: str | None, developer_message: str) -> Session:
         """A new session without messages."""
@@ -112,13 +140,18 @@ class Store:
         )
         return await self._commit(change, durable=True)
 
-    async def delete_session(self, session_id: str, permit: Permit) -> None:
-        """Remove the session and all that is in it, if `permit` allows."""
-        await self._commit(partial(transactions.delete_session, session_id, permit), durable=True)
+    async def delete_session(self, session_id: str, permit: Permit) -> Generation | None:
+        """Remove the session and all that is in it, if `permit` allows; the generation that ran in it, if one did."""
+        return await self._commit(partial(transactions.delete_session, session_id, permit), durable=True)
 
     async def count_sessions(self) -> int:
-        """How many sessions there are."""
-        return await self._driver.read(transactions.count_sessions)
+        """How many sessions there are; a moment ago, where there are so many that counting them takes long."""
+        begun = self._loop.time()
+        if begun >= self._count_until:
+            self._count = await self._driver.read(transactions.count_sessions)
+            took = self._loop.time() - begun
+            self._count_until = self._loop.time() + took * (1 / COUNT_SHARE) if took > COUNT_SHARE else 0.0
+        return self._count
 
     async def list_sessions(self, owner: str, before: tuple[int, str] | None, limit: int) -> list[Session]:
         """This owner's sessions that were created before `before`, the newest first."""
@@ -128,13 +161,13 @@ class Store:
         """The messages of the active path that are deeper than `after_depth`, the first first."""
         return await self._driver.read(partial(transactions.messages, session_id, after_depth, limit))
 
-    async def context(self, head: str, most_bytes: int) -> list[tuple[Role, str]]:
+    async def context(self, session_id: str, head: str, most_bytes: int) -> list[tuple[Role, str]]:
         """What was said on the path that ends in `head`, as the upstream is to see it.
 
         Raises:
             ContextTooLarge: it is more than `most_bytes`.
         """
-        return await self._driver.read(partial(transactions.context, head, most_bytes))
+        return await self._driver.read(partial(transactions.context, session_id, head, most_bytes))
 
     # Generations
 
@@ -161,8 +194,12 @@ class Store:
                 self._due.set()
 
     async def flush(self) -> None:
-        """Return when everything before this call has been committed or refused."""
-        await self._commit(_nothing, durable=False)
+        """Return when all text before this call has been committed, refused, or tried."""
+        self._require_open()
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._flushing.append(done)
+        self._due.set()
+        await done
 
     async def finish(
         self, writing: Writing, ending: Ending, parts: tuple[Part, ...], first_token_at: Microseconds | None
@@ -173,6 +210,7 @@ class Store:
             Fenced: it is no longer ours to end.
         """
         self._touched.pop(writing.id, None)  # the whole text goes with the ending
+        self._unstored_since.pop(writing.id, None)
         finish = partial(transactions.finish, writing.id, self.replica, ending, parts, first_token_at, self._clock())
         return await self._commit(finish, durable=True)
 
@@ -188,6 +226,14 @@ class Store:
         before = now if lapsed_before is None else lapsed_before
         return await self._commit(partial(transactions.sweep, before, now), durable=True)
 
+    async def request_stop(self, generation_id: str) -> str | None:
+        """Leave word that somebody wants this generation stopped; the replica that will find it, if it runs."""
+        return await self._commit(partial(transactions.request_stop, generation_id), durable=False)
+
+    async def running_here(self) -> list[Running]:
+        """What this replica is to be producing, as the store knows it."""
+        return await self._driver.read(partial(transactions.running_of, self.replica))
+
     async def read_log(self, generation_id: str, position: int) -> StoredLog | None:
         """A generation and what is committed of its log past `position`."""
         return await self._driver.read(partial(transactions.read_log, generation_id, position))
@@ -201,13 +247,22 @@ class Store:
         return await self._driver.read(partial(transactions.latest_generation, session_id))
 
     def _lease(self, now: Microseconds) -> Lease:
-        return Lease(self.replica, Microseconds(now + int(LEASE_SECONDS * 1_000_000)))
+        return Lease(self.replica, Microseconds(now + int(self.lease_seconds * 1_000_000)))
 
     # Group commit
 
-    async def _commit(self, transaction: Callable[[], Transaction[T]], durable: bool) -> T:
+    def _require_open(self) -> None:
         if self._writer is None or self._writer.done():
             raise StoreUnavailable("The store is closed.")
+
+    async def _commit(self, transaction: Callable[[], Transaction[T]], durable: bool) -> T:
+        self._require_open()
+        if self._driver.concurrent:
+            (result,) = (await self._driver.commit(Batch(self.replica, [transaction], durable=durable))).results
+            if isinstance(result, Exception):
+                raise result
+            alone: T = result
+            return alone
         done: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append((transaction, done))
         self._durable |= durable
@@ -223,18 +278,19 @@ class Store:
                 self._timer = None
             self._last_commit = self._loop.time()
             await self._write_once()
-            if self._writer is None and not self._waiting:
+            if self._writer is None and not self._waiting and not self._flushing:
                 return
 
     async def _write_once(self) -> None:
         """Commit all that is queued, and tell everyone what became of theirs."""
         waiting, self._waiting = self._waiting, []
         touched, self._touched = list(self._touched.values()), {}
+        flushing, self._flushing = self._flushing, []
         durable, self._durable = self._durable, False
         appends = [Append(writing.id, writing.log.uncommitted()) for writing in touched]
         batch = Batch(self.replica, [transaction for transaction, _ in waiting], appends, durable)
         try:
-            outcome = await self._driver.commit(batch)
+            outcome = await self._driver.commit(batch) if waiting or appends else Committed([])
         except Exception as error:  # whatever it is, everyone who waits is told, and the next batch is tried
             if not isinstance(error, StoreUnavailable):
                 log.exception("unforeseen error", where="group commit")
@@ -242,12 +298,17 @@ class Store:
             failed.__cause__ = error.__cause__ or error
             outcome = Committed([failed] * len(waiting), unstored={writing.id for writing in touched})
         for writing, append in zip(touched, appends, strict=True):
+            if writing.id in outcome.unstored:
+                self._offer_again(writing)
+                continue
+            self._unstored_since.pop(writing.id, None)
             if writing.id in outcome.fenced:
                 writing.refused(Fenced())
-            elif writing.id in outcome.unstored:
-                writing.refused(StoreUnavailable())
             elif append.pieces:
                 writing.committed(append.pieces[-1].position)
+        for flushed in flushing:
+            if not flushed.done():
+                flushed.set_result(None)
         for (_, done), result in zip(waiting, outcome.results, strict=True):
             if done.cancelled():
                 continue
@@ -256,6 +317,14 @@ class Store:
             else:
                 done.set_result(result)
 
-
-def _nothing() -> Transaction[None]:
-    yield "SELECT 1", ()
+    def _offer_again(self, writing: Writing) -> None:
+        """Text that was not stored goes into a later commit, unless it has waited too long."""
+        now = self._loop.time()
+        since = self._unstored_since.setdefault(writing.id, now)
+        if self._writer is None or now - since >= self.patience_seconds:
+            del self._unstored_since[writing.id]
+            writing.refused(StoreUnavailable())
+            return
+        self._touched.setdefault(writing.id, writing)
+        if self._timer is None:
+            self._timer = self._loop.call_later(RETRY_SECONDS, self._due.set)

@@ -1,8 +1,14 @@
 """Every SQL statement of the product, one text for both databases.
 
 `$1` parameters, RETURNING, ON CONFLICT; no JSON operators; time is an argument. What must hold together is one
-transaction and has one name. `FOR UPDATE` locks the row where writers run side by side; a driver with one writer
-leaves it out.
+transaction and has one name.
+
+`FOR UPDATE` and its kin lock rows where writers run side by side; a driver with one writer leaves them out. Everybody
+locks a session before its generations, so that no two wait for each other. Appending takes the weakest lock on a
+generation and ending it the strongest: when a transaction that ends one has its lock, all of the log is visible, and
+no more comes.
+
+Every row that is read by an id is checked to be of that id: a connection that brings another's is broken.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from typing import Any
 import msgspec
 
 from chatapi.errors import ContextTooLarge, IdempotencyMismatch, SessionBusy, SessionNotFound, UpstreamRejectedKey
-from chatapi.log import parts_of, pieces_of
+from chatapi.log import contiguous, parts_of, pieces_of
 from chatapi.model import (
     Ending,
     Generation,
@@ -31,12 +37,12 @@ from chatapi.model import (
     Usage,
     spoken,
 )
-from chatapi.store.driver import Fenced, Transaction
+from chatapi.store.driver import CrossedRows, Fenced, Transaction
 
 _SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at"
 _GENERATION = (
     "g.id, g.session_id, g.message_id, g.status, g.model, g.dialect, g.created_at, g.first_token_at, g.ended_at, "
-    "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail"
+    "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail, g.replica"
 )
 _MESSAGE = "m.id, m.session_id, m.parent, m.depth, m.role, m.content, m.created_at"
 _MESSAGE_COLUMNS = 7
@@ -78,6 +84,19 @@ class StoredLog:
 
     generation: Generation
     pieces: list[Piece]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A generation that this replica is to be producing, and whether somebody asked to stop it."""
+
+    id: str
+    stop_requested: bool
+
+
+def _check_is(found: Any, asked: Any) -> None:
+    if found != asked:
+        raise CrossedRows
 
 
 def _session(row: tuple[Any, ...]) -> Session:
@@ -148,7 +167,10 @@ def create_session(session: Session) -> Transaction[Session]:
 def find_session(session_id: str, lock: bool = False) -> Transaction[Session | None]:
     """The session of this id, if there is one."""
     rows = yield f"SELECT {_SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}", (session_id,)
-    return _session(rows[0]) if rows else None
+    if not rows:
+        return None
+    _check_is(rows[0][0], session_id)
+    return _session(rows[0])
 
 
 def change_session(
@@ -175,15 +197,20 @@ def change_session(
     return changed
 
 
-def delete_session(session_id: str, permit: Permit) -> Transaction[None]:
-    """Remove a session and all that is in it. Whoever still generates for it is fenced from here on."""
+def delete_session(session_id: str, permit: Permit) -> Transaction[Generation | None]:
+    """Remove a session and all that is in it. Whoever still generates for it is fenced from here on, and returned."""
     permit((yield from find_session(session_id, lock=True)))
+    running = yield (
+        f"SELECT {_GENERATION} FROM generation g WHERE g.session_id = $1 AND g.status = 'running' FOR UPDATE",
+        (session_id,),
+    )
     messages_of = "SELECT id FROM message WHERE session_id = $1"
     generations_of = f"SELECT id FROM generation WHERE message_id IN ({messages_of})"
     yield f"DELETE FROM piece WHERE generation_id IN ({generations_of})", (session_id,)
     yield f"DELETE FROM generation WHERE message_id IN ({messages_of})", (session_id,)
     yield "DELETE FROM message WHERE session_id = $1", (session_id,)
     yield "DELETE FROM session WHERE id = $1", (session_id,)
+    return _generation(running[0]) if running else None
 
 
 def count_sessions() -> Transaction[int]:
@@ -200,13 +227,23 @@ def list_sessions(owner: str, before: tuple[int, str] | None, limit: int) -> Tra
         "ORDER BY created_at DESC, id DESC LIMIT $4",
         (owner, at, session_id, limit),
     )
-    return [_session(row) for row in rows]
+    found = [_session(row) for row in rows]
+    for session in found:
+        _check_is(session.owner, owner)
+    return found
 
 
 def probe() -> Transaction[None]:
     """Write something and take it back, to see whether writing works. A row set to what it is would write nothing."""
     yield "INSERT INTO piece (generation_id, position, part, kind, text) VALUES ('probe', 0, 0, '', '')", ()
     yield "DELETE FROM piece WHERE generation_id = 'probe'", ()
+
+
+def agree(name: str, value: str) -> Transaction[bool]:
+    """Whether this is the value that the first to ask brought."""
+    yield "INSERT INTO agreement (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", (name, value)
+    rows = yield "SELECT value FROM agreement WHERE name = $1", (name,)
+    return bool(rows[0][0] == value)
 
 
 # Turns
@@ -242,7 +279,9 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         "VALUES ($1, $2, $3, $4, 'user', $5, $6), ($7, $2, $1, $4 + 1, 'assistant', '[]', $6)",
         (new.question, session.id, session.head, depth, question, now, new.answer),
     )
-    generation = Generation(new.generation, session.id, new.answer, Status.RUNNING, turn.model, turn.dialect, now)
+    generation = Generation(
+        new.generation, session.id, new.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
+    )
     yield (
         "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
         "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -310,8 +349,19 @@ def append(pieces: int) -> str:
     return (
         "INSERT INTO piece (generation_id, position, part, kind, text) "
         f"SELECT v.column1, v.column2, v.column3, v.column4, v.column5 FROM (VALUES {rows}) AS v "
-        "JOIN generation g ON g.id = v.column1 WHERE g.status = 'running' AND g.replica = $1"
+        "JOIN generation g ON g.id = v.column1 WHERE g.status = 'running' AND g.replica = $1 "
+        "ON CONFLICT (generation_id, position) DO NOTHING"
     )
+
+
+APPEND_ARRAYS = (  # the same with an array for each column, $2 to $6: one text for any number of pieces
+    "INSERT INTO piece (generation_id, position, part, kind, text) "
+    "SELECT v.* FROM unnest($2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[]) "
+    "AS v (generation_id, position, part, kind, text) "
+    "JOIN (SELECT id FROM generation WHERE id = ANY($2::text[]) AND status = 'running' AND replica = $1 "
+    "ORDER BY id FOR KEY SHARE) AS g ON g.id = v.generation_id "
+    "ON CONFLICT (generation_id, position) DO NOTHING"
+)
 
 
 IDS_A_STATEMENT = 64  # named in one statement; shorter lists are filled up, so that there is one text for all of them
@@ -349,13 +399,29 @@ def finish(
 ) -> Transaction[Generation]:
     """End a generation: join its log into its message, and give it its last status.
 
+    An ending that was stored, and whose storing was not told, is found and returned.
+
     Raises:
         Fenced: it is no longer this replica's to end.
     """
-    ours = yield "SELECT replica FROM generation WHERE id = $1 AND status = 'running' FOR UPDATE", (generation_id,)
-    if ours != [(replica,)]:
+    rows = yield (
+        f"SELECT {_GENERATION} FROM session s JOIN generation g ON g.session_id = s.id WHERE g.id = $1 "
+        "FOR UPDATE OF s, g",
+        (generation_id,),
+    )
+    found = _generation(rows[0]) if rows else None
+    if found is None or found.replica != replica:
         raise Fenced
-    return (yield from _end(generation_id, ending, parts, first_token_at, now))
+    _check_is(found.id, generation_id)
+    if found.status is Status.RUNNING:
+        return (yield from _end(generation_id, ending, parts, first_token_at, now))
+    if (found.status, found.length) != (ending.status, _length(parts)):
+        raise Fenced
+    return found
+
+
+def _length(parts: tuple[Part, ...]) -> int:
+    return sum(len(part.text.encode()) for part in parts)
 
 
 def _end(
@@ -365,7 +431,6 @@ def _end(
     first_token_at: Microseconds | None,
     now: Microseconds,
 ) -> Transaction[Generation]:
-    length = sum(len(part.text.encode()) for part in parts)
     usage = _json(ending.usage) if ending.usage is not None else None
     rows = yield (
         "UPDATE generation AS g SET status = $2, finish_reason = $3, usage = $4, error_code = $5, error_detail = $6, "
@@ -378,7 +443,7 @@ def _end(
             usage,
             ending.error_code,
             ending.error_detail,
-            length,
+            _length(parts),
             first_token_at,
             now,
         ),
@@ -412,9 +477,13 @@ def renew(generation_ids: list[str], lease: Lease) -> Transaction[None]:
 
 
 def sweep(lapsed_before: int, now: Microseconds) -> Transaction[list[Generation]]:
-    """Close generations whose lease has lapsed as interrupted, with the text they had; so many at once."""
+    """Close generations whose lease has lapsed as interrupted, with the text they had; so many at once.
+
+    One that another sweeper, or its own writer, has in hand just now is passed over.
+    """
     rows = yield (
-        "SELECT id FROM generation WHERE status = 'running' AND lease_until < $1 LIMIT $2 FOR UPDATE",
+        "SELECT g.id FROM session s JOIN generation g ON g.session_id = s.id "
+        "WHERE g.status = 'running' AND g.lease_until < $1 LIMIT $2 FOR UPDATE OF s, g SKIP LOCKED",
         (lapsed_before, SWEEP_AT_ONCE),
     )
     closed = []
@@ -425,41 +494,68 @@ def sweep(lapsed_before: int, now: Microseconds) -> Transaction[list[Generation]
     return closed
 
 
+def request_stop(generation_id: str) -> Transaction[str | None]:
+    """Leave word that somebody wants it stopped; the replica that will find it, or None when nothing runs."""
+    rows = yield (
+        "UPDATE generation SET stop_requested = 1 WHERE id = $1 AND status = 'running' RETURNING replica",
+        (generation_id,),
+    )
+    return str(rows[0][0]) if rows else None
+
+
+def running_of(replica: str) -> Transaction[list[Running]]:
+    """What this replica is to be producing."""
+    rows = yield "SELECT id, stop_requested FROM generation WHERE replica = $1 AND status = 'running'", (replica,)
+    return [Running(generation_id, bool(stop_requested)) for generation_id, stop_requested in rows]
+
+
 # Reading
 
 
 def _pieces(generation_id: str, position: int) -> Transaction[list[Piece]]:
-    """The stored pieces that end past `position`; the first is cut to begin there."""
+    """The stored text past `position`."""
     rows = yield (
-        "SELECT position, part, kind, text FROM piece WHERE generation_id = $1 AND position > $2 ORDER BY position",
+        "SELECT generation_id, position, part, kind, text FROM piece WHERE generation_id = $1 AND position > $2 "
+        "ORDER BY position",
         (generation_id, position),
     )
-    pieces = [Piece(end, part, Kind(kind), text.encode()) for end, part, kind, text in rows]
-    if pieces:
-        first = pieces[0]
-        begin = first.position - len(first.data)
-        pieces[0] = first._replace(data=first.data[max(0, position - begin) :])
-    return pieces
+    return contiguous([_piece(row, generation_id) for row in rows], position)
+
+
+def _piece(row: tuple[Any, ...], generation_id: str) -> Piece:
+    found, end, part, kind, text = row
+    _check_is(found, generation_id)
+    return Piece(end, part, Kind(kind), text.encode())
 
 
 def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]:
-    """A generation and its log past `position`: from its message when it has ended, from its pieces before."""
+    """A generation and its log past `position`: from its message when it has ended, from its pieces before.
+
+    One statement, so that it is one state without a transaction around it: readers on other replicas repeat it.
+    """
     rows = yield (
-        f"SELECT {_GENERATION}, m.content FROM generation g JOIN message m ON m.id = g.message_id WHERE g.id = $1",
-        (generation_id,),
+        f"SELECT p.generation_id, p.position, p.part, p.kind, p.text, m.content, {_GENERATION} "
+        "FROM generation g JOIN message m ON m.id = g.message_id "
+        "LEFT JOIN piece p ON p.generation_id = g.id AND p.position > $2 WHERE g.id = $1 ORDER BY p.position",
+        (generation_id, position),
     )
     if not rows:
         return None
-    generation = _generation(rows[0][:-1])
-    if generation.status is Status.RUNNING:
-        return StoredLog(generation, (yield from _pieces(generation_id, position)))
-    return StoredLog(generation, pieces_of(decode_parts(rows[0][-1]), position))
+    content, generation = rows[0][5], _generation(rows[0][6:])
+    _check_is(generation.id, generation_id)
+    if generation.status is not Status.RUNNING:
+        return StoredLog(generation, pieces_of(decode_parts(content), position))
+    stored = [_piece(row[:5], generation_id) for row in rows if row[0] is not None]
+    return StoredLog(generation, contiguous(stored, position))
 
 
 def find_generation(generation_id: str) -> Transaction[Generation | None]:
     """The generation of this id, if there is one."""
     rows = yield f"SELECT {_GENERATION} FROM generation g WHERE g.id = $1", (generation_id,)
-    return _generation(rows[0]) if rows else None
+    if not rows:
+        return None
+    _check_is(rows[0][0], generation_id)
+    return _generation(rows[0])
 
 
 def latest_generation(session_id: str) -> Transaction[Generation | None]:
@@ -469,7 +565,11 @@ def latest_generation(session_id: str) -> Transaction[Generation | None]:
         "ORDER BY g.created_at DESC LIMIT 1",
         (session_id,),
     )
-    return _generation(rows[0]) if rows else None
+    if not rows:
+        return None
+    generation = _generation(rows[0])
+    _check_is(generation.session_id, session_id)
+    return generation
 
 
 _PATH = (
@@ -485,7 +585,7 @@ _SAID = (  # the path, and for each message whether its turn's answer has conten
 )
 
 
-def context(head: str, most_bytes: int) -> Transaction[list[tuple[Role, str]]]:
+def context(session_id: str, head: str, most_bytes: int) -> Transaction[list[tuple[Role, str]]]:
     """What was said on the path that ends in `head`, in order, as the upstream is to see it.
 
     A turn whose answer says nothing (it was refused, or stopped before its first word) is left out with its question:
@@ -498,10 +598,14 @@ def context(head: str, most_bytes: int) -> Transaction[list[tuple[Role, str]]]:
     if (size[0][0] or 0) > most_bytes:
         raise ContextTooLarge
     rows = yield (
-        f"{_SAID}SELECT m.role, m.content FROM path p JOIN message m ON m.id = p.id WHERE p.said ORDER BY m.depth",
+        f"{_SAID}SELECT m.role, m.content, m.session_id FROM path p JOIN message m ON m.id = p.id WHERE p.said "
+        "ORDER BY m.depth",
         (head,),
     )
-    said = [(Role(role), spoken(decode_parts(content))) for role, content in rows]
+    said = []
+    for role, content, found in rows:
+        _check_is(found, session_id)
+        said.append((Role(role), spoken(decode_parts(content))))
     return [
         line for question, answer in zip(said[::2], said[1::2], strict=True) if answer[1] for line in (question, answer)
     ]
@@ -526,6 +630,7 @@ def messages(session_id: str, after_depth: int, limit: int) -> Transaction[list[
     found = []
     for row in rows:
         message = _message(row)
+        _check_is(message.session_id, session_id)
         if message.generation is not None and message.generation.status is Status.RUNNING:
             message = replace(message, parts=parts_of((yield from _pieces(message.generation.id, 0))))
         found.append(message)

@@ -1,0 +1,112 @@
+"""Wake-ups between replicas.
+
+Most answers are read where they are produced. So a replica tells of a log's growth only those replicas that lately said
+that somebody there follows it: without readers from elsewhere there is no message at all, whatever is streamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Protocol
+
+from chatapi.bus.local import LocalBus
+from chatapi.model import Generation
+
+GATHER_SECONDS = 0.01  # wake-ups for one replica share a message
+WATCH_SECONDS = 5.0  # how long a watch holds; a reader says it again long before
+SAY_AGAIN_SECONDS = 1.0
+MOST_WATCHED = 10_000  # generations of ours that others may watch at once; beyond, readers there look once a second
+MESSAGE_IDS = 64  # in one message, which keeps it far below the 8,000 bytes that NOTIFY takes
+WATCH, WAKE, STOP = "watch", "wake", "stop"
+
+
+class Post(Protocol):
+    """Carries short messages between replicas: each at most once, in no order that counts."""
+
+    async def open(self, replica: str, receive: Callable[[str], None]) -> None:
+        """Begin to receive what is sent to `replica`. Returns even when that is not possible now."""
+
+    async def close(self) -> None:
+        """Stop."""
+
+    def send(self, replica: str, message: str) -> None:
+        """Send, now or never; what cannot be sent is dropped."""
+
+
+class ReplicaBus(LocalBus):
+    """The local bus, and word from and to the other replicas."""
+
+    def __init__(self, replica: str, post: Post) -> None:
+        super().__init__()
+        self._replica = replica
+        self._post = post
+        self._watchers: dict[str, dict[str, float]] = {}  # of our generations: who, and until when
+        self._said: dict[str, float] = {}  # when we last said that we watch this one
+        self._to_wake: defaultdict[str, set[str]] = defaultdict(set)
+        self._stop: Callable[[str], None]
+        self._loop: asyncio.AbstractEventLoop
+
+    async def open(self, stop: Callable[[str], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = stop
+        await self._post.open(self._replica, self._receive)
+
+    async def close(self) -> None:
+        await self._post.close()
+
+    def watch(self, generation: Generation) -> None:
+        now = self._loop.time()
+        if generation.replica == self._replica or now - self._said.get(generation.id, -1e9) < SAY_AGAIN_SECONDS:
+            return
+        self._said[generation.id] = now
+        self._post.send(generation.replica, f"{WATCH} {self._replica} {generation.id}")
+
+    def publish(self, generation_id: str) -> None:
+        super().publish(generation_id)
+        watchers = self._watchers.get(generation_id)
+        if watchers is None:
+            return
+        if not self._to_wake:
+            self._loop.call_later(GATHER_SECONDS, self._send_wakes)
+        for replica in watchers:
+            self._to_wake[replica].add(generation_id)
+
+    def wake_all(self) -> None:
+        super().wake_all()
+        now = self._loop.time()
+        self._said = {id: at for id, at in self._said.items() if now - at < SAY_AGAIN_SECONDS}
+        for generation_id, watchers in list(self._watchers.items()):
+            lasting = {replica: until for replica, until in watchers.items() if until > now}
+            if lasting:
+                self._watchers[generation_id] = lasting
+            else:
+                del self._watchers[generation_id]
+
+    def ask_to_stop(self, generation_id: str, replica: str) -> None:
+        self._post.send(replica, f"{STOP} {generation_id}")
+
+    def _send_wakes(self) -> None:
+        to_wake, self._to_wake = self._to_wake, defaultdict(set)
+        for replica, ids in to_wake.items():
+            listed = sorted(ids)
+            for first in range(0, len(listed), MESSAGE_IDS):
+                self._post.send(replica, " ".join([WAKE, *listed[first : first + MESSAGE_IDS]]))
+
+    def _receive(self, message: str) -> None:
+        """Act on a message; one that we do not know is of a newer version, and passed over."""
+        what, *words = message.split(" ")
+        if what == WAKE:
+            for generation_id in words:
+                super().publish(generation_id)
+        elif what == STOP and len(words) == 1:
+            self._stop(words[0])
+        elif what == WATCH and len(words) == 2:
+            self._heed_watch(*words)
+
+    def _heed_watch(self, replica: str, generation_id: str) -> None:
+        if generation_id not in self._watchers and len(self._watchers) >= MOST_WATCHED:
+            return
+        self._watchers.setdefault(generation_id, {})[replica] = self._loop.time() + WATCH_SECONDS
+        self._post.send(replica, f"{WAKE} {generation_id}")  # it may have grown since the watcher looked

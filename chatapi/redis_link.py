@@ -1,0 +1,148 @@
+"""The link to a Redis or Valkey server: scripts and messages, each in a task that no request can cancel.
+
+What is kept there may all be lost. So every call is short, and when the server is gone, callers are told at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+from redis import asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from chatapi.settings import SettingsError
+
+CALL_SECONDS = 1.0  # the longest that a caller waits
+DOWN_SECONDS = 1.0  # after a failure, callers are refused at once for so long
+UNDER_WAY = 1_000  # calls; more are refused
+OLDEST_REDIS = (6, 2)
+CANNOT = (RedisError, OSError, TimeoutError)
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class RedisGone(Exception):
+    """The server cannot be used now."""
+
+
+class RedisLink:
+    """One pooled client."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._down_until = 0.0
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._scripts: dict[str, AsyncScript] = {}
+        self._client: redis.Redis
+        self._loop: asyncio.AbstractEventLoop
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            SettingsError: there is no server that we can use; the message says what to change.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._client = client_of(self._url)
+        try:
+            version = (await self._client.info("server"))["redis_version"]
+        except CANNOT as error:
+            await self._client.aclose()
+            raise SettingsError(f"REDIS_URL: {why_not(error)}") from error
+        if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_REDIS:
+            await self._client.aclose()
+            raise SettingsError(f"REDIS_URL: that is Redis {version}; 6.2 or newer is needed, or any Valkey.")
+
+    async def close(self) -> None:
+        """Let what is under way end, and close every connection."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+        await self._client.aclose()
+
+    async def run(self, script: str, key: str, *arguments: Any) -> Any:
+        """What a Lua script returns, for one key and these arguments.
+
+        Raises:
+            RedisGone: the server cannot be used now; whether the script ran is not known.
+        """
+        if not self._is_up():
+            raise RedisGone
+        try:
+            return await asyncio.shield(self.start(script, key, *arguments))
+        except CANNOT as error:
+            raise RedisGone from error
+
+    def start(self, script: str, key: str, *arguments: Any) -> asyncio.Task[Any]:
+        """Run a Lua script, and wait for nothing."""
+        known = self._scripts.get(script)
+        if known is None:
+            known = self._scripts[script] = self._client.register_script(script)
+        return self._start(lambda: known([key], arguments))
+
+    def publish(self, channel: str, message: str) -> None:
+        """Send a message, now or never."""
+        if self._is_up():
+            self._start(lambda: self._client.publish(channel, message))
+
+    async def listen(self, channel: str, receive: Callable[[str], None], listening: asyncio.Event) -> None:
+        """Hand over every message on the channel, for ever; connect again whenever the connection breaks."""
+        while True:
+            try:
+                async with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
+                    await subscription.subscribe(channel)
+                    listening.set()
+                    while True:
+                        message = await subscription.get_message(timeout=CALL_SECONDS)
+                        if message is not None:
+                            receive(message["data"].decode(errors="replace"))
+            except CANNOT as error:
+                log.warning("bus out of order", reason=type(error).__name__)
+            listening.set()
+            await asyncio.sleep(DOWN_SECONDS)
+
+    def _is_up(self) -> bool:
+        return self._loop.time() >= self._down_until and len(self._under_way) < UNDER_WAY
+
+    def _start(self, do: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
+        task = asyncio.create_task(self._bounded(do), name="redis-call")
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def _bounded(self, do: Callable[[], Awaitable[T]]) -> T:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await do()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            if self._loop.time() >= self._down_until:
+                log.warning("redis out of order", reason=type(error).__name__)
+            self._down_until = self._loop.time() + DOWN_SECONDS
+
+
+def client_of(url: str) -> redis.Redis:
+    """A client that fails fast; whoever calls knows what to do without it."""
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=CALL_SECONDS,
+        socket_timeout=2 * CALL_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        client_name="chatapi",
+    )
+
+
+def why_not(error: Exception) -> str:
+    """What to change when the server cannot be used."""
+    reason = str(error) or type(error).__name__
+    if any(word in reason.lower() for word in ("auth", "password", "wrongpass", "noperm")):
+        return "the server refuses the user or the password. Correct them."
+    return f"no Redis or Valkey can be reached there: {reason.rstrip('.')}. Start it, or correct the URL."

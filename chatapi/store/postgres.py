@@ -1,0 +1,204 @@
+"""The PostgreSQL driver: many replicas, one database.
+
+No request's task, which may be cancelled anywhere, ever waits inside a connection: see `connections`.
+
+Transactions run side by side, each committed by itself: PostgreSQL shares the disk's work among them as it comes. Text
+is one statement for all generations that have some. All commits are synchronous, text too: on a server that forgot a
+commit, a log would have a hole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import asyncpg
+
+from chatapi.errors import StoreUnavailable
+from chatapi.postgres_link import CANNOT, JOB_SECONDS, Connection, connect_to, first_connection
+from chatapi.settings import SettingsError
+from chatapi.store import transactions
+from chatapi.store.connections import Connections
+from chatapi.store.driver import Append, Batch, Committed, CrossedRows, Transaction, migrations
+
+T = TypeVar("T")
+
+ATTEMPTS = 4  # of a transaction that lost a race; each time it decides anew
+LOST_A_RACE = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.UniqueViolationError,  # another replica took the same idempotency key; the next attempt finds it
+)
+BROKEN = (*CANNOT, CrossedRows)  # after these a connection is not used again
+MIGRATION_LOCK = 0x63686174617069  # an advisory lock's number: of replicas that start at once, one migrates
+
+
+class PostgresDriver:
+    """Sessions in a PostgreSQL database that any number of replicas share."""
+
+    exclusive = False
+    concurrent = True
+
+    def __init__(self, url: str, connections: int, transaction_pooling: bool) -> None:
+        """`connections` are for transactions, and half as many for reading; text has one of its own.
+
+        With `transaction_pooling`, what stands in between (PgBouncer, say) gives each transaction another server
+        connection: nothing is prepared and nothing is set beyond one.
+        """
+        self._url = url
+        self._pooled = transaction_pooling
+        self._writers = self._connections("store-writer", connections)
+        self._readers = self._connections("store-reader", max(1, connections // 2))
+        self._text = self._connections("store-text", 1)
+
+    def _connections(self, name: str, count: int) -> Connections[Connection]:
+        connect = partial(connect_to, self._url, self._pooled)
+        return Connections(name, count, connect, BROKEN, JOB_SECONDS)
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date.
+
+        Raises:
+            SettingsError: the database cannot be used; the message says what to change.
+        """
+        connection = await first_connection(self._url, self._pooled)
+        try:
+            await _migrate(connection)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise SettingsError(
+                "DATABASE_URL: the database's user may not make tables. As its administrator: "
+                "GRANT CREATE, USAGE ON SCHEMA public TO that user."
+            ) from error
+        except CANNOT as error:
+            raise SettingsError(f"DATABASE_URL: the tables could not be made or read: {error}.") from error
+        finally:
+            connection.terminate()
+        for connections in (self._writers, self._readers, self._text):
+            connections.open()
+
+    async def close(self) -> None:
+        """Finish what is queued and let go."""
+        for connections in (self._text, self._writers, self._readers):
+            await connections.close()
+
+    async def commit(self, batch: Batch) -> Committed:
+        """See `Driver`. Each transaction is committed by itself, and so is the text."""
+        results = await asyncio.gather(*(self._commit_one(transaction) for transaction in batch.transactions))
+        outcome = Committed(list(results))
+        if batch.appends:
+            try:
+                outcome.fenced = await self._text.run(partial(self._append, batch.replica, batch.appends))
+            except StoreUnavailable:
+                outcome.unstored = {append.generation_id for append in batch.appends}
+        return outcome
+
+    async def _commit_one(self, transaction: Callable[[], Transaction[Any]]) -> Any:
+        """What it returns or raises."""
+        try:
+            return await self._writers.run(partial(_write, transaction))
+        except Exception as error:  # carried to the one who waits for this result
+            return error
+
+    async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
+        return await self._readers.run(partial(_read, transaction))
+
+    async def _append(self, replica: str, appends: list[Append], connection: Connection) -> set[str]:
+        """Write the pieces; the ids of the generations to which that was not allowed."""
+        rows = [
+            (append.generation_id, piece.position, piece.part, piece.kind.value, piece.data.decode())
+            for append in appends
+            for piece in append.pieces
+        ]
+        if not rows:
+            return set()
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        if self._pooled:
+            await connection.execute("BEGIN")
+        tag = await connection.execute(transactions.APPEND_ARRAYS, replica, *columns)
+        if self._pooled:
+            await connection.execute("COMMIT")
+        if tag == f"INSERT 0 {len(rows)}":
+            return set()
+        ids = [append.generation_id for append in appends]
+        return set(ids) - await _read(partial(transactions.still_ours, ids, replica), connection)
+
+
+async def _run(connection: Connection, transaction: Transaction[T]) -> T:
+    """Drive a transaction's generator to its result."""
+    rows: list[tuple[Any, ...]] | None = None
+    try:
+        while True:
+            sql, values = next(transaction) if rows is None else transaction.send(rows)
+            rows = [tuple(row) for row in await connection.fetch(sql, *values)]
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def _write(transaction: Callable[[], Transaction[T]], connection: Connection) -> T:
+    """Run and commit a transaction; again when it lost a race."""
+    for attempt in range(1, ATTEMPTS + 1):
+        await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        try:
+            result = await _run(connection, transaction())
+            await connection.execute("COMMIT")
+            return result
+        except LOST_A_RACE:
+            await connection.execute("ROLLBACK")
+            if attempt == ATTEMPTS:
+                raise
+        except BROKEN:
+            raise
+        except Exception:  # the transaction's own decision, for the one who waits for its result
+            await connection.execute("ROLLBACK")
+            raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _read(transaction: Callable[[], Transaction[T]], connection: Connection) -> T:
+    """Run a transaction that only reads. One statement is one state by itself; more want a snapshot."""
+    reading = transaction()
+    sql, values = next(reading)
+    try:
+        reading.send([tuple(row) for row in await connection.fetch(sql, *values)])
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        reading.close()
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        result = await _run(connection, transaction())
+    except BROKEN:
+        raise
+    except Exception:  # the transaction's own decision
+        await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
+    return result
+
+
+async def _migrate(connection: Connection) -> None:
+    """Apply the numbered migrations that this database has not seen; one replica does it, the others wait for it.
+
+    Raises:
+        SettingsError: the database was written by a newer version.
+    """
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
+        )
+        applied = {row[0] for row in await connection.fetch("SELECT number FROM migration")}
+        known = migrations("postgres")
+        if applied - {migration.number for migration in known}:
+            raise SettingsError(
+                "DATABASE_URL: this database was written by a newer version of this server. Install that one."
+            )
+        for number, name, sql in known:
+            if number not in applied:
+                await connection.execute(sql)
+                await connection.execute("INSERT INTO migration (number, name) VALUES ($1, $2)", number, name)
