@@ -22,7 +22,7 @@ async def health(request: Request) -> JSONResponse:
         return _unwell({"status": "draining", "timestamp": now})
     try:
         await core.store.probe()
-        sessions = await core.store.count_sessions()
+        sessions = await core.store.recent_count()
     except StoreUnavailable as error:
         return _unwell({"status": "unavailable", "detail": error.detail, "timestamp": now})
     return JSONResponse(

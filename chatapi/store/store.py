@@ -33,7 +33,8 @@ PACE_SECONDS = 0.004  # the most that text waits for company; an eye cannot see 
 LEASE_SECONDS = 20.0  # how long an answer whose replica died stays `running`
 PATIENCE_SECONDS = 10.0  # how long text waits for a store that takes none, before its answer fails
 RETRY_SECONDS = 0.25  # between attempts to store text while the store takes none
-COUNT_SHARE = 0.01  # of the time may go into counting sessions: a count that took long is shown for longer
+SLOW_COUNT_SECONDS = 0.25  # a count of sessions that took longer is shown again
+COUNT_AGAIN = 100  # for so many times as long as it took
 EVERYTHING = 1 << 62  # later than every lease
 
 __all__ = ["Begun", "Running", "Store", "StoredLog", "Writing"]
@@ -145,12 +146,16 @@ class Store:
         return await self._commit(partial(transactions.delete_session, session_id, permit), durable=True)
 
     async def count_sessions(self) -> int:
-        """How many sessions there are; a moment ago, where there are so many that counting them takes long."""
+        """How many sessions there are."""
+        return await self._driver.read(transactions.count_sessions)
+
+    async def recent_count(self) -> int:
+        """How many sessions there were a moment ago, for those who ask often and where counting takes long."""
         begun = self._loop.time()
         if begun >= self._count_until:
-            self._count = await self._driver.read(transactions.count_sessions)
+            self._count = await self.count_sessions()
             took = self._loop.time() - begun
-            self._count_until = self._loop.time() + took * (1 / COUNT_SHARE) if took > COUNT_SHARE else 0.0
+            self._count_until = begun + took * COUNT_AGAIN if took > SLOW_COUNT_SECONDS else 0.0
         return self._count
 
     async def list_sessions(self, owner: str, before: tuple[int, str] | None, limit: int) -> list[Session]:
