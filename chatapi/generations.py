@@ -25,6 +25,7 @@ from chatapi.errors import (
     SessionDeleted,
     SessionNotFound,
     StoreUnavailable,
+    TooManyGenerations,
     from_code,
 )
 from chatapi.housekeeper import Housekeeper, log_end
@@ -113,7 +114,7 @@ class Generations:
 
     async def _begin(self, turn: Turn, key: Key, permit: Permit) -> Begun:
         """Start the task that runs the turn, and return when the turn is stored."""
-        slot = await self._slots.take(turn.owner)
+        slot = await self._take_slot(turn, permit)
         begun: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
         self._beginning.add(begun)
         begun.add_done_callback(self._beginning.discard)
@@ -121,6 +122,18 @@ class Generations:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(begun)  # the caller may be cancelled, the turn is not
+
+    async def _take_slot(self, turn: Turn, permit: Permit) -> Slot:
+        """A place for the turn. Where none is left, a session that is busy elsewhere is the better reason."""
+        try:
+            return await self._slots.take(turn.owner)
+        except TooManyGenerations:
+            if turn.session_id is not None:
+                session = permit(await self._store.find_session(turn.session_id))
+                latest = await self._store.latest_generation(session.id)
+                if latest is not None and latest.status is Status.RUNNING:
+                    raise SessionBusy(latest.id) from None
+            raise
 
     async def _answered(self, begun: Begun) -> Sent:
         """Return when the turn's upstream has spoken, or has been silent for long; raise what it refused with."""
@@ -169,9 +182,11 @@ class Generations:
             try:
                 turn_begun = await self._store.begin(turn, permit)
             except Exception as error:  # carried to the one who waits for it, whatever it is
+                await self._slots.give_back(slot)
                 begun.set_exception(error)
                 return
             if turn_begun.repeated:
+                await self._slots.give_back(slot)
                 begun.set_result(turn_begun)
                 return
             generation_id = turn_begun.generation.id
@@ -179,13 +194,15 @@ class Generations:
             self._live[live.id] = self._running_in[live.session_id] = live
             begun.set_result(turn_begun)
             try:
-                await self._finish(live, await self._relay(live, turn, key, turn_begun))
+                ending = await self._relay(live, turn, key, turn_begun)
+                await self._slots.give_back(slot)  # first: who sees the end may send again at once
+                await self._finish(live, ending)
             finally:
                 del self._live[live.id], self._running_in[live.session_id]
                 if not live.settled.done():
                     live.end(None, ChatError())  # nobody waits for ever
         finally:
-            self._slots.give_back(slot)
+            await self._slots.give_back(slot)
 
     async def _relay(self, live: Live, turn: Turn, key: Key, begun: Begun) -> Ending:
         """Write what the upstream says to the log until it ends, or is ended."""
@@ -287,11 +304,13 @@ class Generations:
             yield reading  # all of it: there is nothing to wait for
             return
         with self._bus.subscribe(generation_id) as wake:
+            seen = False
             while True:
                 wake.clear()  # before reading: a wake-up between read and wait must not be lost
                 live = live or self._live.get(generation_id)
                 if live is None:
-                    reading = await self._read_remote(generation_id, position)
+                    reading = await self._read_remote(generation_id, position, seen)
+                    seen = True
                 else:
                     reading = live.read(position, READ_BYTES)
                 yield reading
@@ -303,16 +322,21 @@ class Generations:
                         await asyncio.sleep(REMOTE_PACE_SECONDS)
                     await wake.wait()
 
-    async def _read_remote(self, generation_id: str, position: int) -> Reading:
+    async def _read_remote(self, generation_id: str, position: int, seen: bool) -> Reading:
         """A portion of a log that does not run here; where it still grows, its replica is told that it is watched.
 
         A store that takes a pause makes the reader wait, for a while.
+
+        Raises:
+            SessionDeleted: it was `seen` before, and is there no more.
         """
         patient_until = asyncio.get_running_loop().time() + self._store.patience_seconds
         while True:
             try:
                 stored = await self._stored(generation_id, position)
                 break
+            except SessionNotFound:
+                raise SessionDeleted if seen else SessionNotFound from None
             except StoreUnavailable:
                 if self.draining or asyncio.get_running_loop().time() >= patient_until:
                     raise

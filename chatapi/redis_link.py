@@ -75,17 +75,13 @@ class RedisLink:
         """
         if not self._is_up():
             raise RedisGone
-        try:
-            return await asyncio.shield(self.start(script, key, *arguments))
-        except CANNOT as error:
-            raise RedisGone from error
-
-    def start(self, script: str, key: str, *arguments: Any) -> asyncio.Task[Any]:
-        """Run a Lua script, and wait for nothing."""
         known = self._scripts.get(script)
         if known is None:
             known = self._scripts[script] = self._client.register_script(script)
-        return self._start(lambda: known([key], arguments))
+        try:
+            return await asyncio.shield(self._start(lambda: known([key], arguments)))
+        except CANNOT as error:
+            raise RedisGone from error
 
     def publish(self, channel: str, message: str) -> None:
         """Send a message, now or never."""

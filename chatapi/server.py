@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import re
 import signal
 import socket
@@ -110,7 +111,7 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()  # what is here by now stays: the collector need not look at it again
         assert sockets is not None
-        log.info("serving", url=url_of(sockets[0]), docs="/docs")
+        log.info("serving", url=url_of(sockets[0]), docs="/docs", pid=os.getpid())
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chatapi.simulator import Gate, Simulator, running
+from tests.cluster import Cluster
 from tests.service import Serve, Service, fresh_key
 
 
@@ -19,15 +20,32 @@ def simulator() -> Iterator[Simulator]:
         yield simulator
 
 
+DEPLOYMENTS: dict[str, Callable[..., Service]] = {"one-process": Service, "replicas": Cluster}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test of the service runs on each deployment, but for those that are marked as being about one process."""
+    if "deploy" in metafunc.fixturenames:
+        one = metafunc.definition.get_closest_marker("one_process")
+        names = ["one-process"] if one else list(DEPLOYMENTS)
+        metafunc.parametrize("deploy", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def deploy(request: pytest.FixtureRequest) -> Callable[..., Service]:
+    """What the service is, in this run of a test."""
+    return DEPLOYMENTS[request.param]
+
+
 @pytest.fixture
-def serve(simulator: Simulator, tmp_path: Path) -> Iterator[Serve]:
+def serve(simulator: Simulator, tmp_path: Path, deploy: Callable[..., Service]) -> Iterator[Serve]:
     """Start a server: `serve(CHATAPI_RATE_LIMIT="2")`. Each is stopped at the end, and searched for keys."""
     started: list[Service] = []
 
     def start(**environment: Any) -> Service:
         folder = tmp_path / f"server-{len(started)}"
         folder.mkdir()
-        started.append(Service(folder, environment.pop("upstream_url", simulator.url), **environment))
+        started.append(deploy(folder, environment.pop("upstream_url", simulator.url), **environment))
         return started[-1].start()
 
     yield start
@@ -57,12 +75,14 @@ def demo_again(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def serve_module(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def serve_module(
+    upstream: Simulator, tmp_path_factory: pytest.TempPathFactory, deploy: Callable[..., Service]
+) -> Iterator[Serve]:
     """Start a server for a whole module, with these settings; a start costs a second."""
     started: list[Service] = []
 
     def start(**environment: Any) -> Service:
-        started.append(Service(tmp_path_factory.mktemp("module"), upstream.url, **environment))
+        started.append(deploy(tmp_path_factory.mktemp("module"), upstream.url, **environment))
         return started[-1].start()
 
     yield start
@@ -92,9 +112,11 @@ def shared_simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="session")
-def shared(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def shared(
+    shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory, deploy: Callable[..., Service]
+) -> Iterator[Service]:
     """A server for tests that neither stop it nor fill it; it spares each of them a start."""
     folder = tmp_path_factory.mktemp("shared")
-    service = Service(folder, shared_simulator.url, CHATAPI_RATE_LIMIT="0").start()
+    service = deploy(folder, shared_simulator.url, CHATAPI_RATE_LIMIT="0").start()
     yield service
     service.stop()

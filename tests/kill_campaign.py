@@ -4,7 +4,7 @@ Each round, several clients read answers from one server, which is killed in mid
 the same file must have every byte that any of them was shown, must have closed what was left running, and must take
 the next turn of each session. Prints its figures; the exit status is 1 when a promise was broken.
 
-`Reader`, a client over a bare socket, and `Database`, the file seen from outside, serve other tests as well.
+`Reader`, a client over a bare socket, serves other tests as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import random
 import re
 import socket
-import sqlite3
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,6 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +29,11 @@ from urllib.parse import urlsplit
 
 from chatapi.simulator import Chunks, Pause, ReceivedRequest, Script, Send, Simulator, answer, running, scripts
 from tests.service import KEY, Service
+from tests.stored import SPOKEN
 
 READ_SECONDS = 20.0  # a read that takes longer has failed
 RECEIVE_BYTES = 64 * 1024
 EVENTS = {"Accept": "text/event-stream"}
-SPOKEN = ("text", "refusal")
 
 STREAMS = 6  # in a round, half of them text and half events
 PACE_SECONDS = 0.002
@@ -198,66 +196,6 @@ def _request(host: str, path: str, body: Mapping[str, Any] | None, headers: Mapp
     lines += ["Content-Type: application/json"] if data else []
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + data
-
-
-@dataclass(frozen=True)
-class StoredAnswer:
-    """A generation as the file has it: its status, and each of its parts."""
-
-    status: str
-    parts: list[tuple[str, str]]
-
-    @property
-    def text(self) -> str:
-        """What a plain-text client is shown."""
-        return self.of(*SPOKEN)
-
-    def of(self, *kinds: str) -> str:
-        """The text of the parts of these kinds."""
-        return "".join(text for kind, text in self.parts if kind in kinds)
-
-
-class Database:
-    """A server's file, read by another program at this moment: only what is committed can be seen."""
-
-    def __init__(self, service: Service) -> None:
-        self.path = Path(service.environment["DATABASE_URL"].removeprefix("sqlite:///"))
-
-    @contextmanager
-    def open(self) -> Iterator[sqlite3.Connection]:
-        """A connection that only reads."""
-        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep the server from writing while the block lasts, as a backup would."""
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=READ_SECONDS)
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-            yield
-            connection.execute("ROLLBACK")
-        finally:
-            connection.close()
-
-    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a query finds."""
-        with self.open() as connection:
-            return connection.execute(sql, values).fetchall()
-
-    def answer(self, generation_id: str) -> StoredAnswer:
-        """A generation, from its message when it has ended and from its pieces before."""
-        with self.open() as connection:
-            connection.execute("BEGIN")
-            sql = "SELECT g.status, m.content FROM generation g JOIN message m ON m.id = g.message_id WHERE g.id = ?"
-            status, content = connection.execute(sql, (generation_id,)).fetchone()
-            if status == "running":
-                sql = "SELECT kind, text FROM piece WHERE generation_id = ? ORDER BY position"
-                return StoredAnswer(status, connection.execute(sql, (generation_id,)).fetchall())
-        return StoredAnswer(status, [(part["type"], part["text"]) for part in json.loads(content)])
 
 
 # The campaign

@@ -14,12 +14,14 @@ from typing import Any
 
 import requests
 
+from tests.stored import Database, database_of
+
 PROJECT = Path(__file__).resolve().parent.parent
 KEY = "sk-proj-" + "A1b2C3d4_-" * 15 + "tester"
 OTHER_KEY = "sk-proj-" + "Z9y8X7w6_-" * 15 + "others"
 START_SECONDS = 20
 END_SECONDS = 20
-OURS = ("HOST", "PORT", "DATABASE_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "LOG_LEVEL")
+OURS = ("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "LOG_LEVEL")
 SECRETS = [KEY, OTHER_KEY]  # what no output may ever hold; tests add theirs
 
 assert len(KEY) == len(OTHER_KEY) == 164
@@ -28,7 +30,7 @@ assert len(KEY) == len(OTHER_KEY) == 164
 class Service:
     """One server process, its address, and what it has written to its log."""
 
-    def __init__(self, folder: Path, upstream_url: str, prefix: tuple[str, ...] = (), **environment: str) -> None:
+    def __init__(self, folder: Path, upstream_url: str, *, prefix: tuple[str, ...] = (), **environment: str) -> None:
         self.folder = folder
         self.environment = {
             "HOST": "127.0.0.1",
@@ -63,7 +65,7 @@ class Service:
         self._ended = False
         self._reader = threading.Thread(target=self._read_log, args=(self._process,), daemon=True)
         self._reader.start()
-        self.url = self.wait_for_log("serving", START_SECONDS, seen)["url"]
+        self.url = self.wait_for_log("serving", START_SECONDS, seen, pid=self.pid)["url"]
         return self
 
     def _read_log(self, process: subprocess.Popen[str]) -> None:
@@ -91,6 +93,11 @@ class Service:
             found = self._news.wait_for(find, seconds)
         assert found, f"no {event} {fields} in the log:\n" + "".join(self.log)
         return found
+
+    @property
+    def database(self) -> Database:
+        """Its database, seen from outside."""
+        return database_of(self.environment["DATABASE_URL"])
 
     @property
     def pid(self) -> int:

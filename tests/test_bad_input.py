@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from chatapi.simulator import Simulator
 from tests.service import KEY, OTHER_KEY, Serve, Service
 
+pytestmark = pytest.mark.one_process("it is refused before there is a store")
+
 JSON = {"Content-Type": "application/json"}
 QUICK_SECONDS = 3.0  # for any answer to bad input; on an idle machine it is milliseconds
 RECEIVE_SECONDS = 1.0  # how long this server lets a client take to send

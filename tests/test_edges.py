@@ -23,6 +23,8 @@ from tests.kill_campaign import EVENTS, Reader
 from tests.service import Serve, Service, events, fresh_key
 from tests.test_store_faults import check_one_sentence, start
 
+pytestmark = pytest.mark.one_process("it is about the ports and signals of one")
+
 SECONDS = 10.0
 RATE_LIMIT = 100  # requests per key and minute: more than the upstream's 60
 CONTEXT_BYTES = 20_000

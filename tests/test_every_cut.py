@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, scripts
-from tests.kill_campaign import EVENTS, SPOKEN, Reader
+from tests.kill_campaign import EVENTS, Reader
 from tests.service import Serve, Service
+from tests.stored import SPOKEN
 
 CLIENTS = 8  # that cut and resume side by side
 # Characters of one to four bytes, and some that are put together of several.

@@ -11,6 +11,8 @@ import pytest
 
 from tests.service import KEY, Serve, Service
 
+pytestmark = pytest.mark.one_process("HTTP is read before there is a store")
+
 SECONDS = 10
 BODY = json.dumps({"developer_message": "d", "user_message": "Count to 3", "api_key": KEY}).encode()
 

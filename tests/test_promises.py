@@ -16,8 +16,9 @@ import pytest
 from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simulator, Wait, answer, scripts
 from chatapi.store.driver import Batch, Transaction
 from chatapi.store.sqlite import SQLiteDriver
-from tests.kill_campaign import EVENTS, Database, Reader
+from tests.kill_campaign import EVENTS, Reader
 from tests.service import KEY, OTHER_KEY, Serve, Service
+from tests.stored import Database
 
 DONE = b"data: [DONE]\n\n"
 SECRET_WORD = "Rumpelstilzchen"
@@ -36,7 +37,7 @@ def served(serve_module: Serve) -> Service:
 
 @pytest.fixture
 def database(served: Service) -> Database:
-    return Database(served)
+    return served.database
 
 
 def saying(*what: str | Gate, finish: bool = True) -> Script:
@@ -109,7 +110,7 @@ def test_2_the_question_is_in_the_file_when_the_upstream_is_called(
         question = request.body["messages"][-1]["content"]
         sql = (
             "SELECT m.role, g.status FROM message m JOIN message a ON a.parent = m.id "
-            "JOIN generation g ON g.message_id = a.id WHERE m.content LIKE ?"
+            "JOIN generation g ON g.message_id = a.id WHERE m.content LIKE $1"
         )
         stored.append(database.rows(sql, f"%{question}%"))
         return answer()
@@ -229,7 +230,7 @@ def test_4_a_delete_ends_it_and_nothing_reappears(served: Service, upstream: Sim
     assert (name, data["code"], watcher.ended) == ("error", "session_deleted", True)
     upstream.script = saying("Hello")
     Reader.chat(served).read_all()  # whatever was queued before it has been committed by now
-    for (table,) in database.rows("SELECT name FROM sqlite_master WHERE type = 'table'"):
+    for table in database.tables():
         for row in database.rows(f"SELECT * FROM {table}"):
             for value in map(str, row):
                 assert SECRET_WORD not in value
@@ -456,6 +457,7 @@ def memory_mib(service: Service) -> float:
     return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(service.pid)])) / 1024
 
 
+@pytest.mark.one_process("it is about its memory")
 def test_12_a_slow_reader_costs_only_itself(served: Service, upstream: Simulator) -> None:
     words = [TEXT * 70] * (LONG_BYTES // len((TEXT * 70).encode()))
     whole = "".join(words).encode()

@@ -341,6 +341,7 @@ def test_it_serves_on_port_8000_of_this_machine_unless_told_otherwise() -> None:
     assert ADDRESS in shown
 
 
+@pytest.mark.one_process("each has a port of its own")
 def test_it_serves_where_port_says(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -10,8 +10,11 @@ import pytest
 import requests
 
 from chatapi.simulator import Gate, Simulator, scripts
-from tests.kill_campaign import EVENTS, Database, Reader
+from tests.kill_campaign import EVENTS, Reader
 from tests.service import Serve, Service
+from tests.stored import SQLiteFile
+
+pytestmark = pytest.mark.one_process("it is about the end of a process")
 
 LONG_DRAIN = "60"  # seconds, longer than a test may take: only what ends early passes
 SHORT_DRAIN = "0.5"
@@ -54,7 +57,7 @@ def test_a_running_answer_completes_while_nothing_new_begins(serve: Serve, simul
     assert service.wait() == 0
     assert time.monotonic() - begun < SOON_SECONDS
     idle.close()
-    assert [Database(service).answer(reader.generation_id).status for reader in readers] == ["completed"] * 2
+    assert [service.database.answer(reader.generation_id).status for reader in readers] == ["completed"] * 2
 
 
 @pytest.mark.parametrize("hurry", [signal.SIGTERM, signal.SIGINT, None])
@@ -82,7 +85,7 @@ def test_what_still_runs_is_interrupted_and_stored(
         assert time.monotonic() - begun > float(SHORT_DRAIN), "they were given their time"
     assert all(request.left.wait(5) for request in simulator.requests), "the upstream was let go"
     for reader in (text, told):
-        stored = Database(service).answer(reader.generation_id)
+        stored = service.database.answer(reader.generation_id)
         assert (stored.status, stored.text) == ("interrupted", "Grüße, 東京")
 
 
@@ -91,7 +94,7 @@ def test_the_end_leaves_a_whole_file_and_a_free_port(service: Service, simulator
     port = urlsplit(service.url).port
     service.signal(signal.SIGINT)
     assert service.wait() == 0
-    database = Database(service)
+    database = SQLiteFile(service.environment["DATABASE_URL"])
     assert not database.path.with_name("chat.db-wal").exists(), "all is in the one file"
     assert database.rows("PRAGMA integrity_check") == [("ok",)]
     service.environment["PORT"] = str(port)

@@ -19,9 +19,12 @@ import pytest
 from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
-from tests.kill_campaign import EVENTS, Database, Reader
+from tests.kill_campaign import EVENTS, Reader
 from tests.service import OURS, PROJECT, START_SECONDS, Serve, Service
+from tests.stored import SQLiteFile
 from tests.test_promises import saying
+
+pytestmark = pytest.mark.one_process("it is about the file")
 
 
 @contextmanager
@@ -110,7 +113,7 @@ def test_a_locked_file_refuses_writes_until_it_is_free(service: Service, simulat
     before = service.send()
     session_id, text = before.headers["X-Session-ID"], before.text
     calls = len(simulator.requests)
-    with Database(service).locked():
+    with service.database.locked():
         refused = service.send(session_id=session_id)
         assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
         assert int(refused.headers["Retry-After"]) >= 1
@@ -125,7 +128,7 @@ def test_a_locked_file_does_not_make_the_waiting_wait_for_each_other(service: Se
         begun = time.monotonic()
         return service.send().status_code, time.monotonic() - begun
 
-    with Database(service).locked(), ThreadPoolExecutor(8) as clients:
+    with service.database.locked(), ThreadPoolExecutor(8) as clients:
         replies = list(clients.map(send, range(8)))
     assert {status for status, _ in replies} == {503}
     assert max(seconds for _, seconds in replies) < 4 * LOCKED_MILLISECONDS / 1000
@@ -133,7 +136,7 @@ def test_a_locked_file_does_not_make_the_waiting_wait_for_each_other(service: Se
 
 def test_a_lock_that_is_let_go_soon_is_only_waited_for(service: Service) -> None:
     session_id = service.send().headers["X-Session-ID"]
-    with Database(service).locked():
+    with service.database.locked():
         pass
     assert service.send(session_id=session_id).status_code == 200
 
@@ -227,7 +230,7 @@ def test_a_file_whose_rows_are_torn(service: Service) -> None:
         service.post("/api/sessions", json={"developer_message": f"{number}" * 1000})
     service.send()
     assert service.stop() == 0
-    file = Database(service).path
+    file = SQLiteFile(service.environment["DATABASE_URL"]).path
     data = bytearray(file.read_bytes())
     page = 4096
     data[2 * page :] = b"\xff" * len(data[2 * page :])  # the schema is whole, the rows are not
@@ -237,7 +240,7 @@ def test_a_file_whose_rows_are_torn(service: Service) -> None:
 
 def test_a_file_that_is_locked_at_the_start(service: Service) -> None:
     assert service.stop() == 0
-    with Database(service).locked():
+    with service.database.locked():
         check_one_sentence(start(service.folder), "DATABASE_URL", "locked")
 
 

@@ -7,7 +7,7 @@ then one request each 60/limit seconds.
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from collections.abc import Callable
 from math import ceil
 from typing import NamedTuple, Protocol
@@ -54,8 +54,8 @@ class Slots(Protocol):
             Overloaded: this process runs as many answers as it may.
         """
 
-    def give_back(self, slot: Slot) -> None:
-        """Give a slot back."""
+    async def give_back(self, slot: Slot) -> None:
+        """Give a slot back; it is free when this returns. To do it twice changes nothing."""
 
 
 class LocalRateLimit:
@@ -98,9 +98,9 @@ class LocalSlots:
     def __init__(self, per_owner: int, in_all: int) -> None:
         self.per_owner = per_owner
         self.in_all = in_all
-        self._taken: Counter[str] = Counter()
+        self._taken: dict[str, set[Slot]] = {}
+        self._numbers = itertools.count()
         self._total = 0
-        self._number = 0
 
     async def open(self) -> None:
         pass
@@ -109,17 +109,20 @@ class LocalSlots:
         pass
 
     async def take(self, owner: str) -> Slot:
-        if self.per_owner and self._taken[owner] >= self.per_owner:
+        taken = self._taken.get(owner, ())
+        if self.per_owner and len(taken) >= self.per_owner:
             raise TooManyGenerations(retry_after=1)
         if self.in_all and self._total >= self.in_all:
             raise Overloaded(retry_after=1)
-        self._taken[owner] += 1
+        slot = Slot(owner, next(self._numbers))
+        self._taken.setdefault(owner, set()).add(slot)
         self._total += 1
-        self._number += 1
-        return Slot(owner, self._number)
+        return slot
 
-    def give_back(self, slot: Slot) -> None:
-        self._total -= 1
-        self._taken[slot.owner] -= 1
-        if not self._taken[slot.owner]:
-            del self._taken[slot.owner]
+    async def give_back(self, slot: Slot) -> None:
+        taken = self._taken.get(slot.owner, set())
+        if slot in taken:
+            taken.discard(slot)
+            self._total -= 1
+        if not taken:
+            self._taken.pop(slot.owner, None)

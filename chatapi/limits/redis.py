@@ -7,6 +7,7 @@ many times higher as there are replicas; nobody is refused for want of a counter
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from chatapi.errors import TooManyGenerations
@@ -99,20 +100,21 @@ class SharedSlots:
             taken = await self._run(TAKE_SLOT, slot, limit, SLOT_SECONDS, self._name(slot))
         except RedisGone:
             taken = True
-        except BaseException:
-            self._alone.give_back(slot)
+        except BaseException:  # the caller is cancelled; if the script takes the slot all the same, it lapses
+            await self._alone.give_back(slot)
             raise
         if not taken:
-            self._alone.give_back(slot)
+            await self._alone.give_back(slot)
             raise TooManyGenerations(retry_after=1)
         self._taken.add(slot)
         return slot
 
-    def give_back(self, slot: Slot) -> None:
-        self._alone.give_back(slot)
+    async def give_back(self, slot: Slot) -> None:
+        await self._alone.give_back(slot)
         if slot in self._taken:
             self._taken.discard(slot)
-            self._link.start(GIVE_BACK_SLOT, _key(slot), self._name(slot))
+            with suppress(RedisGone):  # it lapses
+                await self._run(GIVE_BACK_SLOT, slot, self._name(slot))
 
     async def _keep(self) -> None:
         """Say of every slot, now and then, that it is still taken."""

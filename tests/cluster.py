@@ -1,0 +1,142 @@
+"""The service as those have it who outgrew one process: replicas behind a balancer, one PostgreSQL, one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.databases import postgres, redis
+from tests.service import SECRETS, Service
+
+REPLICAS = 2
+READ_BYTES = 64 * 1024
+SECRET = "the-secret-that-all-replicas-share-in-tests"
+
+
+class Balancer:
+    """Gives each connection to the next server that takes it, and knows nothing of what is said."""
+
+    def __init__(self, targets: list[tuple[str, int]]) -> None:
+        self.targets = targets
+        self._turns = itertools.count()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="balancer", daemon=True)
+        self._thread.start()
+        self._server = self._run(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def _run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def close(self) -> None:
+        self._run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, client_reads: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        server = None
+        try:
+            server_reads, server = await self._next_server()
+            pipes = [_pipe(client_reads, server), _pipe(server_reads, client)]
+            await asyncio.wait([asyncio.create_task(pipe) for pipe in pipes], return_when=asyncio.FIRST_COMPLETED)
+        except (OSError, asyncio.CancelledError):
+            pass  # no server takes it, or the balancer ends
+        finally:
+            for writer in (client, server):
+                if writer is not None:
+                    writer.close()
+
+    async def _next_server(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        targets = list(self.targets)
+        first = next(self._turns) % len(targets)
+        for host, port in targets[first:] + targets[:first]:
+            with suppress(OSError):
+                return await asyncio.open_connection(host, port)
+        raise OSError
+
+
+async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await source.read(READ_BYTES):
+            target.write(data)
+            await target.drain()
+
+
+class Cluster(Service):
+    """Some replicas, used through their balancer as one service is."""
+
+    def __init__(self, folder: Path, upstream_url: str, **environment: str) -> None:
+        shared: dict[str, Any] = {
+            "DATABASE_URL": postgres().new_database(),
+            "REDIS_URL": redis().url,
+            "CHATAPI_SECRET": SECRET,
+            "CHATAPI_LEASE_SECONDS": "2",
+            "CHATAPI_DATABASE_CONNECTIONS": "4",
+            **environment,
+        }
+        super().__init__(folder, upstream_url, **shared)
+        self.replicas = []
+        for number in range(REPLICAS):
+            home = folder / f"replica-{number}"
+            home.mkdir()
+            replica = Service(home, upstream_url, **shared)
+            replica.log, replica._news = self.log, self._news  # what one says, the cluster says
+            self.replicas.append(replica)
+        self._balancer: Balancer | None = None
+
+    def start(self) -> Cluster:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Service.start, self.replicas))
+        self._balancer = Balancer([_address(replica) for replica in self.replicas])
+        self.url = self._balancer.url
+        return self
+
+    def start_again(self, replica: Service) -> None:
+        """Start one that has ended; its place is at another port now."""
+        replica.start()
+        assert self._balancer is not None
+        self._balancer.targets = [_address(one) for one in self.replicas]
+
+    def signal(self, number: signal.Signals) -> None:
+        for replica in self.replicas:
+            replica.signal(number)
+
+    def wait(self, seconds: float = 20) -> int:
+        return max(abs(replica.wait(seconds)) for replica in self.replicas)
+
+    def stop(self) -> int:
+        statuses = [replica.stop() for replica in self.replicas]
+        if self._balancer is not None:
+            self._balancer.close()
+            self._balancer = None
+        self.check_no_secret()
+        return max(map(abs, statuses))
+
+    def check_no_secret(self) -> None:
+        """No key is in the logs or in the database."""
+        texts = {"the logs": "".join(self.log), "the database": self.database.everything()}
+        for where, text in texts.items():
+            for secret in SECRETS:
+                assert secret not in text, f"a key is in {where}"
+
+
+def _address(replica: Service) -> tuple[str, int]:
+    parts = urlsplit(replica.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port

@@ -1,0 +1,126 @@
+"""The database of a server, seen from outside at this moment: only what is committed can be seen."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+LOCK_SECONDS = 20.0
+SPOKEN = ("text", "refusal")
+Rows = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """A generation as the file has it: its status, and each of its parts."""
+
+    status: str
+    parts: list[tuple[str, str]]
+
+    @property
+    def text(self) -> str:
+        """What a plain-text client is shown."""
+        return self.of(*SPOKEN)
+
+    def of(self, *kinds: str) -> str:
+        """The text of the parts of these kinds."""
+        return "".join(text for kind, text in self.parts if kind in kinds)
+
+
+class Database(abc.ABC):
+    """One database."""
+
+    @abc.abstractmethod
+    def rows(self, sql: str, *values: Any) -> Rows:
+        """What a query with `$1` parameters finds."""
+
+    @abc.abstractmethod
+    def tables(self) -> list[str]:
+        """The names of all tables."""
+
+    @abc.abstractmethod
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep everyone from writing while the block lasts."""
+
+    def answer(self, generation_id: str) -> StoredAnswer:
+        """A generation, from its message when it has ended and from its pieces before; one statement, so one state."""
+        rows = self.rows(
+            "SELECT g.status, m.content, p.kind, p.text FROM generation g JOIN message m ON m.id = g.message_id "
+            "LEFT JOIN piece p ON p.generation_id = g.id WHERE g.id = $1 ORDER BY p.position",
+            generation_id,
+        )
+        status, content = rows[0][:2]
+        if status == "running":
+            return StoredAnswer(status, [(kind, text) for _, _, kind, text in rows if kind is not None])
+        return StoredAnswer(status, [(part["type"], part["text"]) for part in json.loads(content)])
+
+    def everything(self) -> str:
+        """All rows of all tables."""
+        return "\n".join(str(row) for table in self.tables() for row in self.rows(f"SELECT * FROM {table}"))
+
+
+class SQLiteFile(Database):
+    """A server's file."""
+
+    def __init__(self, url: str) -> None:
+        self.path = Path(url.removeprefix("sqlite:///"))
+
+    def rows(self, sql: str, *values: Any) -> Rows:
+        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)) as connection:
+            return connection.execute(re.sub(r"\$(\d)", r"?\1", sql), values).fetchall()
+
+    def tables(self) -> list[str]:
+        return [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=LOCK_SECONDS)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            yield
+            connection.execute("ROLLBACK")
+
+
+class PostgresDatabase(Database):
+    """The replicas' database."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def rows(self, sql: str, *values: Any) -> Rows:
+        async def fetch() -> Rows:
+            connection = await asyncpg.connect(self.url)
+            try:
+                return [tuple(row) for row in await connection.fetch(sql, *values)]
+            finally:
+                await connection.close()
+
+        with ThreadPoolExecutor(1) as pool:  # whoever asks may have a loop running
+            return pool.submit(asyncio.run, fetch()).result()
+
+    def tables(self) -> list[str]:
+        return [name for (name,) in self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        tables = ", ".join(self.tables())
+        with asyncio.Runner() as runner:
+            connection = runner.run(asyncpg.connect(self.url))
+            runner.run(connection.execute(f"BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE"))
+            yield
+            runner.run(connection.close())
+
+
+def database_of(url: str) -> Database:
+    """The database that a server with this DATABASE_URL uses."""
+    return SQLiteFile(url) if url.startswith("sqlite:") else PostgresDatabase(url)
