@@ -409,6 +409,7 @@ def test_a_nul_in_an_answer_becomes_a_character_that_everyone_can_keep(server: S
     assert last(server, response.headers["X-Session-ID"])["content"] == "a\ufffdb"
 
 
+@pytest.mark.one_process("it is about its memory")
 def test_memory_stays_flat_when_the_upstream_pours(server: Service, upstream: Simulator) -> None:
     with server.send() as response:
         assert response.text
