@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chatapi.api.answers import TEXT_CHUNK_BYTES, TextEncoder, check_offset, check_position
 from chatapi.errors import PositionOutOfRange
-from chatapi.log import Log, character_end, parts_of, pieces_of
+from chatapi.log import Log, character_end, contiguous, parts_of, pieces_of
 from chatapi.model import SPOKEN, Kind, Part, Piece, spoken
 
 # A busy machine is no failure, and no two runs differ.
@@ -152,3 +152,26 @@ def test_a_place_that_no_reader_can_have_come_to_is_refused(said: list[tuple[Kin
     check_offset(pieces, shown)
     with pytest.raises(PositionOutOfRange):
         check_offset(pieces, shown + 1)
+
+
+@unhurried
+@given(texts, st.data())
+def test_pieces_that_overlap_say_each_byte_once(text: str, data: st.DataObject) -> None:
+    places = boundaries(text)
+    ends = sorted({*data.draw(st.lists(st.sampled_from(places[1:]))), places[-1]})
+    pieces, reached = [], 0
+    for end in ends:  # each begins where an earlier one ended, or before
+        begin = data.draw(st.sampled_from([place for place in places if place <= reached]))
+        pieces.append(Piece(end, 0, Kind.TEXT, text.encode()[begin:end]))
+        reached = end
+    position = data.draw(st.sampled_from(places))
+    run = contiguous(pieces, position)
+    assert b"".join(piece.data for piece in run) == text.encode()[position:]
+    assert all(piece.data for piece in run)
+
+
+def test_past_a_hole_there_is_nothing() -> None:
+    pieces = [Piece(2, 0, Kind.TEXT, b"ab"), Piece(6, 0, Kind.TEXT, b"ef")]
+    assert contiguous(pieces, 0) == pieces[:1]
+    assert contiguous(pieces, 2) == []
+    assert contiguous(pieces[1:], 4) == pieces[1:]
