@@ -4,8 +4,10 @@
     ├── RequestError                what was sent cannot be served as it is
     │   ├── MalformedJSON           400
     │   ├── InvalidKeyFormat        400  the seed's body
+    │   ├── NothingToAnswer         400
     │   ├── KeyRequired             401
     │   ├── SessionNotFound         404  the seed's body
+    │   ├── MessageNotFound         404
     │   ├── NotFound                404
     │   ├── MethodNotAllowed        405
     │   ├── SessionBusy             409
@@ -89,6 +91,11 @@ class InvalidKeyFormat(RequestError):
     message = "Invalid API Key format. The key should start with 'sk-proj-' and be 164 characters long."
 
 
+class NothingToAnswer(RequestError):
+    code = "nothing_to_answer"
+    message = "There is no new message to answer here. Send one, or name a message that is not an answer itself."
+
+
 class KeyRequired(RequestError):
     status = 401
     code = "api_key_required"
@@ -104,6 +111,14 @@ class SessionNotFound(RequestError):
     status = 404
     code = "session_not_found"
     message = "Session not found"
+
+
+class MessageNotFound(RequestError):
+    """No such message in this session."""
+
+    status = 404
+    code = "message_not_found"
+    message = "There is no such message in this session."
 
 
 class NotFound(RequestError):

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from chatapi.bus import LocalBus
+from chatapi.context import for_upstream
 from chatapi.errors import (
     AnswerTooLarge,
     ChatError,
@@ -32,7 +33,8 @@ from chatapi.keys import Key
 from chatapi.limits import Slots
 from chatapi.live import Live, Reading, Verdict
 from chatapi.log import first_of
-from chatapi.model import Clock, Ending, Generation, Permit, Role, Session, Status, Turn
+from chatapi.model import Clock, Ending, Generation, Permit, Session, Status, Turn
+from chatapi.protocol import write_messages
 from chatapi.settings import Settings
 from chatapi.store import Begun, Fenced, Store
 from chatapi.upstream import Answer, Upstream
@@ -208,11 +210,10 @@ class Generations:
             await self._store.flush()
 
     async def _request_body(self, turn: Turn, begun: Begun) -> bytes:
-        """What the upstream is asked: the developer message, what was said, and the new message."""
+        """What the upstream is asked: the developer message, what was said, and the new messages."""
         most_bytes = self._settings.max_context_bytes
         said = await self._store.context(begun.parent, most_bytes) if begun.parent is not None else []
-        messages = [{"role": role.value, "content": text} for role, text in said]
-        messages.append({"role": Role.USER.value, "content": turn.user_message})
+        messages = write_messages(for_upstream([*said, *turn.input]), self._settings.developer_role)
         if developer_message := begun.session.developer_message:
             messages.insert(0, {"role": self._settings.developer_role, "content": developer_message})
         body = msgspec.json.encode(

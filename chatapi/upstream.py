@@ -22,6 +22,7 @@ import msgspec
 from yarl import URL
 
 from chatapi import __version__
+from chatapi.calls import Calls
 from chatapi.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -34,7 +35,7 @@ from chatapi.errors import (
     UpstreamUnavailable,
 )
 from chatapi.keys import Key
-from chatapi.model import Kind, Limit, Usage
+from chatapi.model import Call, Kind, Limit, Usage
 from chatapi.sse import Decoder
 
 RETRIES = 2  # before the first byte of an answer only
@@ -50,11 +51,24 @@ RATE_FAMILY = ("x-ratelimit-limit-", "x-ratelimit-remaining-", "x-ratelimit-rese
 UPSTREAM_REQUEST_ID = "x-upstream-request-id"  # the name under which theirs is passed on, beside ours
 
 
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
 class _Delta(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    annotations: list[dict[str, Any]] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -94,7 +108,7 @@ class _ErrorBody(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
-Deltas = list[tuple[Kind, str]]
+Deltas = list[tuple[Kind, str, Call | None]]
 
 
 @dataclass(slots=True)
@@ -110,6 +124,7 @@ class Answer:
     deltas: int = 0
     done: bool = False
     _decoder: Decoder = field(default_factory=Decoder)
+    _calls: Calls | None = None
 
     async def read(self) -> AsyncGenerator[Deltas]:
         """Yield the text of each network read that held an event; the list is empty where they held no text.
@@ -167,6 +182,8 @@ class Answer:
                 self._take_delta(choice.delta, deltas)
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
+                if self._calls is not None:
+                    deltas += [(Kind.TOOL_CALL, text, call) for call, text in self._calls.end()]
 
     def _take_delta(self, delta: _Delta, deltas: Deltas) -> None:
         for kind, text in (
@@ -177,7 +194,20 @@ class Answer:
             if text:
                 self.deltas += 1
                 # No database and no terminal is the better for a NUL; PostgreSQL refuses it.
-                deltas.append((kind, text.replace("\0", "\ufffd") if "\0" in text else text))
+                deltas.append((kind, text.replace("\0", "\ufffd") if "\0" in text else text, None))
+        if delta.tool_calls:
+            self._take_calls(delta.tool_calls, deltas)
+        for annotation in delta.annotations or ():
+            deltas.append((Kind.ANNOTATION, msgspec.json.encode(annotation).decode() + "\n", None))
+
+    def _take_calls(self, called: list[_ToolCall], deltas: Deltas) -> None:
+        if self._calls is None:
+            self._calls = Calls()
+        self.deltas += 1
+        for one in called:
+            function = one.function or _Function()
+            writes = self._calls.take(one.index or 0, one.id, function.name, function.arguments)
+            deltas += [(Kind.TOOL_CALL, text, call) for call, text in writes]
 
 
 class Upstream:

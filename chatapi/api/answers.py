@@ -93,7 +93,10 @@ class TextEncoder:
 
 
 class EventEncoder:
-    """Server-sent events: session, text, reasoning, refusal, usage, done, error. Each id is the position after it."""
+    """Server-sent events: session, text, reasoning, refusal, tool_call, annotation, usage, done, error.
+
+    Each id is the position after it.
+    """
 
     media_type = "text/event-stream"
 
@@ -118,7 +121,11 @@ class EventEncoder:
             self._position = piece.position - len(piece.data)
             for text in cut(piece.data, EVENT_TEXT_BYTES):
                 self._position += len(text)
-                yield self._event(piece.kind.value, {"text": text.decode()})
+                if piece.call is None:
+                    data = {"text": text.decode()}
+                else:
+                    data = {"call_id": piece.call.id, "name": piece.call.name, "arguments": text.decode()}
+                yield self._event(piece.kind.value, data)
 
     def quiet(self) -> bytes:
         return sse.HEARTBEAT

@@ -27,12 +27,13 @@ from chatapi.api.answers import (
 from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_optional_body
 from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
-from chatapi.api.formats import generation_json
+from chatapi.api.formats import generation_json, parts_json
 from chatapi.api.problems import limit_headers
 from chatapi.errors import InvalidRequest, SessionNotFound, from_code
 from chatapi.generations import Sent
 from chatapi.live import Reading
-from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Status, Turn
+from chatapi.log import parts_of
+from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Status, Turn, user_text
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
@@ -185,17 +186,25 @@ def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_
         owner=owner,
         session_id=body.session_id or None,
         developer_message=body.developer_message,
-        user_message=body.user_message,
+        input=user_text(body.user_message),
         model=body.model or settings.default_model,
         dialect=dialect,
         parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
     )
-    return _with_digest(turn, idempotency_key) if idempotency_key is not None else turn
+    return with_digest(turn, idempotency_key) if idempotency_key is not None else turn
 
 
-def _with_digest(turn: Turn, idempotency_key: str) -> Turn:
+def with_digest(turn: Turn, idempotency_key: str) -> Turn:
     """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter."""
-    said = [turn.session_id, turn.developer_message, turn.user_message, turn.model, sorted(turn.parameters.items())]
+    said = [
+        turn.session_id,
+        turn.alias,
+        turn.parent,
+        turn.developer_message,
+        turn.input,
+        turn.model,
+        sorted(turn.parameters.items()),
+    ]
     digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
     name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
     return replace(turn, idempotency_key=name, digest=digest)
@@ -256,4 +265,5 @@ async def _whole(
 def _whole_json(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
     spoken = b"".join(piece.data for piece in pieces if piece.kind in SPOKEN).decode()
     reasoning = b"".join(piece.data for piece in pieces if piece.kind is Kind.REASONING).decode()
-    return {**generation_json(generation), "text": spoken, "reasoning": reasoning or None}
+    parts = parts_json(parts_of(pieces))
+    return {**generation_json(generation), "text": spoken, "reasoning": reasoning or None, "parts": parts}
