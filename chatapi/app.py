@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from chatapi import __version__, telemetry
-from chatapi.api import chat, docs, health, keys, problems, sessions
+from chatapi.api import chat, docs, health, keys, openai_chat, problems, sessions
 from chatapi.api.core import Core
 from chatapi.bus import LocalBus
 from chatapi.errors import StoreUnavailable
@@ -31,6 +31,7 @@ EXPOSED = [
     "X-Upstream-Request-ID",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
+    "X-Should-Retry",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
@@ -53,7 +54,16 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.core = make_core(settings)
-    for router in (chat.sending, chat.router, sessions.router, keys.router, health.router, docs.router):
+    for router in (
+        chat.sending,
+        chat.router,
+        openai_chat.sending,
+        openai_chat.router,
+        sessions.router,
+        keys.router,
+        health.router,
+        docs.router,
+    ):
         app.router.routes += router.routes  # as they are: an included router matches each request twice
     problems.install(app)
     # The last one added is the outermost.

@@ -43,7 +43,7 @@ never holds what the caller sent. `docs/http.md` lists the codes, and a test hol
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from chatapi.model import Limit
 
@@ -240,6 +240,16 @@ class Draining(Unavailable):
     message = "This server is shutting down. Send the request again; another will take it."
 
 
+class UpstreamSaid(NamedTuple):
+    """A refusal in the upstream's own words, and its status."""
+
+    status: int
+    message: str
+    type: str | None
+    param: str | None
+    code: str | None
+
+
 class UpstreamError(ChatError):
     """The model API refused, broke or was not reached."""
 
@@ -247,6 +257,7 @@ class UpstreamError(ChatError):
     code = "upstream_error"
     message = "The model API did not answer as it should."
     limit: Limit | None = None  # the upstream's request limit, when it told
+    said: UpstreamSaid | None = None
     asked_to_wait: float | None = None  # seconds, when the upstream itself named them
     worth_repeating: bool = True
 

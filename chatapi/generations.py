@@ -7,8 +7,8 @@ knows the other: a reader that leaves stops nothing, and a reader that comes bac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -75,11 +75,12 @@ class Generations:
         self._live: dict[str, Live] = {}
         self._running_in: dict[str, Live] = {}  # the same by session, which has one at most
         self._tasks: set[asyncio.Task[None]] = set()
+        self._relays: set[asyncio.Task[None]] = set()  # requests whose answers are passed on and not kept
         self._housekeeper = Housekeeper(store, bus, self._live, settings)
         self.draining = False
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._live) + len(self._relays)
 
     # Send
 
@@ -148,6 +149,25 @@ class Generations:
             await self._store.flush()
             live = self._live.get(generation.id)
         return live
+
+    @contextmanager
+    def place(self, owner: str) -> Iterator[None]:
+        """A place among the running answers for one that is passed on and not kept. A drain cancels its task.
+
+        Raises:
+            TooManyGenerations, Unavailable: there is none now.
+        """
+        if self.draining:
+            raise Draining
+        task = asyncio.current_task()
+        assert task is not None
+        self._slots.take(owner)
+        self._relays.add(task)
+        try:
+            yield
+        finally:
+            self._relays.discard(task)
+            self._slots.give_back(owner)
 
     # Run
 
@@ -330,7 +350,7 @@ class Generations:
     async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
         """Begin nothing more, let what runs go on for so long or until `hurry`, and interrupt the rest, stored."""
         self.refuse_new()
-        if self._tasks and seconds > 0:
+        if (self._tasks or self._relays) and seconds > 0:
             hurried = asyncio.create_task(hurry.wait(), name="drain-hurry")
             ended = asyncio.create_task(self._all_ended(), name="drain-ended")
             await asyncio.wait([hurried, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -340,9 +360,11 @@ class Generations:
             for live in list(self._live.values()):
                 live.cancel(Verdict.INTERRUPTED)
             await asyncio.wait(self._tasks, timeout=DRAIN_STEP_SECONDS)
+        for relay in self._relays:
+            relay.cancel()
 
     async def _all_ended(self) -> None:
-        await asyncio.wait(self._tasks)
+        await asyncio.wait(self._tasks | self._relays)
 
     async def _cancel(self, live: Live, verdict: Verdict) -> None:
         """End it, and return when that is stored, or cannot be."""

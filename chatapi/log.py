@@ -109,6 +109,18 @@ def first_of(pieces: list[Piece], most_bytes: int) -> list[Piece]:
     return taken
 
 
+def up_to(pieces: list[Piece], position: int) -> list[Piece]:
+    """The pieces of a log, from its start, up to a position."""
+    before = []
+    for piece in pieces:
+        begin = piece.position - len(piece.data)
+        if begin >= position:
+            break
+        end = min(piece.position, position)
+        before.append(piece._replace(position=end, data=piece.data[: end - begin]))
+    return before
+
+
 def parts_of(pieces: list[Piece]) -> tuple[Part, ...]:
     """A log's pieces, from its start, joined into the parts of a message."""
     data: dict[int, list[bytes]] = {}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -22,14 +20,14 @@ from chatapi.api.answers import (
     TextEncoder,
     check_offset,
     check_position,
-    disconnected,
+    read_whole,
 )
 from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_optional_body
 from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json, parts_json
 from chatapi.api.problems import limit_headers
-from chatapi.errors import InvalidRequest, SessionNotFound, from_code
+from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations import Sent
 from chatapi.live import Reading
 from chatapi.log import parts_of
@@ -97,7 +95,7 @@ async def chat(request: Request) -> Response:
 
     may_spend = permit(Caller(owner), Action.SPEND)
     sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
-    headers = _headers(sent, request.state.limit)
+    headers = sent_headers(sent, request.state.limit)
     cancel = body.on_disconnect == "cancel" and not sent.repeated
     if turn.dialect == "json":
         return await _whole(core, request, sent.generation, sent.readings, headers, cancel)
@@ -210,7 +208,7 @@ def with_digest(turn: Turn, idempotency_key: str) -> Turn:
     return replace(turn, idempotency_key=name, digest=digest)
 
 
-def _headers(sent: Sent, own: Limit | None) -> dict[str, str]:
+def sent_headers(sent: Sent, own: Limit | None) -> dict[str, str]:
     """The seed's headers, and what the upstream lets its callers know."""
     headers = dict(sent.answer.headers) if sent.answer is not None else {}
     headers |= limit_headers(own, sent.answer.limit if sent.answer is not None else None)
@@ -240,26 +238,16 @@ async def _whole(
     Raises:
         ChatError: what made it fail, or interrupted it.
     """
-    gone = asyncio.create_task(disconnected(request.receive), name="disconnect-watch")
-    pieces: list[Piece] = []
-    ended = None
+
+    def left() -> None:
+        core.generations.abandon(generation.id)
+
     try:
-        async with aclosing(readings):
-            async for reading in readings:
-                pieces += reading.pieces
-                ended = reading.ended
-                if gone.done() and cancel:
-                    core.generations.abandon(generation.id)
-                if gone.done():
-                    return Response(status_code=204)  # nobody is there to read it
-    finally:
-        gone.cancel()
-    assert ended is not None, "a log is followed to its end"
-    if ended.status in {Status.FAILED, Status.INTERRUPTED}:
-        error = from_code(ended.error_code, ended.error_detail)
+        whole = await read_whole(readings, request.receive, left if cancel else None)
+    except ChatError as error:
         error.headers |= headers
-        raise error
-    return JSONResponse(_whole_json(ended, pieces), headers=headers)
+        raise
+    return JSONResponse(_whole_json(*whole), headers=headers) if whole else Response(status_code=204)
 
 
 def _whole_json(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
