@@ -32,7 +32,8 @@ SESSION_ID = re.compile(rb"\r\nx-session-id: *([^\r]+)\r\n", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Load:
-    """What one run is to do. `raw` asks in OpenAI's protocol, as the service asks its upstream."""
+    """What one run is to do. `raw` asks in OpenAI's protocol, as the service asks its upstream; `stored` too, for a
+    turn of a new session: then the text of the chunks is compared, for their frames are the service's own."""
 
     port: int
     raw: bool
@@ -43,6 +44,7 @@ class Load:
     window_seconds: float
     finish_seconds: float  # how long the last answers may take once the window is over
     watch: dict[str, int] = field(default_factory=dict)  # process ids by name
+    stored: bool = False
 
     @property
     def script(self) -> Script:
@@ -75,8 +77,8 @@ class Run:
     def __init__(self, load: Load) -> None:
         self.load = load
         self.pace = load.pace_ms / 1000
-        self.request = raw_request(load) if load.raw else chat_request(load)
-        transcript: Transcript = raw(load.script) if load.raw else plain(load.script)
+        self.request = raw_request(load) if load.raw or load.stored else chat_request(load)
+        transcript: Transcript = raw(load.script) if load.raw and not load.stored else plain(load.script)
         self.body, self.ends = transcript.body, transcript.ends
         self.outcome = Outcome()
         self.counting = self.over = False
@@ -176,6 +178,7 @@ class Caller(asyncio.Protocol):
         self.received = 0  # bytes of the body
         self.chunks = 0  # of the answer
         self.first = 0.0
+        self.frame = b""  # of a stored stream: the beginning of an event
         self.asked = time.perf_counter()
         self.transport.write(self.run.request)
 
@@ -195,7 +198,7 @@ class Caller(asyncio.Protocol):
         self.read_body(data, now)
 
     def head_is_right(self) -> bool:
-        if not self.run.load.raw:
+        if not self.run.load.raw or self.run.load.stored:
             session = SESSION_ID.search(self.head + b"\r\n")
             if not session:
                 return False
@@ -227,6 +230,9 @@ class Caller(asyncio.Protocol):
                 return
 
     def read_piece(self, piece: bytes, now: float) -> None:
+        if self.run.load.stored:
+            *events, self.frame = (self.frame + piece).split(b"\n\n")
+            piece = b"".join(map(text_of, events))
         run, end = self.run, self.received + len(piece)
         if run.body[self.received : end] != piece:
             self.fail(f"other bytes than expected at {self.received}: {piece[:80]!r}")
@@ -257,6 +263,13 @@ class Caller(asyncio.Protocol):
             self.transport.close()
 
 
+def text_of(event: bytes) -> bytes:
+    """The text in one chunk of a chat completion."""
+    data = event.partition(b"data: ")[2]
+    choices = json.loads(data)["choices"] if data.startswith(b"{") else []
+    return "".join(choice["delta"].get("content") or "" for choice in choices).encode()
+
+
 def chat_request(load: Load) -> bytes:
     """A turn of a new session, in the service's own protocol."""
     body = {
@@ -279,7 +292,8 @@ def raw_request(load: Load) -> bytes:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    return post(load.port, "/v1/chat/completions", f"Authorization: Bearer {KEY}\r\n", body)
+    session = "X-Session-ID: new\r\n" if load.stored else ""
+    return post(load.port, "/v1/chat/completions", f"Authorization: Bearer {KEY}\r\n{session}", body)
 
 
 def post(port: int, path: str, headers: str, body: Mapping[str, object]) -> bytes:

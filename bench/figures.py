@@ -9,7 +9,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.client import Load, Outcome
 from bench.lab import Lab, Server, ask
@@ -45,6 +45,8 @@ class Figure:
 
 FIGURES = (
     Figure("full_speed_cpu_us", "full-speed", "32 answers of 200 chunks at full speed, CPU per chunk (us)", 16, 8),
+    Figure("stateless_cpu_us", "stateless", "the same by /v1/chat/completions, stateless, CPU per chunk (us)", 20, 10),
+    Figure("stored_cpu_us", "stored", "the same by /v1/chat/completions, in a session, CPU per chunk (us)", 30, 15),
     Figure("paced_cpu_us", "paced", "100 answers, a chunk each 20 ms, CPU per chunk (us)", 130, 90),
     Figure("first_text_p50_ms", "paced", "time to first text at those 100, median (ms)", 6, 2),
     Figure("first_text_p99_ms", "paced", "time to first text at those 100, 99 % (ms)", 20, 6),
@@ -112,6 +114,20 @@ def full_speed(lab: Lab, server: Server, effort: Effort) -> Measured:
     return measured
 
 
+def stateless(lab: Lab, server: Server, effort: Effort) -> Measured:
+    work = replace(load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds), raw=True)
+    measured, outcome = observe(lab, server, work)
+    measured.values["stateless_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    return measured
+
+
+def stored(lab: Lab, server: Server, effort: Effort) -> Measured:
+    work = replace(load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds), raw=True, stored=True)
+    measured, outcome = observe(lab, server, work)
+    measured.values["stored_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    return measured
+
+
 def paced(lab: Lab, server: Server, effort: Effort) -> Measured:
     """The ramp lasts as long as an answer, so that answers begin evenly spread all the time."""
     chunks = effort.paced_chunks
@@ -175,13 +191,15 @@ def start(lab: Lab, _: Server, effort: Effort) -> Measured:
 Scenario = Callable[[Lab, Server, Effort], Measured]
 SCENARIOS: dict[str, Scenario] = {
     "full-speed": full_speed,
+    "stateless": stateless,
+    "stored": stored,
     "paced": paced,
     "capacity": capacity,
     "turns": turns,
     "memory": memory,
     "start": start,
 }
-SERVICE_ONLY = {"start"}
+SERVICE_ONLY = {"start", "stored"}
 
 
 def load(streams: int, chunks: int, pace_ms: int, ramp_seconds: float, window_seconds: float) -> Load:

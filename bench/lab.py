@@ -144,7 +144,7 @@ class Lab:
     def run(self, server: Server, load: Load) -> tuple[Outcome, dict[str, int]]:
         """One load on one server: what the client saw, and how late the source was."""
         watch = {"server": server.process.pid, "source": self.source.pid}
-        load = replace(load, port=server.port, raw=server.raw, watch=watch)
+        load = replace(load, port=server.port, raw=load.raw or server.raw, watch=watch)
         seconds = load.ramp_seconds + load.window_seconds + load.finish_seconds + CLIENT_START_SECONDS
         self.source_lateness()
         with Process("client", [sys.executable, "-m", "bench.client"], self.folder / "client.log", pipe=True) as client:

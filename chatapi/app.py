@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from chatapi import __version__, telemetry
-from chatapi.api import chat, docs, health, keys, problems, sessions
+from chatapi.api import chat, docs, health, keys, openai_chat, problems, sessions
 from chatapi.keys import KeyPolicy
 from chatapi.middleware import Boundary, LastResort
 from chatapi.service import make_core, running
@@ -19,6 +19,7 @@ EXPOSED = [
     "X-Upstream-Request-ID",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
+    "X-Should-Retry",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
@@ -41,7 +42,16 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.core = make_core(settings)
-    for router in (chat.sending, chat.router, sessions.router, keys.router, health.router, docs.router):
+    for router in (
+        chat.sending,
+        chat.router,
+        openai_chat.sending,
+        openai_chat.router,
+        sessions.router,
+        keys.router,
+        health.router,
+        docs.router,
+    ):
         app.router.routes += router.routes  # as they are: an included router matches each request twice
     problems.install(app)
     # The last one added is the outermost.

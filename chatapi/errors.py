@@ -4,8 +4,10 @@
     ├── RequestError                what was sent cannot be served as it is
     │   ├── MalformedJSON           400
     │   ├── InvalidKeyFormat        400  the seed's body
+    │   ├── NothingToAnswer         400
     │   ├── KeyRequired             401
     │   ├── SessionNotFound         404  the seed's body
+    │   ├── MessageNotFound         404
     │   ├── NotFound                404
     │   ├── MethodNotAllowed        405
     │   ├── SessionBusy             409
@@ -41,7 +43,7 @@ never holds what the caller sent. `docs/http.md` lists the codes, and a test hol
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from chatapi.model import Limit
 
@@ -89,6 +91,11 @@ class InvalidKeyFormat(RequestError):
     message = "Invalid API Key format. The key should start with 'sk-proj-' and be 164 characters long."
 
 
+class NothingToAnswer(RequestError):
+    code = "nothing_to_answer"
+    message = "There is no new message to answer here. Send one, or name a message that is not an answer itself."
+
+
 class KeyRequired(RequestError):
     status = 401
     code = "api_key_required"
@@ -104,6 +111,14 @@ class SessionNotFound(RequestError):
     status = 404
     code = "session_not_found"
     message = "Session not found"
+
+
+class MessageNotFound(RequestError):
+    """No such message in this session."""
+
+    status = 404
+    code = "message_not_found"
+    message = "There is no such message in this session."
 
 
 class NotFound(RequestError):
@@ -225,6 +240,16 @@ class Draining(Unavailable):
     message = "This server is shutting down. Send the request again; another will take it."
 
 
+class UpstreamSaid(NamedTuple):
+    """A refusal in the upstream's own words, and its status."""
+
+    status: int
+    message: str
+    type: str | None
+    param: str | None
+    code: str | None
+
+
 class UpstreamError(ChatError):
     """The model API refused, broke or was not reached."""
 
@@ -232,6 +257,7 @@ class UpstreamError(ChatError):
     code = "upstream_error"
     message = "The model API did not answer as it should."
     limit: Limit | None = None  # the upstream's request limit, when it told
+    said: UpstreamSaid | None = None
     asked_to_wait: float | None = None  # seconds, when the upstream itself named them
     worth_repeating: bool = True
 

@@ -7,14 +7,15 @@ knows the other: a reader that leaves stops nothing, and a reader that comes bac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from chatapi.bus import Bus
+from chatapi.context import for_upstream
 from chatapi.errors import (
     AnswerTooLarge,
     ChatError,
@@ -33,7 +34,8 @@ from chatapi.keys import Key
 from chatapi.limits import Slot, Slots
 from chatapi.live import Live, Reading, Verdict
 from chatapi.log import first_of
-from chatapi.model import Clock, Ending, Generation, Permit, Role, Session, Status, Turn
+from chatapi.model import Clock, Ending, Generation, Permit, Session, Status, Turn
+from chatapi.protocol import write_messages
 from chatapi.settings import Settings
 from chatapi.store import Begun, Fenced, Store, StoredLog
 from chatapi.upstream import Answer, Upstream
@@ -76,11 +78,12 @@ class Generations:
         self._running_in: dict[str, Live] = {}  # the same by session, which has one at most
         self._beginning: set[asyncio.Future[Begun]] = set()  # may be stored, and not be in `_live` yet
         self._tasks: set[asyncio.Task[None]] = set()
+        self._relays: set[asyncio.Task[None]] = set()  # requests whose answers are passed on and not kept
         self._housekeeper = Housekeeper(store, bus, self._live, settings)
         self.draining = False
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._live) + len(self._relays)
 
     # Send
 
@@ -174,6 +177,25 @@ class Generations:
                 await asyncio.wait(list(self._beginning))
         return self._live.get(generation.id)
 
+    @asynccontextmanager
+    async def place(self, owner: str) -> AsyncIterator[None]:
+        """A place among the running answers for one that is passed on and not kept. A drain cancels its task.
+
+        Raises:
+            TooManyGenerations, Unavailable: there is none now.
+        """
+        if self.draining:
+            raise Draining
+        task = asyncio.current_task()
+        assert task is not None
+        slot = await self._slots.take(owner)
+        self._relays.add(task)
+        try:
+            yield
+        finally:
+            self._relays.discard(task)
+            await self._slots.give_back(slot)
+
     # Run
 
     async def _run(self, turn: Turn, key: Key, permit: Permit, slot: Slot, begun: asyncio.Future[Begun]) -> None:
@@ -241,11 +263,10 @@ class Generations:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _request_body(self, turn: Turn, begun: Begun) -> bytes:
-        """What the upstream is asked: the developer message, what was said, and the new message."""
+        """What the upstream is asked: the developer message, what was said, and the new messages."""
         most_bytes = self._settings.max_context_bytes
         said = await self._store.context(begun.session.id, begun.parent, most_bytes) if begun.parent is not None else []
-        messages = [{"role": role.value, "content": text} for role, text in said]
-        messages.append({"role": Role.USER.value, "content": turn.user_message})
+        messages = write_messages(for_upstream([*said, *turn.input]), self._settings.developer_role)
         if developer_message := begun.session.developer_message:
             messages.insert(0, {"role": self._settings.developer_role, "content": developer_message})
         body = msgspec.json.encode(
@@ -409,7 +430,7 @@ class Generations:
     async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
         """Begin nothing more, let what runs go on for so long or until `hurry`, and interrupt the rest, stored."""
         self.refuse_new()
-        if self._tasks and seconds > 0:
+        if (self._tasks or self._relays) and seconds > 0:
             hurried = asyncio.create_task(hurry.wait(), name="drain-hurry")
             ended = asyncio.create_task(self._all_ended(), name="drain-ended")
             await asyncio.wait([hurried, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -419,9 +440,11 @@ class Generations:
             for live in list(self._live.values()):
                 live.cancel(Verdict.INTERRUPTED)
             await asyncio.wait(self._tasks, timeout=DRAIN_STEP_SECONDS)
+        for relay in self._relays:
+            relay.cancel()
 
     async def _all_ended(self) -> None:
-        await asyncio.wait(self._tasks)
+        await asyncio.wait(self._tasks | self._relays)
 
     async def _cancel(self, live: Live, verdict: Verdict) -> None:
         """End it, and return when that is stored, or cannot be."""

@@ -69,8 +69,8 @@ class Live:
         self.answer = answer
         if not deltas:
             _resolve(self.answered)  # else when the first text is stored: its status and its text are then one write
-        for kind, text in deltas:
-            self.log.write(kind, text)
+        for kind, text, call in deltas:
+            self.log.write(kind, text, call)
         if answer.finish_reason is not None:
             self._must_end_by = min(self._must_end_by, self._time() + AFTER_FINISH_SECONDS)
         elif deltas:

@@ -1,7 +1,8 @@
 """The live log of one generation: what the model has said, and how much of it is committed.
 
-A log is bytes of UTF-8 in parts of one kind each. It grows at its end, by whole code points; `committed` follows
-behind, and nobody is shown a byte past it. A reader is one integer.
+A log is bytes of UTF-8 in parts of one kind each; a part that is a tool call also has that call's id and name. It
+grows at its end, by whole code points, and no part is empty; `committed` follows behind, and nobody is shown a byte
+past it. A reader is one integer.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chatapi.model import Kind, Part, Piece
+from chatapi.model import Call, Kind, Part, Piece
 
 
 class _Start(NamedTuple):
@@ -18,6 +19,7 @@ class _Start(NamedTuple):
 
     position: int
     kind: Kind
+    call: Call | None
 
 
 class Log:
@@ -35,10 +37,10 @@ class Log:
         """The end of the log, in bytes."""
         return len(self._text)
 
-    def write(self, kind: Kind, text: str) -> None:
-        """Append `text`; a change of kind begins a new part."""
-        if not self._parts or self._parts[-1].kind is not kind:
-            self._parts.append(_Start(len(self._text), kind))
+    def write(self, kind: Kind, text: str, call: Call | None = None) -> None:
+        """Append `text`, which is not empty; a change of kind, or of the call, begins a new part."""
+        if not self._parts or (last := self._parts[-1]).kind is not kind or last.call != call:
+            self._parts.append(_Start(len(self._text), kind, call))
         self._text += text.encode()
 
     def read(self, position: int, most_bytes: int | None = None) -> list[Piece]:
@@ -63,7 +65,8 @@ class Log:
         while begin < end:
             after = parts[part + 1].position if part + 1 < len(parts) else end
             stop = min(after, end)
-            pieces.append(Piece(stop, part, parts[part].kind, bytes(self._text[begin:stop])))
+            start = parts[part]
+            pieces.append(Piece(stop, part, start.kind, bytes(self._text[begin:stop]), start.call))
             begin = stop
             part += 1
         return pieces
@@ -106,17 +109,26 @@ def first_of(pieces: list[Piece], most_bytes: int) -> list[Piece]:
     return taken
 
 
+def up_to(pieces: list[Piece], position: int) -> list[Piece]:
+    """The pieces of a log, from its start, up to a position."""
+    before = []
+    for piece in pieces:
+        begin = piece.position - len(piece.data)
+        if begin >= position:
+            break
+        end = min(piece.position, position)
+        before.append(piece._replace(position=end, data=piece.data[: end - begin]))
+    return before
+
+
 def parts_of(pieces: list[Piece]) -> tuple[Part, ...]:
     """A log's pieces, from its start, joined into the parts of a message."""
-    joined: list[Part] = []
     data: dict[int, list[bytes]] = {}
-    kinds: dict[int, Kind] = {}
+    first: dict[int, Piece] = {}
     for piece in pieces:
         data.setdefault(piece.part, []).append(piece.data)
-        kinds[piece.part] = piece.kind
-    for part, runs in data.items():
-        joined.append(Part(kinds[part], b"".join(runs).decode()))
-    return tuple(joined)
+        first.setdefault(piece.part, piece)
+    return tuple(Part(first[part].kind, b"".join(runs).decode(), first[part].call) for part, runs in data.items())
 
 
 def contiguous(pieces: list[Piece], position: int) -> list[Piece]:
@@ -144,5 +156,5 @@ def pieces_of(parts: tuple[Part, ...], position: int = 0) -> list[Piece]:
         data = part.text.encode()
         begin, end = end, end + len(data)
         if end > position:
-            pieces.append(Piece(end, number, part.kind, data[max(0, position - begin) :]))
+            pieces.append(Piece(end, number, part.kind, data[max(0, position - begin) :], part.call))
     return pieces

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatapi.api.answers import ABORTED, UNDISTURBED
-from chatapi.api.problems import render
+from chatapi.api.problems import render_for
 from chatapi.errors import ChatError
 from chatapi.keys import KeyPolicy
 from chatapi.model import new_id
@@ -97,6 +97,6 @@ class LastResort:
             if started:
                 scope[ABORTED] = True
             else:
-                response = render(ChatError())
+                response = render_for(scope["path"], ChatError())
                 assert response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
                 await response(scope, receive, send)

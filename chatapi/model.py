@@ -45,16 +45,26 @@ class Role(StrEnum):
 
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
+    SYSTEM = "system"
+    DEVELOPER = "developer"
 
 
 class Kind(StrEnum):
-    """What a part of an answer is."""
+    """What a part of a message is. The first five are what a model says, and so what a log is made of."""
 
     TEXT = "text"
     REASONING = "reasoning"
     REFUSAL = "refusal"
+    TOOL_CALL = "tool_call"
+    ANNOTATION = "annotation"  # of the text before it: JSON objects as the upstream gave them, each ended by a LF
+    TOOL_RESULT = "tool_result"
+    IMAGE = "image"
+    AUDIO = "audio"
+    FILE = "file"
 
 
+LOGGED = (Kind.TEXT, Kind.REASONING, Kind.REFUSAL, Kind.TOOL_CALL, Kind.ANNOTATION)
 SPOKEN = frozenset({Kind.TEXT, Kind.REFUSAL})  # the parts that a plain-text client is given: what the model says
 
 
@@ -68,12 +78,63 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class Call(NamedTuple):
+    """A tool call, without its arguments: they are its part's text. A result's call has no name."""
+
+    id: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, a recording or a file, as its sender gave it: never fetched and never opened here.
+
+    `url` is a data or http(s) URL, `data` is base64 (of a file also a data URL), `file_id` is the upstream's.
+    """
+
+    url: str | None = None
+    data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+    detail: str | None = None  # how closely an image is looked at
+    format: str | None = None  # of a recording, such as `wav`; of a file, its media type
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A run of text of one kind."""
+    """A run of text of one kind, a tool call with its arguments, the result of one, or a medium.
+
+    A part of a log is never empty: a call without arguments has `{}` (docs/decisions/tool-calls.md).
+    """
 
     kind: Kind
-    text: str
+    text: str = ""
+    call: Call | None = None
+    media: Media | None = None
+
+
+class Alias(NamedTuple):
+    """A name that a client chose for something of ours. It means something to its owner only, and within its kind.
+
+    A dialect picks the kind (such as `vercel-chat`), so that two dialects' names never meet.
+    """
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A message to append: what a client says, or says was said. `alias` is the client's own id for it, if any."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    alias: Alias | None = None
+
+
+def user_text(text: str) -> tuple[Input, ...]:
+    """The input of a turn that is one text of the user's."""
+    return (Input(Role.USER, (Part(Kind.TEXT, text),)),)
 
 
 def spoken(parts: tuple[Part, ...]) -> str:
@@ -88,6 +149,7 @@ class Piece(NamedTuple):
     part: int
     kind: Kind
     data: bytes
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +208,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored role and its content. Messages form a tree through `parent`; `depth` counts the ancestors."""
+    """A stored role and its content. Messages form a tree through `parent`; `depth` counts the ancestors.
+
+    `siblings` are the ids of all messages with this parent, itself among them, the oldest first; filled in by
+    `Store.messages`.
+    """
 
     id: str
     session_id: str
@@ -156,6 +222,7 @@ class Message:
     parts: tuple[Part, ...]
     created_at: Microseconds
     generation: Generation | None = None
+    siblings: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -182,20 +249,28 @@ class Limit:
     remaining: int
 
 
+ROOT = ""  # as the parent of a turn: it hangs under nothing, beside the session's first message
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a caller asks for: a user message, to whom, and how the answer is to be made.
+    """What a caller asks for: messages to append, where, and how the answer to them is to be made.
 
-    `owner` is the tag of the key that pays. `session_id` is None for a new session. `parameters` are passed to the
-    upstream as they are. `digest` tells two requests with the same idempotency key apart.
+    `owner` is the tag of the key that pays. `session_id` is None for a new session; with an `alias`, for the session
+    that this owner knows by that name, or a new one that is known by it from now on. `parent` is the message under
+    which the turn hangs: the session's head if None, `ROOT` for none at all. To edit a message, hang its new wording
+    under its parent; to regenerate an answer, hang an empty input under the message that it answers. `parameters` are
+    passed to the upstream as they are. `digest` tells two requests with the same idempotency key apart.
     """
 
     owner: str
     session_id: str | None
     developer_message: str | None
-    user_message: str
+    input: tuple[Input, ...]
     model: str
     dialect: str
     parameters: dict[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     digest: str | None = None
+    parent: str | None = None
+    alias: Alias | None = None

@@ -164,6 +164,11 @@ class Settings(BaseSettings):
     max_generations: int = Field(1000, ge=0, description="Running answers in all; 0 switches the limit off.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body, in bytes.")
     max_message_bytes: int = Field(256 * 1024, ge=1, description="The largest message, in bytes of UTF-8.")
+    max_media_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=1024,
+        description="The largest request body on routes whose messages may hold images, audio and files.",
+    )
     max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The largest answer; a longer one fails there.")
     max_context_bytes: int = Field(
         16 * 1024 * 1024, ge=1024, description="The largest conversation that is sent upstream, in bytes of UTF-8."

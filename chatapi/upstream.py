@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -22,6 +23,7 @@ import msgspec
 from yarl import URL
 
 from chatapi import __version__
+from chatapi.calls import Calls
 from chatapi.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -30,11 +32,12 @@ from chatapi.errors import (
     UpstreamRateLimited,
     UpstreamRejectedKey,
     UpstreamRejectedRequest,
+    UpstreamSaid,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
 from chatapi.keys import Key
-from chatapi.model import Kind, Limit, Usage
+from chatapi.model import Call, Kind, Limit, Usage
 from chatapi.sse import Decoder
 
 RETRIES = 2  # before the first byte of an answer only
@@ -50,11 +53,24 @@ RATE_FAMILY = ("x-ratelimit-limit-", "x-ratelimit-remaining-", "x-ratelimit-rese
 UPSTREAM_REQUEST_ID = "x-upstream-request-id"  # the name under which theirs is passed on, beside ours
 
 
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
 class _Delta(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    annotations: list[dict[str, Any]] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -85,6 +101,7 @@ class _Error(msgspec.Struct):
     message: str | None = None
     code: str | int | None = None
     type: str | None = None
+    param: str | None = None
 
 
 class _ErrorBody(msgspec.Struct):
@@ -94,7 +111,7 @@ class _ErrorBody(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
-Deltas = list[tuple[Kind, str]]
+Deltas = list[tuple[Kind, str, Call | None]]
 
 
 @dataclass(slots=True)
@@ -110,6 +127,7 @@ class Answer:
     deltas: int = 0
     done: bool = False
     _decoder: Decoder = field(default_factory=Decoder)
+    _calls: Calls | None = None
 
     async def read(self) -> AsyncGenerator[Deltas]:
         """Yield the text of each network read that held an event; the list is empty where they held no text.
@@ -167,6 +185,8 @@ class Answer:
                 self._take_delta(choice.delta, deltas)
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
+                if self._calls is not None:
+                    deltas += [(Kind.TOOL_CALL, text, call) for call, text in self._calls.end()]
 
     def _take_delta(self, delta: _Delta, deltas: Deltas) -> None:
         for kind, text in (
@@ -177,7 +197,103 @@ class Answer:
             if text:
                 self.deltas += 1
                 # No database and no terminal is the better for a NUL; PostgreSQL refuses it.
-                deltas.append((kind, text.replace("\0", "\ufffd") if "\0" in text else text))
+                deltas.append((kind, text.replace("\0", "\ufffd") if "\0" in text else text, None))
+        if delta.tool_calls:
+            self._take_calls(delta.tool_calls, deltas)
+        for annotation in delta.annotations or ():
+            deltas.append((Kind.ANNOTATION, msgspec.json.encode(annotation).decode() + "\n", None))
+
+    def _take_calls(self, called: list[_ToolCall], deltas: Deltas) -> None:
+        if self._calls is None:
+            self._calls = Calls()
+        self.deltas += 1
+        for one in called:
+            function = one.function or _Function()
+            writes = self._calls.take(one.index or 0, one.id, function.name, function.arguments)
+            deltas += [(Kind.TOOL_CALL, text, call) for call, text in writes]
+
+
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')  # a key: inside a string its quotes would have backslashes
+
+
+@dataclass(slots=True)
+class Relay:
+    """An upstream's stream, passed on as it comes: whole events, and not decoded."""
+
+    response: aiohttp.ClientResponse
+    key: Key
+    limit: Limit | None
+    headers: dict[str, str]
+    choices: int  # how many answers were asked for; each has to finish
+    done: bool = False
+    failed: bool = False  # the upstream said so itself, in an event that was passed on
+    _finished: int = 0
+    _decoder: Decoder = field(default_factory=Decoder)
+
+    async def read(self) -> AsyncGenerator[bytes]:
+        """Yield the events of each network read, up to `[DONE]`, which is only said after the finish marker.
+
+        Raises:
+            UpstreamBroken: it broke off before its finish marker; what came before was yielded.
+        """
+        read_some = self.response.content.readany
+        while not (self.done or self.failed):
+            try:
+                data = await read_some()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if self._finished < self.choices:
+                    raise UpstreamBroken from error
+                data = b""
+            if data:
+                if (payloads := self._decoder.feed(data)) and (frames := self._frames(payloads)):
+                    yield frames
+                continue
+            self._require_finish()
+            yield b"data: [DONE]\n\n"
+            return
+        if self.done and not self.failed:
+            self._require_finish()
+            yield b"data: [DONE]\n\n"
+
+    def _require_finish(self) -> None:
+        if self._finished < self.choices:
+            raise UpstreamBroken("The model API's answer broke off before its end.")
+
+    def _frames(self, payloads: list[bytes]) -> bytes:
+        """The events as they are passed on. Comments, names and ids are the upstream's own affair, and left out."""
+        if b"[DONE]" in payloads:
+            self.done = True
+            payloads = payloads[: payloads.index(b"[DONE]")]
+            if not payloads:
+                return b""
+        joined = b"\n\ndata: ".join(payloads)
+        if joined.count(b"\n") != 2 * (len(payloads) - 1):  # data of several lines, which no known upstream sends
+            joined = b"\n\ndata: ".join(payload.replace(b"\n", b"\ndata: ") for payload in payloads)
+        self._finished += len(_FINISH.findall(joined))
+        if b'"error"' in joined:
+            joined = b"\n\ndata: ".join(self._until_error(payloads))
+        return b"data: %b\n\n" % joined
+
+    def _until_error(self, payloads: list[bytes]) -> list[bytes]:
+        """The events up to the first that tells of an error, and that one without the key."""
+        for number, payload in enumerate(payloads):
+            try:
+                said = b'"error"' in payload and _decode_chunk(payload).error
+            except (msgspec.DecodeError, RecursionError):
+                said = None
+            if said:
+                self.failed = True
+                return [*payloads[:number], self.key.hide(payload.decode(errors="replace")).encode()]
+        return payloads
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An upstream's answer that came in one piece."""
+
+    body: bytes
+    limit: Limit | None
+    headers: dict[str, str]
 
 
 class Upstream:
@@ -219,7 +335,57 @@ class Upstream:
         try:
             yield answer
         finally:
-            self._let_go(answer)
+            self.let_go(answer)
+
+    async def relay(self, key: Key, body: bytes, choices: int) -> Relay:
+        """Ask for a streamed completion, to pass it on; the caller lets go of it with `let_go`.
+
+        Raises:
+            UpstreamError: it refused, is broken, or cannot be reached; after two retries where that may help.
+        """
+        response = await self._ask(key, body)
+        return Relay(response, key, _request_limit(response), _passed_on(response, key), choices)
+
+    async def complete(self, key: Key, body: bytes, most_bytes: int) -> Whole:
+        """Ask for a completion in one piece.
+
+        Raises:
+            UpstreamError: it refused, is broken, or cannot be reached; after two retries where that may help.
+        """
+        response = await self._ask(key, body, "application/json")
+        return await self._whole(response, key, most_bytes)
+
+    async def models(self, key: Key, most_bytes: int, seconds: float, name: str | None = None) -> Whole:
+        """The upstream's list of models, or what it says of one.
+
+        Raises:
+            UpstreamError: it refused, or did not answer in so many seconds.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._request("GET", self._models / name if name else self._models, key, None)
+                try:
+                    await self._refuse_errors(response, key)
+                    _require(response, "application/json")
+                except BaseException:
+                    response.close()
+                    raise
+                return await self._whole(response, key, most_bytes)
+        except TimeoutError as error:
+            raise UpstreamTimeout("The model API did not answer in time.") from error
+
+    async def _whole(self, response: aiohttp.ClientResponse, key: Key, most_bytes: int) -> Whole:
+        body = bytearray()
+        try:
+            while some := await response.content.readany():
+                body += some
+                if len(body) > most_bytes:
+                    raise UpstreamBroken("The model API's answer is larger than this server passes on.")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UpstreamBroken from error
+        finally:
+            response.close() if not response.content.at_eof() else response.release()
+        return Whole(bytes(body), _request_limit(response), _passed_on(response, key))
 
     async def check_key(self, key: Key, seconds: float) -> None:
         """Return when the upstream knows the key. Asks for its list of models, which costs nothing.
@@ -239,13 +405,13 @@ class Upstream:
         except TimeoutError as error:
             raise UpstreamTimeout("The model API did not answer in time.") from error
 
-    async def _ask(self, key: Key, body: bytes) -> aiohttp.ClientResponse:
+    async def _ask(self, key: Key, body: bytes, media_type: str = "text/event-stream") -> aiohttp.ClientResponse:
         for attempt in range(RETRIES + 1):
             try:
                 response = await self._request("POST", self._completions, key, body)
                 try:
                     await self._refuse_errors(response, key)
-                    _require(response, "text/event-stream")
+                    _require(response, media_type)
                 except BaseException:
                     response.close()
                     raise
@@ -274,12 +440,14 @@ class Upstream:
         """Raise the error that the status says, unless it is 200."""
         if response.status == HTTPStatus.OK:
             return
-        error = _status_error(response, _read_error(await _error_body(response)), key)
+        said = _read_error(await _error_body(response))
+        error = _status_error(response, said, key)
+        error.said = _said(response.status, said, key)
         error.limit = _request_limit(response)
         error.headers |= _passed_on(response, key)
         raise error
 
-    def _let_go(self, answer: Answer) -> None:
+    def let_go(self, answer: Answer | Relay) -> None:
         """Give the connection back when its response has been read to the end, else close it."""
         if not answer.done:
             answer.response.close()
@@ -341,6 +509,17 @@ def _read_error(body: bytes) -> _Error:
 def _sentence(error: _Error, key: Key) -> str | None:
     """The upstream's own words, without the key, and not too many."""
     return key.hide(error.message)[:DETAIL_CHARACTERS] if error.message else None
+
+
+def _said(status: int, said: _Error, key: Key) -> UpstreamSaid | None:
+    """The upstream's refusal in its own words, for callers who speak its protocol; without the key."""
+    if not said.message or not HTTPStatus.BAD_REQUEST <= status < 600:
+        return None
+    own = [
+        key.hide(str(one))[:DETAIL_CHARACTERS] if one is not None else None
+        for one in (said.type, said.param, said.code)
+    ]
+    return UpstreamSaid(status, _sentence(said, key) or "", *own)
 
 
 def _status_error(response: aiohttp.ClientResponse, said: _Error, key: Key) -> UpstreamError:

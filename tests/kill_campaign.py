@@ -44,6 +44,11 @@ LONG_PART = "Ümläute, 漢字 and 👩‍👩‍👧 families, so that a cut ca
 _CHUNK_HEAD = re.compile(rb"(?:\r\n)?([0-9a-fA-F]+)\r\n")
 
 
+def said_in(data: dict[str, str]) -> str:
+    """What an event appends to its part."""
+    return data["arguments"] if "arguments" in data else data["text"]
+
+
 class Reader:
     """One client over a bare socket: it has every byte of a body the moment that it comes.
 
@@ -138,7 +143,7 @@ class Reader:
 
     def said(self, *kinds: str) -> str:
         """What was received in events of these kinds, joined."""
-        return "".join(data["text"] for name, _, data in self.events() if name in kinds)
+        return "".join(said_in(data) for name, _, data in self.events() if name in kinds)
 
     def leave(self) -> None:
         """Go away without a word."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, scripts
-from tests.kill_campaign import EVENTS, Reader
+from tests.kill_campaign import EVENTS, Reader, said_in
 from tests.service import Serve, Service
 from tests.stored import SPOKEN
 
@@ -19,16 +19,24 @@ CLIENTS = 8  # that cut and resume side by side
 # Characters of one to four bytes, and some that are put together of several.
 PARTS = (
     ("reasoning", "Hm, 考えています… 🤔 "),
+    ("tool_call", '{"city":"東京"}'),
     ("text", "Grüße 👋🏽 aus 東京, naïve 👩‍👩‍👧 café. "),
     ("reasoning", "Noch ein Gedanke: ∑≠∏."),
+    ("tool_call", '{"at":7}'),
     ("text", "Zum Schluß: 🎉🎉, ÄÖÜ, und tschüß!"),
 )
+KINDS = ("text", "reasoning", "tool_call")
 TEXT = "".join(text for kind, text in PARTS if kind == "text").encode()
 LOG = "".join(text for _, text in PARTS)
 
 
 def steps(chunks: Chunks, kind: str, text: str) -> list[Send]:
     """A few characters at a time."""
+    if kind == "tool_call":
+        index = [part for _, part in PARTS].index(text)
+        begun = chunks.tool_call(index, id=f"call_{index}", name="weather")
+        rest = [text[start : start + 3] for start in range(0, len(text), 3)]
+        return [Send(begun), *(Send(chunks.tool_call(index, arguments=some)) for some in rest)]
     frame = chunks.content if kind == "text" else chunks.reasoning
     return [Send(frame(text[start : start + 3])) for start in range(0, len(text), 3)]
 
@@ -65,7 +73,7 @@ def character_places(text: str) -> list[int]:
 
 def parts_after(position: int) -> dict[str, str]:
     """What is left of the log past a position, by kind."""
-    left: dict[str, str] = {"text": "", "reasoning": ""}
+    left = dict.fromkeys(KINDS, "")
     for kind, text in PARTS:
         data = text.encode()
         left[kind] += data[position:].decode()
@@ -103,7 +111,7 @@ def check_every_event_cut(service: Service, session_id: str) -> None:
                 assert reader.status == 416
                 return
             reader.read_all()
-            assert {kind: reader.said(kind) for kind in ("text", "reasoning")} == parts_after(position)
+            assert {kind: reader.said(kind) for kind in KINDS} == parts_after(position)
             names = [name for name, _, _ in reader.events()]
             assert (names[0], names[-1], reader.ended) == ("session", "done", True)
             ids = [event_id for _, event_id, _ in reader.events()]
@@ -119,8 +127,8 @@ def check_each_events_own_cut(service: Service, session_id: str, whole: Reader) 
         shown = whole.events()[: number + 1]
         with Reader.resume_events(service, session_id, event_id) as rest:
             rest.read_all()
-            for kind in ("text", "reasoning"):
-                before = "".join(data["text"] for name, _, data in shown if name == kind)
+            for kind in KINDS:
+                before = "".join(said_in(data) for name, _, data in shown if name == kind)
                 assert before + rest.said(kind) == whole.said(kind)
 
 
@@ -148,7 +156,7 @@ def test_every_cut_of_an_answer_that_has_ended_also_after_a_restart(unlimited: S
         events.read_all()
         assert text.ended
         assert events.said(*SPOKEN).encode() == TEXT
-        assert {kind: events.said(kind) for kind in ("text", "reasoning")} == parts_after(0)
+        assert {kind: events.said(kind) for kind in KINDS} == parts_after(0)
     check_every_cut_of_first_responses(unlimited)
     check_every_text_cut(unlimited, events.session_id, TEXT)
     check_every_event_cut(unlimited, events.session_id)
@@ -175,7 +183,7 @@ def test_every_cut_of_an_answer_that_runs_and_then_of_one_that_was_killed(
             shown.append(first.read(k))
         resumed.append(Reader.resume(unlimited, live.session_id, k))
     assert Reader.resume(unlimited, live.session_id, so_far + 1).status == 416, "nobody was shown so much yet"
-    places = [place for place in character_places(LOG) if place <= held_bytes(("text", "reasoning"))]
+    places = [place for place in character_places(LOG) if place <= held_bytes(KINDS)]
     by_event = [Reader.resume_events(unlimited, live.session_id, place) for place in places]
     gate.open()
     for before, reader in zip(shown, resumed, strict=True):
@@ -184,7 +192,7 @@ def test_every_cut_of_an_answer_that_runs_and_then_of_one_that_was_killed(
         reader.leave()
     for place, reader in zip(places, by_event, strict=True):
         reader.read_all()
-        assert {kind: reader.said(kind) for kind in ("text", "reasoning")} == parts_after(place)
+        assert {kind: reader.said(kind) for kind in KINDS} == parts_after(place)
         assert reader.events()[-1][:2] == ("done", len(LOG.encode()))
         reader.leave()
     live.read_all()
@@ -203,5 +211,5 @@ def test_every_cut_of_an_answer_that_runs_and_then_of_one_that_was_killed(
     with Reader.resume_events(unlimited, killed.session_id) as reader:
         reader.read_all()
         name, position, data = reader.events()[-1]
-        assert (name, position) == ("error", held_bytes(("text", "reasoning")))
+        assert (name, position) == ("error", held_bytes(KINDS))
         assert (data["code"], data["status"]) == ("interrupted", "interrupted")

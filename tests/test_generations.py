@@ -23,7 +23,7 @@ from chatapi.errors import Draining, SessionDeleted, SessionNotFound, StoreUnava
 from chatapi.generations import READ_BYTES, Generations, Sent
 from chatapi.keys import Key
 from chatapi.limits import LocalSlots
-from chatapi.model import Generation, Session, Status, Turn, wall_clock
+from chatapi.model import Generation, Session, Status, Turn, user_text, wall_clock
 from chatapi.settings import Settings
 from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
 from chatapi.store import Store, transactions
@@ -118,7 +118,7 @@ class Parts:
     generations: Generations
 
     async def send(self, text: str = "Hello", interrupt: bool = False, **more: Any) -> Sent:
-        turn = Turn(OWNER, more.pop("session_id", None), "Be brief.", text, "gpt-4.1-mini", "text", **more)
+        turn = Turn(OWNER, more.pop("session_id", None), "Be brief.", user_text(text), "gpt-4.1-mini", "text", **more)
         return await self.generations.send(turn, Key(KEY), whoever_asks, interrupt)
 
     async def session(self) -> str:

@@ -11,21 +11,38 @@ from hypothesis import strategies as st
 from chatapi.api.answers import TEXT_CHUNK_BYTES, TextEncoder, check_offset, check_position
 from chatapi.errors import PositionOutOfRange
 from chatapi.log import Log, character_end, contiguous, parts_of, pieces_of
-from chatapi.model import SPOKEN, Kind, Part, Piece, spoken
+from chatapi.model import SPOKEN, Call, Kind, Part, Piece, spoken
 
 # A busy machine is no failure, and no two runs differ.
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 characters = st.one_of(st.characters(codec="utf-8"), st.sampled_from("aé漢👩\u200d\u2028\ufeff\r\n"))
 texts = st.text(characters, min_size=1, max_size=12)
-writes = st.lists(st.tuples(st.sampled_from(Kind), texts), max_size=12)
+Said = tuple[Kind, str, Call | None]
+kinds: list[tuple[Kind, Call | None]] = [
+    (Kind.TEXT, None),
+    (Kind.REASONING, None),
+    (Kind.REFUSAL, None),
+    (Kind.ANNOTATION, None),
+    (Kind.TOOL_CALL, Call("call_1", "look_up")),
+    (Kind.TOOL_CALL, Call("call_2", "look_up")),
+    (Kind.TOOL_CALL, Call("call_3", "天気")),
+]
+
+
+def saying(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Said]:
+    """Some text of any kind that a model says, or of some tool call's arguments."""
+    return st.builds(lambda kind, text: (kind[0], text, kind[1]), st.sampled_from(kinds), texts)
+
+
+writes = st.lists(saying(texts), max_size=12)
 long_texts = st.builds(lambda text, times: text * times, texts, st.integers(1, 900))
 
 
-def written(said: list[tuple[Kind, str]]) -> Log:
+def written(said: list[Said]) -> Log:
     """A log, all of it committed."""
     log = Log()
-    for kind, text in said:
-        log.write(kind, text)
+    for kind, text, call in said:
+        log.write(kind, text, call)
     log.committed = log.position
     return log
 
@@ -38,22 +55,22 @@ def boundaries(text: str) -> list[int]:
     return ends
 
 
-def merged(said: list[tuple[Kind, str]]) -> tuple[Part, ...]:
+def merged(said: list[Said]) -> tuple[Part, ...]:
     """The parts that these writes make, the plain way."""
     parts: list[Part] = []
-    for kind, text in said:
-        if parts and parts[-1].kind is kind:
-            parts[-1] = Part(kind, parts[-1].text + text)
+    for kind, text, call in said:
+        if parts and (parts[-1].kind, parts[-1].call) == (kind, call):
+            parts[-1] = Part(kind, parts[-1].text + text, call)
         else:
-            parts.append(Part(kind, text))
+            parts.append(Part(kind, text, call))
     return tuple(parts)
 
 
 @unhurried
 @given(writes)
-def test_a_log_read_from_any_position_gives_the_rest(said: list[tuple[Kind, str]]) -> None:
+def test_a_log_read_from_any_position_gives_the_rest(said: list[Said]) -> None:
     log = written(said)
-    whole = "".join(text for _, text in said)
+    whole = "".join(text for _, text, _ in said)
     for position in boundaries(whole):
         pieces = log.read(position)
         assert b"".join(piece.data for piece in pieces) == whole.encode()[position:]
@@ -64,9 +81,9 @@ def test_a_log_read_from_any_position_gives_the_rest(said: list[tuple[Kind, str]
 
 @unhurried
 @given(writes, st.data())
-def test_no_byte_is_read_before_it_is_committed(said: list[tuple[Kind, str]], data: st.DataObject) -> None:
+def test_no_byte_is_read_before_it_is_committed(said: list[Said], data: st.DataObject) -> None:
     log = written(said)
-    whole = "".join(text for _, text in said)
+    whole = "".join(text for _, text, _ in said)
     log.committed = data.draw(st.sampled_from(boundaries(whole)))
     position = data.draw(st.sampled_from(boundaries(whole)))
     assert b"".join(piece.data for piece in log.read(position)) == whole.encode()[position : log.committed]
@@ -75,7 +92,7 @@ def test_no_byte_is_read_before_it_is_committed(said: list[tuple[Kind, str]], da
 
 @unhurried
 @given(writes)
-def test_writes_of_one_kind_in_a_row_are_one_part(said: list[tuple[Kind, str]]) -> None:
+def test_writes_of_one_kind_in_a_row_are_one_part(said: list[Said]) -> None:
     log = written(said)
     log.committed = 0
     assert log.parts() == merged(said), "committed or not"
@@ -83,21 +100,17 @@ def test_writes_of_one_kind_in_a_row_are_one_part(said: list[tuple[Kind, str]]) 
 
 @unhurried
 @given(writes, st.data())
-def test_a_log_that_was_joined_into_its_message_reads_as_before(
-    said: list[tuple[Kind, str]], data: st.DataObject
-) -> None:
+def test_a_log_that_was_joined_into_its_message_reads_as_before(said: list[Said], data: st.DataObject) -> None:
     log = written(said)
-    position = data.draw(st.sampled_from(boundaries("".join(text for _, text in said))))
+    position = data.draw(st.sampled_from(boundaries("".join(text for _, text, _ in said))))
     assert pieces_of(log.parts(), position) == log.read(position)
 
 
 @unhurried
 @given(writes, st.data())
-def test_pieces_however_they_were_cut_join_into_the_same_parts(
-    said: list[tuple[Kind, str]], data: st.DataObject
-) -> None:
+def test_pieces_however_they_were_cut_join_into_the_same_parts(said: list[Said], data: st.DataObject) -> None:
     log = written(said)
-    places = boundaries("".join(text for _, text in said))
+    places = boundaries("".join(text for _, text, _ in said))
     cuts = sorted({0, log.position, *data.draw(st.lists(st.sampled_from(places)))})
     pieces: list[Piece] = []
     for begin, end in pairwise(cuts):
@@ -115,10 +128,8 @@ def test_a_character_is_never_cut(text: str, at: int) -> None:
 
 
 @unhurried
-@given(st.lists(st.tuples(st.sampled_from(Kind), long_texts), max_size=4), st.data())
-def test_text_goes_out_in_chunks_that_a_client_can_decode_each(
-    said: list[tuple[Kind, str]], data: st.DataObject
-) -> None:
+@given(st.lists(saying(long_texts), max_size=4), st.data())
+def test_text_goes_out_in_chunks_that_a_client_can_decode_each(said: list[Said], data: st.DataObject) -> None:
     pieces = written(said).read(0)
     whole = spoken(merged(said))
     offset = data.draw(st.sampled_from(boundaries(whole)))
@@ -129,7 +140,7 @@ def test_text_goes_out_in_chunks_that_a_client_can_decode_each(
 
 @unhurried
 @given(writes, st.data())
-def test_an_offset_counts_across_readings(said: list[tuple[Kind, str]], data: st.DataObject) -> None:
+def test_an_offset_counts_across_readings(said: list[Said], data: st.DataObject) -> None:
     pieces = written(said).read(0)
     whole = spoken(merged(said)).encode()
     offset = data.draw(st.integers(0, len(whole)))  # a client may have been cut inside a character
@@ -139,16 +150,16 @@ def test_an_offset_counts_across_readings(said: list[tuple[Kind, str]], data: st
 
 @unhurried
 @given(writes, st.data())
-def test_a_place_that_no_reader_can_have_come_to_is_refused(said: list[tuple[Kind, str]], data: st.DataObject) -> None:
+def test_a_place_that_no_reader_can_have_come_to_is_refused(said: list[Said], data: st.DataObject) -> None:
     pieces = written(said).read(0)
-    whole = "".join(text for _, text in said)
+    whole = "".join(text for _, text, _ in said)
     position = data.draw(st.integers(0, len(whole.encode()) + 3))
     if position in boundaries(whole):
         check_position(pieces, position)
     else:
         with pytest.raises(PositionOutOfRange):
             check_position(pieces, position)
-    shown = sum(len(text.encode()) for kind, text in said if kind in SPOKEN)
+    shown = sum(len(text.encode()) for kind, text, _ in said if kind in SPOKEN)
     check_offset(pieces, shown)
     with pytest.raises(PositionOutOfRange):
         check_offset(pieces, shown + 1)

@@ -20,6 +20,7 @@ from chatapi.errors import (
 )
 from chatapi.log import Log
 from chatapi.model import (
+    Call,
     Ending,
     Generation,
     Kind,
@@ -31,6 +32,8 @@ from chatapi.model import (
     Turn,
     Usage,
     new_id,
+    spoken,
+    user_text,
 )
 from chatapi.store import Begun, Driver, Fenced, Store
 from chatapi.store.driver import Append, Batch, Committed, CrossedRows, Transaction
@@ -109,9 +112,9 @@ class Writer:
     def refused(self, error: Exception) -> None:
         self.error = error
 
-    async def write(self, store: Store, text: str, kind: Kind = Kind.TEXT) -> Writer:
+    async def write(self, store: Store, text: str, kind: Kind = Kind.TEXT, call: Call | None = None) -> Writer:
         """Write, and return when that is committed; raise what the store refused it with."""
-        self.log.write(kind, text)
+        self.log.write(kind, text, call)
         store.touch(self)
         await store.flush()
         if self.error is not None:
@@ -153,7 +156,7 @@ def nobody(session: Session | None) -> Session:
 
 
 def turn(session_id: str | None = None, text: str = "Hello", owner: str = "anna", **more: Any) -> Turn:
-    return Turn(owner, session_id, more.pop("developer_message", None), text, "gpt", "text", **more)
+    return Turn(owner, session_id, more.pop("developer_message", None), user_text(text), "gpt", "text", **more)
 
 
 async def begin(store: Store, session_id: str | None = None, text: str = "Hello", **more: Any) -> Begun:
@@ -340,23 +343,27 @@ async def test_what_was_appended_reads_the_same_from_everywhere_before_and_after
     # Promise 3.
     begun = await begin(store)
     writer = Writer(begun)
-    for kind, text in [
-        (Kind.REASONING, "Hm, "),
-        (Kind.REASONING, "天"),
-        (Kind.TEXT, TEXT),
-        (Kind.REFUSAL, "No 👩‍👩‍👧"),
+    for kind, text, call in [
+        (Kind.REASONING, "Hm, ", None),
+        (Kind.REASONING, "天", None),
+        (Kind.TEXT, TEXT, None),
+        (Kind.TOOL_CALL, '{"city": ', Call("call_1", "weather")),
+        (Kind.TOOL_CALL, '"京"}', Call("call_1", "weather")),
+        (Kind.TOOL_CALL, "{}", Call("call_2", "weather")),
+        (Kind.REFUSAL, "No 👩‍👩‍👧", None),
     ]:
-        await writer.write(store, text, kind)
+        await writer.write(store, text, kind, call)
         assert writer.log.committed == writer.log.position
 
     async def check() -> None:
         for position in range(writer.log.position + 1):
             log = await store.read_log(writer.id, position)
             assert log is not None
-            joined: dict[int, tuple[Kind, bytes]] = {}
+            joined: dict[int, tuple[Kind, Call | None, bytes]] = {}
             for piece in log.pieces:
-                joined[piece.part] = piece.kind, joined.get(piece.part, (piece.kind, b""))[1] + piece.data
-            expected = {piece.part: (piece.kind, piece.data) for piece in writer.log.read(position)}
+                before = joined.get(piece.part, (piece.kind, piece.call, b""))[2]
+                joined[piece.part] = piece.kind, piece.call, before + piece.data
+            expected = {piece.part: (piece.kind, piece.call, piece.data) for piece in writer.log.read(position)}
             assert joined == expected
             assert [piece.position for piece in log.pieces][-1:] == [writer.log.position][: len(log.pieces)]
 
@@ -744,7 +751,7 @@ async def test_the_context_is_what_was_said_in_order(store: Store) -> None:
     await said(store, session_id, "stopped at once", "", Ending(Status.STOPPED))
     last = await said(store, session_id, "two", "2 and", Ending(Status.INTERRUPTED, error_code="interrupted"))
     assert last.session.head is not None
-    assert await store.context(last.session.id, last.session.head, PLENTY) == [
+    assert [(line.role, spoken(line.parts)) for line in await store.context(session_id, last.session.head, PLENTY)] == [
         (Role.USER, "one"),
         (Role.ASSISTANT, "1"),
         (Role.USER, "two"),

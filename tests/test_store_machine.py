@@ -21,12 +21,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from chatapi.context import for_upstream
 from chatapi.errors import IdempotencyMismatch, SessionBusy, SessionNotFound, UpstreamRejectedKey
 from chatapi.log import parts_of
-from chatapi.model import Ending, Kind, Role, Status, Turn, spoken
+from chatapi.model import Call, Ending, Kind, Role, Status, Turn, spoken, user_text
 from chatapi.store import Fenced, Store
 from chatapi.store.store import LEASE_SECONDS
-from tests.test_log import merged
+from tests.test_log import Said, kinds, merged
 from tests.test_store import DRIVERS, Clock, Writer, anyone
 
 T = TypeVar("T")
@@ -54,11 +55,15 @@ class Answer:
     ours: bool = True
     status: Status = Status.RUNNING
     error_code: str | None = None
-    said: list[tuple[Kind, str]] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
 
     @property
     def text(self) -> str:
         return spoken(merged(self.said))
+
+    @property
+    def called(self) -> bool:
+        return any(kind is Kind.TOOL_CALL for kind, _, _ in self.said)
 
 
 @dataclass
@@ -117,7 +122,7 @@ class Machine(RuleBasedStateMachine):
             [answer.id for answer in conversation.answers if answer.status is Status.RUNNING] if conversation else []
         )
         try:
-            begun = self.do(self.store.begin(Turn(owner, session_id, None, question, "gpt", "text"), anyone))
+            begun = self.do(self.store.begin(Turn(owner, session_id, None, user_text(question), "gpt", "text"), anyone))
         except SessionNotFound:
             assert conversation is None
             return multiple()
@@ -135,11 +140,11 @@ class Machine(RuleBasedStateMachine):
     def whole_turn(self, session_id: str, owner: str, question: str, ending: Ending, said: str) -> None:
         writer = self.begin(session_id, owner, question)
         if isinstance(writer, Writer):
-            self.finish(writer, ending, Kind.TEXT, said)
+            self.finish(writer, ending, (Kind.TEXT, None), said)
 
     @rule(owner=OWNERS, key=st.sampled_from("ab"), digest=st.sampled_from("12"))
     def begin_once(self, owner: str, key: str, digest: str) -> None:
-        turn = Turn(owner, None, "Be brief.", digest, "gpt", "text", {}, key, digest)
+        turn = Turn(owner, None, "Be brief.", user_text(digest), "gpt", "text", {}, key, digest)
         before = self.known.get((owner, key))
         try:
             begun = self.do(self.store.begin(turn, anyone))
@@ -192,32 +197,32 @@ class Machine(RuleBasedStateMachine):
                     return answer
         return None
 
-    @rule(writer=writers, kind=st.sampled_from(Kind), text=TEXTS)
-    def append(self, writer: Writer, kind: Kind, text: str) -> None:
+    @rule(writer=writers, kind=st.sampled_from(kinds), text=TEXTS)
+    def append(self, writer: Writer, kind: tuple[Kind, Call | None], text: str) -> None:
         answer = self.answer(writer)
         if answer is None and writer.error is not None:
             return  # it knows, and has stopped
         try:
-            self.do(writer.write(self.store, text, kind))
+            self.do(writer.write(self.store, text, *kind))
         except Fenced:
             assert answer is None
             return
         assert answer is not None
         assert writer.log.committed == writer.log.position
-        answer.said.append((kind, text))
+        answer.said.append((kind[0], text, kind[1]))
 
-    @rule(writer=consumes(writers), ending=ENDINGS, kind=st.sampled_from(Kind), more=st.just("") | TEXTS)
-    def finish(self, writer: Writer, ending: Ending, kind: Kind, more: str) -> None:
+    @rule(writer=consumes(writers), ending=ENDINGS, kind=st.sampled_from(kinds), more=st.just("") | TEXTS)
+    def finish(self, writer: Writer, ending: Ending, kind: tuple[Kind, Call | None], more: str) -> None:
         answer = self.answer(writer)
         if more:
-            writer.log.write(kind, more)
+            writer.log.write(kind[0], more, kind[1])
         try:
             self.do(writer.finish(self.store, ending))
         except Fenced:
             assert answer is None
             return
         assert answer is not None
-        answer.said += [(kind, more)] if more else []
+        answer.said += [(kind[0], more, kind[1])] if more else []
         self.end(answer, ending.status, ending.error_code)
 
     def end(self, answer: Answer, status: Status, error_code: str | None) -> None:
@@ -296,11 +301,13 @@ class Machine(RuleBasedStateMachine):
             assert session is not None
             ended = all(answer.status is not Status.RUNNING for answer in conversation.answers)
             if session.head is not None and ended:
-                assert self.do(self.store.context(session.id, session.head, 1 << 20)) == [
+                told = for_upstream(self.do(self.store.context(session.id, session.head, 1 << 20)))
+                assert [(line.role, spoken(line.parts)) for line in told] == [
                     line
                     for answer in conversation.answers
-                    if answer.text
+                    if answer.text or answer.called
                     for line in ((Role.USER, answer.question), (Role.ASSISTANT, answer.text))
+                    if line[1]  # a call that nobody answered is left out
                 ]
 
     @invariant()
@@ -310,7 +317,7 @@ class Machine(RuleBasedStateMachine):
                 log = self.do(self.store.read_log(answer.id, 0))
                 assert log is not None
                 assert parts_of(log.pieces) == merged(answer.said)
-                whole = "".join(text for _, text in answer.said).encode()
+                whole = "".join(text for _, text, _ in answer.said).encode()
                 middle = self.do(self.store.read_log(answer.id, len(whole) // 2))
                 assert middle is not None
                 assert b"".join(piece.data for piece in middle.pieces) == whole[len(whole) // 2 :]

@@ -93,7 +93,10 @@ class TextEncoder:
 
 
 class EventEncoder:
-    """Server-sent events: session, text, reasoning, refusal, usage, done, error. Each id is the position after it."""
+    """Server-sent events: session, text, reasoning, refusal, tool_call, annotation, usage, done, error.
+
+    Each id is the position after it.
+    """
 
     media_type = "text/event-stream"
 
@@ -118,7 +121,11 @@ class EventEncoder:
             self._position = piece.position - len(piece.data)
             for text in cut(piece.data, EVENT_TEXT_BYTES):
                 self._position += len(text)
-                yield self._event(piece.kind.value, {"text": text.decode()})
+                if piece.call is None:
+                    data = {"text": text.decode()}
+                else:
+                    data = {"call_id": piece.call.id, "name": piece.call.name, "arguments": text.decode()}
+                yield self._event(piece.kind.value, data)
 
     def quiet(self) -> bytes:
         return sse.HEARTBEAT
@@ -255,3 +262,31 @@ async def disconnected(receive: Receive) -> None:
     """Return when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def read_whole(
+    readings: AsyncGenerator[Reading], receive: Receive, left: Callable[[], Any] | None = None
+) -> tuple[Generation, list[Piece]] | None:
+    """A log read to its end, or None where the client went away first; then `left` is called.
+
+    Raises:
+        ChatError: what made the answer fail, or interrupted it.
+    """
+    gone = asyncio.create_task(disconnected(receive), name="disconnect-watch")
+    pieces: list[Piece] = []
+    ended = None
+    try:
+        async with aclosing(readings):
+            async for reading in readings:
+                pieces += reading.pieces
+                ended = reading.ended
+                if gone.done():
+                    if left is not None:
+                        left()
+                    return None  # nobody is there to read it
+    finally:
+        gone.cancel()
+    assert ended is not None, "a log is followed to its end"
+    if ended.status in {Status.FAILED, Status.INTERRUPTED}:
+        raise from_code(ended.error_code, ended.error_detail)
+    return ended, pieces

@@ -75,8 +75,25 @@ async def read_optional_body(request: Request, model: type[M]) -> M:
     return await read_body(request, model)
 
 
-async def _receive(request: Request) -> bytes:
-    limit = core_of(request).settings.max_body_bytes
+async def read_raw_body(request: Request, most_bytes: int) -> tuple[bytes, dict[str, Any]]:
+    """The request's body as it came, and the JSON object that it is.
+
+    Raises:
+        UnsupportedMediaType, BodyTooLarge, MalformedJSON, InvalidRequest: it is not that, or brings a key.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType
+    data = await _receive(request, most_bytes)
+    value = parse(data, hide_keys=False)
+    if not isinstance(value, dict):
+        raise InvalidRequest.field("body", "The body must be a JSON object.")
+    if KEY_FIELD in value:
+        raise InvalidRequest.field(KEY_FIELD, "Send the key as Authorization: Bearer, and not in the body.")
+    return data, value
+
+
+async def _receive(request: Request, most_bytes: int | None = None) -> bytes:
+    limit = most_bytes or core_of(request).settings.max_body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise BodyTooLarge
@@ -91,22 +108,29 @@ async def _receive(request: Request) -> bytes:
     return bytes(body)
 
 
-def parse(data: bytes) -> Any:
-    """The JSON value in `data`; a string named `api_key` comes out as a `Key`.
+def parse(data: bytes, *, hide_keys: bool = True) -> Any:
+    """The JSON value in `data`; a string named `api_key` comes out as a `Key`, if `hide_keys`.
 
     Raises:
         MalformedJSON: it is not well-formed, names a member twice, or nests deeper than any request does.
     """
     try:
-        return json.loads(data.decode(), object_pairs_hook=_members, parse_constant=_refuse_constant)
+        return json.loads(
+            data.decode(), object_pairs_hook=_members if hide_keys else _unique, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError):
         raise MalformedJSON from None  # the cause would hold the text
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a name twice")
+    return members
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = _unique(pairs)
     if isinstance(value := members.get(KEY_FIELD), str):
         members[KEY_FIELD] = Key(value)
     return members

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -22,17 +20,18 @@ from chatapi.api.answers import (
     TextEncoder,
     check_offset,
     check_position,
-    disconnected,
+    read_whole,
 )
 from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_optional_body
 from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
-from chatapi.api.formats import generation_json
+from chatapi.api.formats import generation_json, parts_json
 from chatapi.api.problems import limit_headers
-from chatapi.errors import InvalidRequest, SessionNotFound, from_code
+from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations import Sent
 from chatapi.live import Reading
-from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Status, Turn
+from chatapi.log import parts_of
+from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Status, Turn, user_text
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
@@ -96,7 +95,7 @@ async def chat(request: Request) -> Response:
 
     may_spend = permit(Caller(owner), Action.SPEND)
     sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
-    headers = _headers(sent, request.state.limit)
+    headers = sent_headers(sent, request.state.limit)
     cancel = body.on_disconnect == "cancel" and not sent.repeated
     if turn.dialect == "json":
         return await _whole(core, request, sent.generation, sent.readings, headers, cancel)
@@ -185,23 +184,31 @@ def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_
         owner=owner,
         session_id=body.session_id or None,
         developer_message=body.developer_message,
-        user_message=body.user_message,
+        input=user_text(body.user_message),
         model=body.model or settings.default_model,
         dialect=dialect,
         parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
     )
-    return _with_digest(turn, idempotency_key) if idempotency_key is not None else turn
+    return with_digest(turn, idempotency_key) if idempotency_key is not None else turn
 
 
-def _with_digest(turn: Turn, idempotency_key: str) -> Turn:
+def with_digest(turn: Turn, idempotency_key: str) -> Turn:
     """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter."""
-    said = [turn.session_id, turn.developer_message, turn.user_message, turn.model, sorted(turn.parameters.items())]
+    said = [
+        turn.session_id,
+        turn.alias,
+        turn.parent,
+        turn.developer_message,
+        turn.input,
+        turn.model,
+        sorted(turn.parameters.items()),
+    ]
     digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
     name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
     return replace(turn, idempotency_key=name, digest=digest)
 
 
-def _headers(sent: Sent, own: Limit | None) -> dict[str, str]:
+def sent_headers(sent: Sent, own: Limit | None) -> dict[str, str]:
     """The seed's headers, and what the upstream lets its callers know."""
     headers = dict(sent.answer.headers) if sent.answer is not None else {}
     headers |= limit_headers(own, sent.answer.limit if sent.answer is not None else None)
@@ -231,29 +238,20 @@ async def _whole(
     Raises:
         ChatError: what made it fail, or interrupted it.
     """
-    gone = asyncio.create_task(disconnected(request.receive), name="disconnect-watch")
-    pieces: list[Piece] = []
-    ended = None
+
+    def left() -> None:
+        core.generations.abandon(generation.id)
+
     try:
-        async with aclosing(readings):
-            async for reading in readings:
-                pieces += reading.pieces
-                ended = reading.ended
-                if gone.done() and cancel:
-                    core.generations.abandon(generation.id)
-                if gone.done():
-                    return Response(status_code=204)  # nobody is there to read it
-    finally:
-        gone.cancel()
-    assert ended is not None, "a log is followed to its end"
-    if ended.status in {Status.FAILED, Status.INTERRUPTED}:
-        error = from_code(ended.error_code, ended.error_detail)
+        whole = await read_whole(readings, request.receive, left if cancel else None)
+    except ChatError as error:
         error.headers |= headers
-        raise error
-    return JSONResponse(_whole_json(ended, pieces), headers=headers)
+        raise
+    return JSONResponse(_whole_json(*whole), headers=headers) if whole else Response(status_code=204)
 
 
 def _whole_json(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
     spoken = b"".join(piece.data for piece in pieces if piece.kind in SPOKEN).decode()
     reasoning = b"".join(piece.data for piece in pieces if piece.kind is Kind.REASONING).decode()
-    return {**generation_json(generation), "text": spoken, "reasoning": reasoning or None}
+    parts = parts_json(parts_of(pieces))
+    return {**generation_json(generation), "text": spoken, "reasoning": reasoning or None, "parts": parts}

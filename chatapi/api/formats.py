@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from chatapi.errors import InvalidRequest
-from chatapi.model import Generation, Kind, Message, Microseconds, Session, Status, Usage, spoken
+from chatapi.model import Generation, Kind, Message, Microseconds, Part, Session, Status, Usage, spoken
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -34,6 +37,7 @@ def session_json(session: Session) -> dict[str, Any]:
         "last_updated": iso(session.updated_at),
         "title": session.title,
         "metadata": session.metadata,
+        "head": session.head,
     }
 
 
@@ -71,6 +75,30 @@ def error_json(generation: Generation) -> dict[str, Any] | None:
     return {"code": generation.error_code, "detail": generation.error_detail}
 
 
+def parts_json(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
+    """The parts of a message, in order. An annotation is shown as the upstream gave it."""
+    shown: list[dict[str, Any]] = []
+    for part in parts:
+        if part.kind is Kind.ANNOTATION:
+            shown += [{"type": part.kind.value, "annotation": one} for one in annotations_of(part)]
+        elif part.kind is Kind.TOOL_CALL and part.call is not None:
+            called = {"call_id": part.call.id, "name": part.call.name, "arguments": part.text}
+            shown.append({"type": part.kind.value, **called})
+        elif part.kind is Kind.TOOL_RESULT and part.call is not None:
+            shown.append({"type": part.kind.value, "call_id": part.call.id, "text": part.text})
+        elif part.media is not None:
+            media = {name: value for name, value in asdict(part.media).items() if value is not None}
+            shown.append({"type": part.kind.value, **media})
+        else:
+            shown.append({"type": part.kind.value, "text": part.text})
+    return shown
+
+
+def annotations_of(part: Part) -> list[Any]:
+    """The annotations in a part of them; one that was cut off in its middle is left out."""
+    return [msgspec.json.decode(line) for line in part.text.split("\n")[:-1]]
+
+
 def message_json(message: Message) -> dict[str, Any]:
     """A message of the conversation; an answer with how it came to be."""
     generation = message.generation
@@ -83,6 +111,8 @@ def message_json(message: Message) -> dict[str, Any]:
         "usage": usage_json(generation.usage) if generation else None,
         "created_at": iso(message.created_at),
         "parent_id": message.parent,
+        "parts": parts_json(message.parts),
+        "sibling_ids": list(message.siblings),
     }
     if generation is not None:
         shown |= {

@@ -18,6 +18,7 @@ from chatapi.errors import (
     ChatError,
     InvalidKeyFormat,
     InvalidRequest,
+    KeyRequired,
     MethodNotAllowed,
     NotFound,
     RequestError,
@@ -60,12 +61,51 @@ def render(error: ChatError) -> Response:
     return Response(msgspec.json.encode(body), error.status, headers, media_type)
 
 
+OPENAI_PATHS = "/v1/"  # where errors have OpenAI's form
+_OPENAI_STATUS = {422: 400, 415: 400, 413: 400}  # as OpenAI's own API says these, and so as its clients expect them
+
+
+def openai_error(error: ChatError) -> dict[str, Any]:
+    """OpenAI's error object; the upstream's own words where it refused."""
+    if isinstance(error, UpstreamError) and error.said is not None:
+        _, message, kind, param, code = error.said
+        return {"error": {"message": message, "type": kind or "invalid_request_error", "param": param, "code": code}}
+    kind = "server_error" if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    message, param, code = error.detail, None, error.code
+    if isinstance(error, InvalidRequest):
+        param = error.errors[0]["field"]
+        message = f"{param}: {error.errors[0]['message']}"
+    if isinstance(error, InvalidKeyFormat | KeyRequired):
+        code = "invalid_api_key"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _openai_status(error: ChatError) -> int:
+    if isinstance(error, UpstreamError) and error.said is not None:
+        return error.said.status
+    if isinstance(error, InvalidKeyFormat):
+        return HTTPStatus.UNAUTHORIZED
+    return _OPENAI_STATUS.get(error.status, error.status)
+
+
+def render_for(path: str, error: ChatError) -> Response:
+    """The response that tells of an error, in the form that belongs to this path."""
+    response = render(error)
+    if path.startswith(OPENAI_PATHS):
+        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        body = msgspec.json.encode(openai_error(error))
+        return Response(body, _openai_status(error), headers, "application/json")
+    return response
+
+
 def install(app: FastAPI) -> None:
     """Let `app` tell of every error in this form, FastAPI's own included: those would echo the body, key and all."""
 
     async def chat_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ChatError)
-        response = render(error)
+        response = render_for(request.url.path, error)
         own = getattr(request.state, "limit", None)
         for name, value in limit_headers(own, error.limit if isinstance(error, UpstreamError) else None).items():
             response.headers.setdefault(name, value)
@@ -73,12 +113,12 @@ def install(app: FastAPI) -> None:
 
     async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return render(InvalidRequest(describe(list(error.errors()))))
+        return render_for(request.url.path, InvalidRequest(describe(list(error.errors()))))
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         known: dict[int, type[RequestError]] = {404: NotFound, 405: MethodNotAllowed}
-        response = render(known.get(error.status_code, RequestError)())
+        response = render_for(request.url.path, known.get(error.status_code, RequestError)())
         response.headers.update(error.headers or {})
         return response
 

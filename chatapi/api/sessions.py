@@ -37,6 +37,7 @@ class SessionChange(Body):
         ]
         | None
     ) = None
+    head: Annotated[Text, Field(max_length=64)] | None = None
 
 
 @router.post("/api/sessions", openapi_extra=body_schema(NewSession))
@@ -81,11 +82,17 @@ async def get_session(request: Request, session_id: str) -> JSONResponse:
 
 @router.patch("/api/sessions/{session_id}", openapi_extra=body_schema(SessionChange))
 async def change_session(request: Request, session_id: str) -> JSONResponse:
-    """Set a session's title, developer message or metadata. An empty title takes the title away."""
+    """Set a session's title, developer message or metadata, or the message (`head`) through which its active path goes.
+    An empty title takes the title away."""
     body = await read_body(request, SessionChange)
     _check_length(request, body.developer_message or "")
     session = await core_of(request).store.change_session(
-        session_id, permit(caller_of(request), Action.CHANGE), body.developer_message, body.title, body.metadata
+        session_id,
+        permit(caller_of(request), Action.CHANGE),
+        body.developer_message,
+        body.title,
+        body.metadata,
+        body.head,
     )
     return JSONResponse(session_json(session))
 
@@ -99,7 +106,7 @@ async def delete_session(request: Request, session_id: str) -> JSONResponse:
 
 @router.get("/api/sessions/{session_id}/messages")
 async def list_messages(request: Request, session_id: str, limit: PageSize = 50, cursor: Cursor = None) -> JSONResponse:
-    """The conversation, from its first message on."""
+    """The conversation along its active path, from its first message on."""
     session = await authorized(request, session_id, Action.READ)
     after = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else -1
     page = await core_of(request).store.messages(session_id, after, limit)

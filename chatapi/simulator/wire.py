@@ -95,6 +95,22 @@ class Chunks:
         """A piece of what the model thinks, in the field that OpenAI-compatible servers use for it."""
         return self._frame(f'{{"reasoning_content":{encode(text)}}}', padded_for=text)
 
+    def tool_call(self, index: int, *, id: str | None = None, name: str | None = None, arguments: str = "") -> bytes:
+        """A piece of a tool call: with its id and name where it begins, with more of its arguments after that."""
+        call: dict[str, Any] = {"index": index}
+        if name is not None:
+            call |= {"id": id, "type": "function"}
+        call["function"] = ({"name": name} if name is not None else {}) | {"arguments": arguments}
+        return self._frame(f'{{"tool_calls":[{encode(call)}]}}', padded_for=arguments)
+
+    def annotation(self, annotation: Mapping[str, Any]) -> bytes:
+        """What a text refers to, such as the page that it quotes."""
+        return self._frame(f'{{"annotations":[{encode(annotation)}]}}')
+
+    def refusal(self, text: str) -> bytes:
+        """A piece of the model's own refusal."""
+        return self._frame(f'{{"refusal":{encode(text)}}}', padded_for=text)
+
     def finish(self, reason: str) -> bytes:
         """The last frame with a choice: an empty delta and the reason why the answer ends."""
         return self._frame("{}", finish_reason=encode(reason))

@@ -107,7 +107,14 @@ class PostgresDriver:
     async def _append(self, replica: str, appends: list[Append], connection: Connection) -> set[str]:
         """Write the pieces; the ids of the generations to which that was not allowed."""
         rows = [
-            (append.generation_id, piece.position, piece.part, piece.kind.value, piece.data.decode())
+            (
+                append.generation_id,
+                piece.position,
+                piece.part,
+                piece.kind.value,
+                piece.data.decode(),
+                transactions.encode_call(piece.call),
+            )
             for append in appends
             for piece in append.pieces
         ]

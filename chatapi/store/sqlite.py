@@ -288,7 +288,14 @@ def _read(connection: sqlite3.Connection, transaction: Callable[[], Transaction[
 def _append(connection: sqlite3.Connection, replica: str, appends: list[Append]) -> set[str]:
     """Write the pieces; the ids of the generations to which that was not allowed."""
     rows = [
-        (append.generation_id, piece.position, piece.part, piece.kind, piece.data.decode())
+        (
+            append.generation_id,
+            piece.position,
+            piece.part,
+            piece.kind,
+            piece.data.decode(),
+            transactions.encode_call(piece.call),
+        )
         for append in appends
         for piece in append.pieces
     ]

@@ -20,7 +20,20 @@ import structlog
 
 from chatapi.errors import StoreUnavailable
 from chatapi.log import Log
-from chatapi.model import Clock, Ending, Generation, Message, Microseconds, Part, Permit, Role, Session, Turn, new_id
+from chatapi.model import (
+    Alias,
+    Clock,
+    Ending,
+    Generation,
+    Input,
+    Message,
+    Microseconds,
+    Part,
+    Permit,
+    Session,
+    Turn,
+    new_id,
+)
 from chatapi.store import transactions
 from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
 from chatapi.store.transactions import Begun, Lease, NewIds, Running, StoredLog
@@ -134,10 +147,11 @@ class Store:
         developer_message: str | None = None,
         title: str | None = None,
         metadata: dict[str, str] | None = None,
+        head: str | None = None,
     ) -> Session:
-        """Set what is not None, if `permit` allows."""
+        """Set what is not None, if `permit` allows; see `transactions.change_session`."""
         change = partial(
-            transactions.change_session, session_id, permit, self._clock(), developer_message, title, metadata
+            transactions.change_session, session_id, permit, self._clock(), developer_message, title, metadata, head
         )
         return await self._commit(change, durable=True)
 
@@ -166,8 +180,28 @@ class Store:
         """The messages of the active path that are deeper than `after_depth`, the first first."""
         return await self._driver.read(partial(transactions.messages, session_id, after_depth, limit))
 
-    async def context(self, session_id: str, head: str, most_bytes: int) -> list[tuple[Role, str]]:
-        """What was said on the path that ends in `head`, as the upstream is to see it.
+    async def find_message(self, session_id: str, message_id: str) -> Message | None:
+        """The message of this id in this session, if there is one: its parent is where an edit of it hangs."""
+        return await self._driver.read(partial(transactions.find_message, session_id, message_id))
+
+    async def add_messages(self, session_id: str, owner: str, permit: Permit, input: tuple[Input, ...]) -> list[str]:
+        """Add messages at the session's head without asking for an answer; their ids."""
+        ids = tuple(new_id("msg") for _ in input)
+        add = partial(transactions.add_messages, session_id, owner, permit, input, ids, self._clock())
+        await self._commit(add, durable=True)
+        return list(ids)
+
+    async def resolve(self, owner: str, alias: Alias) -> str | None:
+        """The id of the session or message that this owner knows by this name, if there is one.
+
+        A dialect whose clients make their own ids gives them as `Turn.alias` (of the session: found or made together
+        with the turn) and `Input.alias` (of a message), and asks here when a request names one of them. The names go
+        with their session. What is found is still asked for with a `Permit`, as every id is.
+        """
+        return await self._driver.read(partial(transactions.resolve, owner, alias))
+
+    async def context(self, session_id: str, head: str, most_bytes: int) -> list[Input]:
+        """What was said on the path that ends in `head`; see `transactions.context`.
 
         Raises:
             ContextTooLarge: it is more than `most_bytes`.
@@ -177,9 +211,9 @@ class Store:
     # Generations
 
     async def begin(self, turn: Turn, permit: Permit) -> Begun:
-        """Commit a turn's user message, its empty answer and its running generation; see `transactions.begin`."""
+        """Commit a turn's messages, its empty answer and its running generation; see `transactions.begin`."""
         now = self._clock()
-        ids = NewIds(new_id("ses"), new_id("msg"), new_id("msg"), new_id("gen"))
+        ids = NewIds(new_id("ses"), tuple(new_id("msg") for _ in turn.input), new_id("msg"), new_id("gen"))
         return await self._commit(partial(transactions.begin, turn, ids, permit, self._lease(now), now), durable=True)
 
     async def begun_before(self, turn: Turn) -> Begun | None:

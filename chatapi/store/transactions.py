@@ -19,12 +19,24 @@ from typing import Any
 
 import msgspec
 
-from chatapi.errors import ContextTooLarge, IdempotencyMismatch, SessionBusy, SessionNotFound, UpstreamRejectedKey
+from chatapi.errors import (
+    ContextTooLarge,
+    IdempotencyMismatch,
+    MessageNotFound,
+    NothingToAnswer,
+    SessionBusy,
+    SessionNotFound,
+    UpstreamRejectedKey,
+)
 from chatapi.log import contiguous, parts_of, pieces_of
 from chatapi.model import (
+    Alias,
+    Call,
     Ending,
     Generation,
+    Input,
     Kind,
+    Media,
     Message,
     Microseconds,
     Part,
@@ -35,7 +47,6 @@ from chatapi.model import (
     Status,
     Turn,
     Usage,
-    spoken,
 )
 from chatapi.store.driver import CrossedRows, Fenced, Transaction
 
@@ -52,10 +63,10 @@ SWEEP_AT_ONCE = 50  # generations closed in one transaction, so that a sweep nev
 
 @dataclass(frozen=True, slots=True)
 class NewIds:
-    """The ids of all that a turn makes; `session` is used when the turn begins one."""
+    """The ids of all that a turn makes: `session` when it begins one, `input` for each message that it brings."""
 
     session: str
-    question: str
+    input: tuple[str, ...]
     answer: str
     generation: str
 
@@ -70,12 +81,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A turn that is committed. `parent` is the message before it; `repeated`: an earlier request began it already."""
+    """A turn that is committed. `parent` is the message before it; `repeated`: an earlier request began it already.
+
+    `input` are the ids of the messages that it brought; a repeated one has none.
+    """
 
     session: Session
     generation: Generation
     parent: str | None = None
     repeated: bool = False
+    input: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +135,12 @@ def _message(row: tuple[Any, ...]) -> Message:
     return Message(*values)
 
 
-class _StoredPart(msgspec.Struct):
+class _StoredPart(msgspec.Struct, omit_defaults=True):
     type: Kind
-    text: str
+    text: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    media: Media | None = None
 
 
 _decode_parts = msgspec.json.Decoder(list[_StoredPart]).decode
@@ -130,12 +148,25 @@ _decode_parts = msgspec.json.Decoder(list[_StoredPart]).decode
 
 def decode_parts(content: str) -> tuple[Part, ...]:
     """A message's content, from its column."""
-    return tuple(Part(part.type, part.text) for part in _decode_parts(content))
+    return tuple(
+        Part(
+            part.type,
+            part.text or "",
+            Call(part.call_id, part.name or "") if part.call_id is not None else None,
+            part.media,
+        )
+        for part in _decode_parts(content)
+    )
 
 
 def encode_parts(parts: tuple[Part, ...]) -> str:
     """A message's content, for its column."""
-    return _json([{"type": part.kind, "text": part.text} for part in parts])
+    return _json([_stored_part(part) for part in parts])
+
+
+def _stored_part(part: Part) -> _StoredPart:
+    call_id, name = part.call or (None, None)
+    return _StoredPart(part.kind, part.text, call_id, name, part.media)
 
 
 def _json(value: Any) -> str:
@@ -180,19 +211,34 @@ def change_session(
     developer_message: str | None,
     title: str | None,
     metadata: dict[str, str] | None,
+    head: str | None,
 ) -> Transaction[Session]:
-    """Set what is not None; an empty title takes the title away."""
+    """Set what is not None; an empty title takes the title away.
+
+    `head` names a message: the active path goes through it, and from there on by the newest message after each.
+
+    Raises:
+        SessionNotFound: not this caller's, or not there.
+        MessageNotFound: the session has no message `head`.
+        SessionBusy: the path cannot be changed while it is being written.
+    """
     session = permit((yield from find_session(session_id, lock=True)))
+    if head is not None:
+        yield from _require_idle(session_id)
+        yield from _depth(session_id, head)
+        head = yield from _leaf(session_id, head)
     changed = replace(
         session,
+        head=session.head if head is None else head,
         developer_message=session.developer_message if developer_message is None else developer_message,
         title=session.title if title is None else title or None,
         metadata=session.metadata if metadata is None else metadata,
         updated_at=now,
     )
     yield (
-        "UPDATE session SET developer_message = $2, title = $3, metadata = $4, updated_at = $5 WHERE id = $1",
-        (session_id, changed.developer_message, changed.title, _json(changed.metadata), now),
+        "UPDATE session SET developer_message = $2, title = $3, metadata = $4, head = $5, updated_at = $6 "
+        "WHERE id = $1",
+        (session_id, changed.developer_message, changed.title, _json(changed.metadata), changed.head, now),
     )
     return changed
 
@@ -209,6 +255,7 @@ def delete_session(session_id: str, permit: Permit) -> Transaction[Generation | 
     yield f"DELETE FROM piece WHERE generation_id IN ({generations_of})", (session_id,)
     yield f"DELETE FROM generation WHERE message_id IN ({messages_of})", (session_id,)
     yield "DELETE FROM message WHERE session_id = $1", (session_id,)
+    yield "DELETE FROM alias WHERE session_id = $1", (session_id,)
     yield "DELETE FROM session WHERE id = $1", (session_id,)
     return _generation(running[0]) if running else None
 
@@ -250,35 +297,42 @@ def agree(name: str, value: str) -> Transaction[bool]:
 
 
 def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microseconds) -> Transaction[Begun]:
-    """Add the user's message, an empty answer and a running generation; or find that the turn was begun before.
+    """Add the turn's messages, an empty answer and a running generation; or find that the turn was begun before.
 
     Raises:
         SessionNotFound: not this caller's, or not there.
         SessionBusy: the session has a running generation.
+        MessageNotFound: the session has no such message to hang the turn under.
+        NothingToAnswer: the turn brings no message, and hangs under an answer or under nothing.
         IdempotencyMismatch: the idempotency key came with another request before.
     """
     if turn.idempotency_key is not None:
         repeated = yield from begun_before(turn)
         if repeated:
             return repeated
-    if turn.session_id is None:
+    found = yield from _session_of(turn)
+    if found is None:
+        if not turn.input:
+            raise NothingToAnswer
+        if turn.parent:
+            raise MessageNotFound
         session = Session(new.session, turn.owner, turn.developer_message or "", None, {}, None, 0, now, now)
-        depth = 0
+        parent, depth = None, 0
         yield from create_session(session)
+        if turn.alias is not None:
+            yield from _name_session(turn.owner, turn.alias, session.id)
     else:
-        session = permit((yield from find_session(turn.session_id, lock=True)))
-        running = yield "SELECT id FROM generation WHERE session_id = $1 AND status = 'running'", (session.id,)
-        if running:
-            raise SessionBusy(running[0][0])
+        session = permit(found)
+        yield from _require_idle(session.id)
+        parent = session.head if turn.parent is None else turn.parent or None
         depth = 0
-        if session.head is not None:
-            depth = (yield "SELECT depth + 1 FROM message WHERE id = $1", (session.head,))[0][0]
-    question = encode_parts((Part(Kind.TEXT, turn.user_message),))
-    yield (
-        "INSERT INTO message (id, session_id, parent, depth, role, content, created_at) "
-        "VALUES ($1, $2, $3, $4, 'user', $5, $6), ($7, $2, $1, $4 + 1, 'assistant', '[]', $6)",
-        (new.question, session.id, session.head, depth, question, now, new.answer),
-    )
+        if parent is not None:
+            depth, role = yield from _depth(session.id, parent)
+            if not turn.input and role is Role.ASSISTANT:
+                raise NothingToAnswer
+        elif not turn.input:
+            raise NothingToAnswer
+    yield from _add(turn.owner, session.id, parent, depth, turn.input, new.input, now, new.answer)
     generation = Generation(
         new.generation, session.id, new.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
     )
@@ -299,13 +353,12 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
             now,
         ),
     )
-    parent = session.head
     session = replace(
         session,
         owner=turn.owner,
         developer_message=session.developer_message if turn.developer_message is None else turn.developer_message,
         head=new.answer,
-        message_count=session.message_count + 2,
+        message_count=session.message_count + len(turn.input) + 1,
         updated_at=now,
     )
     yield (
@@ -313,7 +366,156 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         "WHERE id = $1",
         (session.id, session.owner, session.developer_message, session.head, session.message_count, now),
     )
-    return Begun(session, generation, parent)
+    return Begun(session, generation, parent, input=new.input)
+
+
+def _session_of(turn: Turn) -> Transaction[Session | None]:
+    """The session that a turn continues, or None where it begins one.
+
+    Raises:
+        SessionNotFound: there is no session of the id that it names.
+    """
+    session_id = turn.session_id
+    if session_id is None and turn.alias is not None:
+        session_id = yield from resolve(turn.owner, turn.alias)
+    if session_id is None:
+        return None
+    session = yield from find_session(session_id, lock=True)
+    if session is None:
+        raise SessionNotFound
+    return session
+
+
+def _require_idle(session_id: str) -> Transaction[None]:
+    running = yield "SELECT id FROM generation WHERE session_id = $1 AND status = 'running'", (session_id,)
+    if running:
+        raise SessionBusy(running[0][0])
+
+
+def _depth(session_id: str, parent: str) -> Transaction[tuple[int, Role]]:
+    """The depth of what hangs under this message, and the message's role.
+
+    Raises:
+        MessageNotFound: the session has no such message.
+    """
+    rows = yield "SELECT depth + 1, role FROM message WHERE id = $1 AND session_id = $2", (parent, session_id)
+    if not rows:
+        raise MessageNotFound
+    return rows[0][0], Role(rows[0][1])
+
+
+def _leaf(session_id: str, message_id: str) -> Transaction[str]:
+    """The end of the path that goes on from a message by the newest one after each."""
+    while rows := (
+        yield (
+            "SELECT id FROM message WHERE session_id = $1 AND parent = $2 ORDER BY created_at DESC, id DESC LIMIT 1",
+            (session_id, message_id),
+        )
+    ):
+        message_id = rows[0][0]
+    return message_id
+
+
+MESSAGES_A_STATEMENT = 32
+
+
+def _add(
+    owner: str,
+    session_id: str,
+    parent: str | None,
+    depth: int,
+    input: tuple[Input, ...],
+    ids: tuple[str, ...],
+    now: Microseconds,
+    answer: str | None = None,
+) -> Transaction[None]:
+    """Add messages one under the other, and an empty answer under the last, if one is named."""
+    rows: list[tuple[Any, ...]] = []
+    for message, message_id in zip(input, ids, strict=True):
+        rows.append((message_id, session_id, parent, depth, message.role, encode_parts(message.parts), now))
+        parent, depth = message_id, depth + 1
+    if answer is not None:
+        rows.append((answer, session_id, parent, depth, Role.ASSISTANT, "[]", now))
+    for first in range(0, len(rows), MESSAGES_A_STATEMENT):
+        some = rows[first : first + MESSAGES_A_STATEMENT]
+        yield _insert_messages(len(some)), tuple(value for row in some for value in row)
+    for message, message_id in zip(input, ids, strict=True):
+        if message.alias is not None:
+            yield from _name(owner, message.alias, session_id, message_id)
+
+
+@cache
+def _insert_messages(count: int) -> str:
+    rows = ", ".join(
+        "(" + ", ".join(f"${number}" for number in range(first, first + _MESSAGE_COLUMNS)) + ")"
+        for first in range(1, 1 + _MESSAGE_COLUMNS * count, _MESSAGE_COLUMNS)
+    )
+    return f"INSERT INTO message (id, session_id, parent, depth, role, content, created_at) VALUES {rows}"
+
+
+def add_messages(
+    session_id: str,
+    owner: str,
+    permit: Permit,
+    input: tuple[Input, ...],
+    ids: tuple[str, ...],
+    now: Microseconds,
+) -> Transaction[Session]:
+    """Add messages at the session's head, without asking for an answer.
+
+    Raises:
+        SessionNotFound: not this caller's, or not there.
+        SessionBusy: the session has a running generation.
+    """
+    session = permit((yield from find_session(session_id, lock=True)))
+    yield from _require_idle(session_id)
+    depth = 0
+    if session.head is not None:
+        depth, _ = yield from _depth(session_id, session.head)
+    yield from _add(owner, session_id, session.head, depth, input, ids, now)
+    changed = replace(
+        session,
+        head=ids[-1] if ids else session.head,
+        message_count=session.message_count + len(ids),
+        updated_at=now,
+    )
+    yield (
+        "UPDATE session SET head = $2, message_count = $3, updated_at = $4 WHERE id = $1",
+        (session_id, changed.head, changed.message_count, now),
+    )
+    return changed
+
+
+# Aliases
+
+
+def resolve(owner: str, alias: Alias) -> Transaction[str | None]:
+    """What the owner's name stands for, if it stands for anything."""
+    rows = yield (
+        "SELECT target FROM alias WHERE owner = $1 AND kind = $2 AND name = $3",
+        (owner, alias.kind, alias.name),
+    )
+    return str(rows[0][0]) if rows else None
+
+
+def _name_session(owner: str, alias: Alias, session_id: str) -> Transaction[None]:
+    """Let the owner's name, which is free, stand for this session.
+
+    Where another replica takes it at the same moment, the database refuses, and the transaction is run again.
+    """
+    yield (
+        "INSERT INTO alias (owner, kind, name, session_id, target) VALUES ($1, $2, $3, $4, $4)",
+        (owner, alias.kind, alias.name, session_id),
+    )
+
+
+def _name(owner: str, alias: Alias, session_id: str, target: str) -> Transaction[None]:
+    """Let the owner's name stand for something; the newest wins, as a client that repeats itself expects."""
+    yield (
+        "INSERT INTO alias (owner, kind, name, session_id, target) VALUES ($1, $2, $3, $4, $5) "
+        "ON CONFLICT (owner, kind, name) DO UPDATE SET session_id = excluded.session_id, target = excluded.target",
+        (owner, alias.kind, alias.name, session_id, target),
+    )
 
 
 def begun_before(turn: Turn) -> Transaction[Begun | None]:
@@ -338,26 +540,26 @@ def begun_before(turn: Turn) -> Transaction[Begun | None]:
 
 @cache
 def append(pieces: int) -> str:
-    """The statement that appends so many pieces: $1 is the replica, then five values a piece.
+    """The statement that appends so many pieces: $1 is the replica, then six values a piece.
 
     The guard is inside: nothing is written to a generation that is not running, or not this replica's.
     """
     rows = ", ".join(
-        "(" + ", ".join(f"${number}" for number in range(first, first + 5)) + ")"
-        for first in range(2, 2 + 5 * pieces, 5)
+        "(" + ", ".join(f"${number}" for number in range(first, first + 6)) + ")"
+        for first in range(2, 2 + 6 * pieces, 6)
     )
     return (
-        "INSERT INTO piece (generation_id, position, part, kind, text) "
-        f"SELECT v.column1, v.column2, v.column3, v.column4, v.column5 FROM (VALUES {rows}) AS v "
+        "INSERT INTO piece (generation_id, position, part, kind, text, call) "
+        f"SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6 FROM (VALUES {rows}) AS v "
         "JOIN generation g ON g.id = v.column1 WHERE g.status = 'running' AND g.replica = $1 "
         "ON CONFLICT (generation_id, position) DO NOTHING"
     )
 
 
-APPEND_ARRAYS = (  # the same with an array for each column, $2 to $6: one text for any number of pieces
-    "INSERT INTO piece (generation_id, position, part, kind, text) "
-    "SELECT v.* FROM unnest($2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[]) "
-    "AS v (generation_id, position, part, kind, text) "
+APPEND_ARRAYS = (  # the same with an array for each column, $2 to $7: one text for any number of pieces
+    "INSERT INTO piece (generation_id, position, part, kind, text, call) "
+    "SELECT v.* FROM unnest($2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[]) "
+    "AS v (generation_id, position, part, kind, text, call) "
     "JOIN (SELECT id FROM generation WHERE id = ANY($2::text[]) AND status = 'running' AND replica = $1 "
     "ORDER BY id FOR KEY SHARE) AS g ON g.id = v.generation_id "
     "ON CONFLICT (generation_id, position) DO NOTHING"
@@ -512,10 +714,20 @@ def running_of(replica: str) -> Transaction[list[Running]]:
 # Reading
 
 
+def encode_call(call: Call | None) -> str | None:
+    """A piece's call, for its column."""
+    return None if call is None else _json(call)
+
+
+def decode_call(call: str | None) -> Call | None:
+    """A piece's call, from its column."""
+    return None if call is None else msgspec.json.decode(call, type=Call)
+
+
 def _pieces(generation_id: str, position: int) -> Transaction[list[Piece]]:
     """The stored text past `position`."""
     rows = yield (
-        "SELECT generation_id, position, part, kind, text FROM piece WHERE generation_id = $1 AND position > $2 "
+        "SELECT generation_id, position, part, kind, text, call FROM piece WHERE generation_id = $1 AND position > $2 "
         "ORDER BY position",
         (generation_id, position),
     )
@@ -523,9 +735,9 @@ def _pieces(generation_id: str, position: int) -> Transaction[list[Piece]]:
 
 
 def _piece(row: tuple[Any, ...], generation_id: str) -> Piece:
-    found, end, part, kind, text = row
+    found, end, part, kind, text, call = row
     _check_is(found, generation_id)
-    return Piece(end, part, Kind(kind), text.encode())
+    return Piece(end, part, Kind(kind), text.encode(), decode_call(call))
 
 
 def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]:
@@ -534,18 +746,18 @@ def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]
     One statement, so that it is one state without a transaction around it: readers on other replicas repeat it.
     """
     rows = yield (
-        f"SELECT p.generation_id, p.position, p.part, p.kind, p.text, m.content, {_GENERATION} "
+        f"SELECT p.generation_id, p.position, p.part, p.kind, p.text, p.call, m.content, {_GENERATION} "
         "FROM generation g JOIN message m ON m.id = g.message_id "
         "LEFT JOIN piece p ON p.generation_id = g.id AND p.position > $2 WHERE g.id = $1 ORDER BY p.position",
         (generation_id, position),
     )
     if not rows:
         return None
-    content, generation = rows[0][5], _generation(rows[0][6:])
+    content, generation = rows[0][6], _generation(rows[0][7:])
     _check_is(generation.id, generation_id)
     if generation.status is not Status.RUNNING:
         return StoredLog(generation, pieces_of(decode_parts(content), position))
-    stored = [_piece(row[:5], generation_id) for row in rows if row[0] is not None]
+    stored = [_piece(row[:6], generation_id) for row in rows if row[0] is not None]
     return StoredLog(generation, contiguous(stored, position))
 
 
@@ -578,37 +790,70 @@ _PATH = (
 )
 
 
-_SAID = (  # the path, and for each message whether its turn's answer has content
-    "WITH RECURSIVE path (id, parent, said) AS (SELECT id, parent, content <> '[]' FROM message WHERE id = $1 "
+_SAID = (  # the path, and for each message whether its turn's answer has content, or is still to come
+    "WITH RECURSIVE path (id, parent, said) AS "
+    "(SELECT id, parent, role <> 'assistant' OR content <> '[]' FROM message WHERE id = $1 "
     "UNION ALL SELECT m.id, m.parent, CASE m.role WHEN 'assistant' THEN m.content <> '[]' ELSE p.said END "
     "FROM message m JOIN path p ON m.id = p.parent) "
 )
+_TOLD = "FROM path p JOIN message m ON m.id = p.id WHERE p.said OR m.role = 'tool'"
 
 
-def context(session_id: str, head: str, most_bytes: int) -> Transaction[list[tuple[Role, str]]]:
-    """What was said on the path that ends in `head`, in order, as the upstream is to see it.
+def context(session_id: str, head: str, most_bytes: int) -> Transaction[list[Input]]:
+    """What was said on the path that ends in `head`, in order; `context.for_upstream` makes of it what is sent.
 
     A turn whose answer says nothing (it was refused, or stopped before its first word) is left out with its question:
-    here, before its text is read.
+    here, before its text is read. What tools gave is kept: nobody may send it again.
 
     Raises:
         ContextTooLarge: it is more than `most_bytes`.
     """
-    size = yield f"{_SAID}SELECT sum(length(m.content)) FROM path p JOIN message m ON m.id = p.id WHERE p.said", (head,)
+    size = yield f"{_SAID}SELECT sum(length(m.content)) {_TOLD}", (head,)
     if (size[0][0] or 0) > most_bytes:
         raise ContextTooLarge
-    rows = yield (
-        f"{_SAID}SELECT m.role, m.content, m.session_id FROM path p JOIN message m ON m.id = p.id WHERE p.said "
-        "ORDER BY m.depth",
-        (head,),
-    )
+    rows = yield f"{_SAID}SELECT m.role, m.content, m.session_id {_TOLD} ORDER BY m.depth", (head,)
     said = []
     for role, content, found in rows:
         _check_is(found, session_id)
-        said.append((Role(role), spoken(decode_parts(content))))
-    return [
-        line for question, answer in zip(said[::2], said[1::2], strict=True) if answer[1] for line in (question, answer)
-    ]
+        said.append(Input(Role(role), decode_parts(content)))
+    return said
+
+
+def find_message(session_id: str, message_id: str) -> Transaction[Message | None]:
+    """The message of this id in this session, with its generation and without its siblings."""
+    rows = yield (
+        f"SELECT {_MESSAGE}, {_GENERATION} FROM message m LEFT JOIN generation g ON g.message_id = m.id "
+        "WHERE m.id = $1 AND m.session_id = $2",
+        (message_id, session_id),
+    )
+    return (yield from _with_log(_message(rows[0]))) if rows else None
+
+
+def _with_log(message: Message) -> Transaction[Message]:
+    """A message whose answer still runs, with what is committed of it."""
+    if message.generation is None or message.generation.status is not Status.RUNNING:
+        return message
+    return replace(message, parts=parts_of((yield from _pieces(message.generation.id, 0))))
+
+
+def _siblings(session_id: str, messages: list[Message]) -> Transaction[dict[str | None, list[str]]]:
+    """The ids of all messages that have the same parents as these, by parent, the oldest first."""
+    found: dict[str | None, list[str]] = {}
+    for some in by_size([message.parent for message in messages if message.parent is not None]):
+        rows = yield (
+            f"SELECT DISTINCT parent, created_at, id FROM message WHERE session_id = $1 AND parent IN "
+            f"({_id_parameters(2)}) ORDER BY created_at, id",
+            (session_id, *some),
+        )
+        for parent, _, message_id in rows:
+            found.setdefault(parent, []).append(message_id)
+    if any(message.parent is None for message in messages):
+        rows = yield (
+            "SELECT id FROM message WHERE session_id = $1 AND parent IS NULL ORDER BY created_at, id",
+            (session_id,),
+        )
+        found[None] = [row[0] for row in rows]
+    return found
 
 
 def messages(session_id: str, after_depth: int, limit: int) -> Transaction[list[Message]]:
@@ -631,7 +876,6 @@ def messages(session_id: str, after_depth: int, limit: int) -> Transaction[list[
     for row in rows:
         message = _message(row)
         _check_is(message.session_id, session_id)
-        if message.generation is not None and message.generation.status is Status.RUNNING:
-            message = replace(message, parts=parts_of((yield from _pieces(message.generation.id, 0))))
-        found.append(message)
-    return found
+        found.append((yield from _with_log(message)))
+    siblings = yield from _siblings(session_id, found)
+    return [replace(message, siblings=tuple(siblings[message.parent])) for message in found]

@@ -1,0 +1,683 @@
+"""/v1/chat/completions and /v1/models, by OpenAI's own Python client, strict about every answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+import requests
+from openai.types.chat import ChatCompletionChunk
+
+from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
+from chatapi.simulator.wire import DONE, encode
+from tests.kill_campaign import Reader
+from tests.service import KEY, OTHER_KEY, Serve, Service
+
+MODEL = "gpt-4.1-mini"
+HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
+CHUNKS = Chunks()
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+
+
+def client_of(service: Service, key: str = KEY, **more: Any) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True, **{"max_retries": 0, **more}
+    )
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[openai.OpenAI]:
+    with client_of(service) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def unlimited(serve_module: Serve) -> Service:
+    return serve_module(CHATAPI_RATE_LIMIT="0")
+
+
+def said(chunks: list[ChatCompletionChunk]) -> str:
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+
+def calls_in(chunks: list[ChatCompletionChunk]) -> list[tuple[str, str, str]]:
+    """The tool calls that a client puts together."""
+    calls: dict[int, list[str]] = {}
+    for chunk in chunks:
+        for call in (chunk.choices[0].delta.tool_calls or []) if chunk.choices else []:
+            assert call.function is not None
+            parts = calls.setdefault(call.index, [call.id or "", call.function.name or "", ""])
+            parts[2] += call.function.arguments or ""
+    return [(parts[0], parts[1], parts[2]) for parts in calls.values()]
+
+
+def event_ids(body: str) -> list[int]:
+    return [int(one) for one in re.findall(r"^id: (\d+)$", body, re.MULTILINE)]
+
+
+def calling() -> Script:
+    """Two tool calls, interleaved."""
+    return scripts.event_stream(
+        Send(CHUNKS.role()),
+        Send(CHUNKS.content("Let me see. ")),
+        Send(CHUNKS.tool_call(0, id="call_1", name="weather", arguments='{"city":')),
+        Send(CHUNKS.tool_call(1, id="call_2", name="weather", arguments='{"city":"Rome"}')),
+        Send(CHUNKS.tool_call(0, arguments='"東京"}')),
+        Send(CHUNKS.finish("tool_calls")),
+        Send(DONE),
+    )
+
+
+CALLED = [("call_1", "weather", '{"city":"東京"}'), ("call_2", "weather", '{"city":"Rome"}')]
+
+
+CITATION = {
+    "type": "url_citation",
+    "url_citation": {"url": "https://example.org", "title": "ä", "start_index": 0, "end_index": 5},
+}
+
+
+# Stateless
+
+
+def test_a_plain_completion_is_the_upstreams_own(client: openai.OpenAI, service: Service) -> None:
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO)
+    completion = raw.parse()
+    assert "You said: “Hello”" in (completion.choices[0].message.content or "")
+    assert completion.usage is not None
+    assert completion.usage.total_tokens > 0
+    assert raw.headers["x-request-id"] == completion._request_id
+    for name in ("x-upstream-request-id", "x-ratelimit-limit-requests", "x-ratelimit-remaining", "openai-version"):
+        assert raw.headers[name]
+    assert "x-session-id" not in raw.headers
+    assert service.get("/api/health").json()["active_sessions"] == 0, "nothing is kept"
+
+
+def test_a_stream_is_passed_on_frame_for_frame(service: Service, simulator: Simulator) -> None:
+    frames = [
+        CHUNKS.role(),
+        CHUNKS.content("ä\n"),
+        CHUNKS.content('"finish_reason":"stop"'),
+        CHUNKS.finish("stop"),
+        DONE,
+    ]
+    simulator.script = scripts.event_stream(*(Send(frame, 7) for frame in frames))
+    body = {"model": MODEL, "messages": HELLO, "stream": True}
+    assert service.post("/v1/chat/completions", key=KEY, json=body).content == b"".join(frames)
+
+
+def test_a_stream_in_unusual_lines_is_still_read(client: openai.OpenAI, simulator: Simulator) -> None:
+    for script in (scripts.line_ends(), scripts.with_comments(), scripts.without_done()):
+        simulator.script = script
+        chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+        assert said(chunks) == scripts.TEXT
+
+
+def test_usage_comes_when_it_was_asked_for_and_not_else(client: openai.OpenAI) -> None:
+    create = client.chat.completions.create
+    with_usage = list(create(model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True}))
+    assert with_usage[-1].choices == []
+    assert with_usage[-1].usage is not None
+    without = list(create(model=MODEL, messages=HELLO, stream=True))
+    assert all(chunk.usage is None and chunk.choices for chunk in without)
+
+
+def test_every_parameter_goes_upstream_unharmed(client: openai.OpenAI, simulator: Simulator) -> None:
+    image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
+    audio: Any = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    schema: Any = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}, "strict": True}}
+    client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": [{"type": "text", "text": "Look"}, image, audio]}],
+        tools=TOOLS,
+        tool_choice="auto",
+        response_format=schema,
+        logprobs=True,
+        top_logprobs=2,
+        n=1,
+        reasoning_effort="low",
+        metadata={"a": "b"},
+        extra_body={"a_field_of_the_future": [1.0, None, {"x": "ü"}]},
+    )
+    sent = simulator.requests[-1].body
+    assert sent["messages"][0]["content"][1:] == [image, audio]
+    assert (sent["tools"], sent["tool_choice"], sent["response_format"]) == (TOOLS, "auto", schema)
+    assert (sent["logprobs"], sent["top_logprobs"], sent["n"], sent["reasoning_effort"]) == (True, 2, 1, "low")
+    assert sent["a_field_of_the_future"] == [1.0, None, {"x": "ü"}]
+    assert sent["metadata"] == {"a": "b"}
+
+
+def test_the_body_goes_upstream_byte_for_byte(service: Service, simulator: Simulator) -> None:
+    raw = b'{ "model" :"gpt-4.1-mini", "seed": 1e2,\n"messages":[{"role":"user","content":"\\u00e4"}] }'
+    headers = {"Content-Type": "application/json"}
+    assert service.post("/v1/chat/completions", key=KEY, data=raw, headers=headers).status_code == 200
+    assert simulator.requests[-1].raw == raw
+
+
+def test_several_answers_at_once_are_passed_on(client: openai.OpenAI, simulator: Simulator) -> None:
+    def frame(index: int, reason: str | None) -> Send:
+        document = json.loads(CHUNKS.content(f"answer {index}")[6:])
+        document["choices"][0] |= {"index": index, "finish_reason": reason}
+        return Send(f"data: {encode(document)}\n\n".encode())
+
+    simulator.script = scripts.event_stream(frame(0, "stop"), frame(1, "length"), Send(DONE))
+    chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, n=2, stream=True))
+    assert [(chunk.choices[0].index, chunk.choices[0].finish_reason) for chunk in chunks] == [
+        (0, "stop"),
+        (1, "length"),
+    ]
+    simulator.script = scripts.event_stream(frame(0, "stop"), frame(1, None), Send(DONE))
+    with pytest.raises(openai.APIError):
+        list(client.chat.completions.create(model=MODEL, messages=HELLO, n=2, stream=True))
+
+
+def test_tool_calls_are_passed_on_as_they_come(client: openai.OpenAI, simulator: Simulator) -> None:
+    simulator.script = calling()
+    chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, tools=TOOLS, stream=True))
+    assert calls_in(chunks) == CALLED
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    "script", [scripts.without_finish(), scripts.without_either(), scripts.half_closed_after(), scripts.error_frame()]
+)
+def test_an_answer_that_breaks_off_is_an_error_and_never_done(
+    service: Service, client: openai.OpenAI, simulator: Simulator, script: Script
+) -> None:
+    simulator.script = script
+    chunks: list[ChatCompletionChunk] = []
+    with pytest.raises(openai.APIError):
+        chunks.extend(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+    simulator.script = script
+    raw = service.post("/v1/chat/completions", key=KEY, json={"model": MODEL, "messages": HELLO, "stream": True})
+    assert "[DONE]" not in raw.text
+    assert raw.text.count('"error"') == 1
+    assert scripts.TEXT.split()[0] in raw.text, "what came before is shown"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, openai.BadRequestError),
+        (401, openai.AuthenticationError),
+        (403, openai.PermissionDeniedError),
+        (404, openai.NotFoundError),
+        (409, openai.ConflictError),
+        (422, openai.UnprocessableEntityError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+        (503, openai.InternalServerError),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("session", [{}, {"X-Session-ID": "new"}])
+def test_a_refusal_is_the_upstreams_own(
+    unlimited: Service,
+    upstream: Simulator,
+    status: int,
+    error: type[openai.APIStatusError],
+    stream: bool,
+    session: dict[str, str],
+) -> None:
+    upstream.script = refuse(status, message="No, for a reason.", code="a_reason", retry_after="30")
+    with client_of(unlimited) as client, pytest.raises(error) as refused:
+        client.chat.completions.create(model=MODEL, messages=HELLO, stream=stream, extra_headers=session)
+    body: Any = refused.value.body
+    assert body.keys() == {"message", "type", "param", "code"}
+    assert (body["message"], body["code"]) == ("No, for a reason.", "a_reason")
+    assert refused.value.request_id
+
+
+def test_our_own_refusals_have_openais_form(service: Service) -> None:
+    for key, status in (("sk-wrong", 401), ("", 401)):
+        with client_of(service, key or "x") as client, pytest.raises(openai.AuthenticationError) as refused:
+            client.chat.completions.create(model=MODEL, messages=HELLO)
+        assert (refused.value.status_code, refused.value.code) == (status, "invalid_api_key")
+    assert service.post("/v1/chat/completions", json={}).json()["error"]["code"] == "invalid_api_key"
+    for body, param in (
+        ({"n": 0}, "n"),
+        ({"n": 200}, "n"),
+        ({"stream": "yes"}, "stream"),
+        ({"metadata": []}, "metadata"),
+        ({"api_key": KEY}, "api_key"),
+    ):
+        wrong = service.post("/v1/chat/completions", key=KEY, json={"messages": HELLO, "stream": True} | body)
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, param)
+    assert service.get("/v1/nothing", key=KEY).json()["error"]["code"] == "not_found"
+    assert service.get("/v1/chat/completions", key=KEY).status_code == 405
+    text = service.post("/v1/chat/completions", key=KEY, data="x", headers={"Content-Type": "text/plain"})
+    assert (text.status_code, text.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_a_limit_is_a_limit_here_too(serve: Serve) -> None:
+    service = serve(CHATAPI_RATE_LIMIT="1")
+    with client_of(service) as client:
+        client.chat.completions.create(model=MODEL, messages=HELLO)
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.chat.completions.create(model=MODEL, messages=HELLO)
+    assert int(refused.value.response.headers["retry-after"]) > 0
+    assert refused.value.response.headers["x-ratelimit-remaining"] == "0"
+
+
+def test_a_client_that_leaves_ends_its_stateless_answer(serve: Serve, simulator: Simulator, gate: Gate) -> None:
+    simulator.script = scripts.held(gate)
+    service = serve(CHATAPI_MAX_GENERATIONS_PER_KEY="1")
+    with client_of(service) as client:
+        stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
+        next(stream)
+        with pytest.raises(openai.RateLimitError):
+            client.chat.completions.create(model=MODEL, messages=HELLO)
+        stream.close()
+        assert simulator.requests[-1].left.wait(5)
+        simulator.script = None
+        client.chat.completions.create(model=MODEL, messages=HELLO)  # the place is free again
+
+
+def test_a_client_that_leaves_before_the_first_byte_ends_its_request(service: Service, simulator: Simulator) -> None:
+    simulator.script = scripts.never_answers()
+    for stream in (False, True):
+        seen = len(simulator.requests)
+        body = json.dumps({"model": MODEL, "messages": HELLO, "stream": stream}).encode()
+        host, port = service.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (KEY.encode(), len(body), body)
+            )
+            received = simulator.wait_for_requests(seen + 1)[-1]
+        assert received.left.wait(5)
+
+
+def test_silences_are_broken_with_and_without_ids(serve: Serve, simulator: Simulator) -> None:
+    # Comments that end in a blank line, and ids, are each safe for the client; the two together are not.
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05", CHATAPI_IDLE_SECONDS="4")
+    for session in ({}, {"X-Session-ID": "new"}):
+        gate = Gate()
+        simulator.script = scripts.held(gate)
+        with client_of(service) as client:
+            response = client.chat.completions.with_raw_response.create(
+                model=MODEL, messages=HELLO, stream=True, extra_headers=session
+            )
+            stream: Any = response.parse()
+            first = next(stream)
+            _wait_for_heartbeat(service, simulator)
+            gate.open()
+            assert said([first, *stream]) == "Hello there."
+
+
+def _wait_for_heartbeat(service: Service, simulator: Simulator) -> None:
+    """Return when a reader of a stream that began after this call has seen two heartbeats."""
+    before, gate = simulator.script, Gate()
+    simulator.script = scripts.held(gate)
+    headers = {"Authorization": f"Bearer {OTHER_KEY}", "X-Session-ID": "new"}
+    body = {"model": MODEL, "messages": HELLO, "stream": True}
+    with Reader(service.url, "/v1/chat/completions", body, headers=headers) as reader:
+        while reader.body.count(b": keep-alive\n") < 2:
+            assert reader.read_some()
+        gate.open()
+        text = reader.read_all().decode()
+        assert ": keep-alive\n\n" not in text
+    simulator.script = before
+
+
+def test_a_silent_stateless_upstream_is_a_timeout(serve: Serve, simulator: Simulator) -> None:
+    simulator.script = scripts.silent_after("Hello")
+    with client_of(serve(CHATAPI_IDLE_SECONDS="0.2")) as client, pytest.raises(openai.APIError) as ended:
+        list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+    assert ended.value.code == "upstream_timeout"
+    assert simulator.requests[-1].left.wait(5)
+
+
+def test_an_upstream_that_is_long_silent_gets_a_status_and_heartbeats(serve: Serve, simulator: Simulator) -> None:
+    simulator.script = Script(before_headers=(scripts.Pause(1.5),), steps=(), headers={})
+    service = serve(CHATAPI_STATUS_SECONDS="0.1", CHATAPI_HEARTBEAT_SECONDS="0.1")
+    body = {"model": MODEL, "messages": HELLO, "stream": True}
+    late = service.post("/v1/chat/completions", key=KEY, json=body)
+    assert late.status_code == 200
+    assert late.text.startswith(": keep-alive\n\n")
+    assert '"error"' in late.text
+    assert "[DONE]" not in late.text
+
+
+def test_models_are_the_upstreams(client: openai.OpenAI, service: Service) -> None:
+    assert MODEL in {model.id for model in client.models.list()}
+    assert client.models.retrieve(MODEL).id == MODEL
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-none")
+    assert service.get("/v1/models").status_code == 401
+
+
+# In a session
+
+
+def headers_of(stream: Any) -> dict[str, str]:
+    headers = stream.response.headers
+    return {"X-Session-ID": headers["x-session-id"], "X-Generation-ID": headers["x-generation-id"]}
+
+
+def test_a_session_begun_by_the_seeds_curl_is_continued_and_goes_back(
+    client: openai.OpenAI, service: Service, simulator: Simulator
+) -> None:
+    first = service.send("My name is Ada.")
+    assert first.text
+    session = {"X-Session-ID": first.headers["X-Session-ID"]}
+    completion = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "What is my name?"}], extra_headers=session
+    )
+    assert "Ada" in (completion.choices[0].message.content or "")
+    assert completion.usage is not None
+    history: list[Any] = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "made up"},
+        {"role": "assistant", "content": "and not sent upstream"},
+        {"role": "user", "content": "And then?"},
+    ]
+    chunks = list(
+        client.chat.completions.create(
+            model=MODEL, messages=history, stream=True, extra_body={"metadata": {"session_id": session["X-Session-ID"]}}
+        )
+    )
+    assert said(chunks)
+    sent = simulator.requests[-1].body
+    assert "metadata" not in sent
+    assert [message["content"] for message in sent["messages"]] == [
+        "Be kind.",
+        "My name is Ada.",
+        first.text,
+        "What is my name?",
+        completion.choices[0].message.content,
+        "And then?",
+    ]
+    assert service.send("Bye", session_id=session["X-Session-ID"]).text
+    texts = [message["content"] for message in service.messages(session["X-Session-ID"])]
+    assert texts[::2] == ["My name is Ada.", "What is my name?", "And then?", "Bye"]
+    assert texts[5] == said(chunks)
+
+
+def test_a_new_session_takes_the_whole_history(client: openai.OpenAI, service: Service) -> None:
+    history: list[Any] = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "My name is Ada."},
+        {"role": "assistant", "content": "Hello Ada."},
+        {"role": "user", "content": "What is my name?"},
+    ]
+    raw = client.chat.completions.with_raw_response.create(
+        model=MODEL, messages=history, extra_headers={"X-Session-ID": "new"}
+    )
+    assert "Ada" in (raw.parse().choices[0].message.content or "")
+    session = service.get(f"/api/sessions/{raw.headers['x-session-id']}").json()
+    assert (session["developer_message"], session["message_count"]) == ("Be brief.", 4)
+
+
+def test_tools_are_called_and_answered_in_a_session(
+    client: openai.OpenAI, service: Service, simulator: Simulator
+) -> None:
+    simulator.script = calling()
+    create = client.chat.completions.create
+    stream = create(model=MODEL, messages=HELLO, tools=TOOLS, stream=True, extra_headers={"X-Session-ID": "new"})
+    chunks = list(stream)
+    assert calls_in(chunks) == CALLED
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    headers = headers_of(stream)
+    simulator.script = calling()
+    raw = create(model=MODEL, messages=HELLO, tools=TOOLS, extra_headers={"X-Session-ID": "new"})
+    whole: Any = raw.choices[0].message
+    assert [(call.id, call.function.name, call.function.arguments) for call in whole.tool_calls] == CALLED
+    assert (whole.content, raw.choices[0].finish_reason) == ("Let me see. ", "tool_calls")
+    # The client answers, as clients do: with all that it knows.
+    simulator.script = None
+    results: list[Any] = [
+        {"role": "tool", "tool_call_id": one, "content": f"{one}: sunny"} for one in ("call_2", "call_1")
+    ]
+    history: list[Any] = [*HELLO, whole.model_dump(exclude_none=True, exclude={"annotations"}), *results]
+    session = {"X-Session-ID": headers["X-Session-ID"]}
+    assert said(list(create(model=MODEL, messages=history, stream=True, extra_headers=session)))
+    sent = simulator.requests[-1].body["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "tool"]
+    assert [message["tool_call_id"] for message in sent[2:]] == ["call_1", "call_2"]
+    assert [part["type"] for part in service.messages(headers["X-Session-ID"])[2]["parts"]] == ["tool_result"]
+
+
+def test_images_are_kept_and_sent_again(client: openai.OpenAI, service: Service, simulator: Simulator) -> None:
+    image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
+    content: Any = [{"type": "text", "text": "Look"}, image]
+    create = client.chat.completions.with_raw_response.create
+    first = create(model=MODEL, messages=[{"role": "user", "content": content}], extra_headers={"X-Session-ID": "new"})
+    session_id = first.headers["x-session-id"]
+    create(model=MODEL, messages=HELLO, extra_headers={"X-Session-ID": session_id})
+    assert simulator.requests[-1].body["messages"][0]["content"] == content
+    (text, shown) = service.messages(session_id)[0]["parts"]
+    assert (text["text"], shown["type"], shown["url"]) == ("Look", "image", image["image_url"]["url"])
+
+
+def test_a_cut_stream_is_resumed_from_every_event(service: Service, simulator: Simulator) -> None:
+    gate = Gate()
+    simulator.script = scripts.event_stream(
+        Send(CHUNKS.role()),
+        Send(CHUNKS.reasoning("Hm, 考え")),
+        Send(CHUNKS.content("Grüße 👋🏽 ")),
+        Send(CHUNKS.annotation(CITATION)),
+        Send(CHUNKS.tool_call(0, id="call_1", name="weather", arguments='{"city":')),
+        Send(CHUNKS.tool_call(0, arguments='"東京"}')),
+        Send(CHUNKS.tool_call(1, id="call_2", name="weather")),
+        Wait(gate),
+        Send(CHUNKS.tool_call(1, arguments='{"a":1}')),
+        Send(CHUNKS.finish("tool_calls")),
+        Send(DONE),
+    )
+    body = {"model": MODEL, "messages": HELLO, "stream": True, "stream_options": {"include_usage": True}}
+    bearer = {"Authorization": f"Bearer {KEY}"}
+    with Reader(service.url, "/v1/chat/completions", body, headers={**bearer, "X-Session-ID": "new"}) as live:
+        live.read_until("東京")
+        generation = live.headers["x-generation-id"]
+        seen = event_ids(live.body.decode())
+        running = [(one, _resume(service, generation, one)) for one in sorted(set(seen))]
+        gate.open()
+        whole = live.read_all().decode()
+    assert whole.endswith("data: [DONE]\n\n")
+    expected = _joined(whole)
+    assert expected["tool_calls"] == {0: ["call_1", "weather", '{"city":"東京"}'], 1: ["call_2", "weather", '{"a":1}']}
+    ends = event_ids(whole)
+    log_length = ends[-1]
+
+    def check(position: int, rest: str) -> None:
+        assert _joined(_up_to(whole, position) + rest) == expected, position
+
+    for position, reader in running:
+        check(position, reader.read_all().decode())
+        reader.leave()
+    with ThreadPoolExecutor(4) as clients:
+        places = sorted(set(ends))
+        rests = clients.map(lambda one: _resume(service, generation, one).read_all().decode(), places)
+        for position, rest in zip(places, rests, strict=True):
+            check(position, rest)
+    assert _resume(service, generation, log_length + 1).status == 416
+    # Within the log, where no event ended but a character did: what follows is all there.
+    for position in range(log_length):
+        with _resume(service, generation, position) as reader:
+            assert reader.status in (200, 416)
+            if reader.status == 200:
+                assert reader.read_all().decode().endswith("data: [DONE]\n\n")
+    # And by the client itself, in the form of a create.
+    with client_of(service) as client:
+        headers = {"X-Generation-ID": generation, "Last-Event-ID": "0"}
+        chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, extra_headers=headers))
+        assert [call[2] for call in calls_in(chunks)] == ['{"city":"東京"}', '{"a":1}']
+        again = client.chat.completions.retrieve(chunks[0].id)
+        assert again.choices[0].message.annotations is not None
+        assert again.choices[0].finish_reason == "tool_calls"
+    assert len(simulator.requests) == 1
+
+
+def _resume(service: Service, generation: str, position: int) -> Reader:
+    headers = {"Authorization": f"Bearer {KEY}", "Last-Event-ID": str(position)}
+    return Reader(service.url, f"/v1/chat/completions/{generation}?stream=true", None, headers=headers)
+
+
+def _up_to(body: str, position: int) -> str:
+    """The events of a stream whose id is at most this."""
+    kept = [block for block in body.split("\n\n") if event_ids(block) and event_ids(block)[0] <= position]
+    return "".join(block + "\n\n" for block in kept if '"finish_reason":null' in block)
+
+
+def _joined(body: str) -> dict[str, Any]:
+    """What a client has put together by the end of a stream; what may come twice at a cut counts once."""
+    joined: dict[str, Any] = {"content": "", "reasoning_content": "", "annotations": [], "tool_calls": {}}
+    for line in body.splitlines():
+        if not line.startswith("data: {"):
+            continue
+        chunk = json.loads(line[6:])
+        for choice in chunk["choices"]:
+            delta = choice["delta"]
+            for name in ("content", "reasoning_content"):
+                joined[name] += delta.get(name) or ""
+            joined["annotations"] += delta.get("annotations", [])
+            for call in delta.get("tool_calls", []):
+                known = joined["tool_calls"].setdefault(
+                    call["index"], [call.get("id"), call["function"].get("name"), ""]
+                )
+                known[2] += call["function"]["arguments"]
+            joined["finish_reason"] = choice["finish_reason"]
+    return joined
+
+
+def test_a_busy_session_is_refused_once_and_not_tried_again(service: Service, simulator: Simulator, gate: Gate) -> None:
+    simulator.script = scripts.held(gate)
+    with client_of(service, max_retries=2) as client:
+        create = client.chat.completions.create
+        stream = create(model=MODEL, messages=HELLO, stream=True, extra_headers={"X-Session-ID": "new"})
+        next(stream)
+        seen = len([line for line in service.log if '"path":"/v1/chat/completions"' in line])
+        session = {"X-Session-ID": headers_of(stream)["X-Session-ID"]}
+        with pytest.raises(openai.ConflictError) as busy:
+            create(model=MODEL, messages=HELLO, extra_headers=session)
+        assert busy.value.code == "session_busy"
+        gate.open()
+        list(stream)
+        create(model=MODEL, messages=HELLO, extra_headers=session)
+    tried = [line for line in service.log[seen:] if '"status":409' in line]
+    assert len(tried) == 1
+
+
+def test_a_session_answer_outlives_its_client(service: Service, simulator: Simulator, gate: Gate) -> None:
+    simulator.script = scripts.held(gate)
+    with client_of(service) as client:
+        stream = client.chat.completions.create(
+            model=MODEL, messages=HELLO, stream=True, extra_headers={"X-Session-ID": "new"}
+        )
+        next(stream)
+        headers = headers_of(stream)
+        stream.close()
+        gate.open()
+        completion = client.chat.completions.retrieve(headers["X-Generation-ID"])
+    assert completion.choices[0].message.content == "Hello there."
+
+
+def test_somebody_elses_session_is_one_that_never_was(service: Service) -> None:
+    mine = service.send("Mine.")
+    assert mine.text
+    with client_of(service, OTHER_KEY) as client:
+        bodies = []
+        for session in (mine.headers["X-Session-ID"], "ses_none"):
+            with pytest.raises(openai.NotFoundError) as refused:
+                client.chat.completions.create(model=MODEL, messages=HELLO, extra_headers={"X-Session-ID": session})
+            bodies.append(refused.value.body)
+        for generation in (mine.headers["X-Generation-ID"], "gen_none"):
+            with pytest.raises(openai.NotFoundError) as refused:
+                client.chat.completions.retrieve(generation)
+            bodies.append(refused.value.body)
+    assert all(body == bodies[0] for body in bodies)
+    assert bodies[0] == {
+        "message": "Session not found",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "session_not_found",
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "hologram"}]}]}, "messages.0.content.0.type"),
+        ({"messages": [{"role": "user", "content": "x" * 300_000}]}, "messages.0"),
+        ({"model": 7}, "model"),
+        ({"metadata": {"session_id": "ses_other"}}, "metadata.session_id"),
+        ({"metadata": {"session_id": 7}}, "metadata.session_id"),
+    ],
+)
+def test_what_a_session_has_no_place_for_is_refused_by_name(shared: Service, more: dict[str, Any], param: str) -> None:
+    body = {"model": MODEL, "messages": HELLO} | more
+    wrong = shared.post("/v1/chat/completions", key=KEY, json=body, headers={"X-Session-ID": "new"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, param)
+
+
+def test_a_failure_on_the_way_is_an_error_and_never_done(client: openai.OpenAI, simulator: Simulator) -> None:
+    simulator.script = scripts.half_closed_after("Hello")
+    chunks: list[ChatCompletionChunk] = []
+    stream = client.chat.completions.create(
+        model=MODEL, messages=HELLO, stream=True, extra_headers={"X-Session-ID": "new"}
+    )
+    with pytest.raises(openai.APIError) as broken:
+        chunks.extend(stream)  # a list keeps what came before the error
+    assert broken.value.code == "upstream_broken"
+    assert said(chunks) == "Hello"
+
+
+def test_a_browser_may_ask(service: Service) -> None:
+    asked = requests.options(
+        f"{service.url}/v1/chat/completions",
+        headers={
+            "Origin": "https://example.org",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type,x-session-id,x-stainless-os,last-event-id",
+        },
+        timeout=10,
+    )
+    assert asked.status_code == 200
+    answered = service.post(
+        "/v1/chat/completions",
+        key=KEY,
+        json={"model": MODEL, "messages": HELLO},
+        headers={"Origin": "https://example.org"},
+    )
+    exposed = answered.headers["access-control-expose-headers"].lower()
+    assert all(name in exposed for name in ("x-session-id", "x-generation-id", "x-request-id", "retry-after"))
+
+
+def test_a_key_that_the_upstream_repeats_is_hidden(client: openai.OpenAI, simulator: Simulator) -> None:
+    def repeat(request: ReceivedRequest) -> Script:
+        key = request.headers["Authorization"].removeprefix("Bearer ")
+        if request.body.get("stream"):
+            return scripts.error_frame(refusal=scripts.Refusal(500, f"No {key}!", code=key))
+        return refuse(401, message=f"Incorrect API key provided: {key}.", code=key)
+
+    simulator.script = repeat
+    with pytest.raises(openai.AuthenticationError) as refused:
+        client.chat.completions.create(model=MODEL, messages=HELLO)
+    assert KEY not in refused.value.response.text
+    with pytest.raises(openai.APIError) as broken:
+        list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+    assert KEY not in str(broken.value.body)
+
+
+def test_an_answer_at_shutdown_is_cut_and_not_done(service: Service, simulator: Simulator, gate: Gate) -> None:
+    simulator.script = scripts.held(gate)
+    body = {"model": MODEL, "messages": HELLO, "stream": True}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with Reader(service.url, "/v1/chat/completions", body, headers=headers) as reader:
+        reader.read_until("Hello")
+        assert service.stop() == 0
+        text = reader.read_all().decode()
+    assert "[DONE]" not in text
+    assert '"code":"interrupted"' in text

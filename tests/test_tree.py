@@ -1,0 +1,293 @@
+"""A conversation is a tree: edit, regenerate, switch between branches; and what its messages may hold beside text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from chatapi.context import for_upstream
+from chatapi.errors import MessageNotFound, NothingToAnswer, SessionBusy, SessionNotFound
+from chatapi.model import ROOT, Alias, Call, Input, Kind, Media, Part, Role, Turn, spoken, user_text
+from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
+from chatapi.store import Begun, Store
+from tests.kill_campaign import EVENTS, Reader
+from tests.service import Serve, Service, events
+from tests.test_store import PLENTY, Writer, anyone, clock, driver, nobody, said, store
+
+__all__ = ["clock", "driver", "store"]  # fixtures
+
+CALL = Call("call_1", "weather")
+CHUNKS = Chunks()
+
+
+def turn(session_id: str | None, input: tuple[Input, ...] = (), **more: Any) -> Turn:
+    return Turn("anna", session_id, None, input, "gpt", "text", **more)
+
+
+async def answered(store: Store, turn: Turn, text: str) -> Begun:
+    """A turn, begun and ended."""
+    begun = await store.begin(turn, anyone)
+    await (await Writer(begun).write(store, text)).finish(store)
+    return begun
+
+
+async def shown(store: Store, session_id: str) -> list[tuple[str, int, int]]:
+    """The active path: each message's text, its place among its siblings, and how many they are."""
+    return [
+        (message.text, message.siblings.index(message.id) + 1, len(message.siblings))
+        for message in await store.messages(session_id, -1, 100)
+    ]
+
+
+async def told(store: Store, begun: Begun, input: tuple[Input, ...] = ()) -> list[str]:
+    """What the upstream is told for a turn."""
+    path = await store.context(begun.session.id, begun.parent, PLENTY) if begun.parent else []
+    return [spoken(line.parts) for line in for_upstream([*path, *input])]
+
+
+# In the store
+
+
+async def test_a_regenerated_answer_stands_beside_the_old_one(store: Store, clock: Any) -> None:
+    first = await said(store, None, "one", "old")
+    session_id = first.session.id
+    clock.advance(1)
+    second = await answered(store, turn(session_id, parent=first.input[0]), "new")
+    assert second.input == ()
+    assert await told(store, second) == ["one"]
+    assert await shown(store, session_id) == [("one", 1, 1), ("new", 2, 2)]
+    assert second.session.message_count == 3
+    await said(store, session_id, "two", "2")
+    assert await shown(store, session_id) == [("one", 1, 1), ("new", 2, 2), ("two", 1, 1), ("2", 1, 1)]
+
+
+async def test_an_edited_message_stands_beside_the_old_one_and_each_keeps_its_branch(store: Store, clock: Any) -> None:
+    first = await said(store, None, "one", "1")
+    session_id = first.session.id
+    second = await said(store, session_id, "two", "2")
+    clock.advance(1)
+    edited = await answered(store, turn(session_id, user_text("zwei"), parent=first.session.head), "II")
+    assert await told(store, edited, user_text("zwei")) == ["one", "1", "zwei"]
+    assert await shown(store, session_id) == [("one", 1, 1), ("1", 1, 1), ("zwei", 2, 2), ("II", 1, 1)]
+    clock.advance(1)
+    await answered(store, turn(session_id, user_text("eins"), parent=ROOT), "I")
+    assert await shown(store, session_id) == [("eins", 2, 2), ("I", 1, 1)]
+    # And back: naming a message on a branch is enough.
+    session = await store.change_session(session_id, anyone, head=second.input[0])
+    assert session.head == second.session.head
+    assert [text for text, _, _ in await shown(store, session_id)] == ["one", "1", "two", "2"]
+    session = await store.change_session(session_id, anyone, head=first.input[0])
+    assert session.head == edited.session.head, "from there on along the newest"
+    latest = await store.latest_generation(session_id)
+    assert latest is not None
+    assert latest.id == edited.generation.id
+
+
+async def test_the_pages_of_a_tree_know_the_siblings_of_each_message(store: Store, clock: Any) -> None:
+    first = await said(store, None, "one", "1")
+    for number in range(3):
+        clock.advance(1)
+        await answered(store, turn(first.session.id, parent=first.input[0]), f"again {number}")
+    await said(store, first.session.id, "two", "2")
+    whole = await store.messages(first.session.id, -1, 100)
+    paged = [await store.messages(first.session.id, depth - 1, 1) for depth in range(4)]
+    assert [message for page in paged for message in page] == whole
+    assert len(whole[1].siblings) == 4
+
+
+async def test_a_turn_hangs_only_where_it_can(store: Store) -> None:
+    first, other = await said(store, None, "one", "1"), await said(store, None, "hers", "2")
+    before = await store.find_session(first.session.id)
+    for wrong, error in (
+        (turn(first.session.id, user_text("x"), parent=other.session.head), MessageNotFound),
+        (turn(first.session.id, user_text("x"), parent="msg_none"), MessageNotFound),
+        (turn(None, user_text("x"), parent=first.session.head), MessageNotFound),
+        (turn(first.session.id), NothingToAnswer),
+        (turn(first.session.id, parent=first.session.head), NothingToAnswer),
+        (turn(first.session.id, parent=ROOT), NothingToAnswer),
+        (turn(None), NothingToAnswer),
+    ):
+        with pytest.raises(error):
+            await store.begin(wrong, anyone)
+    with pytest.raises(MessageNotFound):
+        await store.change_session(first.session.id, anyone, head=other.session.head)
+    with pytest.raises(SessionNotFound):
+        await store.change_session(first.session.id, nobody, head=first.input[0])
+    assert await store.find_session(first.session.id) == before
+    assert await store.count_sessions() == 2
+
+
+async def test_the_head_is_not_moved_away_under_an_answer(store: Store) -> None:
+    first = await said(store, None, "one", "1")
+    await store.begin(turn(first.session.id, user_text("two")), anyone)
+    with pytest.raises(SessionBusy):
+        await store.change_session(first.session.id, anyone, head=first.input[0])
+    with pytest.raises(SessionBusy):
+        await store.add_messages(first.session.id, "anna", anyone, user_text("x"))
+
+
+async def test_a_client_brings_its_own_history(store: Store) -> None:
+    parts = (
+        Part(Kind.TEXT, "Look"),
+        Part(Kind.IMAGE, media=Media(url="data:image/png;base64,AAAA", detail="low")),
+        Part(Kind.FILE, media=Media(file_id="file-1", filename="ä.txt")),
+    )
+    history = (
+        Input(Role.DEVELOPER, (Part(Kind.TEXT, "Be brief."),)),
+        Input(Role.USER, parts),
+        Input(Role.ASSISTANT, (Part(Kind.TOOL_CALL, '{"x":1}', CALL),)),
+        Input(Role.TOOL, (Part(Kind.TOOL_RESULT, "sunny", Call(CALL.id)),)),
+        *user_text("so?") * 40,
+    )
+    begun = await answered(store, turn(None, history), "Sunny.")
+    assert begun.session.message_count == 45
+    messages = await store.messages(begun.session.id, -1, 100)
+    assert [(message.role, message.parts) for message in messages[:-1]] == [(one.role, one.parts) for one in history]
+    assert [message.parent for message in messages[1:]] == [message.id for message in messages[:-1]]
+    assert tuple(message.id for message in messages[:-1]) == begun.input
+    assert begun.session.head is not None
+    assert await store.context(begun.session.id, begun.session.head, PLENTY) == [
+        *history,
+        Input(Role.ASSISTANT, (Part(Kind.TEXT, "Sunny."),)),
+    ]
+    found = await store.find_message(begun.session.id, begun.input[1])
+    assert found is not None
+    assert (found.parts, found.parent) == (parts, begun.input[0])
+    assert await store.find_message("ses_none", begun.input[1]) is None
+
+
+async def test_messages_are_added_without_an_answer(store: Store) -> None:
+    session = await store.create_session("anna", "")
+    ids = await store.add_messages(session.id, "anna", anyone, user_text("one") + user_text("two"))
+    begun = await answered(store, turn(session.id), "both")
+    assert begun.parent == ids[-1]
+    assert await told(store, begun) == ["one", "two"]
+    assert [text for text, _, _ in await shown(store, session.id)] == ["one", "two", "both"]
+    assert begun.session.message_count == 3
+
+
+async def test_a_clients_own_name_finds_or_makes_its_session(store: Store) -> None:
+    chat, message = Alias("chat", "my-chat"), Alias("message", "my-message")
+    named = (Input(Role.USER, (Part(Kind.TEXT, "one"),), message),)
+    first = await answered(store, turn(None, named, alias=chat), "1")
+    assert await store.resolve("anna", chat) == first.session.id
+    assert await store.resolve("anna", message) == first.input[0]
+    assert await store.resolve("ben", chat) is None
+    assert await store.resolve("anna", Alias("other", "my-chat")) is None
+    second = await answered(store, turn(None, user_text("two"), alias=chat), "2")
+    assert second.session.id == first.session.id
+    hers = Turn("ben", None, None, user_text("hers"), "gpt", "text", alias=chat)
+    assert (await answered(store, hers, "3")).session.id != first.session.id
+    with pytest.raises(SessionNotFound):
+        await store.begin(turn(None, user_text("x"), alias=chat), nobody)
+    await store.delete_session(first.session.id, anyone)
+    assert await store.resolve("anna", chat) is None
+    assert await store.resolve("anna", message) is None
+    assert (await answered(store, turn(None, user_text("anew"), alias=chat), "4")).session.message_count == 2
+
+
+async def test_of_sends_that_come_at_once_under_a_new_name_one_makes_the_session(store: Store) -> None:
+    async def send() -> str:
+        try:
+            return (await store.begin(turn(None, user_text("x"), alias=Alias("chat", "new")), anyone)).session.id
+        except SessionBusy:
+            return "busy"
+
+    outcomes = await asyncio.gather(*(send() for _ in range(10)))
+    assert sorted(outcome == "busy" for outcome in outcomes) == [False] + [True] * 9
+    assert await store.count_sessions() == 1
+
+
+# Over HTTP
+
+
+def whole(response: requests.Response) -> requests.Response:
+    """The response, read to its end: the next turn may begin."""
+    assert response.content is not None
+    return response
+
+
+def calling(*, text: str = "") -> scripts.Script:
+    """An answer that calls two tools, interleaved, and cites a page."""
+    return scripts.event_stream(
+        Send(CHUNKS.role()),
+        *([Send(CHUNKS.content(text))] if text else []),
+        Send(
+            CHUNKS.annotation({"type": "url_citation", "url_citation": {"url": "https://example.org", "title": "ä\n"}})
+        ),
+        Send(CHUNKS.tool_call(0, id="call_1", name="weather", arguments='{"city":')),
+        Send(CHUNKS.tool_call(1, id="call_2", name="time")),
+        Send(CHUNKS.tool_call(0, arguments='"東京"}')),
+        Send(CHUNKS.finish("tool_calls")),
+        Send(b"data: [DONE]\n\n"),
+    )
+
+
+CALLED = [
+    {"type": "tool_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":"東京"}'},
+    {"type": "tool_call", "call_id": "call_2", "name": "time", "arguments": "{}"},
+]
+
+
+def test_tool_calls_are_events_and_parts_and_no_text(service: Service, simulator: Simulator) -> None:
+    simulator.script = calling(text="Let me see.")
+    assert service.send().text == "Let me see."
+    answer = service.send(headers=EVENTS)
+    told = [(name, data) for name, _, data in events(answer)]
+    arguments: dict[str, str] = {}
+    for name, data in told:
+        if name == "tool_call":
+            arguments[data["call_id"]] = arguments.get(data["call_id"], "") + data["arguments"]
+    assert arguments == {"call_1": '{"city":"東京"}', "call_2": "{}"}
+    assert told[-1] == ("done", {"status": "completed", "finish_reason": "tool_calls"})
+    (annotation,) = [data["text"] for name, data in told if name == "annotation"]
+    assert json.loads(annotation)["url_citation"]["title"] == "ä\n"
+    as_json = service.send(stream=False).json()
+    assert as_json["parts"][0] == {"type": "text", "text": "Let me see."}
+    assert [part for part in as_json["parts"] if part["type"] == "tool_call"] == CALLED
+    listed = service.messages(answer.headers["X-Session-ID"])[1]
+    assert listed["parts"] == as_json["parts"]
+    assert (listed["content"], listed["finish_reason"]) == ("Let me see.", "tool_calls")
+
+
+def test_a_call_that_is_never_answered_leaves_the_session_usable(service: Service, simulator: Simulator) -> None:
+    simulator.script = calling()
+    session_id = whole(service.send("What is the weather?")).headers["X-Session-ID"]
+    simulator.script = None
+    assert service.send("Never mind.", session_id=session_id).status_code == 200
+    assert [message["content"] for message in simulator.requests[-1].body["messages"][1:]] == [
+        "What is the weather?",
+        "Never mind.",
+    ]
+
+
+def test_a_call_outlives_a_kill(serve: Serve, simulator: Simulator, gate: Gate) -> None:
+    simulator.script = scripts.event_stream(
+        Send(CHUNKS.tool_call(0, id="call_1", name="weather", arguments='{"city":')), Wait(gate)
+    )
+    service = serve()
+    with Reader.chat(service, headers=EVENTS) as reader:
+        reader.read_until('{\\"city\\":')
+        service.kill()
+    service.start()
+    (part,) = service.messages(reader.session_id)[1]["parts"]
+    assert part == {"type": "tool_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":'}
+    simulator.script = None
+    assert service.send("Go on", session_id=reader.session_id).status_code == 200
+
+
+def test_a_page_can_switch_between_branches(service: Service) -> None:
+    session_id = whole(service.send("one")).headers["X-Session-ID"]
+    whole(service.send("two", session_id=session_id))
+    first, answer, *_ = service.messages(session_id)
+    assert first["sibling_ids"] == [first["id"]]
+    session = service.patch(f"/api/sessions/{session_id}", json={"head": first["id"]}).json()
+    assert session["head"] == service.messages(session_id)[-1]["id"]
+    assert session["message_count"] == 4
+    wrong = service.patch(f"/api/sessions/{session_id}", json={"head": "msg_none"})
+    assert (wrong.status_code, wrong.json()["code"]) == (404, "message_not_found")
+    assert answer["parent_id"] == first["id"]
