@@ -116,7 +116,7 @@ class Part:
 class Alias(NamedTuple):
     """A name that a client chose for something of ours. It means something to its owner only, and within its kind.
 
-    A dialect picks the kind (such as `vercel-chat`), so that two dialects' names never meet.
+    A dialect picks the kind (such as `vercel-chat`), so that two dialects' names never meet, and bounds the name.
     """
 
     kind: str

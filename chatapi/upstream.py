@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from math import isnan
 from typing import Any
@@ -136,7 +137,7 @@ class Answer:
             UpstreamBroken: it broke off before its finish marker, or what it sent is not the protocol.
             UpstreamError: it said so itself, in the stream.
         """
-        read_some = self.response.content.readany
+        read_some = partial(_read_some, self.response.content)
         while not self.done:
             try:
                 data = await read_some()
@@ -236,7 +237,7 @@ class Relay:
         Raises:
             UpstreamBroken: it broke off before its finish marker; what came before was yielded.
         """
-        read_some = self.response.content.readany
+        read_some = partial(_read_some, self.response.content)
         while not (self.done or self.failed):
             try:
                 data = await read_some()
@@ -457,6 +458,22 @@ class Upstream:
             task = asyncio.create_task(_linger(answer.response), name="upstream-linger")
             self._lingering.add(task)
             task.add_done_callback(self._lingering.discard)
+
+
+async def _read_some(content: aiohttp.StreamReader) -> bytes:
+    """What has come; nothing at the end.
+
+    When a connection breaks, aiohttp raises before it hands out what came before (`StreamReader.readany`, 3.14). Here
+    that comes first, and the next call raises.
+    """
+    try:
+        return await content.readany()
+    except (aiohttp.ClientError, OSError):
+        came = b"".join(content._buffer)
+        content._buffer.clear()
+        if came:
+            return came
+        raise
 
 
 async def _linger(response: aiohttp.ClientResponse) -> None:

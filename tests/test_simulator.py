@@ -811,3 +811,63 @@ def test_the_command_explains_itself_and_its_mistakes() -> None:
         taken = run("--port", str(urlsplit(simulator.url).port))
     assert taken.returncode == 1
     assert taken.stderr.startswith("Cannot listen on 127.0.0.1:")
+
+
+# --- tools and structured answers -----------------------------------------------------------------------------------
+
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Rome"]}, "days": {"type": "array", "items": {"type": "integer"}}},
+        },
+    },
+}
+
+
+def test_a_tool_that_is_named_is_called_and_one_that_is_forbidden_is_not(demo: Simulator) -> None:
+    whole = post(demo, request_body("Use weather", tools=[WEATHER])).json()["choices"][0]
+    (call,) = whole["message"]["tool_calls"]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == (
+        "weather",
+        {"city": "Rome", "days": [7]},
+    )
+    assert (whole["finish_reason"], whole["message"]["content"]) == ("tool_calls", None)
+    chunks = events(post(demo, request_body("Use weather", tools=[WEATHER], stream=True)).content)
+    deltas = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    assert deltas[0]["function"] == {"name": "weather", "arguments": ""}
+    assert "".join(delta["function"]["arguments"] for delta in deltas) == call["function"]["arguments"]
+    without: list[dict[str, Any]] = [{"tool_choice": "none"}, {"tools": []}]
+    for more in without:
+        answer = post(demo, request_body("Use weather", **{"tools": [WEATHER], **more})).json()["choices"][0]
+        assert answer["finish_reason"] == "stop"
+    chosen = {"type": "function", "function": {"name": "weather"}}
+    for choice in ("required", chosen):
+        answer = post(demo, request_body("Hello", tools=[WEATHER], tool_choice=choice)).json()["choices"][0]
+        assert answer["finish_reason"] == "tool_calls"
+
+
+def test_a_history_with_an_open_call_is_refused_as_openai_does(demo: Simulator) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    called = {"role": "assistant", "tool_calls": [call, call | {"id": "b"}]}
+    a, b = ({"role": "tool", "tool_call_id": name, "content": "sunny"} for name in "ab")
+    for history, status in (
+        ([user("x"), called, b, a], 200),
+        ([user("x"), called, a], 400),
+        ([user("x"), called, user("y")], 400),
+        ([user("x"), called, a, user("y"), b], 400),
+        ([user("x"), a], 400),
+    ):
+        assert post(demo, {"model": MODEL, "messages": history}).status_code == status, history
+
+
+def test_json_comes_where_json_was_asked_for(demo: Simulator) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": ["boolean", "null"]}, "b": {"anyOf": [{"type": "null"}]}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    message = post(demo, request_body(response_format=wanted)).json()["choices"][0]["message"]
+    assert json.loads(message["content"]) == {"a": True, "b": None}
+    message = post(demo, request_body(response_format={"type": "json_object"})).json()["choices"][0]["message"]
+    assert isinstance(json.loads(message["content"]), dict)

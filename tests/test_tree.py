@@ -16,7 +16,7 @@ from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
 from chatapi.store import Begun, Store
 from tests.kill_campaign import EVENTS, Reader
 from tests.service import Serve, Service, events
-from tests.test_store import PLENTY, Writer, anyone, clock, driver, nobody, said, store
+from tests.test_store import PLENTY, REFUSED, Writer, anyone, clock, driver, nobody, said, store
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
@@ -160,6 +160,23 @@ async def test_a_client_brings_its_own_history(store: Store) -> None:
     assert await store.find_message("ses_none", begun.input[1]) is None
 
 
+async def test_what_tools_gave_outlives_the_refusal_of_the_turn_that_brought_it(store: Store) -> None:
+    begun = await store.begin(turn(None, user_text("weather?")), anyone)
+    writer = await Writer(begun).write(store, "{}", Kind.TOOL_CALL, CALL)
+    await writer.finish(store)
+    result = Input(Role.TOOL, (Part(Kind.TOOL_RESULT, "sunny", Call(CALL.id)),))
+    refused = await store.begin(turn(begun.session.id, (result, *user_text("so?"))), anyone)
+    await Writer(refused).finish(store, REFUSED)
+    assert refused.session.head is not None
+    path = await store.context(refused.session.head, PLENTY)
+    assert [one.role for one in for_upstream([*path, *user_text("again")])] == [
+        Role.USER,
+        Role.ASSISTANT,
+        Role.TOOL,
+        Role.USER,
+    ]
+
+
 async def test_messages_are_added_without_an_answer(store: Store) -> None:
     session = await store.create_session("anna", "")
     ids = await store.add_messages(session.id, "anna", anyone, user_text("one") + user_text("two"))
@@ -277,6 +294,7 @@ def test_a_call_outlives_a_kill(serve: Serve, simulator: Simulator, gate: Gate) 
     (part,) = service.messages(reader.session_id)[1]["parts"]
     assert part == {"type": "tool_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":'}
     simulator.script = None
+    Reader.resume(service, reader.session_id).read_all()  # until it is closed as interrupted
     assert service.send("Go on", session_id=reader.session_id).status_code == 200
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 import msgspec
 from starlette.responses import Response
@@ -156,8 +155,7 @@ class StreamRelay(Response):
             await write({"type": "http.response.body", "body": last, "more_body": True})
         finally:
             watch.end()
-        with suppress(OSError):
-            await write({"type": "http.response.body", "body": b"", "more_body": False})
+        await write({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _head(self, relay: Relay | None) -> list[tuple[bytes, bytes]]:
         headers = dict(relay.headers) if relay is not None else {}

@@ -7,6 +7,7 @@ whether a conversation was remembered: the simulator itself remembers nothing.
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -85,6 +86,8 @@ class Demo:
             finish_reason=reply.finish_reason,
             usage=reply.usage,
             reasoning="".join(reply.reasoning),
+            calls=reply.calls,
+            choices=chat.choices,
         )
         return replace(json_body(body, headers=headers), before_headers=(Pause(seconds),))
 
@@ -93,6 +96,8 @@ class Demo:
             wire.Chunks(chat.snapshot, usage=chat.include_usage, obfuscation=chat.obfuscation),
             reply.content,
             reasoning=reply.reasoning,
+            calls=reply.calls,
+            choices=chat.choices,
             pace_seconds=self._pace_seconds,
             finish_reason=reply.finish_reason,
             usage=reply.usage if chat.include_usage else None,
@@ -235,6 +240,10 @@ class Chat:
     max_tokens: int | None
     stops: tuple[str, ...]
     reasons: bool
+    choices: int
+    tools: tuple[Mapping[str, Any], ...]  # those that may be called now
+    must_call: bool
+    schema: Mapping[str, Any] | None  # of the JSON that was asked for
 
     @classmethod
     def parse(cls, request: ReceivedRequest) -> Chat:
@@ -261,6 +270,10 @@ class Chat:
             max_tokens=_max_tokens(body),
             stops=_stops(body),
             reasons=_optional(body, "reasoning_effort", str, "a string") not in (None, "none"),
+            choices=_optional(body, "n", int, "an integer") or 1,
+            tools=_tools(body),
+            must_call=body.get("tool_choice") not in (None, "auto", "none"),
+            schema=_schema(body),
         )
 
     @property
@@ -304,7 +317,51 @@ def _messages(body: Mapping[str, Any]) -> tuple[Message, ...]:
             "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead."
         )
         raise refused(400, message, param="messages", code="empty_array")
-    return tuple(Message.parse(value, f"messages[{index}]") for index, value in enumerate(messages))
+    parsed = tuple(Message.parse(value, f"messages[{index}]") for index, value in enumerate(messages))
+    _check_calls(messages)
+    return parsed
+
+
+def _tools(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The functions that may be called: all that came along, or the one that was chosen."""
+    tools = _optional(body, "tools", list, "an array of objects") or []
+    functions = [
+        tool["function"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+    ]
+    choice = body.get("tool_choice")
+    if choice == "none":
+        return ()
+    if isinstance(choice, dict):
+        chosen = (choice.get("function") or {}).get("name")
+        return tuple(function for function in functions if function.get("name") == chosen)
+    return tuple(functions)
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema of the JSON that the answer is to be, if it is to be JSON."""
+    wanted = _optional(body, "response_format", dict, "an object") or {}
+    if wanted.get("type") == "json_schema":
+        schema = (wanted.get("json_schema") or {}).get("schema")
+        return schema if isinstance(schema, dict) else {}
+    return {"type": "object", "properties": {"answer": {}}} if wanted.get("type") == "json_object" else None
+
+
+def _check_calls(messages: list[Any]) -> None:
+    """Refuse a history in which a tool call is not followed by its result, or a result follows no call."""
+    waiting: list[str] = []
+    for index, message in enumerate(messages):
+        if message["role"] == "tool":
+            if message.get("tool_call_id") not in waiting:
+                text = "Invalid parameter: a message with role 'tool' must answer a call in a message before it."
+                raise refused(400, text, param=f"messages.[{index}].role")
+            waiting.remove(message["tool_call_id"])
+        elif waiting:
+            break
+        else:
+            waiting = [str(call.get("id")) for call in message.get("tool_calls") or ()]
+    if waiting:
+        text = f"These tool_call_ids have no message with role 'tool' that answers them: {', '.join(waiting)}."
+        raise refused(400, text, param="messages")
 
 
 def _max_tokens(body: Mapping[str, Any]) -> int | None:
@@ -346,11 +403,16 @@ class Reply:
     reasoning: list[str]
     finish_reason: str
     usage: wire.Usage
+    calls: tuple[wire.ToolCall, ...] = ()
 
     @classmethod
     def to(cls, chat: Chat) -> Reply:
         """Think, speak, and stop where the request says so. Thoughts count against the limit, as the hosted API's."""
         thoughts = words(think(chat)) if chat.reasons else []
+        if calls := call_tools(chat):
+            spent = sum(len(words(call.arguments)) for call in calls)
+            prompt = sum(len(message.text.split()) for message in chat.messages)
+            return cls([], thoughts, "tool_calls", wire.Usage(prompt, spent + len(thoughts), len(thoughts)), calls)
         content = words(before_any(chat.stops, speak(chat)))
         limit = len(thoughts) + len(content) if chat.max_tokens is None else chat.max_tokens
         kept_thoughts, kept_content = thoughts[:limit], content[: max(0, limit - len(thoughts))]
@@ -361,6 +423,46 @@ class Reply:
         )
         is_whole = usage.completion_tokens == len(thoughts) + len(content)
         return cls(kept_content, kept_thoughts, "stop" if is_whole else "length", usage)
+
+
+def call_tools(chat: Chat) -> tuple[wire.ToolCall, ...]:
+    """The calls of an answer: of the tools that the user names, or of the first where one has to be called."""
+    if not chat.messages or chat.messages[-1].role != "user":
+        return ()
+    named = [function for function in chat.tools if str(function.get("name")) in chat.asked]
+    if chat.must_call and not named:
+        named = list(chat.tools[:1])
+    return tuple(
+        wire.ToolCall(
+            f"call_{secrets.token_hex(12)}",
+            str(function.get("name")),
+            wire.encode(sample(function.get("parameters") or {"type": "object"})),
+        )
+        for function in named
+    )
+
+
+def sample(schema: Mapping[str, Any]) -> Any:
+    """Some value that fits a JSON schema, of the simple kind that tools and structured answers have."""
+    if schema.get("enum"):
+        return schema["enum"][0]
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("anyOf"):
+        return sample(schema["anyOf"][0])
+    kinds = schema.get("type")
+    match kinds[0] if isinstance(kinds, list) else kinds:
+        case "object":
+            return {name: sample(inner) for name, inner in (schema.get("properties") or {}).items()}
+        case "array":
+            return [sample(schema.get("items") or {})]
+        case "integer" | "number":
+            return 7
+        case "boolean":
+            return True
+        case "null":
+            return None
+    return "something"
 
 
 def before_any(stops: tuple[str, ...], text: str) -> str:
@@ -375,6 +477,10 @@ def think(chat: Chat) -> str:
 
 def speak(chat: Chat) -> str:
     """The whole answer, which depends on nothing but the request."""
+    if chat.schema is not None:
+        return wire.encode(sample(chat.schema))
+    if chat.messages and chat.messages[-1].role == "tool":
+        return f"The tool says: {quote(chat.messages[-1].text)}"
     if count := COUNT.search(chat.asked):
         return count_to(int(re.sub(r"\D", "", count[1])))
     if asked := ASKS_WHAT_IS_MINE.search(chat.asked):

@@ -161,22 +161,34 @@ def stream_steps(
     content: Iterable[str],
     *,
     reasoning: Iterable[str] = (),
+    calls: Sequence[wire.ToolCall] = (),
+    choices: int = 1,
     pace_seconds: float = 0.0,
     finish_reason: str | None = "stop",
     usage: wire.Usage | None = None,
     done: bool = True,
 ) -> Iterator[Step]:
-    """The steps of a streamed answer, lazily: a long one begins as fast as a short one."""
+    """The steps of a streamed answer, lazily: a long one begins as fast as a short one.
+
+    Of several choices each says the same, one after the other at each step.
+    """
     pause = Pause(pace_seconds)
-    yield Send(chunks.role())
+    all_choices = [chunks.for_choice(index) for index in range(choices)]
+    yield from (Send(one.role()) for one in all_choices)
     for piece in reasoning:
         yield pause
-        yield Send(chunks.reasoning(piece))
+        yield from (Send(one.reasoning(piece)) for one in all_choices)
     for piece in content:
         yield pause
-        yield Send(chunks.content(piece))
+        yield from (Send(one.content(piece)) for one in all_choices)
+    for index, call in enumerate(calls):
+        yield pause
+        yield from (Send(one.tool_call(index, id=call.id, name=call.name)) for one in all_choices)
+        for piece in words(call.arguments):
+            yield pause
+            yield from (Send(one.tool_call(index, arguments=piece)) for one in all_choices)
     if finish_reason is not None:
-        yield Send(chunks.finish(finish_reason))
+        yield from (Send(one.finish(finish_reason)) for one in all_choices)
     if usage is not None:
         yield Send(chunks.usage(usage))
     if done:

@@ -6,10 +6,11 @@ compares these bytes with the hosted API's finds the same fields, in the same or
 
 from __future__ import annotations
 
+import copy
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -70,6 +71,19 @@ class Usage:
         }
 
 
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool that the model wants called."""
+
+    id: str
+    name: str
+    arguments: str
+
+    def document(self) -> dict[str, Any]:
+        """The call, as a message that is not streamed has it."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
 class Chunks:
     """The frames of one streamed answer: one id, one time, and nothing but the delta encoded per frame.
 
@@ -82,6 +96,12 @@ class Chunks:
         self._before_usage = f'data: {opening},"choices":[],"usage":'
         self._after_choices = ',"usage":null' if usage else ""
         self._obfuscation = obfuscation
+
+    def for_choice(self, index: int) -> Chunks:
+        """The frames of another choice of the same answer."""
+        other = copy.copy(self)
+        other._before_delta = self._before_delta.replace('"index":0', f'"index":{index}')
+        return other
 
     def role(self) -> bytes:
         """The first frame: who speaks, and no text yet."""
@@ -132,14 +152,25 @@ class Chunks:
 
 
 def completion(
-    text: str, *, model: str = DEFAULT_SNAPSHOT, finish_reason: str = "stop", usage: Usage, reasoning: str = ""
+    text: str,
+    *,
+    model: str = DEFAULT_SNAPSHOT,
+    finish_reason: str = "stop",
+    usage: Usage,
+    reasoning: str = "",
+    calls: Sequence[ToolCall] = (),
+    choices: int = 1,
 ) -> dict[str, Any]:
-    """The body of an answer that is not streamed."""
+    """The body of an answer that is not streamed; `choices` times the same, where several were asked for."""
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    if calls:
+        message["content"] = text or None
+        message["tool_calls"] = [call.document() for call in calls]
     if reasoning:
         message["reasoning_content"] = reasoning
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
-    return _opening("chat.completion", model) | {"choices": [choice], "usage": usage.document()}
+    choice = {"message": message, "logprobs": None, "finish_reason": finish_reason}
+    told = [{"index": index} | choice for index in range(choices)]
+    return _opening("chat.completion", model) | {"choices": told, "usage": usage.document()}
 
 
 def _opening(kind: str, model: str) -> dict[str, Any]:

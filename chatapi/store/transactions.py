@@ -310,17 +310,11 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         repeated = yield from begun_before(turn)
         if repeated:
             return repeated
-    found = yield from _session_of(turn)
+    found = yield from _session_of(turn, new)
     if found is None:
-        if not turn.input:
-            raise NothingToAnswer
-        if turn.parent:
-            raise MessageNotFound
         session = Session(new.session, turn.owner, turn.developer_message or "", None, {}, None, 0, now, now)
         parent, depth = None, 0
         yield from create_session(session)
-        if turn.alias is not None:
-            yield from _name_session(turn.owner, turn.alias, session.id)
     else:
         session = permit(found)
         yield from _require_idle(session.id)
@@ -369,17 +363,32 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
     return Begun(session, generation, parent, input=new.input)
 
 
-def _session_of(turn: Turn) -> Transaction[Session | None]:
-    """The session that a turn continues, or None where it begins one.
+def _session_of(turn: Turn, new: NewIds) -> Transaction[Session | None]:
+    """The session that a turn continues, or None where it begins one; its name, if it has one, is taken by then.
 
     Raises:
         SessionNotFound: there is no session of the id that it names.
+        NothingToAnswer, MessageNotFound: it is not such that it can begin a session.
     """
     session_id = turn.session_id
     if session_id is None and turn.alias is not None:
         session_id = yield from resolve(turn.owner, turn.alias)
     if session_id is None:
-        return None
+        if not turn.input:
+            raise NothingToAnswer
+        if turn.parent:
+            raise MessageNotFound
+        if turn.alias is None:
+            return None
+        taken = yield (
+            "INSERT INTO alias (owner, kind, name, session_id, target) VALUES ($1, $2, $3, $4, $4) "
+            "ON CONFLICT (owner, kind, name) DO NOTHING RETURNING target",
+            (turn.owner, turn.alias.kind, turn.alias.name, new.session),
+        )
+        if taken:
+            return None
+        session_id = yield from resolve(turn.owner, turn.alias)  # somebody was faster, and has committed
+        assert session_id is not None, "what conflicts is there"
     session = yield from find_session(session_id, lock=True)
     if session is None:
         raise SessionNotFound
@@ -496,17 +505,6 @@ def resolve(owner: str, alias: Alias) -> Transaction[str | None]:
         (owner, alias.kind, alias.name),
     )
     return str(rows[0][0]) if rows else None
-
-
-def _name_session(owner: str, alias: Alias, session_id: str) -> Transaction[None]:
-    """Let the owner's name, which is free, stand for this session.
-
-    Where another replica takes it at the same moment, the database refuses, and the transaction is run again.
-    """
-    yield (
-        "INSERT INTO alias (owner, kind, name, session_id, target) VALUES ($1, $2, $3, $4, $4)",
-        (owner, alias.kind, alias.name, session_id),
-    )
 
 
 def _name(owner: str, alias: Alias, session_id: str, target: str) -> Transaction[None]:
