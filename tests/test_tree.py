@@ -168,7 +168,7 @@ async def test_what_tools_gave_outlives_the_refusal_of_the_turn_that_brought_it(
     refused = await store.begin(turn(begun.session.id, (result, *user_text("so?"))), anyone)
     await Writer(refused).finish(store, REFUSED)
     assert refused.session.head is not None
-    path = await store.context(refused.session.head, PLENTY)
+    path = await store.context(begun.session.id, refused.session.head, PLENTY)
     assert [one.role for one in for_upstream([*path, *user_text("again")])] == [
         Role.USER,
         Role.ASSISTANT,
