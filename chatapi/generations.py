@@ -118,6 +118,9 @@ class Generations:
     async def _begin(self, turn: Turn, key: Key, permit: Permit) -> Begun:
         """Start the task that runs the turn, and return when the turn is stored."""
         slot = await self._take_slot(turn, permit)
+        if self.draining:  # by now
+            await self._slots.give_back(slot)
+            raise Draining
         begun: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
         self._beginning.add(begun)
         begun.add_done_callback(self._beginning.discard)
