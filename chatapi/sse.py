@@ -6,6 +6,9 @@ from chatapi.errors import UpstreamBroken
 
 MAX_EVENT_BYTES = 1024 * 1024  # one event of an upstream; the largest seen from a real one is a few KiB
 HEARTBEAT = b": keep-alive\n\n"
+PROBE_PATH = "/api/health/stream"  # where a server sends a few lines, for who looks whether a proxy holds them back
+PROBE_LINES = 6
+PROBE_SECONDS = 0.2  # between two of them: longer than the jitter of a network, and soon over
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
