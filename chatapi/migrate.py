@@ -37,6 +37,7 @@ LOT_CHARACTERS = 4 * 1024 * 1024  # or fewer rows, where they are long: one more
 LINE_SECONDS = 5.0  # between lines of progress that go to a file
 BAR_SECONDS = 0.1  # between two pictures of the bar
 BAR_WIDTH = 30
+ONE_VIEW = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 BOOKKEEPING = "migration"  # each database's own list of the changes of its schema; not data
 
 Row = tuple[Any, ...]
@@ -129,7 +130,7 @@ async def _migrate(path: Path, target_url: str) -> list[Sum]:
                 for table in tables:
                     await _copy(source, target, table, progress)
             with _progress("Comparing", total) as progress:
-                async with target.transaction(isolation="repeatable_read", readonly=True):
+                async with _transaction(target, ONE_VIEW):
                     sums = [await _compare(source, target, table, progress) for table in tables]
             for table in tables:
                 await target.execute(f'ANALYZE "{table.name}"')
@@ -188,6 +189,18 @@ async def _target(url: str) -> AsyncIterator[Connection]:
         connection.terminate()
 
 
+@asynccontextmanager
+async def _transaction(target: Connection, mode: str = "") -> AsyncIterator[None]:
+    """A transaction; whatever breaks it off closes the connection, which waits for nobody."""
+    await target.execute(f"BEGIN {mode}")
+    try:
+        yield
+    except BaseException:
+        target.terminate()
+        raise
+    await target.execute("COMMIT")
+
+
 def _renamed(error: SettingsError, option: str) -> SettingsError:
     return SettingsError(str(error).replace("DATABASE_URL:", f"{option}:", 1))
 
@@ -228,7 +241,7 @@ async def _agreed(target: Connection, table: Table) -> Table:
     Raises:
         SettingsError: it differs.
     """
-    async with target.transaction():
+    async with _transaction(target):
         found = await target.fetch(_COLUMNS, f'"{table.name}"')
     key = sorted((place, column) for column, _, place in found if place)
     texts = frozenset(column for column, is_text, _ in found if is_text)
@@ -293,7 +306,7 @@ async def _between(
 async def _refuse_strangers(source: sqlite3.Connection, target: Connection, table: Table) -> None:
     """Raise `SettingsError` when the target has a row that is not in the file, or is another there."""
     after: Row | None = None
-    async with target.transaction(isolation="repeatable_read", readonly=True):
+    async with _transaction(target, ONE_VIEW):
         for lot in _lots(source, table):
             if not await _between(target, table, table.key, after, None, 1):
                 return
@@ -323,11 +336,11 @@ def _in_use(table: Table, row: Row) -> SettingsError:
 async def _copy(source: sqlite3.Connection, target: Connection, table: Table, progress: Progress) -> None:
     """Copy what the target has not got."""
     after: Row | None = None
-    async with target.transaction():
+    async with _transaction(target):
         empty = not await _between(target, table, table.key, None, None, 1)
     for lot in _lots(source, table):
         until = table.key_of(lot[-1])
-        async with target.transaction():
+        async with _transaction(target):
             there = set() if empty else set(await _between(target, table, table.key, after, until, len(lot)))
             missing = [row for row in lot if table.key_of(row) not in there]
             if missing:

@@ -21,6 +21,7 @@ from chatapi.store.driver import migrations
 FAR_SECONDS = 0.005  # a round trip that is longer crosses more than a data centre; a turn takes a dozen
 SLOW_COMMIT_SECONDS = 0.02
 HEARD_SECONDS = 2.0  # the longest that a notification may take
+CLOCK_LOOKS = 5
 PROBES = 4  # connections at once that look whether they are told apart
 
 found = Findings("PostgreSQL")
@@ -159,11 +160,14 @@ async def _forgetful(connection: Connection) -> Check:
 
 
 async def _clock(connection: Connection, settings: Settings) -> Finding:
-    async with connection.transaction():
-        before = time.time()
-        there: datetime = await connection.fetchval("SELECT clock_timestamp()")
-        here = (before + time.time()) / 2
-    apart = abs(there.timestamp() - here)
+    looks = []
+    for _ in range(CLOCK_LOOKS):
+        async with connection.transaction():
+            before = time.time()
+            there: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            after = time.time()
+        looks.append((after - before, abs(there.timestamp() - (before + after) / 2)))
+    _, apart = min(looks)  # the quickest look is the most exact
     most = settings.lease_seconds / 4
     if apart > most:
         return found.warning(
