@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import select
 import socket
 import struct
 import threading
@@ -17,6 +18,7 @@ from queue import SimpleQueue
 from typing import Self
 
 CHUNK = 65536
+ENDING = {b"Q", b"S"}  # messages of PostgreSQL's protocol that the server answers with: ready
 
 Rewrite = Callable[[bytes], bytes]
 
@@ -42,6 +44,7 @@ class Listener:
     def connect(self, port: int) -> socket.socket:
         """A connection that is closed with the rest."""
         connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open.add(connection)
         return connection
 
@@ -49,6 +52,7 @@ class Listener:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open.add(client)
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
@@ -115,13 +119,18 @@ class Pooler(Listener):
         super().__init__()
         self._lenient = lenient
         self._idle: SimpleQueue[socket.socket] = SimpleQueue()
+        self._port = port
+        self._database = database
         self._greeting = b""
         for _ in range(size):
-            server = self.connect(port)
-            words = b"user\0postgres\0database\0" + database.encode() + b"\0\0"
-            server.sendall(struct.pack("!ii", 8 + len(words), 196608) + words)
-            self._greeting = b"".join(_until_ready(server))
-            self._idle.put(server)
+            self._add()
+
+    def _add(self) -> None:
+        server = self.connect(self._port)
+        words = b"user\0postgres\0database\0" + self._database.encode() + b"\0\0"
+        server.sendall(struct.pack("!ii", 8 + len(words), 196608) + words)
+        self._greeting = b"".join(_until_ready(server))
+        self._idle.put(server)
 
     def serve(self, client: socket.socket) -> None:
         while True:
@@ -137,26 +146,37 @@ class Pooler(Listener):
             client.close()
             return
         client.sendall(self._greeting)
-        while True:
-            messages = _one(client)
-            server = self._idle.get()
-            in_transaction = True
-            while in_transaction:
-                while messages[:1] not in {b"Q", b"S", b"X"}:  # up to what the server answers with: ready
-                    server.sendall(messages)
-                    messages = _one(client)
-                if messages[:1] == b"X":
-                    server.sendall(b"Q" + struct.pack("!i", 13) + b"ROLLBACK\0")
-                    b"".join(_until_ready(server))
-                    self._idle.put(server)
+        with suppress(ConnectionError):
+            while True:
+                first = _one(client)
+                if first[:1] == b"X":
                     return
-                server.sendall(messages)
-                for message in _until_ready(server):
-                    client.sendall(message)
-                    in_transaction = message[-1:] != b"I"
-                if in_transaction:
-                    messages = _one(client)
-            self._idle.put(server)
+                self._transaction(client, first)
+
+    def _transaction(self, client: socket.socket, first: bytes) -> None:
+        """Lend the client a connection, from its first message to where the server is in no transaction any more."""
+        server = self._idle.get()
+        server.sendall(first)
+        asked = 1 if first[:1] in ENDING else -1
+        state = b"I"
+        try:
+            while asked < 0 or asked > 0 or state != b"I":
+                for ready in select.select([client, server], [], [])[0]:
+                    message = _one(ready)
+                    if ready is server:
+                        client.sendall(message)
+                        if message[:1] == b"Z":
+                            asked, state = asked - 1, message[-1:]
+                    elif message[:1] == b"X":
+                        raise ConnectionError
+                    else:
+                        server.sendall(message)
+                        asked = max(asked, 0) + (message[:1] in ENDING)
+        except OSError:  # the client went away in the middle
+            server.close()
+            self._add()
+            raise
+        self._idle.put(server)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:

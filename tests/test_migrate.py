@@ -17,7 +17,7 @@ import pytest
 
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.sqlite import SQLiteDriver
-from tests.between import Relay
+from tests.between import Pooler, Relay
 from tests.databases import PASSWORD, postgres
 from tests.service import KEY, OTHER_KEY, OURS, PROJECT, Serve, Service
 
@@ -28,12 +28,12 @@ MESSAGES = 6_000  # more than one lot, and more than a socket holds
 
 
 def command(source: Path, target: str) -> list[str]:
-    return [sys.executable, str(PROJECT / "app.py"), "migrate", "--from", f"sqlite:///{source}", "--to", target]
+    return [sys.executable, "-m", "chatapi", "migrate", "--from", f"sqlite:///{source}", "--to", target]
 
 
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("CHATAPI_")}
-    return kept | more
+    return kept | {"PYTHONPATH": str(PROJECT)} | more
 
 
 def migrate(source: Path, target: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -346,6 +346,13 @@ def test_a_database_that_cannot_be_had_is_refused(file: Path, make: Callable[[],
     assert ran.returncode == 2
     assert why in ran.stderr
     assert file.read_bytes() == before
+
+
+def test_a_move_works_through_a_pooler_too(large: Path, target: str) -> None:
+    with Pooler(postgres().port, name_of(target)) as pooler:
+        ran = migrate(large, target.replace(f":{postgres().port}/", f":{pooler.port}/"))
+    assert ran.returncode == 0, ran.stderr
+    assert int(in_target(target, "SELECT count(*) FROM message")) == MESSAGES + 6
 
 
 def test_the_database_may_be_named_by_the_environment(file: Path, target: str) -> None:

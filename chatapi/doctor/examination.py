@@ -11,7 +11,7 @@ from chatapi.doctor import limits, proxy, sqlite, upstream
 from chatapi.doctor.finding import Check, Finding, Findings, Level
 from chatapi.settings import Settings
 
-CHECK_SECONDS = 60.0  # the longest that all checks of one thing may take; each has closer bounds of its own
+CHECK_SECONDS = 30.0  # the longest that all checks of one thing may take; each has closer bounds of its own
 HIDDEN = "[hidden]"
 
 
@@ -29,7 +29,7 @@ async def _examine(settings: Settings, url: str | None, tell: Callable[[Finding]
         async with aclosing(_bounded(about, check)) as findings:
             async for found in findings:
                 well &= found.level is not Level.FAILURE
-                tell(Finding(found.level, found.about, hide(found.sentence)))
+                tell(Finding(found.level, found.about, hide(_one_line(found.sentence))))
     return well
 
 
@@ -88,11 +88,18 @@ async def _bounded(about: str, check: Check) -> Check:
                 finding = await anext(check)
         except StopAsyncIteration:
             return
+        except TimeoutError:
+            yield Findings(about).failure("it did not answer in time. See that it is not overloaded, or out of order.")
+            return
         except Exception as error:  # whatever it is, the operator is told, and the other checks are made
-            reason = str(error) or type(error).__name__
-            yield Findings(about).failure(f"it could not be examined to the end: {reason.rstrip('.')}.")
+            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            yield Findings(about).failure(f"it could not be examined to the end: {reason}.")
             return
         yield finding
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _hiding(settings: Settings) -> Callable[[str], str]:

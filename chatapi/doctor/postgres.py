@@ -32,7 +32,10 @@ async def check(settings: Settings) -> Check:
     """Everything that a replica needs of it. Nothing is written that stays."""
     pooled = settings.database_pooling == "transaction"
     try:
-        connection = await first_connection(settings.database_url, pooled)
+        (await first_connection(settings.database_url, pooled)).terminate()  # as a replica connects
+        connection = await first_connection(
+            settings.database_url, transaction_pooling=True
+        )  # so that any pooler serves
     except SettingsError as error:
         yield _not_reached(error)
         if settings.secret is None:
@@ -187,18 +190,21 @@ def connections_of(settings: Settings) -> int:
     return writing + max(1, writing // 2) + 1 + listening
 
 
+_ROOM = """
+SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::int - 1,
+    (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
+    (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
+"""
+
+
 async def _room(connection: Connection, settings: Settings) -> Check:
     need = connections_of(settings)
     if settings.database_pooling == "transaction":
         yield found.ok(f"a replica keeps {need} connections to the pooler; how many it lets in is its own setting.")
         return
-    row = await connection.fetchrow(
-        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int, "
-        "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::int - 1, "
-        "(SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), "
-        "(SELECT datconnlimit FROM pg_database WHERE datname = current_database())"
-    )
-    allowed, used, *limits = row
+    async with connection.transaction():
+        allowed, used, *limits = await connection.fetchrow(_ROOM)
     narrow = [limit for limit in limits if limit is not None and limit >= 0]
     if narrow and min(narrow) < need:
         yield found.failure(
