@@ -351,6 +351,15 @@ def test_what_a_user_of_redis_may_not_do_is_told(doctor: Doctor, narrow_user: st
     assert doctor(REDIS_URL=url).status == 0
 
 
+def test_a_password_that_a_server_repeats_is_not_passed_on(doctor: Doctor, narrow_user: str) -> None:
+    def repeating(data: bytes) -> bytes:
+        return data.replace(b"-NOPERM ", b"-NOPERM " + PASSWORD.encode() + b" ")
+
+    with Relay(redis().port, of_server=repeating) as relay:
+        told = doctor(REDIS_URL=f"redis://{narrow_user}:{PASSWORD}@127.0.0.1:{relay.port}/0")
+    told.has("failure", "runs none of our scripts", "[hidden]")
+
+
 def test_a_deaf_redis_is_a_failure(doctor: Doctor) -> None:
     def elsewhere(data: bytes) -> bytes:
         return data.replace(b"chatapi:doc_", b"nobody_:doc_") if b"PUBLISH" in data else data
