@@ -9,11 +9,13 @@ import gzip
 import http.client
 import select
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
@@ -246,11 +248,46 @@ def http_proxy(
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server, _serving(server):
+        yield server.server_port
+
+
+class Refusal(BaseHTTPRequestHandler):
+    """Wants a key of everybody."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def https_server(certificate: Path, key: Path) -> Iterator[int]:
+    """A server with this certificate; its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with QuietServer(("127.0.0.1", 0), Refusal) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        with _serving(server):
             yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of clients that go away, or refuse its certificate."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def _serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()

@@ -19,7 +19,7 @@ import requests
 from chatapi.doctor.sqlite import file_system
 from chatapi.simulator import Script, Simulator, refuse, scripts
 from chatapi.sse import PROBE_LINES, PROBE_SECONDS
-from tests.between import Pooler, Relay, http_proxy
+from tests.between import Pooler, Relay, http_proxy, https_server
 from tests.databases import PASSWORD, free_port, postgres, redis
 from tests.service import OURS, PROJECT, Serve, Service
 
@@ -422,6 +422,25 @@ def test_how_the_model_api_answers_is_told(
 def test_a_model_api_that_is_not_there_or_speaks_no_tls_is_a_failure(doctor: Doctor, simulator: Simulator) -> None:
     doctor(OPENAI_BASE_URL=f"http://127.0.0.1:{free_port()}/v1").has("failure", "Model API", "cannot be reached")
     doctor(OPENAI_BASE_URL=simulator.url.replace("http", "https")).has("failure", "Model API", "TLS")
+
+
+@pytest.mark.parametrize(("days", "level"), [(5, "warning"), (50, "ok")])
+def test_a_certificate_is_looked_at(doctor: Doctor, tmp_path: Path, days: int, level: str) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        (
+            f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days {days} "
+            "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+        ).split(),
+        check=True,
+        capture_output=True,
+    )
+    with https_server(certificate, key) as port:
+        url = f"https://127.0.0.1:{port}/v1"
+        doctor(OPENAI_BASE_URL=url).has("failure", "Model API", "certificate is refused")
+        told = doctor(OPENAI_BASE_URL=url, SSL_CERT_FILE=str(certificate))
+    told.has("ok", "Model API", "it wants a key")
+    told.has(level, "Model API: TLSv1.3", "certificate")
 
 
 # The system

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,21 @@ def test_a_database_that_cannot_be_had_is_refused(file: Path, make: Callable[[],
     assert ran.returncode == 2
     assert why in ran.stderr
     assert file.read_bytes() == before
+
+
+def test_on_a_terminal_a_bar_tells_how_far_it_is(large: Path, target: str) -> None:
+    ours, terminal = pty.openpty()
+    moving = subprocess.Popen(command(large, target), env=environment(), stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # how a terminal tells that nobody writes to it any more
+        while some := os.read(ours, 65536):
+            shown += some
+    os.close(ours)
+    assert moving.wait(SECONDS) == 0
+    assert b"\r[##" in shown
+    assert b"100%" in shown
+    assert shown.count(b"\n") == 2, "one bar for copying, and one for comparing"
 
 
 def test_a_move_works_through_a_pooler_too(large: Path, target: str) -> None:

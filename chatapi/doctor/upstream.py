@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -29,8 +29,6 @@ async def check(settings: Settings) -> Check:
         try:
             async with client.get(url, allow_redirects=False) as response:
                 took = time.perf_counter() - begun
-                tls = response.connection and response.connection.transport
-                tls = tls.get_extra_info("ssl_object") if tls is not None else None
                 yield _answered(response.status, took)
         except aiohttp.ClientConnectorCertificateError as error:
             reason = getattr(error.certificate_error, "verify_message", "") or "it is not valid"
@@ -53,7 +51,7 @@ async def check(settings: Settings) -> Check:
         except (aiohttp.ClientError, ValueError):
             yield found.failure("what listens there does not answer in HTTP. Correct OPENAI_BASE_URL.")
             return
-    yield _tls(url, tls)
+    yield await _tls(url)
 
 
 def _answered(status: int, took: float) -> Finding:
@@ -69,15 +67,22 @@ def _answered(status: int, took: float) -> Finding:
     return found.warning(f"{said}, which is not in its protocol. See that OPENAI_BASE_URL is the right one.")
 
 
-def _tls(url: str, tls: Any) -> Finding:
-    if not isinstance(tls, ssl.SSLObject):
-        host = urlsplit(url).hostname or ""
+async def _tls(url: str) -> Finding:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "http":
         if host == "localhost" or host.startswith("127.") or host == "::1":
             return found.ok("no TLS, and none is needed on this machine.")
         return found.warning("no TLS: keys and text go to it in the clear. Use https:// unless the network is yours.")
-    certificate = tls.getpeercert() or {}
-    lapses = str(certificate.get("notAfter", ""))
-    days = (ssl.cert_time_to_seconds(lapses) - time.time()) / DAY_SECONDS if lapses else DAYS_LEFT
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            _, writer = await asyncio.open_connection(host, parts.port or 443, ssl=ssl.create_default_context())
+    except (OSError, TimeoutError) as error:
+        return found.warning(f"its TLS could not be looked at: {type(error).__name__}. Ask again.")
+    tls = writer.get_extra_info("ssl_object")
+    version, certificate = tls.version(), tls.getpeercert()
+    writer.close()
+    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / DAY_SECONDS
     if days < DAYS_LEFT:
-        return found.warning(f"{tls.version()}; its certificate lapses in {days:.0f} days.")
-    return found.ok(f"{tls.version()}, and its certificate is valid.")
+        return found.warning(f"{version}; its certificate lapses in {days:.0f} days.")
+    return found.ok(f"{version}, and its certificate is valid.")
