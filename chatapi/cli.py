@@ -1,4 +1,4 @@
-"""The command line: serve, demo, simulator."""
+"""The command line: serve, demo, migrate, doctor."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ SIMULATOR_READY = "Simulator listening on "
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status: 0, or 2 when it cannot start as it is configured."""
+    """Run a command; its exit status: 0, or 2 when it cannot start as it is configured; `--help` names others."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "demo":
-            _demo(options.pace_ms)
-        else:
-            _serve(read_settings())
+        match options.command:
+            case "demo":
+                _demo(options.pace_ms)
+            case "migrate":
+                return _migrate(options.source, options.target)
+            case "doctor":
+                return _doctor(options.url)
+            case _:
+                _serve(read_settings())
     except SettingsError as error:
         print(f"Cannot start. {error}", file=sys.stderr)
         return 2
@@ -44,7 +49,68 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo = commands.add_parser("demo", help="serve it with a simulated model: no account, no cost, no network")
     demo.add_argument("--pace-ms", type=int, default=60, help="the simulator's pause between two words (default 60)")
+    migrate = commands.add_parser(
+        "migrate",
+        help="copy a SQLite file into PostgreSQL",
+        description="Copy a SQLite file, whole, into an empty PostgreSQL database, and compare the two row by row. "
+        "The server that uses the file must be stopped; the file stays as it is, but for answers that were still "
+        "running in it: those are closed as interrupted, as a start would do. A run that was cut (Ctrl-C, a lost "
+        "connection, a power cut) is run again, and goes on from there. Progress goes to standard error; what to do "
+        "next, to standard output.",
+        epilog="Exit status: 0, copied and found to be the same; 1, not finished, or not the same: what to do is said; "
+        "2, not begun: what to change is said, and no row was copied.",
+    )
+    migrate.add_argument(
+        "--from", dest="source", metavar="sqlite:///PATH", required=True, help="the file; four slashes for /a/full/path"
+    )
+    migrate.add_argument(
+        "--to",
+        dest="target",
+        metavar="postgresql://USER@HOST:PORT/NAME",
+        help="the database; without it, DATABASE_URL, which other users of this machine cannot see as they see this",
+    )
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the settings against the real servers",
+        description="Check the settings of this environment against the machine and the servers that they name: the "
+        "SQLite file, or PostgreSQL and Redis; the model API; limits of the system. A sentence for each check. It "
+        "changes nothing that lasts, and prints no secret.",
+        epilog="Exit status: 0, nothing failed; 1, something did: what to change is said; 2, the settings cannot be "
+        "read.",
+    )
+    doctor.add_argument(
+        "--url",
+        metavar="https://HOST",
+        help="check also the proxy before a running server: does it hold streams back? The address that clients use",
+    )
     return parser
+
+
+def _migrate(source: str, target: str | None) -> int:
+    from chatapi.migrate import Unfinished, migrate  # here, as below
+
+    try:
+        print(migrate(source, target if target is not None else read_settings().database_url))
+    except Unfinished as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _doctor(url: str | None) -> int:
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        print(f"failure  Settings: {error}")
+        return 2
+    from chatapi.doctor import examine  # here, as below
+
+    try:
+        well = examine(settings, url, lambda finding: print(finding, flush=True))
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 1
+    return 0 if well else 1
 
 
 def _serve(settings: Settings, greet: Callable[[str], None] | None = None) -> None:

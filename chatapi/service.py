@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatapi.api.core import Core
@@ -147,18 +146,14 @@ def _secret(settings: Settings) -> bytes:
     if settings.secret is not None:
         return settings.secret.encode()
     try:
-        return load_secret(_secret_path(settings))
+        return load_secret(settings.secret_path)
     except (OSError, ValueError) as error:
         raise SettingsError(f"CHATAPI_SECRET: {error}") from error
 
 
-def _secret_path(settings: Settings) -> Path:
-    return settings.database_path.with_name(settings.database_path.name + ".secret")
-
-
 def _other_secret(settings: Settings) -> str:
     if settings.secret is None:
-        cause = f"the file {_secret_path(settings)} holds another. Restore it from a backup, or set CHATAPI_SECRET."
+        cause = f"the file {settings.secret_path} holds another. Restore it from a backup, or set CHATAPI_SECRET."
     else:
         cause = "it is another now. Set the one that this database was first used with, on every replica alike."
     return (

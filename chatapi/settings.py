@@ -201,9 +201,19 @@ class Settings(BaseSettings):
         return Path(self.database_url.removeprefix("sqlite:///"))
 
     @property
+    def secret_path(self) -> Path:
+        """Where the secret of the owner tags is kept, when none is set."""
+        return secret_beside(self.database_path)
+
+    @property
     def origins(self) -> list[str]:
         """The allowed origins, one by one."""
         return [origin.strip() for origin in self.cors_origins.split(",")]
+
+
+def secret_beside(database: Path) -> Path:
+    """The file of the secret that belongs to a SQLite file."""
+    return database.with_name(database.name + ".secret")
 
 
 def read_settings() -> Settings:

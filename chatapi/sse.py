@@ -8,6 +8,9 @@ MAX_EVENT_BYTES = 1024 * 1024  # one event of an upstream; the largest seen from
 HEARTBEAT = b": keep-alive\n\n"
 # Inside a stream whose events have ids: with a blank line after it, openai-python takes it for an event without data.
 HEARTBEAT_LINE = b": keep-alive\n"
+PROBE_PATH = "/api/health/stream"  # where a server sends a few lines, for who looks whether a proxy holds them back
+PROBE_LINES = 6
+PROBE_SECONDS = 0.2  # between two of them: longer than the jitter of a network, and soon over
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 

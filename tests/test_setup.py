@@ -124,6 +124,35 @@ def test_the_tour_of_the_readme_does_what_it_says(checkout: Path, port: int, tmp
         assert not any("Setting up" in line for line in lines), "it was set up again though nothing had changed"
 
 
+def test_run_installs_what_the_settings_ask_for(checkout: Path, port: int) -> None:
+    def run(command: str, **variables: str) -> str:
+        ran = subprocess.run(
+            ["./run", command, "--help"],
+            cwd=checkout,
+            env=environment(port, **variables),
+            check=True,
+            timeout=SET_UP_SECONDS,
+            capture_output=True,
+            text=True,
+        )
+        return ran.stderr
+
+    run("migrate")
+    subprocess.run([checkout / ".venv/bin/python", "-c", "import asyncpg, redis"], check=True)
+    assert not run("doctor"), "what is there is enough"
+    larger = "from requirements-replicas.txt"
+    for variables, expected in (
+        ({}, "from requirements.txt"),
+        ({"DATABASE_URL": "sqlite:///x.db"}, "from requirements.txt"),
+        ({"DATABASE_URL": "postgresql://x"}, larger),
+        ({"DATABASE_URL": "postgres://x"}, larger),
+        ({"REDIS_URL": "redis://x"}, larger),
+    ):
+        for installed in (checkout / ".venv").glob("installed-*"):
+            installed.unlink()
+        assert expected in run("serve", **variables)
+
+
 def test_the_readme_names_no_command_that_run_does_not_know(checkout: Path) -> None:
     known = subprocess.run(["./run", "help"], cwd=checkout, check=True, capture_output=True, text=True).stdout
     for command in re.findall(r"\./run (\w+)", README):

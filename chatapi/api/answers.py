@@ -26,6 +26,8 @@ TEXT_CHUNK_BYTES = 1024  # the seed's client reads so many at a time and decodes
 EVENT_TEXT_BYTES = 16 * 1024  # of text in one event: a client may hold an event whole before it looks at it
 UNDISTURBED = "chatapi.send"  # where the scope holds the server's own `send`
 ABORTED = "chatapi.aborted"  # set in the scope of a response that was cut on purpose
+# no-transform: a proxy that compresses would hold the text back; X-Accel-Buffering: nginx would, anyway
+UNHELD = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 ENDED_WELL = frozenset({Status.COMPLETED, Status.STOPPED})
 
 
@@ -178,8 +180,7 @@ class LogResponse(Response):
         heartbeat_seconds: float,
         left: Callable[[], Any] | None = None,
     ) -> None:
-        # no-transform: a proxy that compresses would hold the text back; X-Accel-Buffering: nginx would, anyway
-        headers |= {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+        headers |= UNHELD
         self.status_code = 200
         self.media_type = None
         self.background = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Protocol, cast
 
@@ -28,6 +29,7 @@ FORWARDING = (  # and every x-forwarded-*, cf-*
     "true-client-ip",
     "fastly-client-ip",
 )
+PROBES_AT_ONCE = 8  # of streams that only show how streams pass; anybody may ask, and nobody needs more
 LOOPBACK_NAME = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 
 
@@ -51,6 +53,7 @@ class Core:
     rate_limit: RateLimit
     links: list[Link]
     secret: bytes = b""
+    probes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PROBES_AT_ONCE))
 
     def owner(self, key: Key) -> str:
         """The tag that stands for this key."""
@@ -84,11 +87,20 @@ def key_of(request: HTTPConnection, in_body: Key | None = None) -> Key | None:
 
 def caller_of(request: HTTPConnection, key: Key | None = None) -> Caller:
     """Who asks, as `authorize` wants to know it."""
-    core = core_of(request)
     key = key or key_of(request)
-    access = core.settings.session_access
-    trusted = access == "id" or (access == "auto" and is_same_machine(request, core.settings))
-    return Caller(core.owner(key) if key is not None else None, trusted)
+    return Caller(core_of(request).owner(key) if key is not None else None, is_trusted(request))
+
+
+def is_trusted(request: HTTPConnection) -> bool:
+    """Whether a session's id is enough, where no other key comes along."""
+    settings = core_of(request).settings
+    access = settings.session_access
+    return access == "id" or (access == "auto" and is_same_machine(request, settings))
+
+
+def is_forwarded(request: HTTPConnection) -> bool:
+    """Whether a proxy says that it passed the request on."""
+    return any(name in FORWARDING or name.startswith(("x-forwarded-", "cf-")) for name in request.headers)
 
 
 async def authorized(request: HTTPConnection, session_id: str, action: Action) -> Session:
@@ -119,7 +131,7 @@ def is_same_machine(request: HTTPConnection, settings: Settings) -> bool:
         and len(hosts) == 1
         and LOOPBACK_NAME.fullmatch(hosts[0]) is not None
         and all(LOOPBACK_NAME.fullmatch(origin.removeprefix("http://")) for origin in origins)
-        and not any(name in FORWARDING or name.startswith(("x-forwarded-", "cf-")) for name in request.headers)
+        and not is_forwarded(request)
     )
 
 

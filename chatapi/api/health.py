@@ -1,14 +1,20 @@
-"""GET /api/health: may traffic come here?"""
+"""GET /api/health: may traffic come here? GET /api/health/stream: do streams pass what stands in between?"""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+import asyncio
+from collections.abc import AsyncIterator
 
-from chatapi.api.core import core_of
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from chatapi.api.answers import UNHELD
+from chatapi.api.core import core_of, is_forwarded, is_trusted
 from chatapi.api.formats import iso
-from chatapi.errors import StoreUnavailable
+from chatapi.errors import StoreUnavailable, Unavailable
 from chatapi.model import wall_clock
+from chatapi.sse import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
 
 router = APIRouter(tags=["health"])
 
@@ -37,3 +43,35 @@ async def health(request: Request) -> JSONResponse:
 
 def _unwell(body: dict[str, str]) -> JSONResponse:
     return JSONResponse(body, 503, {"Retry-After": "1"})
+
+
+@router.get(PROBE_PATH)
+async def stream(request: Request) -> StreamingResponse:
+    """A few comment lines at even intervals, for a second: `doctor --url` times them through what stands in between.
+
+    The first tells whether the request was marked as forwarded, and whether a session's id would be enough for it.
+    """
+    if core_of(request).probes.locked():
+        raise Unavailable("Others are looking at streams. Try again as Retry-After says.")
+    told = {
+        "forwarded": "yes" if is_forwarded(request) else "no",
+        "trusted": "yes" if is_trusted(request) else "no",
+        "access": core_of(request).settings.session_access,
+    }
+    first = " ".join(f"{name}={value}" for name, value in told.items())
+    return _Probe(_lines(first), headers=UNHELD, media_type="text/event-stream")
+
+
+class _Probe(StreamingResponse):
+    """One of the few that may be under way."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with core_of(Request(scope)).probes:
+            await super().__call__(scope, receive, send)
+
+
+async def _lines(first: str) -> AsyncIterator[bytes]:
+    yield f": {first}\n\n".encode()
+    for number in range(2, PROBE_LINES + 1):
+        await asyncio.sleep(PROBE_SECONDS)
+        yield f": {number}\n\n".encode()

@@ -15,6 +15,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -82,6 +83,9 @@ class SQLiteDriver:
                 "stop the other, set another file, or use PostgreSQL for several (docs/scaling.md)."
             ) from None
         self._lock = lock
+        with suppress(OSError):  # on a full disk the lock is as good without the number in it
+            os.ftruncate(lock, 0)
+            os.write(lock, f"{os.getpid()}\n".encode())
 
     async def close(self) -> None:
         """Finish what is queued, let the writer checkpoint, and let go of the file."""
@@ -158,6 +162,22 @@ class SQLiteDriver:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise StoreUnavailable from error
+
+
+def holder(path: Path) -> str | None:
+    """Who has the file open, or None. To find out it holds the lock for an instant, beside others who only look."""
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        number = os.read(lock, 20).decode(errors="replace").strip()
+        return f"process {number}" if number.isdecimal() else "another process"
+    finally:
+        os.close(lock)
+    return None
 
 
 class _SpoiledBatch(Exception):

@@ -1,0 +1,8 @@
+"""`doctor`: the settings of this environment, checked against the real machine and the real servers."""
+
+from __future__ import annotations
+
+from chatapi.doctor.examination import examine
+from chatapi.doctor.finding import Finding, Findings, Level
+
+__all__ = ["Finding", "Findings", "Level", "examine"]

@@ -1,0 +1,122 @@
+"""Which checks the settings ask for, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from urllib.parse import unquote, urlsplit
+
+from chatapi.doctor import limits, proxy, sqlite, upstream
+from chatapi.doctor.finding import Check, Finding, Findings, Level
+from chatapi.settings import Settings
+
+CHECK_SECONDS = 30.0  # the longest that all checks of one thing may take; each has closer bounds of its own
+HIDDEN = "[hidden]"
+
+
+def examine(settings: Settings, url: str | None, tell: Callable[[Finding], None]) -> bool:
+    """Tell every finding as it is made; whether none is a failure. No secret and no password is in any of them."""
+    with asyncio.Runner() as runner:
+        return runner.run(_examine(settings, url, tell))
+
+
+async def _examine(settings: Settings, url: str | None, tell: Callable[[Finding], None]) -> bool:
+    hide = _hiding(settings)
+    well = True
+    tell(Findings("Settings").ok(_in_words(settings)))
+    for about, check in _checks(settings, url):
+        async with aclosing(_bounded(about, check)) as findings:
+            async for found in findings:
+                well &= found.level is not Level.FAILURE
+                tell(Finding(found.level, found.about, hide(_one_line(found.sentence))))
+    return well
+
+
+def _in_words(settings: Settings) -> str:
+    where = "PostgreSQL" if settings.uses_postgres else f"the SQLite file {settings.database_path}"
+    redis = "Redis" if settings.redis_url else "no Redis"
+    return f"they can be read: {where}, {redis}, the model API at {settings.openai_base_url}."
+
+
+def _checks(settings: Settings, url: str | None) -> Iterator[tuple[str, Check]]:
+    if settings.uses_postgres:
+        yield "PostgreSQL", _postgres(settings)
+    else:
+        yield "SQLite", sqlite.check(settings)
+    if settings.redis_url is not None:
+        yield "Redis", _redis(settings.redis_url)
+    yield "Model API", upstream.check(settings)
+    yield "System", limits.check(settings)
+    if url is not None:
+        yield "Proxy", proxy.check(url)
+
+
+async def _postgres(settings: Settings) -> Check:
+    try:
+        from chatapi.doctor import postgres  # here: only those who use it need its package
+    except ModuleNotFoundError as missing:
+        yield _package_missing("PostgreSQL", missing)
+        return
+    async for finding in postgres.check(settings):
+        yield finding
+
+
+async def _redis(url: str) -> Check:
+    try:
+        from chatapi.doctor import redis  # here, as above
+    except ModuleNotFoundError as missing:
+        yield _package_missing("Redis", missing)
+        return
+    async for finding in redis.check(url):
+        yield finding
+
+
+def _package_missing(about: str, missing: ModuleNotFoundError) -> Finding:
+    return Findings(about).failure(
+        f"the package {missing.name} is not installed for this Python. "
+        "Install it with the others: pip install -r requirements-replicas.txt"
+    )
+
+
+async def _bounded(about: str, check: Check) -> Check:
+    """The check's findings; one more where it ends in an error that it does not foresee, or takes too long."""
+    until = asyncio.get_running_loop().time() + CHECK_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                finding = await anext(check)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            yield Findings(about).failure("it did not answer in time. See that it is not overloaded, or out of order.")
+            return
+        except Exception as error:  # whatever it is, the operator is told, and the other checks are made
+            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            yield Findings(about).failure(f"it could not be examined to the end: {reason}.")
+            return
+        yield finding
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _hiding(settings: Settings) -> Callable[[str], str]:
+    """What takes every secret of the settings out of a text: a server's own words may hold anything."""
+    secrets = {settings.secret}
+    for url in (settings.database_url, settings.redis_url or ""):
+        try:
+            password = urlsplit(url).password
+        except ValueError:
+            continue
+        secrets |= {password, unquote(password or "")}
+    # Where a secret is a word that every sentence has, hiding it would say so, and make nonsense of the rest.
+    known = sorted((secret for secret in secrets if secret and len(secret) >= 6), key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        for secret in known:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    return hide

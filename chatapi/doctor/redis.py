@@ -1,0 +1,107 @@
+"""Redis or Valkey: what wakes replicas and counts their limits."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from redis import asyncio as client
+from redis.exceptions import RedisError
+
+from chatapi.doctor.finding import Check, Finding, Findings, median_seconds
+from chatapi.model import new_id
+from chatapi.redis_link import CALL_SECONDS, CANNOT, OLDEST_REDIS, client_of, why_not
+
+FAR_SECONDS = 0.005
+HEARD_SECONDS = 2.0  # the longest that a message may take
+NEARLY_FULL = 0.9
+MIB = 1024 * 1024
+COUNT = "redis.call('SET', KEYS[1], redis.call('TIME')[1], 'PX', ARGV[1]) return redis.call('GET', KEYS[1])"
+
+found = Findings("Redis")
+
+
+async def check(url: str) -> Check:
+    """Everything that replicas ask of it. One key is set that lapses in a second."""
+    try:
+        redis = client_of(url)
+    except ValueError:  # its own message may repeat what is in the URL
+        yield found.failure("its client cannot read the URL. Write redis://USER:PASSWORD@HOST:PORT/NUMBER.")
+        return
+    async with redis:
+        try:
+            about = await redis.info("server")
+        except CANNOT as error:
+            yield found.failure(why_not(error))
+            return
+        yield _version(about)
+        took = await median_seconds(redis.ping)
+        yield found.latency("a round trip", took, FAR_SECONDS, "Put the service near it.")
+        yield await _scripts(redis)
+        yield await _messages(redis)
+        yield _memory(await redis.info("memory"))
+
+
+def _version(about: dict[str, Any]) -> Finding:
+    name = "Valkey" if about.get("server_name") == "valkey" else "Redis"
+    version = str(about.get("valkey_version", about["redis_version"]))
+    if tuple(int(number) for number in str(about["redis_version"]).split(".")[:2]) < OLDEST_REDIS:
+        return found.failure(f"it is {name} {version}; 6.2 or newer is needed, or any Valkey.")
+    return found.ok(f"it can be reached, and is {name} {version}.")
+
+
+async def _scripts(redis: client.Redis) -> Finding:
+    """Counting is done by scripts."""
+    try:
+        await redis.register_script(COUNT)([f"chatapi:doctor:{new_id('doc')}"], [1000])
+    except RedisError as error:
+        return found.failure(
+            f"it runs none of our scripts ({error}): limits would be counted by each replica for itself. Permit "
+            "SCRIPT, EVALSHA, GET, SET, TIME, EXPIRE and Z… on keys chatapi:*."
+        )
+    return found.ok("it runs scripts.")
+
+
+async def _messages(redis: client.Redis) -> Finding:
+    """Wake-ups are messages."""
+    channel = f"chatapi:{new_id('doc')}"
+    try:
+        async with redis.pubsub() as subscription:
+            await subscription.subscribe(channel)
+            if await subscription.get_message(timeout=HEARD_SECONDS) is None:
+                return _deaf()
+            begun = time.perf_counter()
+            await redis.publish(channel, "")
+            message = None
+            while message is None and time.perf_counter() - begun < HEARD_SECONDS:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=CALL_SECONDS)
+            took = time.perf_counter() - begun
+    except RedisError as error:
+        return found.failure(
+            f"it lets us not publish and subscribe ({error}): readers would look once a second. Permit PUBLISH and "
+            "SUBSCRIBE on channels chatapi:*."
+        )
+    return found.ok(f"a message is delivered in {took * 1000:.1f} ms.") if message is not None else _deaf()
+
+
+def _deaf() -> Finding:
+    return found.failure(
+        f"messages are not delivered within {HEARD_SECONDS:g} s: readers on other replicas would look once a second. "
+        "Connect to the server itself, and to its primary."
+    )
+
+
+def _memory(memory: dict[str, Any]) -> Finding:
+    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if not most:
+        return found.ok(f"it uses {used / MIB:.1f} MiB, and its memory is not limited.")
+    sentence = f"it uses {used / MIB:.1f} of {most / MIB:.1f} MiB, and its policy is {policy}"
+    if used > most * NEARLY_FULL:
+        return found.warning(f"{sentence}: it is nearly full, and limits count wrongly then. Raise its maxmemory.")
+    if policy != "noeviction":
+        return found.warning(
+            f"{sentence}: when it is full it forgets counters, and limits let more through. Use noeviction, or a "
+            "server for this alone."
+        )
+    return found.ok(f"{sentence}.")

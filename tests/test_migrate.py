@@ -1,0 +1,391 @@
+"""Moving up from a SQLite file to PostgreSQL: everything comes along, however often the move is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.store.sqlite import SQLiteDriver
+from tests.between import Pooler, Relay
+from tests.databases import PASSWORD, postgres
+from tests.service import KEY, OTHER_KEY, OURS, PROJECT, Serve, Service
+
+SECONDS = 60.0
+SECRET = "a-secret-of-the-tests-that-is-long-enough"
+TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \\N \t \u2028 end"
+MESSAGES = 6_000  # more than one lot, and more than a socket holds
+
+
+def command(source: Path, target: str) -> list[str]:
+    return [sys.executable, "-m", "chatapi", "migrate", "--from", f"sqlite:///{source}", "--to", target]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("CHATAPI_")}
+    return kept | {"PYTHONPATH": str(PROJECT)} | more
+
+
+def migrate(source: Path, target: str, **more: str) -> subprocess.CompletedProcess[str]:
+    ran = subprocess.run(
+        command(source, target),
+        env=environment(**more),
+        cwd=source.parent,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    said = ran.stdout + ran.stderr
+    kept = source.with_name(source.name + ".secret")
+    assert "Traceback" not in said, said
+    assert PASSWORD not in said
+    assert not kept.exists() or kept.read_text().strip() not in said
+    return ran
+
+
+def name_of(target: str) -> str:
+    return target.rsplit("/", 1)[1]
+
+
+def in_target(target: str, sql: str) -> str:
+    return postgres().run(sql, name_of(target))
+
+
+@pytest.fixture
+def target() -> str:
+    """The URL of an empty database."""
+    return postgres().new_database()
+
+
+@pytest.fixture
+def file(serve: Serve) -> Path:
+    """A file with a conversation in it, whose server has been stopped."""
+    service = serve()
+    with service.send(TEXT) as answer:
+        session_id = answer.headers["X-Session-ID"]
+        assert answer.content
+    assert service.send("And now?", session_id=session_id).content
+    assert service.send(TEXT, key=OTHER_KEY).content
+    assert service.stop() == 0
+    return service.folder / "chat.db"
+
+
+@pytest.fixture
+def large(file: Path) -> Path:
+    """The same with some thousand messages more."""
+    with closing(sqlite3.connect(file)) as connection:
+        rows = [(f"msg_{n:08}", f"ses_{n % 50}", None, n, "user", f'["{TEXT} {n}"]' * 5, n) for n in range(MESSAGES)]
+        connection.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.commit()
+    return file
+
+
+def seen(service: Service, key: str) -> list[Any]:
+    """All that this key can see."""
+    shown = []
+    for session in service.get("/api/sessions", key=key).json()["data"]:
+        session_id = session["session_id"]
+        stream = service.get(f"/api/chat/{session_id}/stream?offset=0", key=key)
+        shown.append((session, service.messages(session_id, key=key), stream.content))
+    return shown
+
+
+def served_after(file: Path, target: str, serve: Serve) -> Service:
+    """A server on the target, with the secret that the file's server had."""
+    secret = file.with_name("chat.db.secret").read_text().strip()
+    return serve(DATABASE_URL=target, CHATAPI_SECRET=secret, CHATAPI_SESSION_ACCESS="key")
+
+
+def test_a_conversation_goes_on_in_postgresql_as_if_nothing_had_happened(serve: Serve, target: str) -> None:
+    before = serve(CHATAPI_SESSION_ACCESS="key")
+    session_id = before.send(TEXT).headers["X-Session-ID"]
+    before.patch(f"/api/sessions/{session_id}", key=KEY, json={"title": TEXT, "metadata": {"a": "ü"}})
+    before.send("And now?", session_id=session_id, headers={"Idempotency-Key": "once"}).close()
+    before.send("Mine", key=OTHER_KEY).close()
+    before.get(f"/api/chat/{session_id}/stream?offset=0", key=KEY).close()  # to its end: nothing runs any more
+    shown = seen(before, KEY), seen(before, OTHER_KEY)
+    assert [len(sessions) for sessions in shown] == [1, 1]
+    before.stop()
+    file = before.folder / "chat.db"
+
+    ran = migrate(file, target)
+    assert ran.returncode == 0, ran.stderr
+    for said in ("DATABASE_URL", "CHATAPI_SECRET", f"{file}.secret", "./run doctor", "rows"):
+        assert said in ran.stdout
+    assert "Copying" in ran.stderr
+    assert "100%" in ran.stderr
+    assert target not in ran.stdout + ran.stderr
+
+    after = served_after(file, target, serve)
+    assert (seen(after, KEY), seen(after, OTHER_KEY)) == shown
+    assert after.get(f"/api/sessions/{session_id}", key=OTHER_KEY).status_code == 404
+    again = after.send("And now?", session_id=session_id, headers={"Idempotency-Key": "once"})
+    assert again.headers["X-Generation-ID"] == shown[0][0][1][-1]["generation_id"], "it was begun before the move"
+    assert after.send("Once more", session_id=session_id).content
+    assert len(after.messages(session_id, key=KEY)) == 6
+
+
+def test_an_answer_that_was_cut_by_a_power_loss_is_interrupted_and_comes_along(
+    serve: Serve, simulator: Simulator, gate: Gate, target: str
+) -> None:
+    simulator.script = scripts.held(gate, before="Half")
+    before = serve()
+    answer = before.send()
+    session_id = answer.headers["X-Session-ID"]
+    assert next(answer.iter_content(4)) == b"Half"
+    before.kill()
+    answer.close()
+    file = before.folder / "chat.db"
+    assert migrate(file, target).returncode == 0
+    _, half = served_after(file, target, serve).messages(session_id, key=KEY)
+    assert (half["status"], half["content"]) == ("interrupted", "Half")
+    assert in_target(target, "SELECT count(*) FROM piece") == "0"
+
+
+@pytest.mark.parametrize(
+    ("after", "some"), [(0, False), (3_000, False), (400_000, False), (1_500_000, True), (2_500_000, True)]
+)
+def test_a_move_that_is_killed_is_run_again_and_goes_on(
+    large: Path, target: str, after: int, some: bool, serve: Serve
+) -> None:
+    with Relay(postgres().port, hold_after=after) as relay:
+        held = target.replace(f":{postgres().port}/", f":{relay.port}/")
+        with subprocess.Popen(command(large, held), env=environment(), stderr=subprocess.PIPE, text=True) as moving:
+            assert relay.held.wait(SECONDS)
+            moving.kill()
+    made = in_target(target, "SELECT to_regclass('message') IS NOT NULL") == "t"
+    copied = int(in_target(target, "SELECT count(*) FROM message")) if made else 0
+    assert copied < MESSAGES
+    assert (copied > 0) == some, "it was cut elsewhere than this test means"
+    ran = migrate(large, target)
+    assert ran.returncode == 0, ran.stderr
+    assert int(in_target(target, "SELECT count(*) FROM message")) == MESSAGES + 6
+    assert len(seen(served_after(large, target, serve), KEY)) == 1
+
+
+def test_ctrl_c_leaves_a_move_that_goes_on_and_says_so(large: Path, target: str) -> None:
+    with Relay(postgres().port, hold_after=400_000) as relay:
+        held = target.replace(f":{postgres().port}/", f":{relay.port}/")
+        with subprocess.Popen(command(large, held), env=environment(), stderr=subprocess.PIPE, text=True) as moving:
+            assert relay.held.wait(SECONDS)
+            moving.send_signal(signal.SIGINT)
+            _, said = moving.communicate(timeout=SECONDS)
+    assert moving.returncode == 1
+    assert "goes on from there" in said
+    assert "Traceback" not in said
+    assert migrate(large, target).returncode == 0
+
+
+def test_a_server_that_breaks_off_is_told_and_the_move_goes_on(large: Path, target: str) -> None:
+    with Relay(postgres().port, hold_after=400_000) as relay:
+        held = target.replace(f":{postgres().port}/", f":{relay.port}/")
+        moving = subprocess.Popen(command(large, held), env=environment(), stderr=subprocess.PIPE, text=True)
+        assert relay.held.wait(SECONDS)
+    _, said = moving.communicate(timeout=SECONDS)
+    assert moving.returncode == 1
+    assert "PostgreSQL broke off" in said
+    assert "Traceback" not in said
+    assert migrate(large, target).returncode == 0
+
+
+def test_a_move_that_is_done_may_be_run_again(file: Path, target: str) -> None:
+    first = migrate(file, target)
+    assert first.returncode == 0
+    assert migrate(file, target).stdout == first.stdout
+
+
+CHANGED = "NEW.content := overlay(NEW.content placing 'X' from 12); RETURN NEW;"
+LOST = "RETURN NULL;"
+ADDED = "NEW.id := NEW.id || 'x'; RETURN NEW;"
+
+
+@pytest.mark.parametrize("what", [CHANGED, LOST, ADDED], ids=["changed", "lost", "renamed"])
+def test_a_copy_that_is_not_the_same_is_found(file: Path, target: str, what: str) -> None:
+    empty = file.with_name("empty.db")
+    make_empty(empty)
+    assert migrate(empty, target).returncode == 0  # makes the tables
+    with closing(sqlite3.connect(file)) as connection:
+        (last,) = connection.execute("SELECT max(id) FROM message").fetchone()
+    in_target(
+        target,
+        f"CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what} END $$;"
+        f"CREATE TRIGGER spoil BEFORE INSERT ON message FOR EACH ROW WHEN (NEW.id = '{last}') "
+        "EXECUTE FUNCTION spoil();",
+    )
+    ran = migrate(file, target)
+    assert ran.returncode == 1
+    assert last in ran.stderr
+    assert "not the same" in ran.stderr
+    assert not ran.stdout
+
+
+def make_empty(path: Path) -> None:
+    """A file as a server makes it, in which nobody has said anything, nor brought a secret."""
+
+    async def make() -> None:
+        driver = SQLiteDriver(path)
+        await driver.open()
+        await driver.close()
+
+    asyncio.run(make())
+
+
+def test_a_database_that_somebody_uses_is_refused_and_left_alone(file: Path, target: str, serve: Serve) -> None:
+    other = serve(DATABASE_URL=target, CHATAPI_SECRET=SECRET)
+    other.send().close()
+    other.stop()
+    ran = migrate(file, target)
+    assert ran.returncode == 2
+    assert "another CHATAPI_SECRET" in ran.stderr
+    assert in_target(target, "SELECT count(*) FROM session") == "1"
+
+
+def test_a_copy_that_was_used_meanwhile_is_refused(file: Path, target: str, serve: Serve) -> None:
+    assert migrate(file, target).returncode == 0
+    served_after(file, target, serve).send().close()
+    ran = migrate(file, target)
+    assert ran.returncode == 2
+    assert "somebody uses that database already" in ran.stderr
+
+
+def test_a_copy_in_which_one_byte_is_another_is_refused(file: Path, target: str) -> None:
+    assert migrate(file, target).returncode == 0
+    changed = in_target(
+        target, "UPDATE message SET content = overlay(content placing 'X' from 12) WHERE depth = 3 RETURNING id"
+    )
+    ran = migrate(file, target)
+    assert ran.returncode == 2
+    assert changed in ran.stderr
+
+
+def test_a_file_whose_server_runs_is_refused_and_the_process_is_named(service: Service, target: str) -> None:
+    ran = migrate(service.folder / "chat.db", target)
+    assert ran.returncode == 2
+    assert f"process {service.pid} has the file" in ran.stderr
+    assert in_target(target, "SELECT to_regclass('session') IS NULL") == "t"
+
+
+def test_tables_that_differ_are_refused_by_name(file: Path, target: str) -> None:
+    assert migrate(file, target).returncode == 0
+    in_target(target, "ALTER TABLE message ADD COLUMN mood TEXT")
+    ran = migrate(file, target)
+    assert ran.returncode == 2
+    assert "the table message is not the same" in ran.stderr
+    assert "mood" in ran.stderr
+
+
+def test_a_table_that_is_new_in_both_comes_along(file: Path, target: str) -> None:
+    assert migrate(file, target).returncode == 0
+    table = "CREATE TABLE nickname (session_id TEXT NOT NULL, place INTEGER NOT NULL, name TEXT, "
+    in_target(target, f"{table} PRIMARY KEY (session_id, place))")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"{table} PRIMARY KEY (session_id, place)) WITHOUT ROWID")
+        rows = [(name, place, None) for name in ("b", "B", "é", "a") for place in (10, 9, -1)]
+        connection.executemany("INSERT INTO nickname VALUES (?, ?, ?)", rows)
+        connection.commit()
+    ran = migrate(file, target)
+    assert ran.returncode == 0, ran.stderr
+    assert in_target(target, "SELECT count(*) FROM nickname") == "12"
+    assert "nickname" in ran.stdout
+
+
+def missing(folder: Path) -> Path:
+    return folder / "none.db"
+
+
+def not_a_database(folder: Path) -> Path:
+    path = folder / "text.db"
+    path.write_text("This is no database, and long enough to be looked at. " * 100)
+    return path
+
+
+def of_somebody_else(folder: Path) -> Path:
+    path = folder / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE bookmark (id INTEGER PRIMARY KEY)")
+        connection.commit()
+    return path
+
+
+@pytest.mark.parametrize("make", [missing, not_a_database, of_somebody_else])
+def test_a_file_that_is_not_ours_is_refused_and_left_alone(
+    make: Callable[[Path], Path], tmp_path: Path, target: str
+) -> None:
+    path = make(tmp_path)
+    before = path.read_bytes() if path.exists() else None
+    ran = migrate(path, target)
+    assert ran.returncode == 2
+    assert f"--from: the file {path}" in ran.stderr or "there is no file" in ran.stderr
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert in_target(target, "SELECT to_regclass('session') IS NULL") == "t"
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: postgres().url("nobody_made_this"), "no such database"),
+        (lambda: postgres().url("postgres", "locked", PASSWORD + "x"), "refuses the user or the password"),
+        (lambda: "postgresql://postgres@127.0.0.1:1/x", "no PostgreSQL can be reached"),
+        (lambda: "sqlite:///other.db", "must be postgresql://"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_refused(file: Path, make: Callable[[], str], why: str) -> None:
+    before = file.read_bytes()
+    ran = migrate(file, make())
+    assert ran.returncode == 2
+    assert why in ran.stderr
+    assert file.read_bytes() == before
+
+
+def test_on_a_terminal_a_bar_tells_how_far_it_is(large: Path, target: str) -> None:
+    ours, terminal = pty.openpty()
+    moving = subprocess.Popen(command(large, target), env=environment(), stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # how a terminal tells that nobody writes to it any more
+        while some := os.read(ours, 65536):
+            shown += some
+    os.close(ours)
+    assert moving.wait(SECONDS) == 0
+    assert b"\r[##" in shown
+    assert b"100%" in shown
+    assert shown.count(b"\n") == 2, "one bar for copying, and one for comparing"
+
+
+def test_a_move_works_through_a_pooler_too(large: Path, target: str) -> None:
+    with Pooler(postgres().port, name_of(target)) as pooler:
+        ran = migrate(large, target.replace(f":{postgres().port}/", f":{pooler.port}/"))
+    assert ran.returncode == 0, ran.stderr
+    assert int(in_target(target, "SELECT count(*) FROM message")) == MESSAGES + 6
+
+
+def test_the_database_may_be_named_by_the_environment(file: Path, target: str) -> None:
+    ran = subprocess.run(
+        command(file, target)[:-2],
+        env=environment(DATABASE_URL=target),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_who_set_the_secret_is_not_sent_to_a_file(serve: Serve, target: str) -> None:
+    before = serve(CHATAPI_SECRET=SECRET)
+    before.stop()
+    ran = migrate(before.folder / "chat.db", target)
+    assert "what it was for the server that used the file" in ran.stdout
+    assert SECRET not in ran.stdout + ran.stderr
