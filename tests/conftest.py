@@ -20,6 +20,7 @@ def simulator() -> Iterator[Simulator]:
         yield simulator
 
 
+FIGURES = "figures"
 DEPLOYMENTS: dict[str, Callable[..., Service]] = {"one-process": Service, "replicas": Cluster}
 
 
@@ -88,6 +89,20 @@ def serve_module(
     yield start
     for service in started:
         assert service.stop() == 0
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """What a campaign found, in a line, to be printed when all tests are through."""
+    return lambda line: record_property(FIGURES, line)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the figures of all campaigns."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            if name == FIGURES:
+                terminalreporter.write_line(f"{report.nodeid}: {value}")
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from chatapi.simulator import Simulator
 from tests.kill_campaign import Campaign
@@ -14,15 +13,14 @@ READY_SECONDS = 2.0
 
 
 def test_a_killed_server_has_lost_nothing_that_was_shown(
-    simulator: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    simulator: Simulator, tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
     # Promises 1, 2 and 6.
     campaign = Campaign(tmp_path, simulator)
     for _ in range(ROUNDS):
         campaign.round()
     campaign.end()
-    with capsys.disabled():
-        print(f"\n{campaign.figures()}")
+    figures(campaign.figures())
     assert not campaign.losses
     assert campaign.outcomes["cut"] > ROUNDS, "most streams are to be killed in the middle"
     assert min(campaign.ready_seconds) < READY_SECONDS  # the least: others may be busy on the same machine

@@ -22,6 +22,8 @@ from tests.between import Pooler, Relay
 from tests.databases import PASSWORD, postgres
 from tests.service import KEY, OTHER_KEY, OURS, PROJECT, Serve, Service
 
+pytestmark = pytest.mark.one_process("it is about the file, which one process has")
+
 SECONDS = 60.0
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \\N \t \u2028 end"
