@@ -114,8 +114,12 @@ class RedisLink:
         return task
 
     async def _bounded(self, do: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(CALL_SECONDS):
-            return await do()
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await do()
+        except CANNOT:  # what lies idle in the pool is as dead, and each would cost another failure
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
