@@ -152,7 +152,7 @@ async def rest(readings: AsyncGenerator[Reading]) -> tuple[str, Status | None]:
     text, status = b"", None
     async for reading in readings:
         text += b"".join(piece.data for piece in reading.pieces)
-        status = reading.ended and reading.ended.status
+        status = reading.ended.status if reading.ended else None
     return text.decode(), status
 
 
