@@ -16,14 +16,14 @@ CANNOT = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientE
 Connection: TypeAlias = Any  # asyncpg.Connection; the package brings no types
 
 
-async def connect_to(url: str, transaction_pooling: bool) -> Connection:
-    """A connection with bounds on every wait."""
+async def connect_to(url: str, transaction_pooling: bool, idle_seconds: float = JOB_SECONDS) -> Connection:
+    """A connection with bounds on every wait; a transaction that stands still for `idle_seconds` is broken off."""
     bounds = {
         "application_name": "chatapi",
         "jit": "off",  # our statements are short; compiling them takes longer than they do
         "lock_timeout": str(LOCK_MILLISECONDS),
         "statement_timeout": str(int(JOB_SECONDS * 1000)),
-        "idle_in_transaction_session_timeout": str(int(JOB_SECONDS * 1000)),  # a paused replica lets go of its rows
+        "idle_in_transaction_session_timeout": str(int(idle_seconds * 1000)),  # a paused replica lets go of its rows
     }
     return await asyncpg.connect(
         url,

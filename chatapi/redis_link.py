@@ -51,9 +51,14 @@ class RedisLink:
             SettingsError: there is no server that we can use; the message says what to change.
         """
         self._loop = asyncio.get_running_loop()
-        self._client = client_of(self._url)
         try:
+            self._client = client_of(self._url)
             version = (await self._client.info("server"))["redis_version"]
+        except (ValueError, TypeError):  # its own message may repeat the password; an option unknown is a TypeError
+            raise SettingsError(
+                "REDIS_URL: the client cannot read it. Write redis://USER:PASSWORD@HOST:PORT/NUMBER, with %-escapes "
+                "where USER or PASSWORD have other characters than letters and digits."
+            ) from None
         except CANNOT as error:
             await self._client.aclose()
             raise SettingsError(f"REDIS_URL: {why_not(error)}") from error
@@ -114,8 +119,12 @@ class RedisLink:
         return task
 
     async def _bounded(self, do: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(CALL_SECONDS):
-            return await do()
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await do()
+        except CANNOT:  # what lies idle in the pool is as dead, and each would cost another failure
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)

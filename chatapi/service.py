@@ -56,7 +56,7 @@ def _driver(settings: Settings) -> Driver:
     except ModuleNotFoundError as missing:
         raise _package_missing("DATABASE_URL", missing) from missing
     pooling = settings.database_pooling == "transaction"
-    return PostgresDriver(settings.database_url, settings.database_connections, pooling)
+    return PostgresDriver(settings.database_url, settings.database_connections, pooling, settings.lease_seconds)
 
 
 def _redis(settings: Settings) -> RedisLink | None:

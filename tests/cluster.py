@@ -50,13 +50,17 @@ class Balancer:
 
     async def _serve(self, client_reads: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         server = None
+        tasks: list[asyncio.Task[None]] = []
         try:
             server_reads, server = await self._next_server()
             pipes = [_pipe(client_reads, server), _pipe(server_reads, client)]
-            await asyncio.wait([asyncio.create_task(pipe) for pipe in pipes], return_when=asyncio.FIRST_COMPLETED)
+            tasks = [asyncio.create_task(pipe) for pipe in pipes]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
             pass  # no server takes it, or the balancer ends
         finally:
+            for task in tasks:
+                task.cancel()
             for writer in (client, server):
                 if writer is not None:
                     writer.close()

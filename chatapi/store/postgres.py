@@ -41,20 +41,25 @@ class PostgresDriver:
     exclusive = False
     concurrent = True
 
-    def __init__(self, url: str, connections: int, transaction_pooling: bool) -> None:
+    def __init__(
+        self, url: str, connections: int, transaction_pooling: bool, lease_seconds: float = JOB_SECONDS
+    ) -> None:
         """`connections` are for transactions, and half as many for reading; text has one of its own.
+
+        What a replica had locked when it was paused must be free by the time that its leases lapse.
 
         With `transaction_pooling`, what stands in between (PgBouncer, say) gives each transaction another server
         connection: nothing is prepared and nothing is set beyond one.
         """
         self._url = url
         self._pooled = transaction_pooling
+        self._idle_seconds = min(JOB_SECONDS, lease_seconds)
         self._writers = self._connections("store-writer", connections)
         self._readers = self._connections("store-reader", max(1, connections // 2))
         self._text = self._connections("store-text", 1)
 
     def _connections(self, name: str, count: int) -> Connections[Connection]:
-        connect = partial(connect_to, self._url, self._pooled)
+        connect = partial(connect_to, self._url, self._pooled, self._idle_seconds)
         return Connections(name, count, connect, BROKEN, JOB_SECONDS)
 
     async def open(self) -> None:

@@ -1,0 +1,342 @@
+"""The bus: readers are woken on the replica where they read, and a stop finds the replica that generates.
+
+Two replicas in one process share a PostgreSQL, and each kind of post carries between them. Their housekeepers look
+around so seldom here that what arrives was brought by the post; with the deaf post, which drops everything, the looks
+are what brings it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pytest
+
+from chatapi import housekeeper, redis_link
+from chatapi.bus import Bus, LocalBus, Post, ReplicaBus, replicas
+from chatapi.bus.postgres import OUTBOX, PostgresPost
+from chatapi.bus.redis import RedisPost
+from chatapi.errors import SessionDeleted, SessionNotFound
+from chatapi.generations import Generations, Sent
+from chatapi.keys import Key
+from chatapi.limits import LocalSlots
+from chatapi.live import Reading
+from chatapi.model import Session, Status, Turn, user_text, wall_clock
+from chatapi.redis_link import UNDER_WAY, RedisGone, RedisLink
+from chatapi.settings import Settings
+from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.store import Store
+from chatapi.store.postgres import PostgresDriver
+from chatapi.upstream import Upstream
+from tests.databases import Redis, free_port, postgres, redis
+from tests.service import KEY
+
+T = TypeVar("T")
+
+SECONDS = 8.0  # the longest wait for anything here
+FAR_SECONDS = 3600.0  # between looks that no test here lives to see
+SOON_SECONDS = 0.05
+BEFORE, AFTER = "Hello", " there."
+
+
+class DeafPost:
+    """Takes every message, and delivers none."""
+
+    async def open(self, replica: str, receive: Callable[[str], None]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def send(self, replica: str, message: str) -> None:
+        pass
+
+
+@dataclass
+class Replica:
+    """A replica without its HTTP."""
+
+    store: Store
+    bus: Bus
+    generations: Generations
+    post: Post | None
+
+    async def send(self) -> Sent:
+        turn = Turn("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
+        return await self.generations.send(turn, Key(KEY), whoever_asks)
+
+
+Make = Callable[[str], Awaitable[list[Replica]]]
+
+
+def whoever_asks(session: Session | None) -> Session:
+    if session is None:
+        raise SessionNotFound
+    return session
+
+
+async def soon(awaitable: Awaitable[T]) -> T:
+    return await asyncio.wait_for(awaitable, SECONDS)
+
+
+async def happens(event: threading.Event) -> None:
+    """Return when the simulator's thread has seen it."""
+    assert await asyncio.to_thread(event.wait, SECONDS)
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that come too late for any test."""
+    monkeypatch.setattr(housekeeper, "POLL_SECONDS", FAR_SECONDS)
+
+
+@pytest.fixture
+def near(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that come soon."""
+    monkeypatch.setattr(housekeeper, "POLL_SECONDS", SOON_SECONDS)
+
+
+@pytest.fixture
+async def make(simulator: Simulator) -> AsyncIterator[Make]:
+    """Two replicas with this kind of post between them; with the local bus, one that is both."""
+    closers: list[Callable[[], Awaitable[None]]] = []
+
+    async def one(database: str, kind: str) -> Replica:
+        store = Store(PostgresDriver(database, 2, transaction_pooling=False), wall_clock, FAR_SECONDS)
+        post: Post | None = None
+        if kind == "redis":
+            link = RedisLink(redis().url)
+            await link.open()
+            closers.append(link.close)
+            post = RedisPost(link)
+        elif kind == "notify":
+            post = PostgresPost(database)
+        elif kind == "deaf":
+            post = DeafPost()
+        bus = ReplicaBus(store.replica, post) if post else LocalBus()
+        upstream = Upstream(simulator.url, 5)
+        settings = Settings(first_token_seconds=FAR_SECONDS * 4, idle_seconds=FAR_SECONDS * 4)
+        generations = Generations(store, bus, upstream, LocalSlots(8, 8), settings, wall_clock)
+        await store.open()
+        closers.append(store.close)
+        await upstream.open()
+        closers.append(upstream.close)
+        await generations.open()
+        closers.append(generations.close)
+        return Replica(store, bus, generations, post)
+
+    async def put_together(kind: str) -> list[Replica]:
+        database = postgres().new_database()
+        first = await one(database, kind)
+        return [first, first if kind == "local" else await one(database, kind)]
+
+    yield put_together
+    for close in reversed(closers):
+        await soon(close())
+
+
+async def next_with_text(readings: AsyncGenerator[Reading]) -> str:
+    """The text of the next reading that has any."""
+    async for reading in readings:
+        if reading.pieces:
+            return b"".join(piece.data for piece in reading.pieces).decode()
+    raise AssertionError("the log ended without more")
+
+
+async def rest(readings: AsyncGenerator[Reading]) -> tuple[str, Status | None]:
+    """The text that is still to come, and how it ended."""
+    text, status = b"", None
+    async for reading in readings:
+        text += b"".join(piece.data for piece in reading.pieces)
+        status = reading.ended.status if reading.ended else None
+    return text.decode(), status
+
+
+POSTS = pytest.mark.parametrize("kind", ["local", "redis", "notify"])
+
+
+@POSTS
+@pytest.mark.usefixtures("far")
+async def test_a_reader_on_another_replica_is_woken_without_a_look(
+    make: Make, simulator: Simulator, gate: Gate, kind: str
+) -> None:
+    simulator.script = scripts.held(gate, BEFORE, AFTER)
+    writer, other = await make(kind)
+    sent = await soon(writer.send())
+    async with aclosing(other.generations.follow(sent.generation.id)) as readings:
+        assert await soon(next_with_text(readings)) == BEFORE
+        gate.open()
+        assert await soon(rest(readings)) == (AFTER, Status.COMPLETED)
+
+
+@pytest.mark.usefixtures("far")
+async def test_a_reader_whose_wake_ups_are_all_lost_has_the_text_at_the_next_look(
+    make: Make, simulator: Simulator, gate: Gate
+) -> None:
+    simulator.script = scripts.held(gate, BEFORE, AFTER)
+    writer, other = await make("deaf")
+    sent = await soon(writer.send())
+    async with aclosing(other.generations.follow(sent.generation.id)) as readings:
+        assert await soon(next_with_text(readings)) == BEFORE
+        waits = asyncio.ensure_future(rest(readings))
+        gate.open()
+        assert await soon(rest(sent.readings)) == (BEFORE + AFTER, Status.COMPLETED)
+        assert not waits.done(), "nobody told it, and it has not looked"
+        other.bus.wake_all()
+        assert await soon(waits) == (AFTER, Status.COMPLETED)
+
+
+@pytest.mark.usefixtures("near")
+async def test_a_housekeeper_looks_by_itself(make: Make, simulator: Simulator, gate: Gate) -> None:
+    simulator.script = scripts.held(gate, BEFORE, AFTER)
+    writer, other = await make("deaf")
+    sent = await soon(writer.send())
+    async with aclosing(other.generations.follow(sent.generation.id)) as readings:
+        assert await soon(next_with_text(readings)) == BEFORE
+        gate.open()
+        assert await soon(rest(readings)) == (AFTER, Status.COMPLETED)
+
+
+@POSTS
+@pytest.mark.usefixtures("far")
+async def test_a_stop_finds_the_replica_that_generates_without_a_look(
+    make: Make, simulator: Simulator, gate: Gate, kind: str
+) -> None:
+    await check_stop(make, simulator, gate, kind)
+
+
+@pytest.mark.usefixtures("near")
+async def test_a_stop_that_the_bus_loses_is_found_in_the_store(make: Make, simulator: Simulator, gate: Gate) -> None:
+    await check_stop(make, simulator, gate, "deaf")
+
+
+async def check_stop(make: Make, simulator: Simulator, gate: Gate, kind: str) -> None:
+    simulator.script = scripts.held(gate, BEFORE, AFTER)
+    writer, other = await make(kind)
+    sent = await soon(writer.send())
+    kept = await soon(other.generations.stop(sent.generation.id))
+    assert b"".join(piece.data for piece in kept.pieces).decode() == BEFORE
+    assert kept.ended is not None
+    assert kept.ended.status is Status.STOPPED
+    await happens(simulator.requests[0].left)
+    assert await soon(rest(sent.readings)) == (BEFORE, Status.STOPPED)
+    again = await soon(other.generations.stop(sent.generation.id))
+    assert again == kept, "to stop twice changes nothing"
+
+
+@POSTS
+@pytest.mark.usefixtures("far")
+async def test_a_delete_finds_the_replica_that_generates_without_a_look(
+    make: Make, simulator: Simulator, gate: Gate, kind: str
+) -> None:
+    await check_delete(make, simulator, gate, kind)
+
+
+@pytest.mark.usefixtures("near")
+async def test_a_delete_that_the_bus_loses_is_found_in_the_store(make: Make, simulator: Simulator, gate: Gate) -> None:
+    await check_delete(make, simulator, gate, "deaf")
+
+
+async def check_delete(make: Make, simulator: Simulator, gate: Gate, kind: str) -> None:
+    simulator.script = scripts.held(gate, BEFORE, AFTER)
+    writer, other = await make(kind)
+    sent = await soon(writer.send())
+    await soon(other.generations.delete_session(sent.session.id, whoever_asks))
+    await happens(simulator.requests[0].left)
+    with pytest.raises(SessionDeleted):
+        await soon(rest(sent.readings))
+    assert await writer.store.find_session(sent.session.id) is None
+
+
+@pytest.mark.parametrize("kind", ["redis", "notify"])
+@pytest.mark.usefixtures("far")
+async def test_what_a_newer_version_says_is_passed_over(
+    make: Make, simulator: Simulator, gate: Gate, kind: str
+) -> None:
+    simulator.script = scripts.held(gate, BEFORE, AFTER)
+    writer, other = await make(kind)
+    sent = await soon(writer.send())
+    assert other.post is not None
+    for message in ["sing", "", "wake", "stop", "stop one two", "watch", "watch one", "watch one two three", "STOP x"]:
+        other.post.send(writer.store.replica, message)
+    other.post.send(writer.store.replica, f"stop {sent.generation.id}")
+    assert await soon(rest(sent.readings)) == (BEFORE, Status.STOPPED)
+
+
+@pytest.mark.usefixtures("far")
+async def test_a_replica_without_readers_elsewhere_sends_nothing(
+    make: Make, simulator: Simulator, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.script = scripts.answer("many words " * 50)
+    writer, _ = await make("deaf")
+    said: list[str] = []
+    monkeypatch.setattr(writer.post, "send", lambda replica, message: said.append(message))
+    text, status = await soon(rest((await soon(writer.send())).readings))
+    assert (text, status) == ("many words " * 50, Status.COMPLETED)
+    assert said == []
+
+
+async def test_a_replica_remembers_only_so_many_watchers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "MOST_WATCHED", 3)
+    bus = ReplicaBus("rep_one", DeafPost())
+    await bus.open(lambda _: None)
+    for number in range(10):
+        bus._receive(f"watch rep_two gen_{number}")
+    assert len(bus._watchers) == 3
+    monkeypatch.setattr(replicas, "WATCH_SECONDS", -1)
+    bus._receive("watch rep_two gen_0")
+    bus.wake_all()
+    assert set(bus._watchers) == {"gen_1", "gen_2"}, "who does not say it again is forgotten"
+    await bus.close()
+
+
+async def test_what_cannot_be_sent_is_dropped_by_notify() -> None:
+    post = PostgresPost(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    await soon(post.open("rep_one", lambda _: None))
+    for number in range(OUTBOX + 100):
+        post.send("rep_two", f"wake gen_{number}")
+    assert post._outbox.qsize() == OUTBOX
+    await soon(post.close())
+
+
+async def test_what_cannot_be_sent_is_dropped_by_redis() -> None:
+    server = Redis()
+    link = RedisLink(server.url)
+    await link.open()
+    post = RedisPost(link)
+    await soon(post.open("rep_one", lambda _: None))
+    server.pause()
+    for number in range(UNDER_WAY + 100):
+        post.send("rep_two", f"wake gen_{number}")
+    assert len(link._under_way) == UNDER_WAY
+    await soon(asyncio.wait(link._under_way))
+    post.send("rep_two", "wake gen_more")
+    assert not link._under_way, "for a while it is not even tried"
+    server.kill()
+    await soon(post.close())
+    await soon(link.close())
+    server.remove()
+
+
+async def test_a_redis_that_was_started_again_costs_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its old connections lie in the pool, and each would be another failure, whenever it is used.
+    monkeypatch.setattr(redis_link, "DOWN_SECONDS", 0.0)
+    server = Redis()
+    link = RedisLink(server.url)
+    await link.open()
+
+    async def at_once() -> list[int]:
+        return await soon(asyncio.gather(*(link.run("return 1", "key") for _ in range(10))))
+
+    assert await at_once() == [1] * 10
+    server.kill()
+    server.start()
+    with pytest.raises(RedisGone):
+        await soon(link.run("return 1", "key"))
+    assert await at_once() == [1] * 10
+    await soon(link.close())
+    server.remove()

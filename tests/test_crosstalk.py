@@ -1,0 +1,27 @@
+"""Nobody is shown another's text: the short form of `tests.crosstalk_campaign`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from chatapi.simulator import Simulator
+from tests.crosstalk_campaign import OUTAGES, Campaign
+
+SECONDS = 5.0
+CUTS = 1000
+
+
+def test_cut_clients_and_restarted_databases_show_nobody_the_text_of_another(
+    simulator: Simulator, tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    # Promises 4, 5 and 9, across replicas.
+    campaign = Campaign(tmp_path, simulator)
+    try:
+        campaign.run(SECONDS, CUTS)
+    finally:
+        campaign.end()
+    figures(campaign.figures())
+    assert not campaign.losses
+    assert sum(campaign.cuts.values()) >= CUTS
+    assert set(campaign.outages) == set(OUTAGES)

@@ -1,0 +1,125 @@
+"""Replicas side by side on one PostgreSQL: text and the end of its answer, in each other's way.
+
+A transaction of the test's own stands where another replica's sweep, or its writer, would be in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from chatapi.model import Status
+from chatapi.store import Fenced, Store
+from chatapi.store.driver import CrossedRows
+from chatapi.store.postgres import PostgresDriver
+from chatapi.store.transactions import find_session
+from tests.databases import postgres
+from tests.test_store import Clock, Writer, begin, stored_text
+
+SECONDS = 8.0
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+TEXT, MORE = "Grüße", " aus 東京"
+
+
+@pytest.fixture
+def url() -> str:
+    return postgres().new_database()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def stores(url: str, clock: Clock) -> AsyncIterator[list[Store]]:
+    """Two replicas' stores."""
+    stores = [Store(PostgresDriver(url, 2, transaction_pooling=False), clock) for _ in range(2)]
+    for store in stores:
+        await store.open()
+    yield stores
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def other(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that is in the middle of something."""
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()
+
+
+async def is_blocked_or_done(url: str, task: asyncio.Future[Writer]) -> None:
+    """Return when the task is done, or a statement of its waits for a lock."""
+    looker = await asyncpg.connect(url)
+    async with asyncio.timeout(SECONDS):
+        while not task.done() and not await looker.fetchval(WAITING):
+            pass
+    await looker.close()
+
+
+async def test_text_that_meets_the_end_of_its_answer_waits_and_is_not_written(
+    url: str, stores: list[Store], other: asyncpg.Connection
+) -> None:
+    # Else it would be there, and not in the message into which the log was joined a moment before.
+    store, _ = stores
+    writer = Writer(await begin(store))
+    await writer.write(store, TEXT)
+    await other.execute("BEGIN")
+    await other.execute("SELECT 1 FROM generation WHERE id = $1 FOR UPDATE", writer.id)
+    await other.execute("UPDATE generation SET status = 'interrupted', length = 0 WHERE id = $1", writer.id)
+    await other.execute("DELETE FROM piece WHERE generation_id = $1", writer.id)
+    writing = asyncio.ensure_future(writer.write(store, MORE))
+    await is_blocked_or_done(url, writing)
+    await other.execute("COMMIT")
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(writing, SECONDS)
+    assert await other.fetchval("SELECT count(*) FROM piece") == 0
+
+
+async def test_a_sweep_passes_over_an_answer_whose_text_is_on_its_way(
+    stores: list[Store], other: asyncpg.Connection, clock: Clock
+) -> None:
+    # The lock is the one that appending takes: what is on its way is either in what the sweep joins, or fenced.
+    store, sweeper = stores
+    writer = Writer(await begin(store))
+    await writer.write(store, TEXT)
+    clock.advance(store.lease_seconds + 1)
+    await other.execute("BEGIN")
+    await other.execute("SELECT 1 FROM generation WHERE id = $1 FOR KEY SHARE", writer.id)
+    assert await sweeper.sweep() == []
+    await other.execute("COMMIT")
+    (closed,) = await sweeper.sweep()
+    assert closed.status is Status.INTERRUPTED
+    assert await stored_text(sweeper, writer.id) == TEXT
+    with pytest.raises(Fenced):
+        await writer.write(store, MORE)
+    with pytest.raises(Fenced):
+        await writer.finish(store)
+    assert await stored_text(store, writer.id) == TEXT
+
+
+async def test_sweepers_side_by_side_close_each_answer_once(stores: list[Store], clock: Clock) -> None:
+    begun = {(await begin(stores[0])).generation.id for _ in range(20)}
+    clock.advance(stores[0].lease_seconds + 1)
+    swept = await asyncio.gather(*(store.sweep() for store in stores * 4))
+    closed = [generation.id for some in swept for generation in some]
+    assert len(closed) == len(set(closed))
+    assert set(closed) <= begun
+    for store in stores:
+        assert set(closed).isdisjoint(generation.id for generation in await store.sweep())
+
+
+async def test_the_row_of_another_session_is_noticed(stores: list[Store], url: str) -> None:
+    first, second = [await stores[0].create_session("anna", text) for text in (TEXT, MORE)]
+    asking = find_session(first.id)
+    next(asking)
+    looker = await asyncpg.connect(url)
+    row = tuple(await looker.fetchrow("SELECT * FROM session WHERE id = $1", second.id))
+    await looker.close()
+    with pytest.raises(CrossedRows):
+        asking.send([row])
