@@ -679,7 +679,9 @@ async def test_one_that_the_database_refuses_does_not_hurt_the_others(store: Sto
     first, second = new_session(), new_session()
     batch = Batch("rep", [lambda: create_session(first), lambda: create_session(first), lambda: create_session(second)])
     outcome = await driver.commit(batch)
-    assert [type(result) for result in outcome.results] == [Session, StoreUnavailable, Session]
+    *twice, other = (type(result) for result in outcome.results)
+    assert set(twice) == {Session, StoreUnavailable}, "where they run side by side, either may be the first"
+    assert other is Session
     assert await store.count_sessions() == 2
 
 

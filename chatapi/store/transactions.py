@@ -37,7 +37,7 @@ from chatapi.model import (
     Usage,
     spoken,
 )
-from chatapi.store.driver import CrossedRows, Fenced, Transaction
+from chatapi.store.driver import CrossedRows, Fenced, Statement, Together, Transaction
 
 _SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at"
 _GENERATION = (
@@ -147,7 +147,12 @@ def _json(value: Any) -> str:
 
 def create_session(session: Session) -> Transaction[Session]:
     """Add a session that is not there yet."""
-    yield (
+    yield _insert_session(session)
+    return session
+
+
+def _insert_session(session: Session) -> Statement:
+    return (
         f"INSERT INTO session ({_SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         (
             session.id,
@@ -161,7 +166,6 @@ def create_session(session: Session) -> Transaction[Session]:
             session.updated_at,
         ),
     )
-    return session
 
 
 def find_session(session_id: str, lock: bool = False) -> Transaction[Session | None]:
@@ -264,7 +268,6 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
     if turn.session_id is None:
         session = Session(new.session, turn.owner, turn.developer_message or "", None, {}, None, 0, now, now)
         depth = 0
-        yield from create_session(session)
     else:
         session = permit((yield from find_session(turn.session_id, lock=True)))
         running = yield "SELECT id FROM generation WHERE session_id = $1 AND status = 'running'", (session.id,)
@@ -273,32 +276,6 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         depth = 0
         if session.head is not None:
             depth = (yield "SELECT depth + 1 FROM message WHERE id = $1", (session.head,))[0][0]
-    question = encode_parts((Part(Kind.TEXT, turn.user_message),))
-    yield (
-        "INSERT INTO message (id, session_id, parent, depth, role, content, created_at) "
-        "VALUES ($1, $2, $3, $4, 'user', $5, $6), ($7, $2, $1, $4 + 1, 'assistant', '[]', $6)",
-        (new.question, session.id, session.head, depth, question, now, new.answer),
-    )
-    generation = Generation(
-        new.generation, session.id, new.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
-    )
-    yield (
-        "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
-        "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
-        (
-            generation.id,
-            session.id,
-            new.answer,
-            lease.replica,
-            lease.until,
-            turn.model,
-            turn.dialect,
-            turn.owner,
-            turn.idempotency_key,
-            turn.digest,
-            now,
-        ),
-    )
     parent = session.head
     session = replace(
         session,
@@ -308,12 +285,64 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         message_count=session.message_count + 2,
         updated_at=now,
     )
-    yield (
-        "UPDATE session SET owner = $2, developer_message = $3, head = $4, message_count = $5, updated_at = $6 "
-        "WHERE id = $1",
-        (session.id, session.owner, session.developer_message, session.head, session.message_count, now),
+    generation = Generation(
+        new.generation, session.id, new.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
+    )
+    yield Together(
+        (
+            _insert_session(session) if turn.session_id is None else _move_head(session),
+            _insert_messages(turn, new, session.id, parent, depth, now),
+            _insert_generation(turn, generation, lease),
+        ),
+        whole=turn.session_id is None and turn.idempotency_key is None,
     )
     return Begun(session, generation, parent)
+
+
+def _move_head(session: Session) -> Statement:
+    return (
+        "UPDATE session SET owner = $2, developer_message = $3, head = $4, message_count = $5, updated_at = $6 "
+        "WHERE id = $1",
+        (
+            session.id,
+            session.owner,
+            session.developer_message,
+            session.head,
+            session.message_count,
+            session.updated_at,
+        ),
+    )
+
+
+def _insert_messages(
+    turn: Turn, new: NewIds, session_id: str, parent: str | None, depth: int, now: Microseconds
+) -> Statement:
+    question = encode_parts((Part(Kind.TEXT, turn.user_message),))
+    return (
+        "INSERT INTO message (id, session_id, parent, depth, role, content, created_at) "
+        "VALUES ($1, $2, $3, $4, 'user', $5, $6), ($7, $2, $1, $4 + 1, 'assistant', '[]', $6)",
+        (new.question, session_id, parent, depth, question, now, new.answer),
+    )
+
+
+def _insert_generation(turn: Turn, generation: Generation, lease: Lease) -> Statement:
+    return (
+        "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
+        "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
+        (
+            generation.id,
+            generation.session_id,
+            generation.message_id,
+            lease.replica,
+            lease.until,
+            turn.model,
+            turn.dialect,
+            turn.owner,
+            turn.idempotency_key,
+            turn.digest,
+            generation.created_at,
+        ),
+    )
 
 
 def begun_before(turn: Turn) -> Transaction[Begun | None]:
@@ -414,7 +443,7 @@ def finish(
         raise Fenced
     _check_is(found.id, generation_id)
     if found.status is Status.RUNNING:
-        return (yield from _end(generation_id, ending, parts, first_token_at, now))
+        return (yield from _end(found, ending, parts, first_token_at, now))
     if (found.status, found.length) != (ending.status, _length(parts)):
         raise Fenced
     return found
@@ -425,19 +454,20 @@ def _length(parts: tuple[Part, ...]) -> int:
 
 
 def _end(
-    generation_id: str,
+    generation: Generation,
     ending: Ending,
     parts: tuple[Part, ...],
     first_token_at: Microseconds | None,
     now: Microseconds,
 ) -> Transaction[Generation]:
+    """End a generation that is running, and whose row is locked."""
     usage = _json(ending.usage) if ending.usage is not None else None
-    rows = yield (
+    end = (
         "UPDATE generation AS g SET status = $2, finish_reason = $3, usage = $4, error_code = $5, error_detail = $6, "
         "length = $7, first_token_at = $8, ended_at = $9 WHERE g.id = $1 AND g.status = 'running' "
         f"RETURNING {_GENERATION.replace('g.', '')}",
         (
-            generation_id,
+            generation.id,
             ending.status,
             ending.finish_reason,
             usage,
@@ -448,13 +478,17 @@ def _end(
             now,
         ),
     )
-    generation = _generation(rows[0])
-    yield "UPDATE message SET content = $2 WHERE id = $1", (generation.message_id, encode_parts(parts))
-    yield "DELETE FROM piece WHERE generation_id = $1", (generation_id,)
-    yield "UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)
+    rows = yield Together(
+        (
+            end,
+            ("UPDATE message SET content = $2 WHERE id = $1", (generation.message_id, encode_parts(parts))),
+            ("DELETE FROM piece WHERE generation_id = $1", (generation.id,)),
+            ("UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)),
+        )
+    )
     if ending.error_code == UpstreamRejectedKey.code:
         yield from _unbind(generation.session_id)
-    return generation
+    return _generation(rows[0])
 
 
 def _unbind(session_id: str) -> Transaction[None]:
@@ -482,15 +516,15 @@ def sweep(lapsed_before: int, now: Microseconds) -> Transaction[list[Generation]
     One that another sweeper, or its own writer, has in hand just now is passed over.
     """
     rows = yield (
-        "SELECT g.id FROM session s JOIN generation g ON g.session_id = s.id "
+        f"SELECT {_GENERATION} FROM session s JOIN generation g ON g.session_id = s.id "
         "WHERE g.status = 'running' AND g.lease_until < $1 LIMIT $2 FOR UPDATE OF s, g SKIP LOCKED",
         (lapsed_before, SWEEP_AT_ONCE),
     )
     closed = []
-    for (generation_id,) in rows:
-        pieces = yield from _pieces(generation_id, 0)
+    for generation in map(_generation, rows):
+        pieces = yield from _pieces(generation.id, 0)
         ending = Ending(Status.INTERRUPTED, error_code="interrupted")
-        closed.append((yield from _end(generation_id, ending, parts_of(pieces), None, now)))
+        closed.append((yield from _end(generation, ending, parts_of(pieces), None, now)))
     return closed
 
 
