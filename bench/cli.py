@@ -8,14 +8,22 @@ import resource
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench.figures import FULL, QUICK, SCENARIOS, SERVICE_ONLY, Effort
-from bench.lab import Lab, nginx_binary
+from bench.databases import postgres_binaries
+from bench.figures import FULL, POSTGRES_ONLY, QUICK, SCENARIOS, SERVICE_ONLY, Effort
+from bench.lab import Lab, Server, nginx_binary
 from bench.processes import ROOT, BenchError
 from bench.report import Report, machine
 
 NO_NGINX = "nginx is not installed, so its column stays empty: install it with `apt-get install nginx-light`."
+NO_POSTGRES = (
+    "PostgreSQL is not installed, so its table stays empty: pip install -r requirements-test.txt, or name a server "
+    "with --postgres."
+)
+STORES = ("sqlite", "postgres")
 WRONG_STATUS, TROUBLE_STATUS, INTERRUPTED_STATUS = 1, 2, 130
 MAX_RUNS = 20
 
@@ -61,6 +69,8 @@ def parse_options() -> argparse.Namespace:
     add("--quick", action="store_true", help="a first impression in less than a minute")
     add("--only", metavar="NAME", action="append", choices=SCENARIOS, help=f"only this (repeatable): {names}")
     add("--runs", metavar="N", type=int, default=1, help=f"run N times (at most {MAX_RUNS}), print the medians")
+    add("--store", metavar="NAME", action="append", choices=STORES, help="only this: sqlite or postgres")
+    add("--postgres", metavar="URL", help="a server to make databases in (default: one of our own)")
     add("--no-nginx", action="store_true", help="do without the comparison: half the time")
     add("--json", metavar="FILE", type=Path, help="write everything that was measured to FILE")
     add("--app", metavar="FILE", type=Path, default=ROOT / "app.py", help="the service (default: this project's)")
@@ -77,15 +87,26 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     """All runs of all chosen scenarios, each on a new service and a new nginx."""
     effort: Effort = QUICK if options.quick else FULL
     report = Report(machine(folder))
-    with Lab(folder, options.app.resolve()) as lab:
-        servers = [lab.service]
+    stores = set(options.store or STORES)
+    with Lab(folder, options.app.resolve(), options.postgres) as lab:
+        servers: dict[str, Callable[[], AbstractContextManager[Server]]] = {}
+        if "sqlite" in stores:
+            servers["sqlite"] = lab.sqlite
+        if "postgres" in stores and (options.postgres or postgres_binaries()):
+            lab.start_databases()
+            report.machine["database"] = lab.databases()
+            servers["postgres"] = lab.postgres
+        elif "postgres" in stores:
+            print(NO_POSTGRES, file=sys.stderr)
         if not options.no_nginx and nginx_binary():
-            servers.append(lab.nginx)
+            servers["nginx"] = lab.nginx
         elif not options.no_nginx:
             print(NO_NGINX, file=sys.stderr)
         for run in range(options.runs):
             for name in options.only or SCENARIOS:
-                for new_server in servers[:1] if name in SERVICE_ONLY else servers:
+                for kind, new_server in servers.items():
+                    if (name in SERVICE_ONLY and kind == "nginx") or (name in POSTGRES_ONLY and kind != "postgres"):
+                        continue
                     with new_server() as server:
                         what = f"{name} of {server.name} (process {server.process.pid})"
                         print(f"{what}, run {run + 1} of {options.runs}", file=sys.stderr, flush=True)

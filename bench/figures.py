@@ -1,6 +1,6 @@
 """The figures and their targets, and how each is measured.
 
-A scenario measures one server: the service, or nginx before the same source.
+A scenario measures one server: the service on SQLite or on PostgreSQL, or nginx before the same source.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ PACE_MS = 20  # a fast model's
 ANSWER_CHUNKS = 200
 FULL_SPEED_STREAMS = 32
 PACED_STREAMS = 100
+REPLICA_STREAMS = 50  # on each
 TURN_STREAMS = 64
 TURN_CHUNKS = 3
 OPEN_STREAMS = 500
@@ -33,22 +34,29 @@ MIB, KIB = 1024 * 1024, 1024
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of the table."""
+    """A row of the table.
+
+    On PostgreSQL it is to be at most `times` what it is on SQLite, or as good as `aim`, where there are these.
+    """
 
     key: str
     scenario: str
     title: str
-    target: float
-    reach: float
+    target: float = 0
+    reach: float = 0
     more_is_better: bool = False
+    times: float | None = None
+    aim: float | None = None
 
 
 FIGURES = (
-    Figure("full_speed_cpu_us", "full-speed", "32 answers of 200 chunks at full speed, CPU per chunk (us)", 16, 8),
+    Figure(
+        "full_speed_cpu_us", "full-speed", "32 answers of 200 chunks at full speed, CPU per chunk (us)", 16, 8, times=2
+    ),
     Figure("stateless_cpu_us", "stateless", "the same by /v1/chat/completions, stateless, CPU per chunk (us)", 20, 10),
     Figure("stored_cpu_us", "stored", "the same by /v1/chat/completions, in a session, CPU per chunk (us)", 30, 15),
-    Figure("paced_cpu_us", "paced", "100 answers, a chunk each 20 ms, CPU per chunk (us)", 130, 90),
-    Figure("first_text_p50_ms", "paced", "time to first text at those 100, median (ms)", 6, 2),
+    Figure("paced_cpu_us", "paced", "100 answers, a chunk each 20 ms, CPU per chunk (us)", 130, 90, times=2),
+    Figure("first_text_p50_ms", "paced", "time to first text at those 100, median (ms)", 6, 2, aim=15),
     Figure("first_text_p99_ms", "paced", "time to first text at those 100, 99 % (ms)", 20, 6),
     Figure("capacity", "capacity", "answers at 20 ms with 99 % of chunks < 100 ms late", 300, 500, more_is_better=True),
     Figure("turns_per_second", "turns", "durable turns per second, 64 at once", 1500, 5000, more_is_better=True),
@@ -56,6 +64,11 @@ FIGURES = (
     Figure("idle_mib", "memory", "memory idle (MiB)", 70, 60),
     Figure("open_answer_kib", "memory", "memory for each open answer (KiB)", 64, 40),
     Figure("start_seconds", "start", "start to first answer (s)", 2, 1.2),
+)
+REPLICA_FIGURES = (  # on PostgreSQL alone
+    Figure("two_stream", "replicas", "two replicas stream, times one: by CPU time", more_is_better=True, aim=1.7),
+    Figure("two_turn", "replicas", "two replicas take turns, times one: by CPU time", more_is_better=True, aim=1.7),
+    Figure("two_turn_by_clock", "replicas", "the same by the clock, all on this machine", more_is_better=True),
 )
 
 
@@ -107,24 +120,30 @@ class Measured:
     remarks: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)  # answers that were not what the source said
 
+    def add_cpu(self, key: str, outcomes: list[Outcome], count: int) -> None:
+        """The CPU time in microseconds for each of `count`: the servers', and that of the database beside them."""
+        self.values[key] = cpu_us(outcomes, count)
+        if "database" in outcomes[0].cpu_seconds:  # one for all, so each client saw the same
+            self.values[f"{key}_database"] = outcomes[0].cpu_seconds["database"] * 1e6 / max(1, count)
+
 
 def full_speed(lab: Lab, server: Server, effort: Effort) -> Measured:
     measured, outcome = observe(lab, server, load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds))
-    measured.values["full_speed_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    measured.add_cpu("full_speed_cpu_us", [outcome], outcome.chunks)
     return measured
 
 
 def stateless(lab: Lab, server: Server, effort: Effort) -> Measured:
     work = replace(load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds), raw=True)
     measured, outcome = observe(lab, server, work)
-    measured.values["stateless_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    measured.add_cpu("stateless_cpu_us", [outcome], outcome.chunks)
     return measured
 
 
 def stored(lab: Lab, server: Server, effort: Effort) -> Measured:
     work = replace(load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds), raw=True, stored=True)
     measured, outcome = observe(lab, server, work)
-    measured.values["stored_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    measured.add_cpu("stored_cpu_us", [outcome], outcome.chunks)
     return measured
 
 
@@ -133,7 +152,7 @@ def paced(lab: Lab, server: Server, effort: Effort) -> Measured:
     chunks = effort.paced_chunks
     work = load(PACED_STREAMS, chunks, PACE_MS, chunks * PACE_MS / 1000, effort.paced_seconds)
     measured, outcome = observe(lab, server, work)
-    measured.values["paced_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    measured.add_cpu("paced_cpu_us", [outcome], outcome.chunks)
     measured.values["first_text_p50_ms"] = outcome.first_text_p50_ms
     measured.values["first_text_p99_ms"] = outcome.first_text_p99_ms
     return measured
@@ -143,7 +162,7 @@ def turns(lab: Lab, server: Server, effort: Effort) -> Measured:
     """Many short answers, each the first turn of a new session."""
     measured, outcome = observe(lab, server, load(TURN_STREAMS, TURN_CHUNKS, 0, 1, effort.turn_seconds))
     measured.values["turns_per_second"] = outcome.answers / outcome.window_seconds
-    measured.values["turn_cpu_us"] = cpu_us(outcome, outcome.answers)
+    measured.add_cpu("turn_cpu_us", [outcome], outcome.answers)
     if outcome.session and not measured.wrong:
         status, body = ask(server.port, "GET", f"/api/sessions/{outcome.session}")
         if status != 200 or json.loads(body)["message_count"] < 2:
@@ -183,9 +202,36 @@ def memory(lab: Lab, server: Server, effort: Effort) -> Measured:
     return measured
 
 
-def start(lab: Lab, _: Server, effort: Effort) -> Measured:
+def start(lab: Lab, server: Server, effort: Effort) -> Measured:
     """From `python app.py` on an empty database to the end of the first answer, while the server at hand idles."""
-    return Measured({"start_seconds": statistics.median(lab.first_answer_seconds() for _ in range(effort.starts))})
+    seconds = statistics.median(lab.first_answer_seconds(server.name) for _ in range(effort.starts))
+    return Measured({"start_seconds": seconds})
+
+
+def replicas(lab: Lab, server: Server, effort: Effort) -> Measured:
+    """What each of two replicas pays, beside what one alone pays for the same load.
+
+    Two that pay as much as one carry twice as much, if each has a core and the database has enough. Where they do not,
+    the clock cannot show that, and CPU time can.
+    """
+    chunks = effort.paced_chunks
+    stream = load(REPLICA_STREAMS, chunks, PACE_MS, chunks * PACE_MS / 1000, effort.paced_seconds)
+    turn = load(TURN_STREAMS // 2, TURN_CHUNKS, 0, 1, effort.turn_seconds)
+    measured = Measured()
+    with lab.service("postgres", server.store) as other:
+        for key, work in (("two_stream", stream), ("two_turn", turn)):
+            alone = observe_beside(lab, [server], work, measured)
+            both = observe_beside(lab, [server, other], work, measured)
+            for name, outcomes in (("one", alone), ("two", both)):
+                measured.add_cpu(f"{key}_{name}_us", outcomes, count(outcomes))
+            measured.values[key] = 2 * measured.values[f"{key}_one_us"] / measured.values[f"{key}_two_us"]
+            measured.values[f"{key}_by_clock"] = count(both) / count(alone)
+    return measured
+
+
+def count(outcomes: list[Outcome]) -> int:
+    """The chunks that all of them received."""
+    return sum(outcome.chunks for outcome in outcomes)
 
 
 Scenario = Callable[[Lab, Server, Effort], Measured]
@@ -198,8 +244,10 @@ SCENARIOS: dict[str, Scenario] = {
     "turns": turns,
     "memory": memory,
     "start": start,
+    "replicas": replicas,
 }
 SERVICE_ONLY = {"start", "stored"}
+POSTGRES_ONLY = {"replicas"}
 
 
 def load(streams: int, chunks: int, pace_ms: int, ramp_seconds: float, window_seconds: float) -> Load:
@@ -208,9 +256,9 @@ def load(streams: int, chunks: int, pace_ms: int, ramp_seconds: float, window_se
     return Load(0, False, streams, chunks, pace_ms, ramp_seconds, window_seconds, finish_seconds)
 
 
-def cpu_us(outcome: Outcome, count: int) -> float:
-    """The server's CPU time in microseconds for each of `count`."""
-    return outcome.cpu_seconds["server"] * 1e6 / max(1, count)
+def cpu_us(outcomes: list[Outcome], count: int) -> float:
+    """The servers' CPU time in microseconds for each of `count`."""
+    return sum(outcome.cpu_seconds["server"] for outcome in outcomes) * 1e6 / max(1, count)
 
 
 def kept_pace(work: Load, outcome: Outcome) -> bool:
@@ -222,6 +270,24 @@ def kept_pace(work: Load, outcome: Outcome) -> bool:
 def observe(lab: Lab, server: Server, work: Load, *, may_be_slow: bool = False) -> tuple[Measured, Outcome]:
     """Run a load; note who was busy, whether the source kept its pace, and whether the answers were right and ended."""
     outcome, lateness = lab.run(server, work)
+    return judge(server, work, outcome, lateness, may_be_slow=may_be_slow), outcome
+
+
+def observe_beside(lab: Lab, servers: list[Server], work: Load, into: Measured) -> list[Outcome]:
+    """The same load on each server at once; what was remarkable or wrong goes to `into`."""
+    outcomes, lateness = lab.run_beside(servers, work)
+    for server, outcome in zip(servers, outcomes, strict=True):
+        seen = judge(server, work, outcome, lateness)
+        into.busy = seen.busy
+        into.remarks += seen.remarks
+        into.wrong += seen.wrong
+    return outcomes
+
+
+def judge(
+    server: Server, work: Load, outcome: Outcome, lateness: dict[str, int], *, may_be_slow: bool = False
+) -> Measured:
+    """Who was busy, whether the source kept its pace, and whether the answers were right and ended."""
     busy = {name: seconds / outcome.window_seconds * 100 for name, seconds in outcome.cpu_seconds.items()}
     measured = Measured(busy=busy)
     what, late_ms = f"{server.name}, {work.streams} answers", lateness["late_p99_ms"]
@@ -235,7 +301,7 @@ def observe(lab: Lab, server: Server, work: Load, *, may_be_slow: bool = False) 
         measured.wrong.append(f"{what}: {outcome.unfinished} did not end in time")
     if measured.wrong:
         progress(str(server.process.trouble("gave wrong answers; the end of its log:")))
-    return measured, outcome
+    return measured
 
 
 def progress(message: str) -> None:

@@ -1,4 +1,4 @@
-"""What is measured and what measures it: the source, nginx, the service, and runs of the load client."""
+"""What is measured and what measures it: the source, nginx, the service on each store, and runs of the load client."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Self
 
 from bench.answers import Script, plain
 from bench.client import KEY, Load, Outcome
+from bench.databases import Postgres, redis
 from bench.processes import BenchError, Process, free_port
 
 START_SECONDS = 30.0
 REQUEST_SECONDS = 30.0
 CLIENT_START_SECONDS = 30.0  # beyond what the client knows to need itself
+SECRET = "the-secret-that-all-replicas-of-the-bench-share"
 OURS = ("CHATAPI_", "OPENAI_", "REDIS_")  # settings of the service: never the caller's own
 NGINX_CONF = """\
 {user}daemon off;
@@ -54,16 +57,20 @@ class Server:
     name: str
     port: int
     process: Process
-    raw: bool  # speaks the source's protocol: it is a proxy
+    raw: bool = False  # speaks the source's protocol: it is a proxy
+    store: dict[str, str] = field(default_factory=dict)  # the settings of the service that say where it stores
 
 
 class Lab:
     """The source, and new servers on demand; all that was started is ended by the end of its `with` block."""
 
-    def __init__(self, folder: Path, app: Path) -> None:
+    def __init__(self, folder: Path, app: Path, postgres_url: str | None = None) -> None:
         self.folder = folder
         self.app = app
         self.starts = 0
+        self.opened = ExitStack()
+        self.database = Postgres(folder / "postgres", postgres_url)
+        self.redis: str | None = None
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "bench.source"]
@@ -76,7 +83,17 @@ class Lab:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.opened.close()
         self.source.end()
+
+    def start_databases(self) -> None:
+        """Start what the service on PostgreSQL needs; ended with the lab."""
+        self.opened.enter_context(self.database)
+        self.redis = self.opened.enter_context(redis(self.folder / "redis"))
+
+    def databases(self) -> str:
+        """What PostgreSQL and Redis say they are."""
+        return f"PostgreSQL {self.database.version()}, {'with' if self.redis else 'without'} Redis"
 
     @contextmanager
     def nginx(self) -> Iterator[Server]:
@@ -92,34 +109,59 @@ class Lab:
             yield Server("nginx", port, process, raw=True)
 
     @contextmanager
-    def service(self) -> Iterator[Server]:
-        """A new service on an empty database, healthy."""
-        with self.spawn() as (process, port):
+    def sqlite(self) -> Iterator[Server]:
+        """A new service on a new file, healthy."""
+        with self.sqlite_store() as store, self.service("sqlite", store) as server:
+            yield server
+
+    @contextmanager
+    def postgres(self) -> Iterator[Server]:
+        """A new service on an empty PostgreSQL database, healthy."""
+        with self.postgres_store() as store, self.service("postgres", store) as server:
+            yield server
+
+    @contextmanager
+    def sqlite_store(self) -> Iterator[dict[str, str]]:
+        """The settings of a service on a new file."""
+        home = self.new_home("file")
+        yield {"DATABASE_URL": f"sqlite:///{home}/bench.db"}
+        shutil.rmtree(home)  # a run's databases are not small
+
+    @contextmanager
+    def postgres_store(self) -> Iterator[dict[str, str]]:
+        """The settings of a service on an empty PostgreSQL database, with Redis where there is one."""
+        with self.database.new_database() as url:
+            redis_setting = {"REDIS_URL": self.redis} if self.redis else {}
+            yield {"DATABASE_URL": url, "CHATAPI_SECRET": SECRET, **redis_setting}
+
+    @contextmanager
+    def service(self, name: str, store: dict[str, str]) -> Iterator[Server]:
+        """A new service, healthy. Two on one PostgreSQL store are replicas."""
+        with self.spawn(store) as (process, port):
             process.wait_for_port(port, START_SECONDS)
             status, body = ask(port, "GET", "/api/health")
             if status != 200:
                 raise process.trouble(f"is not healthy: {status} {body[:200]!r}")
-            yield Server("service", port, process, raw=False)
+            yield Server(name, port, process, store=store)
 
     @contextmanager
-    def spawn(self) -> Iterator[tuple[Process, int]]:
-        """`python app.py` on an empty database, just started, and the port that it will serve."""
+    def spawn(self, store: dict[str, str]) -> Iterator[tuple[Process, int]]:
+        """`python app.py`, just started, and the port that it will serve."""
         home, port = self.new_home("service"), free_port()
         env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | {
             "HOST": "127.0.0.1",
             "PORT": str(port),
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.source_port}/v1",
-            "DATABASE_URL": f"sqlite:///{home}/bench.db",
             "CHATAPI_RATE_LIMIT": "0",
             "CHATAPI_MAX_GENERATIONS_PER_KEY": "0",
             "CHATAPI_MAX_GENERATIONS": "0",
             "LOG_LEVEL": "WARNING",
             "NO_PROXY": "127.0.0.1",
+            **store,
         }
         command = [sys.executable, str(self.app)]
         with Process("service", command, home / "log", cwd=self.app.parent, env=env) as process:
             yield process, port
-        shutil.rmtree(home)  # a run's databases are not small
 
     def new_home(self, name: str) -> Path:
         """An empty folder for one server."""
@@ -128,12 +170,16 @@ class Lab:
         home.mkdir()
         return home
 
-    def first_answer_seconds(self) -> float:
-        """From `python app.py` to the end of its first answer."""
+    def first_answer_seconds(self, name: str) -> float:
+        """From `python app.py` on an empty database of that kind to the end of its first answer."""
+        with self.sqlite_store() if name == "sqlite" else self.postgres_store() as store:
+            return self._first_answer_seconds(store)
+
+    def _first_answer_seconds(self, store: dict[str, str]) -> float:
         script = Script(chunks=3, pace_ms=0)
         body = {"developer_message": "Be brief.", "user_message": "Hello", "model": script.model, "api_key": KEY}
         began = time.perf_counter()
-        with self.spawn() as (process, port):
+        with self.spawn(store) as (process, port):
             process.wait_for_port(port, START_SECONDS)
             status, answer = ask(port, "POST", "/api/chat", body)
             seconds = time.perf_counter() - began
@@ -143,16 +189,27 @@ class Lab:
 
     def run(self, server: Server, load: Load) -> tuple[Outcome, dict[str, int]]:
         """One load on one server: what the client saw, and how late the source was."""
+        (outcome,), lateness = self.run_beside([server], load)
+        return outcome, lateness
+
+    def run_beside(self, servers: list[Server], load: Load) -> tuple[list[Outcome], dict[str, int]]:
+        """The same load on each of the servers at once."""
+        self.source_lateness()
+        with ThreadPoolExecutor(len(servers)) as pool:
+            outcomes = list(pool.map(lambda server: self._run(server, load), servers))
+        return outcomes, self.source_lateness()
+
+    def _run(self, server: Server, load: Load) -> Outcome:
         watch = {"server": server.process.pid, "source": self.source.pid}
+        if "CHATAPI_SECRET" in server.store and self.database.process:
+            watch["database"] = self.database.process.pid
         load = replace(load, port=server.port, raw=load.raw or server.raw, watch=watch)
         seconds = load.ramp_seconds + load.window_seconds + load.finish_seconds + CLIENT_START_SECONDS
-        self.source_lateness()
         with Process("client", [sys.executable, "-m", "bench.client"], self.folder / "client.log", pipe=True) as client:
             try:
-                outcome = Outcome(**json.loads(client.talk(json.dumps(asdict(load)), seconds)))
+                return Outcome(**json.loads(client.talk(json.dumps(asdict(load)), seconds)))
             except BenchError as error:
                 raise server.process.trouble("ended under load") if server.process.has_ended() else error from None
-        return outcome, self.source_lateness()
 
     def source_lateness(self) -> dict[str, int]:
         """How late the source was since this was last asked."""

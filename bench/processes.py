@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -39,6 +40,7 @@ class Process:
         cwd: Path = ROOT,
         env: Mapping[str, str] | None = None,
         pipe: bool = False,
+        user: str | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -52,6 +54,7 @@ class Process:
                 stderr=output,
                 start_new_session=True,
                 text=True,
+                user=user,
             )
         self.pid = self.popen.pid
 
@@ -126,7 +129,7 @@ def free_port() -> int:
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of all threads, ended ones too, of a process and its descendants."""
-    return sum(sum(map(int, stat_fields(each)[11:13])) for each in family(pid)) / TICKS_PER_SECOND
+    return sum(sum(map(int, stat_fields(each)[11:15])) for each in family(pid)) / TICKS_PER_SECOND
 
 
 def memory_bytes(pid: int) -> int:
@@ -135,11 +138,20 @@ def memory_bytes(pid: int) -> int:
 
 
 def stat_fields(pid: int) -> list[str]:
-    """`/proc/PID/stat` after the name, which may hold anything: index 11 is utime, 12 stime, 21 rss."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """`/proc/PID/stat` after the name, which may hold anything.
+
+    Index 11 is utime, 12 stime, 13 and 14 the same of children that have ended, 21 rss; all 0 if it has just ended.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["0"] * 22
 
 
 def family(pid: int) -> list[int]:
     """A process and its descendants."""
-    of_threads = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    of_threads = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # of a thread that has just ended
+            of_threads.append(path.read_text().split())
     return [pid, *(each for children in of_threads for child in children for each in family(int(child)))]

@@ -7,14 +7,25 @@ import platform
 import re
 import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from bench.figures import FIGURES, Figure, Measured
+from bench.figures import FIGURES, REPLICA_FIGURES, Figure, Measured
 
 PROCESSES = ("server", "source", "client")
 SYNCS = 20  # enough for a median
 HEADINGS = ("figure", "service", "at least", "reach", "verdict", "nginx", "ratio", "busy: service (source, client)")
+STORE_HEADINGS = (
+    "figure",
+    "SQLite",
+    "PostgreSQL",
+    "ratio",
+    "aim",
+    "verdict",
+    "its server's CPU",
+    "busy: service (server)",
+)
 
 
 @dataclass
@@ -46,33 +57,58 @@ class Report:
         values = [each.values[figure.key] for each in runs if figure.key in each.values]
         return statistics.median(values) if values else None
 
-    def busy(self, scenario: str) -> str:
-        """Per cent of one core of the service, and of the source and the client beside it."""
-        runs = [each.busy for each in self.measured.get(scenario, {}).get("service", []) if each.busy]
+    def busy(self, scenario: str, server: str, beside: Sequence[str]) -> str:
+        """Per cent of one core of the service, and of those beside it."""
+        runs = [each.busy for each in self.measured.get(scenario, {}).get(server, []) if each.busy]
+        names = [name for name in ("server", *beside) if all(name in run for run in runs)]
         if not runs:
             return ""
-        server, source, client = (statistics.median(run[name] for run in runs) for name in PROCESSES)
-        return f"{server:.0f} % ({source:.0f} %, {client:.0f} %)"
+        first, *others = (f"{statistics.median(run[name] for run in runs):.0f} %" for name in names)
+        return f"{first} ({', '.join(others)})" if others else first
 
     def text(self) -> str:
         """The table for a terminal or a page of Markdown."""
-        rows = [HEADINGS, *(self.row(figure) for figure in FIGURES if figure.scenario in self.measured)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-        lines = [line(row, widths) for row in rows]
-        lines.insert(1, "|".join(["", *("-" * (width + 2) for width in widths), ""]))
         facts = [f"{name}: {fact}" for name, fact in self.machine.items()]
-        return "\n".join([*facts, "", *lines, *(f"Remark: {remark}." for remark in self.remarks)])
+        lines = [*facts]
+        if self.has("sqlite"):
+            lines += [
+                "",
+                *table(HEADINGS, [self.row(figure) for figure in FIGURES if figure.scenario in self.measured]),
+            ]
+        if self.has("postgres"):
+            shown = [figure for figure in (*FIGURES, *REPLICA_FIGURES) if figure.scenario in self.measured]
+            lines += ["", *table(STORE_HEADINGS, [self.store_row(figure) for figure in shown])]
+        return "\n".join([*lines, *(f"Remark: {remark}." for remark in self.remarks)])
+
+    def has(self, server: str) -> bool:
+        """Whether any scenario measured it."""
+        return any(server in servers for servers in self.measured.values())
 
     def row(self, figure: Figure) -> tuple[str, ...]:
-        service, nginx = self.value(figure, "service"), self.value(figure, "nginx")
+        service, nginx = self.value(figure, "sqlite"), self.value(figure, "nginx")
         ratio = f"{service / nginx:.2g}" if service and nginx else ""
         judged = (number(service), number(figure.target), number(figure.reach), verdict(figure, service))
-        return (figure.title, *judged, number(nginx), ratio, self.busy(figure.scenario))
+        return (figure.title, *judged, number(nginx), ratio, self.busy(figure.scenario, "sqlite", PROCESSES[1:]))
+
+    def store_row(self, figure: Figure) -> tuple[str, ...]:
+        """The figure on PostgreSQL beside that on SQLite."""
+        sqlite, postgres = self.value(figure, "sqlite"), self.value(figure, "postgres")
+        ratio = postgres / sqlite if sqlite and postgres else None
+        aim = verdict_on_aim = ""
+        if figure.times is not None:
+            aim, verdict_on_aim = f"ratio <= {figure.times:g}", met(ratio is not None and ratio <= figure.times, ratio)
+        elif figure.aim is not None:
+            sign, word = (-1, ">=") if figure.more_is_better else (1, "<=")
+            aim = f"{word} {figure.aim:g}"
+            verdict_on_aim = met(postgres is not None and postgres * sign <= figure.aim * sign, postgres)
+        own = self.value(replace(figure, key=f"{figure.key}_database"), "postgres")
+        judged = (number(sqlite), number(postgres), f"{ratio:.2g}" if ratio else "", aim, verdict_on_aim)
+        return (figure.title, *judged, number(own) if own else "", self.busy(figure.scenario, "postgres", ["database"]))
 
     def as_json(self) -> dict[str, object]:
         figures = [
-            asdict(figure) | {"service": self.value(figure, "service"), "nginx": self.value(figure, "nginx")}
-            for figure in FIGURES
+            asdict(figure) | {server: self.value(figure, server) for server in ("sqlite", "postgres", "nginx")}
+            for figure in (*FIGURES, *REPLICA_FIGURES)
             if figure.scenario in self.measured
         ]
         runs = {
@@ -80,6 +116,22 @@ class Report:
             for scenario, servers in self.measured.items()
         }
         return {"machine": self.machine, "figures": figures, "runs": runs, "wrong": self.wrong}
+
+
+def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """The lines of a table of Markdown."""
+    all_rows = [headings, *rows]
+    widths = [max(len(row[column]) for row in all_rows) for column in range(len(headings))]
+    lines = [line(row, widths) for row in all_rows]
+    lines.insert(1, "|".join(["", *("-" * (width + 2) for width in widths), ""]))
+    return lines
+
+
+def met(is_met: bool, value: float | None) -> str:
+    """How a value stands to its aim; nothing where there is no value."""
+    if value is None:
+        return ""
+    return "met" if is_met else "MISSED"
 
 
 def verdict(figure: Figure, value: float | None) -> str:

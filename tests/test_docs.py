@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -14,6 +15,9 @@ from tests.service import PROJECT, Service
 HTTP = (PROJECT / "docs/http.md").read_text()
 SETTINGS = (PROJECT / "docs/settings.md").read_text()
 ARCHITECTURE = (PROJECT / "ARCHITECTURE.md").read_text()
+SCALING = (PROJECT / "docs/scaling.md").read_text()
+COMPOSE = (PROJECT / "compose.yaml").read_text()
+BALANCER = (PROJECT / "deploy/haproxy.cfg").read_text()
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
@@ -82,3 +86,66 @@ def test_links_between_the_documents_lead_somewhere() -> None:
     for document in [*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+DEPLOYMENT = [
+    "compose.yaml",
+    "Dockerfile",
+    ".env.example",
+    "deploy/haproxy.cfg",
+    "docs/scaling.md",
+    "docs/operating.md",
+]
+RESERVED = 3  # of PostgreSQL's connections, by default, for superusers
+
+
+@pytest.mark.parametrize("name", DEPLOYMENT)
+def test_the_settings_that_a_deployment_names_are_there_with_the_defaults_that_it_tells(name: str) -> None:
+    text = (PROJECT / name).read_text()
+    fields = {variable_name(field): info for field, info in Settings.model_fields.items()}
+    for variable, told in re.findall(r"\b(CHATAPI_[A-Z_]+)`?(?: \((\d+)\))?", text):
+        assert variable in fields, variable
+        if told:
+            assert float(told) == fields[variable].default, variable
+
+
+def test_the_arithmetic_of_connections_is_that_of_the_settings() -> None:
+    counted = re.search(r"With the default of (\d+) that is (\d+) for each replica", SCALING)
+    assert counted
+    default = Settings.model_fields["database_connections"].default
+    assert (int(counted[1]), int(counted[2])) == (default, 1.5 * default + 2)
+    for word, replicas, connections in (("six replicas", 6, 100), ("fourteen", 14, 200)):
+        assert word in SCALING
+        assert (connections - RESERVED - 1) // int(counted[2]) == replicas
+    assert "max_connections=200" in COMPOSE
+
+
+def test_a_deployment_has_no_secret_of_its_own() -> None:
+    for name in ("CHATAPI_SECRET", "POSTGRES_PASSWORD"):
+        uses = re.findall(rf"\$\{{{name}(.*?)\}}", COMPOSE)
+        assert uses
+        assert all(use.startswith(":?Set ") for use in uses), "unset, it must stop with a sentence"
+        assert f"{name}=\n" in (PROJECT / ".env.example").read_text()
+        assert name not in (PROJECT / "Dockerfile").read_text()
+    assert ".env" in (PROJECT / ".gitignore").read_text().split()
+
+
+def test_the_image_is_made_of_what_is_named_and_nothing_else() -> None:
+    copied = re.findall(r"^COPY (\S+) ", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
+    everything, *named = [
+        line
+        for line in (PROJECT / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith(("#", "**"))
+    ]
+    assert everything == "*"
+    assert {f"!{path.rstrip('/')}" for path in copied} == set(named)
+    assert all((PROJECT / path).exists() for path in copied)
+
+
+def test_the_balancer_refuses_as_the_service_does() -> None:
+    found = re.search(r"http-error status (\d+) content-type (\S+) hdr Retry-After 1 string '(.*)'", BALANCER)
+    assert found
+    body = json.loads(found[3])
+    statuses = {error.code: error.status for error in every_error()}
+    assert found[2] == "application/problem+json"
+    assert int(found[1]) == body["status"] == statuses[body["code"]]

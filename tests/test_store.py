@@ -36,7 +36,7 @@ from chatapi.model import (
     user_text,
 )
 from chatapi.store import Begun, Driver, Fenced, Store
-from chatapi.store.driver import Append, Batch, Committed, CrossedRows, Transaction
+from chatapi.store.driver import Append, Batch, Committed, CrossedRows, Together, Transaction
 from chatapi.store.postgres import PostgresDriver
 from chatapi.store.sqlite import SQLiteDriver
 from chatapi.store.store import LEASE_SECONDS
@@ -691,7 +691,9 @@ async def test_a_row_of_another_session_is_given_to_nobody(driver: Watched, stor
         transaction, rows = reads(), None
         try:
             while True:
-                sql, values = next(transaction) if rows is None else transaction.send(rows)
+                asked = next(transaction) if rows is None else transaction.send(rows)
+                assert not isinstance(asked, Together), "reading has no need of it"
+                sql, values = asked
                 swapped = {mine.session.id: other.session.id, mine.generation.id: other.generation.id}
                 rows = yield sql, tuple(swapped.get(value, value) for value in values)
         except StopIteration as end:

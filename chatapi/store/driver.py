@@ -1,6 +1,7 @@
 """What a database must do for the store, and no more.
 
-A transaction is a generator function's generator: it yields statements, is sent their rows, and returns its result.
+A transaction is a generator function's generator: it yields statements (one, or some `Together`), is sent their rows,
+and returns its result.
 So its text is written once, for a database that is driven from a thread and for one that is awaited. A transaction
 decides before it writes: it raises only while it has not written anything. It may be run more than once, so it changes
 nothing outside the database.
@@ -19,7 +20,20 @@ from chatapi.model import Piece
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 Statement = tuple[str, tuple[Any, ...]]  # SQL with $1, $2, … and their values
-Transaction = Generator[Statement, Rows, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Statements of which none needs what another does; their rows are the first one's. A driver may run them as one.
+
+    `whole`: the transaction consists of these and decides nothing after them.
+    """
+
+    statements: tuple[Statement, ...]
+    whole: bool = False
+
+
+Transaction = Generator[Statement | Together, Rows, T]
 
 
 class CrossedRows(Exception):

@@ -10,8 +10,10 @@ commit, a log would have a hole.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import asyncpg
@@ -21,7 +23,7 @@ from chatapi.postgres_link import CANNOT, JOB_SECONDS, Connection, connect_to, f
 from chatapi.settings import SettingsError
 from chatapi.store import transactions
 from chatapi.store.connections import Connections
-from chatapi.store.driver import Append, Batch, Committed, CrossedRows, Transaction, migrations
+from chatapi.store.driver import Append, Batch, Committed, CrossedRows, Statement, Together, Transaction, migrations
 
 T = TypeVar("T")
 
@@ -102,7 +104,7 @@ class PostgresDriver:
     async def _commit_one(self, transaction: Callable[[], Transaction[Any]]) -> Any:
         """What it returns or raises."""
         try:
-            return await self._writers.run(partial(_write, transaction))
+            return await self._writers.run(partial(_write, transaction, pooled=self._pooled))
         except Exception as error:  # carried to the one who waits for this result
             return error
 
@@ -137,44 +139,88 @@ class PostgresDriver:
         return set(ids) - await _read(partial(transactions.still_ours, ids, replica), connection)
 
 
-async def _run(connection: Connection, transaction: Transaction[T]) -> T:
-    """Drive a transaction's generator to its result."""
-    rows: list[tuple[Any, ...]] | None = None
+async def _run(connection: Connection, transaction: Transaction[T], asked: Statement | Together) -> T:
+    """Drive a transaction's generator, which has `asked` for its first rows, to its result."""
     try:
         while True:
-            sql, values = next(transaction) if rows is None else transaction.send(rows)
-            rows = [tuple(row) for row in await connection.fetch(sql, *values)]
+            asked = transaction.send(await _fetch(connection, asked))
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-async def _write(transaction: Callable[[], Transaction[T]], connection: Connection) -> T:
+async def _fetch(connection: Connection, asked: Statement | Together) -> list[tuple[Any, ...]]:
+    """The rows of a statement, or of the first of some: the client's own records, which are read like tuples."""
+    sql, values = _joined(asked) if isinstance(asked, Together) else asked
+    rows: list[tuple[Any, ...]] = await connection.fetch(sql, *values)
+    return rows
+
+
+def _joined(together: Together) -> Statement:
+    """Some statements as one, which is one way to the server and back."""
+    texts, values = zip(*together.statements, strict=True)
+    return _joined_text(texts, tuple(map(len, values))), tuple(itertools.chain.from_iterable(values))
+
+
+@cache
+def _joined_text(texts: tuple[str, ...], counts: tuple[int, ...]) -> str:
+    """The texts with their parameters counted on, the first as the statement and the others as what goes with it."""
+    before = itertools.accumulate(counts, initial=0)
+    first, *others = (_counted_on(text, already) for text, already in zip(texts, before, strict=False))
+    beside = ", ".join(f"beside_{number} AS ({text})" for number, text in enumerate(others))
+    return f"WITH {beside} {first}" if others else first
+
+
+def _counted_on(text: str, already: int) -> str:
+    """A statement's text whose first parameter is the one after so many."""
+    return re.sub(r"\$(\d+)", lambda found: f"${int(found[1]) + already}", text)
+
+
+async def _write(transaction: Callable[[], Transaction[T]], connection: Connection, pooled: bool) -> T:
     """Run and commit a transaction; again when it lost a race."""
     for attempt in range(1, ATTEMPTS + 1):
-        await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
-            result = await _run(connection, transaction())
+            running = transaction()
+            asked = next(running)
+            if isinstance(asked, Together) and asked.whole and not pooled:
+                return await _write_whole(running, asked, connection)
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            result = await _run(connection, running, asked)
             await connection.execute("COMMIT")
             return result
         except LOST_A_RACE:
-            await connection.execute("ROLLBACK")
+            await _roll_back(connection)
             if attempt == ATTEMPTS:
                 raise
         except BROKEN:
             raise
         except Exception:  # the transaction's own decision, for the one who waits for its result
-            await connection.execute("ROLLBACK")
+            await _roll_back(connection)
             raise
     raise AssertionError("the last attempt returns or raises")
+
+
+async def _write_whole(transaction: Transaction[T], asked: Together, connection: Connection) -> T:
+    """Run a transaction that is one statement, which PostgreSQL commits by itself."""
+    rows = await _fetch(connection, asked)
+    try:
+        transaction.send(rows)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("a whole transaction ends with its first statements")
+
+
+async def _roll_back(connection: Connection) -> None:
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
 
 
 async def _read(transaction: Callable[[], Transaction[T]], connection: Connection) -> T:
     """Run a transaction that only reads. One statement is one state by itself; more want a snapshot."""
     reading = transaction()
-    sql, values = next(reading)
     try:
-        reading.send([tuple(row) for row in await connection.fetch(sql, *values)])
+        reading.send(await _fetch(connection, next(reading)))
     except StopIteration as end:
         result: T = end.value
         return result
@@ -182,7 +228,8 @@ async def _read(transaction: Callable[[], Transaction[T]], connection: Connectio
         reading.close()
     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
-        result = await _run(connection, transaction())
+        reading = transaction()
+        result = await _run(connection, reading, next(reading))
     except BROKEN:
         raise
     except Exception:  # the transaction's own decision

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from chatapi.errors import StoreUnavailable
 from chatapi.settings import SettingsError
 from chatapi.store import transactions
-from chatapi.store.driver import Append, Batch, Committed, Transaction, migrations
+from chatapi.store.driver import Append, Batch, Committed, Together, Transaction, migrations
 
 T = TypeVar("T")
 
@@ -287,8 +287,9 @@ def _run(connection: sqlite3.Connection, transaction: Transaction[T]) -> T:
     rows: list[tuple[Any, ...]] | None = None
     try:
         while True:
-            sql, values = next(transaction) if rows is None else transaction.send(rows)
-            rows = connection.execute(_dialect(sql), values).fetchall()
+            asked = next(transaction) if rows is None else transaction.send(rows)
+            statements = asked.statements if isinstance(asked, Together) else (asked,)
+            rows, *_ = [connection.execute(_dialect(sql), values).fetchall() for sql, values in statements]
     except StopIteration as end:
         result: T = end.value
         return result

@@ -48,7 +48,7 @@ from chatapi.model import (
     Turn,
     Usage,
 )
-from chatapi.store.driver import CrossedRows, Fenced, Transaction
+from chatapi.store.driver import CrossedRows, Fenced, Statement, Together, Transaction
 
 _SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at"
 _GENERATION = (
@@ -178,7 +178,12 @@ def _json(value: Any) -> str:
 
 def create_session(session: Session) -> Transaction[Session]:
     """Add a session that is not there yet."""
-    yield (
+    yield _insert_session(session)
+    return session
+
+
+def _insert_session(session: Session) -> Statement:
+    return (
         f"INSERT INTO session ({_SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         (
             session.id,
@@ -192,7 +197,6 @@ def create_session(session: Session) -> Transaction[Session]:
             session.updated_at,
         ),
     )
-    return session
 
 
 def find_session(session_id: str, lock: bool = False) -> Transaction[Session | None]:
@@ -314,7 +318,6 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
     if found is None:
         session = Session(new.session, turn.owner, turn.developer_message or "", None, {}, None, 0, now, now)
         parent, depth = None, 0
-        yield from create_session(session)
     else:
         session = permit(found)
         yield from _require_idle(session.id)
@@ -326,27 +329,6 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
                 raise NothingToAnswer
         elif not turn.input:
             raise NothingToAnswer
-    yield from _add(turn.owner, session.id, parent, depth, turn.input, new.input, now, new.answer)
-    generation = Generation(
-        new.generation, session.id, new.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
-    )
-    yield (
-        "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
-        "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
-        (
-            generation.id,
-            session.id,
-            new.answer,
-            lease.replica,
-            lease.until,
-            turn.model,
-            turn.dialect,
-            turn.owner,
-            turn.idempotency_key,
-            turn.digest,
-            now,
-        ),
-    )
     session = replace(
         session,
         owner=turn.owner,
@@ -355,10 +337,18 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         message_count=session.message_count + len(turn.input) + 1,
         updated_at=now,
     )
-    yield (
-        "UPDATE session SET owner = $2, developer_message = $3, head = $4, message_count = $5, updated_at = $6 "
-        "WHERE id = $1",
-        (session.id, session.owner, session.developer_message, session.head, session.message_count, now),
+    generation = Generation(
+        new.generation, session.id, new.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
+    )
+    *earlier, last = _insert_messages(session.id, parent, depth, turn.input, new.input, now, new.answer)
+    yield from _each([*earlier, *_name_messages(turn.owner, session.id, turn.input, new.input)])
+    yield Together(
+        (
+            _insert_session(session) if found is None else _move_head(session),
+            last,
+            _insert_generation(turn, generation, lease),
+        ),
+        whole=found is None and turn.alias is None and turn.idempotency_key is None and not earlier,
     )
     return Begun(session, generation, parent, input=new.input)
 
@@ -428,8 +418,7 @@ def _leaf(session_id: str, message_id: str) -> Transaction[str]:
 MESSAGES_A_STATEMENT = 32
 
 
-def _add(
-    owner: str,
+def _insert_messages(
     session_id: str,
     parent: str | None,
     depth: int,
@@ -437,29 +426,43 @@ def _add(
     ids: tuple[str, ...],
     now: Microseconds,
     answer: str | None = None,
-) -> Transaction[None]:
-    """Add messages one under the other, and an empty answer under the last, if one is named."""
+) -> list[Statement]:
+    """Add messages one under the other, and an empty answer under the last, if one is named; nearly always at once."""
     rows: list[tuple[Any, ...]] = []
     for message, message_id in zip(input, ids, strict=True):
         rows.append((message_id, session_id, parent, depth, message.role, encode_parts(message.parts), now))
         parent, depth = message_id, depth + 1
     if answer is not None:
         rows.append((answer, session_id, parent, depth, Role.ASSISTANT, "[]", now))
-    for first in range(0, len(rows), MESSAGES_A_STATEMENT):
-        some = rows[first : first + MESSAGES_A_STATEMENT]
-        yield _insert_messages(len(some)), tuple(value for row in some for value in row)
-    for message, message_id in zip(input, ids, strict=True):
-        if message.alias is not None:
-            yield from _name(owner, message.alias, session_id, message_id)
+    lots = [rows[first : first + MESSAGES_A_STATEMENT] for first in range(0, len(rows), MESSAGES_A_STATEMENT)]
+    return [(_insert_rows(len(lot)), tuple(value for row in lot for value in row)) for lot in lots]
+
+
+def _each(statements: list[Statement]) -> Transaction[None]:
+    for statement in statements:
+        yield statement  # rows are sent here, which a list's own iterator does not take
 
 
 @cache
-def _insert_messages(count: int) -> str:
+def _insert_rows(count: int) -> str:
     rows = ", ".join(
         "(" + ", ".join(f"${number}" for number in range(first, first + _MESSAGE_COLUMNS)) + ")"
         for first in range(1, 1 + _MESSAGE_COLUMNS * count, _MESSAGE_COLUMNS)
     )
     return f"INSERT INTO message (id, session_id, parent, depth, role, content, created_at) VALUES {rows}"
+
+
+def _name_messages(owner: str, session_id: str, input: tuple[Input, ...], ids: tuple[str, ...]) -> list[Statement]:
+    """Let the owner's names stand for messages; the newest wins, as a client that repeats itself expects."""
+    return [
+        (
+            "INSERT INTO alias (owner, kind, name, session_id, target) VALUES ($1, $2, $3, $4, $5) "
+            "ON CONFLICT (owner, kind, name) DO UPDATE SET session_id = excluded.session_id, target = excluded.target",
+            (owner, message.alias.kind, message.alias.name, session_id, message_id),
+        )
+        for message, message_id in zip(input, ids, strict=True)
+        if message.alias is not None
+    ]
 
 
 def add_messages(
@@ -481,7 +484,8 @@ def add_messages(
     depth = 0
     if session.head is not None:
         depth, _ = yield from _depth(session_id, session.head)
-    yield from _add(owner, session_id, session.head, depth, input, ids, now)
+    yield from _each(_insert_messages(session_id, session.head, depth, input, ids, now))
+    yield from _each(_name_messages(owner, session_id, input, ids))
     changed = replace(
         session,
         head=ids[-1] if ids else session.head,
@@ -507,12 +511,38 @@ def resolve(owner: str, alias: Alias) -> Transaction[str | None]:
     return str(rows[0][0]) if rows else None
 
 
-def _name(owner: str, alias: Alias, session_id: str, target: str) -> Transaction[None]:
-    """Let the owner's name stand for something; the newest wins, as a client that repeats itself expects."""
-    yield (
-        "INSERT INTO alias (owner, kind, name, session_id, target) VALUES ($1, $2, $3, $4, $5) "
-        "ON CONFLICT (owner, kind, name) DO UPDATE SET session_id = excluded.session_id, target = excluded.target",
-        (owner, alias.kind, alias.name, session_id, target),
+def _move_head(session: Session) -> Statement:
+    return (
+        "UPDATE session SET owner = $2, developer_message = $3, head = $4, message_count = $5, updated_at = $6 "
+        "WHERE id = $1",
+        (
+            session.id,
+            session.owner,
+            session.developer_message,
+            session.head,
+            session.message_count,
+            session.updated_at,
+        ),
+    )
+
+
+def _insert_generation(turn: Turn, generation: Generation, lease: Lease) -> Statement:
+    return (
+        "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
+        "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
+        (
+            generation.id,
+            generation.session_id,
+            generation.message_id,
+            lease.replica,
+            lease.until,
+            turn.model,
+            turn.dialect,
+            turn.owner,
+            turn.idempotency_key,
+            turn.digest,
+            generation.created_at,
+        ),
     )
 
 
@@ -614,7 +644,7 @@ def finish(
         raise Fenced
     _check_is(found.id, generation_id)
     if found.status is Status.RUNNING:
-        return (yield from _end(generation_id, ending, parts, first_token_at, now))
+        return (yield from _end(found, ending, parts, first_token_at, now))
     if (found.status, found.length) != (ending.status, _length(parts)):
         raise Fenced
     return found
@@ -625,19 +655,20 @@ def _length(parts: tuple[Part, ...]) -> int:
 
 
 def _end(
-    generation_id: str,
+    generation: Generation,
     ending: Ending,
     parts: tuple[Part, ...],
     first_token_at: Microseconds | None,
     now: Microseconds,
 ) -> Transaction[Generation]:
+    """End a generation that is running, and whose row is locked."""
     usage = _json(ending.usage) if ending.usage is not None else None
-    rows = yield (
+    end = (
         "UPDATE generation AS g SET status = $2, finish_reason = $3, usage = $4, error_code = $5, error_detail = $6, "
         "length = $7, first_token_at = $8, ended_at = $9 WHERE g.id = $1 AND g.status = 'running' "
         f"RETURNING {_GENERATION.replace('g.', '')}",
         (
-            generation_id,
+            generation.id,
             ending.status,
             ending.finish_reason,
             usage,
@@ -648,13 +679,17 @@ def _end(
             now,
         ),
     )
-    generation = _generation(rows[0])
-    yield "UPDATE message SET content = $2 WHERE id = $1", (generation.message_id, encode_parts(parts))
-    yield "DELETE FROM piece WHERE generation_id = $1", (generation_id,)
-    yield "UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)
+    rows = yield Together(
+        (
+            end,
+            ("UPDATE message SET content = $2 WHERE id = $1", (generation.message_id, encode_parts(parts))),
+            ("DELETE FROM piece WHERE generation_id = $1", (generation.id,)),
+            ("UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)),
+        )
+    )
     if ending.error_code == UpstreamRejectedKey.code:
         yield from _unbind(generation.session_id)
-    return generation
+    return _generation(rows[0])
 
 
 def _unbind(session_id: str) -> Transaction[None]:
@@ -682,15 +717,15 @@ def sweep(lapsed_before: int, now: Microseconds) -> Transaction[list[Generation]
     One that another sweeper, or its own writer, has in hand just now is passed over.
     """
     rows = yield (
-        "SELECT g.id FROM session s JOIN generation g ON g.session_id = s.id "
+        f"SELECT {_GENERATION} FROM session s JOIN generation g ON g.session_id = s.id "
         "WHERE g.status = 'running' AND g.lease_until < $1 LIMIT $2 FOR UPDATE OF s, g SKIP LOCKED",
         (lapsed_before, SWEEP_AT_ONCE),
     )
     closed = []
-    for (generation_id,) in rows:
-        pieces = yield from _pieces(generation_id, 0)
+    for generation in map(_generation, rows):
+        pieces = yield from _pieces(generation.id, 0)
         ending = Ending(Status.INTERRUPTED, error_code="interrupted")
-        closed.append((yield from _end(generation_id, ending, parts_of(pieces), None, now)))
+        closed.append((yield from _end(generation, ending, parts_of(pieces), None, now)))
     return closed
 
 
