@@ -439,8 +439,8 @@ def _insert_messages(
 
 
 def _each(statements: list[Statement]) -> Transaction[None]:
-    for statement in statements:
-        yield statement  # rows are sent here, which a list's own iterator does not take
+    for statement in statements:  # noqa: UP028  # rows are sent here, which a list's own iterator does not take
+        yield statement
 
 
 @cache
