@@ -177,6 +177,10 @@ class Redis(Server):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def remove(self) -> None:
+        self.kill()  # it has nothing to lose, and of a shell's background job it inherits a deaf ear for SIGQUIT
+        super().remove()
+
 
 def _redis_of_the_wheel() -> str:
     with warnings.catch_warnings():

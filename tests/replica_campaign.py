@@ -85,6 +85,7 @@ class Stream(threading.Thread):
         self.follower: Follower | None = None
         self.told_at = 0.0
         self.trouble = ""
+        self.refused = 0  # with this status
         self.enough_bytes: float = float("inf")
         self.shown_enough = threading.Event()
 
@@ -95,7 +96,7 @@ class Stream(threading.Thread):
     def run(self) -> None:
         try:
             self._read(Reader.chat(self.cluster, self.question, headers=EVENTS if self.events else {}))
-            if self.may_resume and not self._was_told():
+            if self.may_resume and self.readers and not self._was_told():
                 self._read(self._resumed())
         except ConnectionError:
             if self.readers:
@@ -107,6 +108,10 @@ class Stream(threading.Thread):
             self.shown_enough.set()
 
     def _read(self, reader: Reader) -> None:
+        if reader.status != 200:
+            self.refused = reader.status
+            reader.leave()
+            return
         self.readers.append(reader)
         if self.followed_on is not None and self.follower is None:
             self.follower = Follower(self, self.followed_on)
@@ -230,7 +235,7 @@ class Campaign:
             for losses in pool.map(lambda follower: list(self._follower_losses(follower, at)), followers):
                 self.losses += losses
             again.result()
-        self._note(streams, followers)
+        self._note(streams, followers, slept=False)
 
     def _sleep(self, gone: Service, stays: Service, streams: list[Stream]) -> None:
         """As `_kill`, but the replica sleeps, and is woken when its sessions have gone on without it."""
@@ -264,7 +269,7 @@ class Campaign:
                 if stream in taken_over:
                     self.outcomes["taken over from a sleeper"] += 1
                 self.losses += self._text_losses(stream, then)
-        self._note(streams, followers)
+        self._note(streams, followers, slept=True)
 
     def _join(self, threads: list[Any]) -> None:
         for thread in threads:
@@ -329,10 +334,13 @@ class Campaign:
         if seconds > CLOSED_SECONDS:
             yield f"{name}: was closed after {seconds:.1f} s"
 
-    def _note(self, streams: list[Stream], followers: list[Follower]) -> None:
+    def _note(self, streams: list[Stream], followers: list[Follower], slept: bool) -> None:
         for stream in streams:
             self.outcomes["streams"] += 1
-            self.outcomes["no status"] += not stream.readers
+            self.outcomes["no status"] += not stream.readers and not stream.refused
+            self.outcomes["refused"] += bool(stream.refused)
+            if stream.refused and not (slept and stream.refused == 503):  # it woke, and its transaction was gone
+                self.losses.append(f"{stream.question}: was refused with {stream.refused}")
             self.outcomes["cut"] += bool(stream.readers) and not stream.readers[0].ended
             self.outcomes["resumed"] += len(stream.readers) > 1
             self.shown_bytes += sum(len(reader.body) for reader in stream.readers)

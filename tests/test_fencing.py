@@ -123,3 +123,11 @@ async def test_the_row_of_another_session_is_noticed(stores: list[Store], url: s
     await looker.close()
     with pytest.raises(CrossedRows):
         asking.send([row])
+
+
+async def test_what_a_paused_replica_has_locked_is_free_by_the_time_its_leases_lapse(url: str) -> None:
+    driver = PostgresDriver(url, 1, transaction_pooling=False, lease_seconds=3)
+    await driver.open()
+    bound = "SHOW idle_in_transaction_session_timeout"
+    assert await driver._writers.run(lambda connection: connection.fetchval(bound)) == "3s"
+    await driver.close()
