@@ -24,7 +24,6 @@ from chatapi.errors import (
     Interrupted,
     SessionBusy,
     SessionDeleted,
-    SessionNotFound,
     StoreUnavailable,
     TooManyGenerations,
     from_code,
@@ -33,18 +32,15 @@ from chatapi.housekeeper import Housekeeper, log_end
 from chatapi.keys import Key
 from chatapi.limits import Slot, Slots
 from chatapi.live import Live, Reading, Verdict
-from chatapi.log import first_of
+from chatapi.logs import Logs
 from chatapi.model import Clock, Ending, Generation, Permit, Session, Status, Turn
 from chatapi.protocol import write_messages
 from chatapi.settings import Settings
-from chatapi.store import Begun, Fenced, Store, StoredLog
+from chatapi.store import Begun, Fenced, Store
 from chatapi.upstream import Answer, Upstream
 
-READ_BYTES = 64 * 1024  # given to a reader at once: what a slow one costs
-STORED_READ_BYTES = 256 * 1024  # the same from the database, which reads the whole message for each
 UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream is made to wait for the store
-STORE_RETRY_SECONDS = 0.5  # between attempts to store or read something while the store takes none
-REMOTE_PACE_SECONDS = 0.04  # between reads of an answer that another replica produces; an eye cannot see it
+STORE_RETRY_SECONDS = 0.5  # between attempts to store an ending while the store takes none
 DRAIN_STEP_SECONDS = 0.1  # between looks at what is still beginning
 INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives way (409) when others keep beginning before it
 
@@ -79,6 +75,7 @@ class Generations:
         self._beginning: set[asyncio.Future[Begun]] = set()  # may be stored, and not be in `_live` yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._relays: set[asyncio.Task[None]] = set()  # requests whose answers are passed on and not kept
+        self._logs = Logs(store, bus, self._live)
         self._housekeeper = Housekeeper(store, bus, self._live, settings)
         self.draining = False
 
@@ -156,7 +153,7 @@ class Generations:
             _raise_refusal(live.ended, live.cause)
         elif live.error is not None and not live.log.committed:
             raise live.error
-        readings = self._follow(live, live.id, 0)
+        readings = self._logs.follow_live(live)
         return Sent(begun.session, begun.generation, readings, live.answer, begun.repeated)
 
     async def _spoken(self, generation: Generation) -> None:
@@ -314,73 +311,12 @@ class Generations:
     # Follow
 
     def follow(self, generation_id: str, position: int = 0) -> AsyncGenerator[Reading]:
-        """Yield what was committed past `position`, then what is committed next, until the log ends.
-
-        A reading without pieces comes about every `POLL_SECONDS` of silence: time for a heartbeat.
-
-        Raises:
-            ChatError: the log cannot come to its end.
-        """
-        return self._follow(self._live.get(generation_id), generation_id, position)
-
-    async def _follow(self, live: Live | None, generation_id: str, position: int) -> AsyncGenerator[Reading]:
-        if live is not None and (reading := live.read(position, READ_BYTES)).ended:
-            yield reading  # all of it: there is nothing to wait for
-            return
-        with self._bus.subscribe(generation_id) as wake:
-            seen = False
-            while True:
-                wake.clear()  # before reading: a wake-up between read and wait must not be lost
-                live = live or self._live.get(generation_id)
-                if live is None:
-                    reading = await self._read_remote(generation_id, position, seen)
-                    seen = True
-                else:
-                    reading = live.read(position, READ_BYTES)
-                yield reading
-                if reading.ended:
-                    return
-                position = reading.position
-                if not reading.more:
-                    if live is None:
-                        await asyncio.sleep(REMOTE_PACE_SECONDS)
-                    await wake.wait()
-
-    async def _read_remote(self, generation_id: str, position: int, seen: bool) -> Reading:
-        """A portion of a log that does not run here; where it still grows, its replica is told that it is watched.
-
-        A store that takes a pause makes the reader wait, for a while.
-
-        Raises:
-            SessionDeleted: it was `seen` before, and is there no more.
-        """
-        patient_until = asyncio.get_running_loop().time() + self._store.patience_seconds
-        while True:
-            try:
-                stored = await self._stored(generation_id, position)
-                break
-            except SessionNotFound:
-                raise SessionDeleted if seen else SessionNotFound from None
-            except StoreUnavailable:
-                if self.draining or asyncio.get_running_loop().time() >= patient_until:
-                    raise
-                await asyncio.sleep(STORE_RETRY_SECONDS)
-        reading = _portion(stored, position, STORED_READ_BYTES)
-        if reading.ended is None:
-            self._bus.watch(stored.generation)
-        return reading
+        """Yield what was committed past `position`, then what is committed next; see `Logs.follow`."""
+        return self._logs.follow(generation_id, position)
 
     async def read(self, generation_id: str, position: int = 0) -> Reading:
         """All that is committed past `position` now."""
-        if live := self._live.get(generation_id):
-            return live.read(position)
-        return _portion(await self._stored(generation_id, position), position)
-
-    async def _stored(self, generation_id: str, position: int) -> StoredLog:
-        stored = await self._store.read_log(generation_id, position)
-        if stored is None:
-            raise SessionNotFound
-        return stored
+        return await self._logs.read(generation_id, position)
 
     # End
 
@@ -468,16 +404,6 @@ class Generations:
         await self._housekeeper.close()
         await self._bus.close()
         await self._slots.close()
-
-
-def _portion(stored: StoredLog, position: int, most_bytes: int | None = None) -> Reading:
-    """What is stored past `position`; of much, about the first `most_bytes`."""
-    pieces = stored.pieces if most_bytes is None else first_of(stored.pieces, most_bytes)
-    end = pieces[-1].position if pieces else position
-    length = stored.generation.length
-    whole = length is not None and end >= length
-    more = bool(pieces) and end < stored.pieces[-1].position
-    return Reading(pieces, end, stored.generation if whole else None, more)
 
 
 def _raise_refusal(generation: Generation, cause: ChatError | None = None) -> None:

@@ -20,9 +20,10 @@ from chatapi import generations, housekeeper, live
 from chatapi.api.answers import LogResponse, TextEncoder
 from chatapi.bus import LocalBus
 from chatapi.errors import Draining, SessionDeleted, SessionNotFound, StoreUnavailable, UpstreamRejectedKey
-from chatapi.generations import READ_BYTES, Generations, Sent
+from chatapi.generations import Generations, Sent
 from chatapi.keys import Key
 from chatapi.limits import LocalSlots
+from chatapi.logs import READ_BYTES
 from chatapi.model import Generation, Session, Status, Turn, user_text, wall_clock
 from chatapi.settings import Settings
 from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
