@@ -421,10 +421,8 @@ class Campaign:
         self._upstream.gate.open()
 
     def _check_slots_of(self, key: str) -> None:
-        readers = []
-        for session in [session for session in self._sessions if session.key == key][: SLOTS + 1]:
-            text = f"{HOLD}, {session.canary}"
-            readers.append(Reader.chat(self.cluster, text, key=key, session_id=session.id))
+        canary = next(session.canary for session in self._by_canary.values() if session.key == key)
+        readers = [Reader.chat(self.cluster, f"{HOLD}, {canary}", key=key) for _ in range(SLOTS + 1)]
         statuses = [reader.status for reader in readers]
         if statuses != [200] * SLOTS + [429]:
             self.losses.append(f"a key that may run {SLOTS} answers was told {statuses}")
