@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         le=3600,
         allow_inf_nan=False,
         description="How long an answer whose replica died stays running before another closes it. Longer than "
-        "`CHATAPI_STORE_PATIENCE_SECONDS`: an outage of the database that lasts longer than a lease interrupts what ran. "
+        "`CHATAPI_STORE_PATIENCE_SECONDS`: an outage of the database that lasts longer interrupts what ran. "
         "The clocks of the replicas must agree to within a quarter of it.",
     )
     openai_base_url: Annotated[str, AfterValidator(_is_http_url)] = Field(
