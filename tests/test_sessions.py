@@ -299,6 +299,7 @@ def test_where_the_id_is_enough_it_is_enough_from_anywhere(trusting: Service, ro
     assert seen.status_code in {200, 204}
 
 
+@pytest.mark.usefixtures("deploy")  # in which each of the servers is made
 @pytest.mark.parametrize("name", ["server", "strict", "trusting"])
 def test_nobody_spends_in_the_session_of_another(
     name: str, upstream: Simulator, request: pytest.FixtureRequest
