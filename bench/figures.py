@@ -47,6 +47,7 @@ FIGURES = (
     Figure("full_speed_cpu_us", "full-speed", "32 answers of 200 chunks at full speed, CPU per chunk (us)", 16, 8),
     Figure("stateless_cpu_us", "stateless", "the same by /v1/chat/completions, stateless, CPU per chunk (us)", 20, 10),
     Figure("stored_cpu_us", "stored", "the same by /v1/chat/completions, in a session, CPU per chunk (us)", 30, 15),
+    Figure("responses_cpu_us", "responses", "the same by /v1/responses, CPU per chunk (us)", 60, 30),
     Figure("paced_cpu_us", "paced", "100 answers, a chunk each 20 ms, CPU per chunk (us)", 130, 90),
     Figure("first_text_p50_ms", "paced", "time to first text at those 100, median (ms)", 6, 2),
     Figure("first_text_p99_ms", "paced", "time to first text at those 100, 99 % (ms)", 20, 6),
@@ -128,6 +129,13 @@ def stored(lab: Lab, server: Server, effort: Effort) -> Measured:
     return measured
 
 
+def responses(lab: Lab, server: Server, effort: Effort) -> Measured:
+    work = load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds)
+    measured, outcome = observe(lab, server, replace(work, raw=True, stored=True, responses=True))
+    measured.values["responses_cpu_us"] = cpu_us(outcome, outcome.chunks)
+    return measured
+
+
 def paced(lab: Lab, server: Server, effort: Effort) -> Measured:
     """The ramp lasts as long as an answer, so that answers begin evenly spread all the time."""
     chunks = effort.paced_chunks
@@ -193,13 +201,14 @@ SCENARIOS: dict[str, Scenario] = {
     "full-speed": full_speed,
     "stateless": stateless,
     "stored": stored,
+    "responses": responses,
     "paced": paced,
     "capacity": capacity,
     "turns": turns,
     "memory": memory,
     "start": start,
 }
-SERVICE_ONLY = {"start", "stored"}
+SERVICE_ONLY = {"start", "stored", "responses"}
 
 
 def load(streams: int, chunks: int, pace_ms: int, ramp_seconds: float, window_seconds: float) -> Load:

@@ -79,7 +79,7 @@ def _validator(name: str) -> Any:
 @cache
 def _of_type(kind: str) -> str:
     """The schema of the events of this type."""
-    found = [
+    found: list[str] = [
         name
         for name, schema in _document()["components"]["schemas"].items()
         if name.endswith("Event") and schema.get("properties", {}).get("type", {}).get("enum") == [kind]

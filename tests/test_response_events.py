@@ -29,14 +29,14 @@ CITATION = {
 }
 OF_ANOTHER_KIND = {"type": "something_new"}
 
-texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=12)
-annotations = st.lists(st.sampled_from([CITATION, OF_ANOTHER_KIND]), min_size=1, max_size=3).map(
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+annotation_lines = st.lists(st.sampled_from([CITATION, OF_ANOTHER_KIND]), min_size=1, max_size=3).map(
     lambda values: "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
 )
 parts = st.lists(
     st.one_of(
         st.builds(Part, st.sampled_from([Kind.TEXT, Kind.REASONING, Kind.REFUSAL]), texts),
-        st.builds(Part, st.just(Kind.ANNOTATION), annotations),
+        st.builds(Part, st.just(Kind.ANNOTATION), annotation_lines),
         st.builds(Part, st.just(Kind.TOOL_CALL), texts, st.builds(Call, st.uuids().map(str), st.just("weather"))),
     ),
     max_size=6,
