@@ -326,6 +326,41 @@ def test_a_response_of_another_dialect_can_be_read_as_one(service: Service) -> N
     assert [item["content"][0]["text"] for item in items["data"]] == ["Hello"]
 
 
+def test_a_response_whose_server_was_killed_is_read_on_to_its_failure(
+    service: Service, simulator: Simulator, gate: Gate
+) -> None:
+    simulator.script = scripts.held(gate, "Grüße 👋🏽", " there")
+    body = {"model": MODEL, "input": "Hello", "stream": True}
+    reader = Reader(service.url, "/v1/responses", body, headers={"Authorization": f"Bearer {KEY}"})
+    reader.read_until("👋🏽")
+    seen = bytes(reader.body)
+    events = events_in(seen[: seen.rindex(b"\n\n") + 2] + b"data: [DONE]\n\n")
+    service.kill()
+    service.start()
+    response_id = events[0]["response"]["id"]
+    for cut in range(len(events)):
+        rest = again(service, response_id, events[cut]["sequence_number"])
+        assert spread(events[: cut + 1]) + spread(rest) == spread(again(service, response_id))
+        assert rest[-1]["type"] == "response.failed"
+        assert rest[-1]["response"]["output"][0]["content"][0]["text"] == "Grüße 👋🏽"
+
+
+def test_a_response_that_is_deleted_while_it_is_read_ends_with_an_error(
+    client: openai.OpenAI, service: Service, simulator: Simulator, gate: Gate
+) -> None:
+    conversation = client.conversations.create()
+    simulator.script = scripts.held(gate)
+    body = {"model": MODEL, "input": "Hi", "stream": True, "conversation": conversation.id}
+    reader = Reader(service.url, "/v1/responses", body, headers={"Authorization": f"Bearer {KEY}"})
+    reader.read_until("Hello")
+    client.conversations.delete(conversation.id)
+    read = reader.read_all()
+    assert b"[DONE]" not in read
+    *_, last = events_in(read + b"data: [DONE]\n\n")
+    schemas.check_event(last)
+    assert (last["type"], last["code"]) == ("error", "session_deleted")
+
+
 # In the background, and stopped
 
 

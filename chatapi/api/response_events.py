@@ -14,6 +14,9 @@ reading, on every replica, and whether the log still grows or not. At one positi
 
 Odd numbers are for `error`, which is no part of the log: who resumes after one misses nothing. Deltas may be cut
 anywhere between two characters; whoever has read up to a number gets exactly what stands behind it.
+
+Ends say again what was said, and the last event says all of it: so a reader holds what it has read of its answer, which
+is bounded (`Settings.max_answer_bytes`).
 """
 
 from __future__ import annotations
