@@ -33,7 +33,8 @@ SESSION_ID = re.compile(rb"\r\nx-session-id: *([^\r]+)\r\n", re.IGNORECASE)
 @dataclass(frozen=True)
 class Load:
     """What one run is to do. `raw` asks in OpenAI's protocol, as the service asks its upstream; `stored` too, for a
-    turn of a new session: then the text of the chunks is compared, for their frames are the service's own."""
+    turn of a new session: then the text of the chunks is compared, for their frames are the service's own. `responses`
+    asks for that turn by /v1/responses."""
 
     port: int
     raw: bool
@@ -45,6 +46,7 @@ class Load:
     finish_seconds: float  # how long the last answers may take once the window is over
     watch: dict[str, int] = field(default_factory=dict)  # process ids by name
     stored: bool = False
+    responses: bool = False
 
     @property
     def script(self) -> Script:
@@ -77,7 +79,8 @@ class Run:
     def __init__(self, load: Load) -> None:
         self.load = load
         self.pace = load.pace_ms / 1000
-        self.request = raw_request(load) if load.raw or load.stored else chat_request(load)
+        ask = response_request if load.responses else raw_request if load.raw or load.stored else chat_request
+        self.request = ask(load)
         transcript: Transcript = raw(load.script) if load.raw and not load.stored else plain(load.script)
         self.body, self.ends = transcript.body, transcript.ends
         self.outcome = Outcome()
@@ -232,7 +235,7 @@ class Caller(asyncio.Protocol):
     def read_piece(self, piece: bytes, now: float) -> None:
         if self.run.load.stored:
             *events, self.frame = (self.frame + piece).split(b"\n\n")
-            piece = b"".join(map(text_of, events))
+            piece = b"".join(map(delta_of if self.run.load.responses else text_of, events))
         run, end = self.run, self.received + len(piece)
         if run.body[self.received : end] != piece:
             self.fail(f"other bytes than expected at {self.received}: {piece[:80]!r}")
@@ -270,6 +273,13 @@ def text_of(event: bytes) -> bytes:
     return "".join(choice["delta"].get("content") or "" for choice in choices).encode()
 
 
+def delta_of(event: bytes) -> bytes:
+    """The text in one event of a response."""
+    if not event.startswith(b"event: response.output_text.delta\n"):
+        return b""
+    return str(json.loads(event.partition(b"data: ")[2])["delta"]).encode()
+
+
 def chat_request(load: Load) -> bytes:
     """A turn of a new session, in the service's own protocol."""
     body = {
@@ -294,6 +304,17 @@ def raw_request(load: Load) -> bytes:
     }
     session = "X-Session-ID: new\r\n" if load.stored else ""
     return post(load.port, "/v1/chat/completions", f"Authorization: Bearer {KEY}\r\n{session}", body)
+
+
+def response_request(load: Load) -> bytes:
+    """The same turn of a new session by OpenAI's Responses."""
+    body = {
+        "model": load.script.model,
+        "instructions": "You are a helpful assistant.",
+        "input": "Write a Python function to calculate fibonacci numbers.",
+        "stream": True,
+    }
+    return post(load.port, "/v1/responses", f"Authorization: Bearer {KEY}\r\n", body)
 
 
 def post(port: int, path: str, headers: str, body: Mapping[str, object]) -> bytes:

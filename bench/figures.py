@@ -55,6 +55,7 @@ FIGURES = (
     ),
     Figure("stateless_cpu_us", "stateless", "the same by /v1/chat/completions, stateless, CPU per chunk (us)", 20, 10),
     Figure("stored_cpu_us", "stored", "the same by /v1/chat/completions, in a session, CPU per chunk (us)", 30, 15),
+    Figure("responses_cpu_us", "responses", "the same by /v1/responses, CPU per chunk (us)", 60, 30),
     Figure("paced_cpu_us", "paced", "100 answers, a chunk each 20 ms, CPU per chunk (us)", 130, 90, times=2),
     Figure("first_text_p50_ms", "paced", "time to first text at those 100, median (ms)", 6, 2, aim=15),
     Figure("first_text_p99_ms", "paced", "time to first text at those 100, 99 % (ms)", 20, 6),
@@ -144,6 +145,13 @@ def stored(lab: Lab, server: Server, effort: Effort) -> Measured:
     work = replace(load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds), raw=True, stored=True)
     measured, outcome = observe(lab, server, work)
     measured.add_cpu("stored_cpu_us", [outcome], outcome.chunks)
+    return measured
+
+
+def responses(lab: Lab, server: Server, effort: Effort) -> Measured:
+    work = load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds)
+    measured, outcome = observe(lab, server, replace(work, raw=True, stored=True, responses=True))
+    measured.add_cpu("responses_cpu_us", [outcome], outcome.chunks)
     return measured
 
 
@@ -239,6 +247,7 @@ SCENARIOS: dict[str, Scenario] = {
     "full-speed": full_speed,
     "stateless": stateless,
     "stored": stored,
+    "responses": responses,
     "paced": paced,
     "capacity": capacity,
     "turns": turns,
@@ -246,7 +255,7 @@ SCENARIOS: dict[str, Scenario] = {
     "start": start,
     "replicas": replicas,
 }
-SERVICE_ONLY = {"start", "stored"}
+SERVICE_ONLY = {"start", "stored", "responses"}
 POSTGRES_ONLY = {"replicas"}
 
 

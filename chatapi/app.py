@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from chatapi import __version__, telemetry
-from chatapi.api import chat, docs, health, keys, openai_chat, problems, sessions
+from chatapi.api import chat, conversations, docs, health, keys, openai_chat, problems, responses, sessions
 from chatapi.keys import KeyPolicy
 from chatapi.middleware import Boundary, LastResort
 from chatapi.service import make_core, running
@@ -47,6 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
         chat.router,
         openai_chat.sending,
         openai_chat.router,
+        responses.creating,
+        responses.router,
+        conversations.router,
         sessions.router,
         keys.router,
         health.router,

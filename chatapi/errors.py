@@ -8,6 +8,9 @@
     │   ├── KeyRequired             401
     │   ├── SessionNotFound         404  the seed's body
     │   ├── MessageNotFound         404
+    │   ├── ResponseNotFound        404
+    │   ├── ConversationNotFound    404
+    │   ├── ItemNotFound            404
     │   ├── NotFound                404
     │   ├── MethodNotAllowed        405
     │   ├── SessionBusy             409
@@ -53,6 +56,7 @@ class ChatError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+    param: str | None = None  # the field that it is about, where it is about one
     message: ClassVar[str] = (
         "Something went wrong on this server. Try again; if it stays, tell its operator the request id."
     )
@@ -119,6 +123,28 @@ class MessageNotFound(RequestError):
     status = 404
     code = "message_not_found"
     message = "There is no such message in this session."
+
+
+class ResponseNotFound(RequestError):
+    """No such response for this caller: never there, not kept, deleted, or somebody else's."""
+
+    status = 404
+    code = "response_not_found"
+    message = "There is no such response."
+
+
+class ConversationNotFound(RequestError):
+    """No such conversation for this caller: never there, deleted, or somebody else's."""
+
+    status = 404
+    code = "conversation_not_found"
+    message = "There is no such conversation."
+
+
+class ItemNotFound(RequestError):
+    status = 404
+    code = "item_not_found"
+    message = "There is no such item in this conversation."
 
 
 class NotFound(RequestError):

@@ -106,6 +106,18 @@ class Generations:
                 await self.stop(busy.generation_id)
         raise AssertionError("the last attempt returns or raises")
 
+    async def start(self, turn: Turn, key: Key, permit: Permit) -> Begun:
+        """Begin a turn and return when it is stored, whatever its upstream will say.
+
+        Raises: as `send` does, but for what the upstream refuses.
+        """
+        if turn.idempotency_key is not None and (begun := await self._store.begun_before(turn)):
+            return begun
+        if self.draining:
+            raise Draining
+        await self._check_free(turn, permit)
+        return await self._begin(turn, key, permit)
+
     async def _check_free(self, turn: Turn, permit: Permit) -> None:
         """Raise `SessionBusy` where that is known already: what interrupts needs no place beside the interrupted."""
         if running := self._running_in.get(turn.session_id or ""):
@@ -232,7 +244,7 @@ class Generations:
         assert task is not None
         live.task = task
         try:
-            body = await self._request_body(turn, begun)
+            body = await self.request_body(turn, begun.session, begun.parent)
             async with self._upstream.stream(key, body) as answer, aclosing(answer.read()) as reads:
                 async for deltas in reads:
                     first = live.hear(answer, deltas, self._clock)
@@ -262,13 +274,16 @@ class Generations:
             if live.log.committed < live.log.position:  # the store takes none now; it says when that is final
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
-    async def _request_body(self, turn: Turn, begun: Begun) -> bytes:
-        """What the upstream is asked: the developer message, what was said, and the new messages."""
+    async def request_body(self, turn: Turn, session: Session | None, parent: str | None) -> bytes:
+        """What the upstream is asked: the developer message, what was said up to `parent`, and the new messages."""
         most_bytes = self._settings.max_context_bytes
-        said = await self._store.context(begun.session.id, begun.parent, most_bytes) if begun.parent is not None else []
+        said = []
+        if session is not None and parent is not None:
+            said = await self._store.context(session.id, parent, most_bytes)
         messages = write_messages(for_upstream([*said, *turn.input]), self._settings.developer_role)
-        if developer_message := begun.session.developer_message:
-            messages.insert(0, {"role": self._settings.developer_role, "content": developer_message})
+        for text in (turn.instructions, session.developer_message if session is not None else None):
+            if text:
+                messages.insert(0, {"role": self._settings.developer_role, "content": text})
         body = msgspec.json.encode(
             {
                 "model": turn.model,

@@ -260,7 +260,8 @@ class Turn:
     that this owner knows by that name, or a new one that is known by it from now on. `parent` is the message under
     which the turn hangs: the session's head if None, `ROOT` for none at all. To edit a message, hang its new wording
     under its parent; to regenerate an answer, hang an empty input under the message that it answers. `parameters` are
-    passed to the upstream as they are. `digest` tells two requests with the same idempotency key apart.
+    passed to the upstream as they are. `digest` tells two requests with the same idempotency key apart. `instructions`
+    stand behind the developer message in this turn alone. `echo` is what OpenAI's Responses say of the request.
     """
 
     owner: str
@@ -274,3 +275,5 @@ class Turn:
     digest: str | None = None
     parent: str | None = None
     alias: Alias | None = None
+    instructions: str | None = None
+    echo: str | None = None

@@ -608,6 +608,7 @@ def test_stopping_where_nothing_was_ever_said_is_fine(server: Service) -> None:
 def test_stopping_an_older_answer_leaves_the_running_one(server: Service, upstream: Simulator, gate: Gate) -> None:
     with server.send("Count to 4") as older:
         session_id = session_of(older)
+        assert older.text
     upstream.script = scripts.held(gate)
     with server.send(session_id=session_id) as response:
         reader = Reader(response)

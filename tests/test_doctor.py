@@ -101,6 +101,7 @@ def test_before_the_first_start_all_is_well_and_nothing_is_made(doctor: Doctor) 
     assert not list(doctor.folder.iterdir())
 
 
+@pytest.mark.one_process("it is about the file")
 def test_a_file_in_use_is_well_and_its_server_is_named(doctor: Doctor, service: Service) -> None:
     told = doctor(DATABASE_URL=service.environment["DATABASE_URL"])
     assert told.status == 0
@@ -123,6 +124,7 @@ def file(serve: Serve) -> Path:
     return service.folder / "chat.db"
 
 
+@pytest.mark.one_process("it is about the file")
 def test_a_secret_that_others_may_read_is_a_warning(doctor: Doctor, file: Path) -> None:
     file.with_name("chat.db.secret").chmod(0o644)
     file.chmod(0o640)
@@ -132,6 +134,7 @@ def test_a_secret_that_others_may_read_is_a_warning(doctor: Doctor, file: Path) 
     told.has("warning", "others may read the file", "what was said")
 
 
+@pytest.mark.one_process("it is about the file")
 def test_a_secret_that_is_gone_or_another_is_a_failure(doctor: Doctor, file: Path) -> None:
     url = f"sqlite:///{file}"
     doctor(DATABASE_URL=url, CHATAPI_SECRET=OTHER_SECRET).has("failure", "Secret", "another")
@@ -145,6 +148,7 @@ def test_a_secret_that_is_gone_or_another_is_a_failure(doctor: Doctor, file: Pat
     assert not kept.exists()
 
 
+@pytest.mark.one_process("it is about the file")
 def test_an_older_and_a_newer_file_are_told_apart(doctor: Doctor, file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("DELETE FROM migration WHERE number > 1")
@@ -507,6 +511,7 @@ def test_an_address_where_no_server_is_ours_is_a_failure(doctor: Doctor, shared_
     doctor("--url", f"http://me:{PASSWORD}@127.0.0.1").has("failure", "--url")
 
 
+@pytest.mark.one_process("so few are each process's own")
 def test_the_lines_that_a_doctor_times_are_few_even_and_asked_for_by_few(service: Service) -> None:
     with requests.get(f"{service.url}/api/health/stream", stream=True, timeout=SECONDS) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")

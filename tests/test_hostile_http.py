@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 from urllib.parse import urlsplit
@@ -128,7 +129,7 @@ def test_a_body_in_the_smallest_chunks_is_a_body(server: Service) -> None:
         connection.sendall(b"0\r\n\r\n")
         received = read_all(connection)
     assert received.startswith(b"HTTP/1.1 200")
-    assert b"1 2 3" in received
+    assert b"1 2 3" in re.sub(rb"\r\n[0-9a-f]+\r\n", b"", received), "however it was cut into chunks"
 
 
 def test_an_escape_in_a_path_does_not_reach_a_terminal(serve: Serve) -> None:

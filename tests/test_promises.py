@@ -62,7 +62,7 @@ def begin(upstream: Simulator, service: Service, **more: Any) -> tuple[Reader, R
 def test_1_what_arrives_is_in_the_file_by_then(
     served: Service, upstream: Simulator, database: Database, headers: dict[str, str]
 ) -> None:
-    upstream.script = answer(TEXT * 30, chunk=4, pace_seconds=0.002, reasoning=TEXT * 10)
+    upstream.script = answer(TEXT * 30, chunk=4, pace_seconds=0.006, reasoning=TEXT * 10)
     reader = Reader.chat(served, headers=headers)
     looks = 0
     while reader.read_some():

@@ -203,6 +203,8 @@ def with_digest(turn: Turn, idempotency_key: str) -> Turn:
         turn.model,
         sorted(turn.parameters.items()),
     ]
+    if turn.echo is not None:
+        said += [turn.instructions, turn.echo]
     digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
     name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
     return replace(turn, idempotency_key=name, digest=digest)

@@ -73,7 +73,7 @@ def openai_error(error: ChatError) -> dict[str, Any]:
     kind = "server_error" if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     if error.status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
-    message, param, code = error.detail, None, error.code
+    message, param, code = error.detail, error.param, error.code
     if isinstance(error, InvalidRequest):
         param = error.errors[0]["field"]
         message = f"{param}: {error.errors[0]['message']}"

@@ -25,7 +25,7 @@ from chatapi.upstream import Relay
 TICK_SECONDS = 1.0  # between looks at a silence
 
 
-class _Watch:
+class Watch:
     """Ends the task of a relay whose client has gone or whose time is up, and breaks its silences."""
 
     def __init__(self, core: Core, receive: Receive, beat: Callable[[], asyncio.Task[None]] | None) -> None:
@@ -91,7 +91,7 @@ class WholeRelay(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         core = self._core
         async with core.generations.place(self._owner):
-            watch = _Watch(core, receive, None)
+            watch = Watch(core, receive, None)
             try:
                 whole = await core.upstream.complete(self._key, self._body, core.settings.max_context_bytes)
             except asyncio.CancelledError:
@@ -132,7 +132,7 @@ class StreamRelay(Response):
             if started:
                 await write({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
 
-        watch = _Watch(self._core, receive, lambda: asyncio.create_task(beat(), name="relay-heartbeat"))
+        watch = Watch(self._core, receive, lambda: asyncio.create_task(beat(), name="relay-heartbeat"))
         try:
             try:
                 await asyncio.wait({opening}, timeout=self._core.settings.status_seconds)

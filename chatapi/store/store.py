@@ -136,6 +136,13 @@ class Store:
         session = Session(new_id("ses"), owner, developer_message, None, {}, None, 0, now, now)
         return await self._commit(partial(transactions.create_session, session), durable=True)
 
+    async def create_conversation(self, owner: str, metadata: dict[str, str], input: tuple[Input, ...]) -> Session:
+        """A new session with these messages."""
+        now = self._clock()
+        session = Session(new_id("ses"), owner, "", None, metadata, None, 0, now, now)
+        ids = tuple(new_id("msg") for _ in input)
+        return await self._commit(partial(transactions.create_conversation, session, input, ids), durable=True)
+
     async def find_session(self, session_id: str) -> Session | None:
         """The session of this id, if there is one."""
         return await self._driver.read(partial(transactions.find_session, session_id))
@@ -179,6 +186,28 @@ class Store:
     async def messages(self, session_id: str, after_depth: int, limit: int) -> list[Message]:
         """The messages of the active path that are deeper than `after_depth`, the first first."""
         return await self._driver.read(partial(transactions.messages, session_id, after_depth, limit))
+
+    async def messages_before(self, session_id: str, before_depth: int, limit: int) -> list[Message]:
+        """The messages of the active path that are less deep than `before_depth`, the last first."""
+        return await self._driver.read(partial(transactions.messages_before, session_id, before_depth, limit))
+
+    async def remove_message(self, session_id: str, message_id: str, permit: Permit) -> Session:
+        """Take a message out of the tree, if `permit` allows; see `transactions.remove_message`."""
+        remove = partial(transactions.remove_message, session_id, message_id, permit, self._clock())
+        return await self._commit(remove, durable=True)
+
+    async def remove_answer(self, generation_id: str, permit: Permit) -> None:
+        """Take an answer and its question out of the tree, if `permit` allows; see `transactions.remove_answer`."""
+        remove = partial(transactions.remove_answer, generation_id, permit, self._clock())
+        return await self._commit(remove, durable=True)
+
+    async def input_of(self, generation_id: str) -> list[Message]:
+        """The messages of this generation's turn, without its answer, the first first."""
+        return await self._driver.read(partial(transactions.input_of, generation_id))
+
+    async def find_echo(self, generation_id: str) -> str | None:
+        """What the response of this generation says of its request; None where it came in another dialect."""
+        return await self._driver.read(partial(transactions.find_echo, generation_id))
 
     async def find_message(self, session_id: str, message_id: str) -> Message | None:
         """The message of this id in this session, if there is one: its parent is where an edit of it hangs."""

@@ -176,6 +176,15 @@ def _json(value: Any) -> str:
 # Sessions
 
 
+def create_conversation(session: Session, input: tuple[Input, ...], ids: tuple[str, ...]) -> Transaction[Session]:
+    """Add a session that is not there yet, with messages in it."""
+    session = replace(session, head=ids[-1] if ids else None, message_count=len(ids))
+    yield from create_session(session)
+    yield from _each(_insert_messages(session.id, None, 0, input, ids, session.created_at))
+    yield from _each(_name_messages(session.owner or "", session.id, input, ids))
+    return session
+
+
 def create_session(session: Session) -> Transaction[Session]:
     """Add a session that is not there yet."""
     yield _insert_session(session)
@@ -260,6 +269,7 @@ def delete_session(session_id: str, permit: Permit) -> Transaction[Generation | 
     yield f"DELETE FROM generation WHERE message_id IN ({messages_of})", (session_id,)
     yield "DELETE FROM message WHERE session_id = $1", (session_id,)
     yield "DELETE FROM alias WHERE session_id = $1", (session_id,)
+    yield "DELETE FROM response WHERE session_id = $1", (session_id,)
     yield "DELETE FROM session WHERE id = $1", (session_id,)
     return _generation(running[0]) if running else None
 
@@ -347,6 +357,7 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
             _insert_session(session) if found is None else _move_head(session),
             last,
             _insert_generation(turn, generation, lease),
+            *_insert_response(turn, generation, parent),
         ),
         whole=found is None and turn.alias is None and turn.idempotency_key is None and not earlier,
     )
@@ -499,6 +510,98 @@ def add_messages(
     return changed
 
 
+# Taking messages out
+
+
+def remove_message(session_id: str, message_id: str, permit: Permit, now: Microseconds) -> Transaction[Session]:
+    """Take a message out of the tree: what hung under it hangs under its parent from now on.
+
+    Raises:
+        SessionNotFound: not this caller's, or not there.
+        MessageNotFound: the session has no such message.
+        SessionBusy: the session has a running generation.
+    """
+    session = permit((yield from find_session(session_id, lock=True)))
+    yield from _require_idle(session_id)
+    rows = yield "SELECT parent FROM message WHERE id = $1 AND session_id = $2", (message_id, session_id)
+    if not rows:
+        raise MessageNotFound
+    parent = rows[0][0]
+    yield from _take_out(session_id, message_id, parent, 1)
+    head = parent if session.head == message_id else session.head
+    return (yield from _shrink(session, 1, head, now))
+
+
+def remove_answer(generation_id: str, permit: Permit, now: Microseconds) -> Transaction[None]:
+    """Take an answer and its question out of the tree, and the session too where nothing is left of it.
+
+    A question to which there is another answer stays. What hung under the answer hangs under the turn's parent from now
+    on.
+
+    Raises:
+        SessionNotFound: not this caller's, or not there.
+        SessionBusy: the session has a running generation.
+    """
+    generation = yield from find_generation(generation_id)
+    session = permit((yield from find_session(generation.session_id, lock=True)) if generation is not None else None)
+    yield from _require_idle(session.id)
+    if generation is None or (yield from find_generation(generation_id)) is None:
+        raise SessionNotFound  # somebody was faster
+    input = yield from input_of(generation_id)
+    if input:
+        parent = input[0].parent
+    else:
+        rows = yield "SELECT parent FROM message WHERE id = $1", (generation.message_id,)
+        parent = rows[0][0]
+    yield from _take_out(session.id, generation.message_id, parent, len(input) + 1)
+    removed, head = 1, session.head
+    if head == generation.message_id:
+        head = input[-1].id if input else parent
+    for message in reversed(input):
+        kept = yield "SELECT 1 FROM message WHERE session_id = $1 AND parent = $2 LIMIT 1", (session.id, message.id)
+        if kept:
+            break
+        yield from _take_out(session.id, message.id, message.parent, 1)
+        removed += 1
+        head = message.parent if head == message.id else head
+    if removed == session.message_count:
+        yield from delete_session(session.id, permit)
+        return
+    if head is not None:
+        head = yield from _leaf(session.id, head)
+    yield from _shrink(session, removed, head, now)
+
+
+def _take_out(session_id: str, message_id: str, parent: str | None, depths: int) -> Transaction[None]:
+    """Remove one message, its generation and its names; what hangs under it comes up by so many depths."""
+    yield (
+        "WITH RECURSIVE below (id) AS (SELECT id FROM message WHERE session_id = $1 AND parent = $2 "
+        "UNION ALL SELECT m.id FROM message m JOIN below b ON m.session_id = $1 AND m.parent = b.id) "
+        "UPDATE message SET depth = depth - $3 WHERE id IN (SELECT id FROM below)",
+        (session_id, message_id, depths),
+    )
+    yield (
+        "UPDATE message SET parent = $3 WHERE session_id = $1 AND parent = $2",
+        (session_id, message_id, parent),
+    )
+    yield "UPDATE response SET parent = $3 WHERE session_id = $1 AND parent = $2", (session_id, message_id, parent)
+    of_message = "generation_id IN (SELECT id FROM generation WHERE message_id = $1)"
+    yield f"DELETE FROM response WHERE {of_message}", (message_id,)
+    yield f"DELETE FROM piece WHERE {of_message}", (message_id,)
+    yield "DELETE FROM generation WHERE message_id = $1", (message_id,)
+    yield "DELETE FROM alias WHERE session_id = $1 AND target = $2", (session_id, message_id)
+    yield "DELETE FROM message WHERE id = $1 AND session_id = $2", (message_id, session_id)
+
+
+def _shrink(session: Session, removed: int, head: str | None, now: Microseconds) -> Transaction[Session]:
+    changed = replace(session, head=head, message_count=session.message_count - removed, updated_at=now)
+    yield (
+        "UPDATE session SET head = $2, message_count = $3, updated_at = $4 WHERE id = $1",
+        (session.id, changed.head, changed.message_count, now),
+    )
+    return changed
+
+
 # Aliases
 
 
@@ -544,6 +647,18 @@ def _insert_generation(turn: Turn, generation: Generation, lease: Lease) -> Stat
             generation.created_at,
         ),
     )
+
+
+def _insert_response(turn: Turn, generation: Generation, parent: str | None) -> list[Statement]:
+    """What a Responses client asked with, if one asks."""
+    if turn.echo is None:
+        return []
+    return [
+        (
+            "INSERT INTO response (generation_id, session_id, parent, echo) VALUES ($1, $2, $3, $4)",
+            (generation.id, generation.session_id, parent, turn.echo),
+        )
+    ]
 
 
 def begun_before(turn: Turn) -> Transaction[Begun | None]:
@@ -852,6 +967,45 @@ def context(session_id: str, head: str, most_bytes: int) -> Transaction[list[Inp
     return said
 
 
+def find_echo(generation_id: str) -> Transaction[str | None]:
+    """What the response of this generation says of its request, if it was asked for through OpenAI's Responses."""
+    rows = yield "SELECT generation_id, echo FROM response WHERE generation_id = $1", (generation_id,)
+    if not rows:
+        return None
+    _check_is(rows[0][0], generation_id)
+    return str(rows[0][1])
+
+
+_INPUT = (  # the messages between an answer and the one under which its turn hangs, at this depth, or the last answer
+    "WITH RECURSIVE path (id, parent) AS "
+    "(SELECT id, parent FROM message WHERE id = $1 AND depth > $2 AND (role <> 'assistant' OR $3 = 1) UNION ALL "
+    "SELECT m.id, m.parent FROM message m JOIN path p ON m.id = p.parent "
+    "WHERE m.depth > $2 AND (m.role <> 'assistant' OR $3 = 1)) "
+)
+
+
+def input_of(generation_id: str) -> Transaction[list[Message]]:
+    """The messages to which this generation's answer is the answer: those of its turn, the first first."""
+    rows = yield (
+        "SELECT m.parent, m.session_id, r.generation_id, p.depth FROM generation g "
+        "JOIN message m ON m.id = g.message_id LEFT JOIN response r ON r.generation_id = g.id "
+        "LEFT JOIN message p ON p.id = r.parent WHERE g.id = $1",
+        (generation_id,),
+    )
+    if not rows:
+        raise SessionNotFound
+    last, session_id, known, depth = rows[0]
+    rows = yield (
+        f"{_INPUT} SELECT {_MESSAGE}, {_GENERATION} FROM path JOIN message m ON m.id = path.id "
+        "LEFT JOIN generation g ON g.message_id = m.id ORDER BY m.depth",
+        (last, -1 if depth is None else depth, int(known is not None)),
+    )
+    found = [_message(row) for row in rows]
+    for message in found:
+        _check_is(message.session_id, session_id)
+    return found
+
+
 def find_message(session_id: str, message_id: str) -> Transaction[Message | None]:
     """The message of this id in this session, with its generation and without its siblings."""
     rows = yield (
@@ -912,3 +1066,27 @@ def messages(session_id: str, after_depth: int, limit: int) -> Transaction[list[
         found.append((yield from _with_log(message)))
     siblings = yield from _siblings(session_id, found)
     return [replace(message, siblings=tuple(siblings[message.parent])) for message in found]
+
+
+def messages_before(session_id: str, before_depth: int, limit: int) -> Transaction[list[Message]]:
+    """The messages of the session's active path that are less deep than `before_depth`, the last first.
+
+    At most `limit`, and at most about `PAGE_BYTES`, but one in any case.
+    """
+    session = yield from find_session(session_id)
+    if session is None:
+        raise SessionNotFound
+    rows = yield (
+        f"{_PATH}, page (id, before) AS "
+        "(SELECT m.id, sum(length(m.content)) OVER (ORDER BY m.depth DESC) - length(m.content) "
+        "FROM path p JOIN message m ON m.id = p.id WHERE m.depth < $2) "
+        f"SELECT {_MESSAGE}, {_GENERATION} FROM page JOIN message m ON m.id = page.id "
+        "LEFT JOIN generation g ON g.message_id = m.id WHERE page.before <= $4 ORDER BY m.depth DESC LIMIT $3",
+        (session.head, before_depth, limit, PAGE_BYTES),
+    )
+    found = []
+    for row in rows:
+        message = _message(row)
+        _check_is(message.session_id, session_id)
+        found.append((yield from _with_log(message)))
+    return found

@@ -1,0 +1,164 @@
+"""The events of a response are a function of its log: however it is read and cut, each says the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatapi.api.response_events import PLACES, ResponsesEncoder, whole_response
+from chatapi.log import Log, parts_of, up_to
+from chatapi.model import Call, Generation, Kind, Microseconds, Part, Piece, Status, Usage
+from tests import schemas
+
+RUNNING = Generation(
+    "gen_01jd0000000000000000000000000000",
+    "ses_1",
+    "msg_01jd0000000000000000000000000000",
+    Status.RUNNING,
+    "gpt-4.1-mini",
+    "responses",
+    Microseconds(1_700_000_000_000_000),
+)
+CITATION = {
+    "type": "url_citation",
+    "url_citation": {"url": "https://a.example", "title": "ä", "start_index": 0, "end_index": 1},
+}
+OF_ANOTHER_KIND = {"type": "something_new"}
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+annotation_lines = st.lists(st.sampled_from([CITATION, OF_ANOTHER_KIND]), min_size=1, max_size=3).map(
+    lambda values: "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+)
+parts = st.lists(
+    st.one_of(
+        st.builds(Part, st.sampled_from([Kind.TEXT, Kind.REASONING, Kind.REFUSAL]), texts),
+        st.builds(Part, st.just(Kind.ANNOTATION), annotation_lines),
+        st.builds(Part, st.just(Kind.TOOL_CALL), texts, st.builds(Call, st.uuids().map(str), st.just("weather"))),
+    ),
+    max_size=6,
+)
+endings = st.sampled_from(
+    [
+        replace(RUNNING, status=Status.COMPLETED, finish_reason="stop", usage=Usage(3, 4)),
+        replace(RUNNING, status=Status.COMPLETED, finish_reason="length", usage=Usage(3, 4)),
+        replace(RUNNING, status=Status.COMPLETED, finish_reason="content_filter"),
+        replace(RUNNING, status=Status.STOPPED),
+        replace(RUNNING, status=Status.FAILED, error_code="upstream_broken"),
+        replace(RUNNING, status=Status.INTERRUPTED, error_code="interrupted"),
+    ]
+).map(lambda generation: replace(generation, ended_at=Microseconds(1_700_000_009_000_000)))
+
+
+def log_of(parts: list[Part]) -> Log:
+    log = Log()
+    for part in parts:
+        log.write(part.kind, part.text, part.call)
+    log.committed = log.position
+    return log
+
+
+def chunked(log: Log, position: int, sizes: list[int]) -> list[list[Piece]]:
+    """The rest of a log in readings of about these sizes, and then one of all that is left."""
+    readings = []
+    for size in sizes:
+        pieces = log.read(position, size)
+        position = pieces[-1].position if pieces else position
+        readings.append(pieces)
+    return [*readings, log.read(position)]
+
+
+def frames(encoder: ResponsesEncoder, readings: list[list[Piece]], ending: Generation) -> bytes:
+    chunks = [encoder.begin(), *(chunk for pieces in readings for chunk in encoder.pieces(pieces)), encoder.end(ending)]
+    for chunk in chunks:
+        assert not chunk or chunk.endswith(b"\n\n"), "each event is written whole"
+    return b"".join(chunks)
+
+
+def events_in(body: bytes) -> list[dict[str, Any]]:
+    *blocks, done, nothing = body.decode().split("\n\n")
+    assert (done, nothing) == ("data: [DONE]", "")
+    events = []
+    for block in blocks:
+        name, data = block.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        events.append(event)
+    return events
+
+
+def spread(events: list[dict[str, Any]]) -> list[tuple[int, str, Any]]:
+    """The events with each delta as one for each of its characters, as if they had come one by one."""
+    found: list[tuple[int, str, Any]] = []
+    for event in events:
+        number, kind = event["sequence_number"], event["type"]
+        if not kind.endswith(".delta"):
+            found.append((number, kind, event))
+            continue
+        place = (event["item_id"], event["output_index"], event.get("content_index"))
+        at = number // PLACES - len(event["delta"].encode())
+        for character in event["delta"]:
+            at += len(character.encode())
+            found.append((at * PLACES, kind, (*place, character)))
+    return found
+
+
+@given(parts, endings, st.lists(st.integers(1, 9), max_size=8), st.lists(st.integers(1, 9), max_size=8))
+def test_the_events_do_not_depend_on_how_the_log_is_read(
+    parts: list[Part], ending: Generation, some: list[int], others: list[int]
+) -> None:
+    log = log_of(parts)
+    one, other = (
+        spread(events_in(frames(ResponsesEncoder(RUNNING, {}), chunked(log, 0, sizes), ending)))
+        for sizes in (some, others)
+    )
+    assert one == other
+    numbers = [number for number, _, _ in one]
+    assert numbers == sorted(set(numbers)), "they rise"
+    assert all(number % 2 == 0 for number in numbers), "odd ones are for errors"
+
+
+@given(parts, endings, st.lists(st.integers(1, 9), max_size=8), st.lists(st.integers(1, 9), max_size=8))
+def test_whoever_was_cut_off_anywhere_gets_exactly_the_rest(
+    parts: list[Part], ending: Generation, some: list[int], others: list[int]
+) -> None:
+    log = log_of(parts)
+    events = events_in(frames(ResponsesEncoder(RUNNING, {}), chunked(log, 0, some), ending))
+    whole = spread(events)
+    for cut, event in enumerate(events):
+        for after in (event["sequence_number"], event["sequence_number"] + 1):  # an `error` may have come behind it
+            position = after // PLACES
+            encoder = ResponsesEncoder(RUNNING, {}, after, up_to(log.read(0), position))
+            rest = events_in(frames(encoder, chunked(log, position, others), ending))
+            assert spread(events[: cut + 1]) + spread(rest) == whole
+
+
+@given(parts, endings)
+def test_the_last_event_has_the_response_that_is_retrieved(parts: list[Part], ending: Generation) -> None:
+    log = log_of(parts)
+    last = events_in(frames(ResponsesEncoder(RUNNING, {}), [log.read(0)], ending))[-1]
+    retrieved = whole_response(ending, {}, parts_of(log.read(0)))
+    assert last["response"] == json.loads(json.dumps(retrieved))
+    completed = ending.status is Status.COMPLETED and ending.finish_reason == "stop"
+    assert (last["type"] == "response.completed") == completed
+
+
+@given(parts, endings)
+def test_every_event_is_as_openai_publishes_it(parts: list[Part], ending: Generation) -> None:
+    for event in events_in(frames(ResponsesEncoder(RUNNING, {}), [log_of(parts).read(0)], ending)):
+        schemas.check_event(event)
+
+
+@given(parts, endings)
+def test_a_client_that_puts_the_deltas_together_has_what_the_ends_say(parts: list[Part], ending: Generation) -> None:
+    said: dict[tuple[str, int | None], str] = {}
+    for event in events_in(frames(ResponsesEncoder(RUNNING, {}), [log_of(parts).read(0)], ending)):
+        place = (event.get("item_id", ""), event.get("content_index"))
+        if event["type"].endswith(".delta"):
+            said[place] = said.get(place, "") + event["delta"]
+        elif event["type"].endswith(("text.done", "refusal.done", "arguments.done")):
+            whole = event.get("text", event.get("refusal", event.get("arguments")))
+            assert said.get(place, "") == whole
