@@ -57,9 +57,16 @@ THERE = frozenset(
 )
 
 
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI's older word for what may be null, in JSON Schema's."""
+    if schema.pop("nullable", None) is True:
+        return {"anyOf": [schema, {"type": "null"}]}
+    return schema
+
+
 @cache
 def _document() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(_FILE.read_text())
+    document: dict[str, Any] = json.loads(_FILE.read_text(), object_hook=_nullable)
     # OpenAI's own service, its clients and Open Responses have null there where nothing is known or was asked for.
     found = document["components"]["schemas"]
     for properties, name in (

@@ -93,6 +93,14 @@ def test_items_are_added_and_found(other: openai.OpenAI, free: Service) -> None:
     schemas.check("ConversationItemList", free.get(f"/v1/conversations/{made.id}/items", key=KEY).json())
 
 
+def test_each_message_that_is_added_is_an_item_of_its_own(other: openai.OpenAI) -> None:
+    made = other.conversations.create()
+    items: Any = [
+        {"role": role, "content": text} for role, text in zip(("user", "assistant", "assistant"), "abc", strict=True)
+    ]
+    assert texts(other.conversations.items.create(made.id, items=items).data) == ["a", "b", "c"]
+
+
 def test_a_response_in_a_conversation_is_in_it(client: openai.OpenAI, simulator: Simulator) -> None:
     made = client.conversations.create(items=user("Hello"))
     simulator.script = everything()

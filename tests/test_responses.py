@@ -452,6 +452,17 @@ def test_a_refusal_of_the_upstream_is_a_status(
     schemas.check("ErrorResponse", caught.value.response.json())
 
 
+def test_every_chunk_of_a_stored_completion_is_as_openai_publishes_it(service: Service, simulator: Simulator) -> None:
+    simulator.script = everything()
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    answer = service.post("/v1/chat/completions", key=KEY, json=body, headers={"X-Session-ID": "new"})
+    *chunks, done = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert done == "[DONE]"
+    assert len(chunks) > 3
+    for chunk in chunks:
+        schemas.check("CreateChatCompletionStreamResponse", json.loads(chunk))
+
+
 # Chains
 
 

@@ -40,7 +40,7 @@ def read_input(value: Any, path: str) -> tuple[Input, ...]:
 
 
 def read_items(value: Any, path: str) -> tuple[Input, ...]:
-    """A list of items, as messages; neighbours that an assistant says are one message.
+    """A list of items, as messages. Thoughts, a text and calls that follow each other are one, as a model gives them.
 
     Raises:
         InvalidRequest: there is something in it that cannot be kept.
@@ -50,18 +50,24 @@ def read_items(value: Any, path: str) -> tuple[Input, ...]:
     messages: list[Input] = []
     for index, item in enumerate(value):
         message = _read_item(item, f"{path}.{index}")
-        if messages and message.role is Role.ASSISTANT and messages[-1].role is Role.ASSISTANT:
+        if messages and _goes_on(messages[-1], message):
             messages[-1] = Input(Role.ASSISTANT, messages[-1].parts + message.parts)
         else:
             messages.append(message)
+    # An answer of thoughts alone is none, and would take its question out of what is sent upstream.
     return tuple(
-        message for message in messages if message.parts and (message.role is not Role.ASSISTANT or _says(message))
+        message
+        for message in messages
+        if message.parts and (message.role is not Role.ASSISTANT or says_something(message))
     )
 
 
-def _says(message: Input) -> bool:
-    """An answer of thoughts alone is no answer, and would take its question out of what is sent upstream."""
-    return says_something(message)
+def _goes_on(before: Input, message: Input) -> bool:
+    """Whether an assistant's item belongs to the message before it; a text after a text is another message."""
+    if before.role is not Role.ASSISTANT or message.role is not Role.ASSISTANT:
+        return False
+    meeting = (*before.parts[-1:], *message.parts[:1])
+    return any(prefix_of(part.kind) != MESSAGE for part in meeting) or len(meeting) < 2
 
 
 def _read_item(item: Any, path: str) -> Input:
