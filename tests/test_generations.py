@@ -383,7 +383,7 @@ async def test_a_drain_ends_though_the_store_fails_as_it_never_did(
 @pytest.mark.parametrize("kind", [transactions.renew, transactions.sweep])
 async def test_the_housekeeper_goes_on_after_a_fault(make: Make, simulator: Simulator, kind: Any) -> None:
     simulator.script = scripts.silent_after("Half")
-    parts = await make(idle_seconds=0.3)
+    parts = await make(idle_seconds=1)  # long enough for many looks of the housekeeper, on a busy machine too
     sent = await soon(parts.send())
     await soon(parts.driver.spoil(kind, ZeroDivisionError("nobody foresaw it")).wait())
     again = parts.driver.hold(kind)
