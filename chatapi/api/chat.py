@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
 
 from chatapi.access import Action, Caller, permit
+from chatapi.api import vercel
 from chatapi.api.answers import (
     Encoder,
     EventEncoder,
@@ -22,43 +23,32 @@ from chatapi.api.answers import (
     check_position,
     read_whole,
 )
-from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_optional_body
+from chatapi.api.body import (
+    Body,
+    KeyField,
+    Parameters,
+    Text,
+    body_schema,
+    parse,
+    read_optional_body,
+    receive_json,
+    validate,
+)
 from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json, parts_json
-from chatapi.api.problems import limit_headers
-from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
+from chatapi.api.problems import SENTENCES, limit_headers
+from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest, KeyRequired, SessionNotFound
 from chatapi.generations import Sent
 from chatapi.live import Reading
 from chatapi.log import parts_of
-from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Status, Turn, user_text
+from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Role, Status, Turn, user_text
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
 
 Dialect = Literal["text", "events", "json"]
 MAX_IDEMPOTENCY_KEY = 255  # characters
-STOP_WORDS = 4  # sequences, as OpenAI's API takes them
-
-
-class Parameters(Body):
-    """The generation parameters of OpenAI's chat completions that are passed on as they are."""
-
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
-    max_tokens: int | None = Field(None, ge=1, le=10_000_000)
-    max_completion_tokens: int | None = Field(None, ge=1, le=10_000_000)
-    stop: (
-        Annotated[Text, Field(max_length=1000)]
-        | Annotated[list[Annotated[Text, Field(max_length=1000)]], Field(min_length=1, max_length=STOP_WORDS)]
-        | None
-    ) = None
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    reasoning_effort: str | None = Field(None, pattern="^[a-z]{1,16}$")
-    verbosity: str | None = Field(None, pattern="^[a-z]{1,16}$")
-    service_tier: str | None = Field(None, pattern="^[a-z_-]{1,32}$")
 
 
 class ChatBody(Parameters):
@@ -78,6 +68,8 @@ class StopBody(Body):
     """Which generation to stop; left out, the running one."""
 
     generation_id: Text | None = None
+    active_stream_id: Text | None = Field(None, alias="activeStreamId")
+    assistant_message: dict[str, Any] | None = Field(None, alias="assistantMessage")  # what there is of it is kept here
 
 
 @sending.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
@@ -85,7 +77,12 @@ async def chat(request: Request) -> Response:
     """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
     (`"stream": false`)."""
     core = core_of(request)
-    body = await read_body(request, ChatBody)
+    data = await receive_json(request, core.settings.max_media_bytes)
+    if vercel.may_be_chat(data) and vercel.is_chat(value := parse(data)):
+        return await _chat_in_vercel(request, value)
+    if len(data) > core.settings.max_body_bytes:
+        raise BodyTooLarge
+    body = validate(ChatBody, parse(data))
     key = key_of(request, body.api_key)
     if key is None:
         raise InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
@@ -100,7 +97,36 @@ async def chat(request: Request) -> Response:
     if turn.dialect == "json":
         return await _whole(core, request, sent.generation, sent.readings, headers, cancel)
     encoder: Encoder = EventEncoder(sent.generation) if turn.dialect == "events" else TextEncoder()
+    return _streamed(core, sent, encoder, headers, cancel)
 
+
+async def _chat_in_vercel(request: Request, value: Any) -> Response:
+    """The same in `useChat`'s words; as plain text, if `Accept` asks for that."""
+    core = core_of(request)
+    setattr(request.state, SENTENCES, True)
+    body = validate(vercel.ChatBody, value)
+    key = key_of(request, body.api_key)
+    if key is None:
+        raise KeyRequired
+    owner = core.owner(key)
+    request.state.limit = await core.rate_limit.take(owner)
+    dialect = "text" if "text/plain" in request.headers.get("accept", "") else vercel.DIALECT
+    turn = await vercel.turn_of(core, owner, body, dialect)
+    if (idempotency_key := request.headers.get("idempotency-key")) is not None:
+        turn = with_digest(turn, idempotency_key, vercel.said(body))
+    may_spend = permit(Caller(owner), Action.SPEND)
+    sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
+    headers = sent_headers(sent, request.state.limit)
+    cancel = body.on_disconnect == "cancel" and not sent.repeated
+    if dialect == "text":
+        return _streamed(core, sent, TextEncoder(), headers, cancel)
+    answers_a_user = bool(turn.input) and turn.input[-1].role is Role.USER
+    before = [] if answers_a_user else await vercel.running_message(core.store, sent.generation)
+    encoder = vercel.VercelEncoder(sent.generation, before, replay=False)
+    return _streamed(core, sent, encoder, headers | vercel.HEADERS, cancel)
+
+
+def _streamed(core: Core, sent: Sent, encoder: Encoder, headers: dict[str, str], cancel: bool) -> Response:
     def left() -> None:
         core.generations.abandon(sent.generation.id)
 
@@ -118,6 +144,8 @@ async def stream(
     """Read the session's running answer, or one that has ended, from a position on: `offset` counts the bytes of text
     that were received, `Last-Event-ID` is the id of the last event. 204 when nothing runs and nothing was asked for."""
     core = core_of(request)
+    if not vercel.is_session_id(session_id):
+        return await _stream_of_chat(request, session_id, generation_id)
     await authorized(request, session_id, Action.READ)
     generation = await _find(core, session_id, generation_id)
     asked = generation_id is not None or offset is not None or last_event_id is not None
@@ -127,6 +155,8 @@ async def stream(
     dialect = _asked_dialect(request, last_event_id) or generation.dialect
     if dialect == "json":
         return await _whole(core, request, generation, core.generations.follow(generation.id), headers)
+    if dialect == vercel.DIALECT:
+        return await _replay(core, generation)
     encoder: Encoder
     so_far = await core.generations.read(generation.id) if last_event_id or offset else Reading([], 0, None)
     if dialect == "events":
@@ -146,13 +176,52 @@ async def stop(request: Request, session_id: str) -> JSONResponse:
     """Stop the running answer. Returns what was kept, once the upstream's connection is closed; an answer that has
     ended already is returned as it is."""
     core = core_of(request)
-    body = await read_optional_body(request, StopBody)
-    await authorized(request, session_id, Action.CHANGE)
+    body = await read_optional_body(request, StopBody, core.settings.max_media_bytes)
+    if vercel.is_session_id(session_id):
+        await authorized(request, session_id, Action.CHANGE)
+    elif (found := await _session_of_chat(request, session_id)) is None:
+        raise SessionNotFound
+    else:
+        session_id = found
     generation = await _find(core, session_id, body.generation_id)
-    if generation is None:
+    if generation is None or body.active_stream_id not in {None, generation.id}:
         return JSONResponse({"session_id": session_id, "generation_id": None, "status": None, "text": ""})
     kept = await core.generations.stop(generation.id)
     return JSONResponse(_whole_json(kept.ended or generation, kept.pieces))
+
+
+async def _session_of_chat(request: Request, name: str) -> str | None:
+    """The session that the caller knows by their own name for a chat; that takes their key, on this machine too."""
+    setattr(request.state, SENTENCES, True)
+    core = core_of(request)
+    key = key_of(request)
+    if key is None:
+        raise SessionNotFound
+    session_id = await vercel.find_chat(core.store, core.owner(key), name)
+    if session_id is not None:
+        await authorized(request, session_id, Action.CHANGE)
+    return session_id
+
+
+async def _stream_of_chat(request: Request, name: str, generation_id: str | None) -> Response:
+    core = core_of(request)
+    session_id = await _session_of_chat(request, name)
+    generation = await _find(core, session_id, generation_id) if session_id is not None else None
+    if generation is None or (generation.status is not Status.RUNNING and generation_id is None):
+        return Response(status_code=204)
+    if "text/plain" in request.headers.get("accept", ""):
+        headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
+        readings = core.generations.follow(generation.id)
+        return LogResponse(readings, TextEncoder(), headers, core.settings.heartbeat_seconds)
+    return await _replay(core, generation)
+
+
+async def _replay(core: Core, generation: Generation) -> Response:
+    """The message that `useChat` is being told, from its beginning."""
+    before = await vercel.running_message(core.store, generation)
+    encoder = vercel.VercelEncoder(generation, before, replay=True)
+    headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id} | vercel.HEADERS
+    return LogResponse(core.generations.follow(generation.id), encoder, headers, core.settings.heartbeat_seconds)
 
 
 def _dialect(request: Request, body: ChatBody) -> Dialect:
@@ -178,8 +247,6 @@ def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_
             raise InvalidRequest.field(field, f"It is longer than {settings.max_message_bytes} bytes.")
     if not body.session_id and body.developer_message is None:
         raise InvalidRequest.field("developer_message", "This field is required when a session begins.")
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequest.field("Idempotency-Key", f"It takes 1 to {MAX_IDEMPOTENCY_KEY} characters.")
     turn = Turn(
         owner=owner,
         session_id=body.session_id or None,
@@ -192,9 +259,17 @@ def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_
     return with_digest(turn, idempotency_key) if idempotency_key is not None else turn
 
 
-def with_digest(turn: Turn, idempotency_key: str) -> Turn:
-    """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter."""
-    said = [
+def with_digest(turn: Turn, idempotency_key: str, said: Any = None) -> Turn:
+    """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter.
+
+    `said` is what tells it apart, where the turn itself would be another the next time.
+
+    Raises:
+        InvalidRequest: the key is too long, or empty.
+    """
+    if not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequest.field("Idempotency-Key", f"It takes 1 to {MAX_IDEMPOTENCY_KEY} characters.")
+    said = said or [
         turn.session_id,
         turn.alias,
         turn.parent,
