@@ -784,9 +784,14 @@ def test_a_message_of_another_chat_is_not_known(service: Service, key: str) -> N
     answer = service.messages(first.headers["X-Session-ID"], key=key)[-1]["id"]
     second = post(service, key, user("Two"), id="second")
     assert b"[DONE]" in second.content
+    anew = post(service, key, user("One"), id="first", trigger="regenerate-message")  # of the same id as the other's
+    assert b"[DONE]" in anew.content
+    path = service.messages(first.headers["X-Session-ID"], key=key)
+    assert [message["role"] for message in path] == ["user", "assistant"]
+    assert path[0]["content"] == "One"
     again = post(service, key, user("Two"), id="second", trigger="regenerate-message", messageId=answer)
     assert b"[DONE]" in again.content
-    assert len(service.messages(first.headers["X-Session-ID"], key=key)[-1]["sibling_ids"]) == 1
+    assert len(service.messages(first.headers["X-Session-ID"], key=key)[-1]["sibling_ids"]) == 2
     assert len(service.messages(second.headers["X-Session-ID"], key=key)[-1]["sibling_ids"]) == 2
 
 
@@ -820,6 +825,15 @@ def test_every_frame_is_written_whole() -> None:
     one_by_one = VercelEncoder(generation(), [], replay=True)
     again = [one_by_one.begin(), *[write for piece in pieces for write in one_by_one.pieces([piece])]]
     assert b"".join([*again, one_by_one.end(generation(Status.COMPLETED))]) == body
+
+
+@pytest.mark.parametrize("status", [Status.STOPPED, Status.FAILED, Status.INTERRUPTED])
+def test_a_call_is_not_available_that_was_cut_off(status: Status) -> None:
+    encoder = VercelEncoder(generation(), [], replay=True)
+    list(encoder.pieces([Piece(2, 0, Kind.TOOL_CALL, b"12", Call("call_1", "pay"))]))  # of what may be 1200
+    ended = chunks_in(encoder.end(generation(status, error_code="interrupted")))
+    assert [chunk["type"] for chunk in ended][-1] in {"abort", "error"}
+    assert not any(chunk["type"].startswith("tool-input") for chunk in ended)
 
 
 def test_what_a_tool_gave_is_told_of_calls_alone_that_were_told() -> None:
