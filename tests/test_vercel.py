@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from chatapi.api.vercel import VercelEncoder
+from chatapi.api.ui_stream import VercelEncoder
 from chatapi.model import Call, Generation, Kind, Message, Microseconds, Part, Piece, Role, Status
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, refuse, scripts
 from chatapi.simulator.wire import DONE

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
@@ -37,18 +34,16 @@ from chatapi.api.body import (
 from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json, parts_json
-from chatapi.api.problems import SENTENCES, limit_headers
-from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest, KeyRequired, SessionNotFound
-from chatapi.generations import Sent
+from chatapi.api.sending import find_generation, sent_headers, streamed, with_digest
+from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest, SessionNotFound
 from chatapi.live import Reading
 from chatapi.log import parts_of
-from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Role, Status, Turn, user_text
+from chatapi.model import SPOKEN, Generation, Kind, Piece, Status, Turn, user_text
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
 
 Dialect = Literal["text", "events", "json"]
-MAX_IDEMPOTENCY_KEY = 255  # characters
 
 
 class ChatBody(Parameters):
@@ -79,7 +74,7 @@ async def chat(request: Request) -> Response:
     core = core_of(request)
     data = await receive_json(request, core.settings.max_media_bytes)
     if vercel.may_be_chat(data) and vercel.is_chat(value := parse(data)):
-        return await _chat_in_vercel(request, value)
+        return await vercel.send(request, value)
     if len(data) > core.settings.max_body_bytes:
         raise BodyTooLarge
     body = validate(ChatBody, parse(data))
@@ -97,40 +92,7 @@ async def chat(request: Request) -> Response:
     if turn.dialect == "json":
         return await _whole(core, request, sent.generation, sent.readings, headers, cancel)
     encoder: Encoder = EventEncoder(sent.generation) if turn.dialect == "events" else TextEncoder()
-    return _streamed(core, sent, encoder, headers, cancel)
-
-
-async def _chat_in_vercel(request: Request, value: Any) -> Response:
-    """The same in `useChat`'s words; as plain text, if `Accept` asks for that."""
-    core = core_of(request)
-    setattr(request.state, SENTENCES, True)
-    body = validate(vercel.ChatBody, value)
-    key = key_of(request, body.api_key)
-    if key is None:
-        raise KeyRequired
-    owner = core.owner(key)
-    request.state.limit = await core.rate_limit.take(owner)
-    dialect = "text" if "text/plain" in request.headers.get("accept", "") else vercel.DIALECT
-    turn = await vercel.turn_of(core, owner, body, dialect)
-    if (idempotency_key := request.headers.get("idempotency-key")) is not None:
-        turn = with_digest(turn, idempotency_key, vercel.said(body))
-    may_spend = permit(Caller(owner), Action.SPEND)
-    sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
-    headers = sent_headers(sent, request.state.limit)
-    cancel = body.on_disconnect == "cancel" and not sent.repeated
-    if dialect == "text":
-        return _streamed(core, sent, TextEncoder(), headers, cancel)
-    answers_a_user = bool(turn.input) and turn.input[-1].role is Role.USER
-    before = [] if answers_a_user else await vercel.running_message(core.store, sent.generation)
-    encoder = vercel.VercelEncoder(sent.generation, before, replay=False)
-    return _streamed(core, sent, encoder, headers | vercel.HEADERS, cancel)
-
-
-def _streamed(core: Core, sent: Sent, encoder: Encoder, headers: dict[str, str], cancel: bool) -> Response:
-    def left() -> None:
-        core.generations.abandon(sent.generation.id)
-
-    return LogResponse(sent.readings, encoder, headers, core.settings.heartbeat_seconds, left if cancel else None)
+    return streamed(core, sent, encoder, headers, cancel)
 
 
 @router.get("/api/chat/{session_id}/stream", response_class=PlainTextResponse)
@@ -145,9 +107,9 @@ async def stream(
     that were received, `Last-Event-ID` is the id of the last event. 204 when nothing runs and nothing was asked for."""
     core = core_of(request)
     if not vercel.is_session_id(session_id):
-        return await _stream_of_chat(request, session_id, generation_id)
+        return await vercel.stream(request, session_id, generation_id)
     await authorized(request, session_id, Action.READ)
-    generation = await _find(core, session_id, generation_id)
+    generation = await find_generation(core, session_id, generation_id)
     asked = generation_id is not None or offset is not None or last_event_id is not None
     if generation is None or (generation.status is not Status.RUNNING and not asked):
         return Response(status_code=204)
@@ -156,7 +118,7 @@ async def stream(
     if dialect == "json":
         return await _whole(core, request, generation, core.generations.follow(generation.id), headers)
     if dialect == vercel.DIALECT:
-        return await _replay(core, generation)
+        return await vercel.replay(core, generation)
     encoder: Encoder
     so_far = await core.generations.read(generation.id) if last_event_id or offset else Reading([], 0, None)
     if dialect == "events":
@@ -179,49 +141,15 @@ async def stop(request: Request, session_id: str) -> JSONResponse:
     body = await read_optional_body(request, StopBody, core.settings.max_media_bytes)
     if vercel.is_session_id(session_id):
         await authorized(request, session_id, Action.CHANGE)
-    elif (found := await _session_of_chat(request, session_id)) is None:
+    elif (found := await vercel.session_of(request, session_id)) is None:
         raise SessionNotFound
     else:
         session_id = found
-    generation = await _find(core, session_id, body.generation_id)
+    generation = await find_generation(core, session_id, body.generation_id)
     if generation is None or body.active_stream_id not in {None, generation.id}:
         return JSONResponse({"session_id": session_id, "generation_id": None, "status": None, "text": ""})
     kept = await core.generations.stop(generation.id)
     return JSONResponse(_whole_json(kept.ended or generation, kept.pieces))
-
-
-async def _session_of_chat(request: Request, name: str) -> str | None:
-    """The session that the caller knows by their own name for a chat; that takes their key, on this machine too."""
-    setattr(request.state, SENTENCES, True)
-    core = core_of(request)
-    key = key_of(request)
-    if key is None:
-        raise SessionNotFound
-    session_id = await vercel.find_chat(core.store, core.owner(key), name)
-    if session_id is not None:
-        await authorized(request, session_id, Action.CHANGE)
-    return session_id
-
-
-async def _stream_of_chat(request: Request, name: str, generation_id: str | None) -> Response:
-    core = core_of(request)
-    session_id = await _session_of_chat(request, name)
-    generation = await _find(core, session_id, generation_id) if session_id is not None else None
-    if generation is None or (generation.status is not Status.RUNNING and generation_id is None):
-        return Response(status_code=204)
-    if "text/plain" in request.headers.get("accept", ""):
-        headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
-        readings = core.generations.follow(generation.id)
-        return LogResponse(readings, TextEncoder(), headers, core.settings.heartbeat_seconds)
-    return await _replay(core, generation)
-
-
-async def _replay(core: Core, generation: Generation) -> Response:
-    """The message that `useChat` is being told, from its beginning."""
-    before = await vercel.running_message(core.store, generation)
-    encoder = vercel.VercelEncoder(generation, before, replay=True)
-    headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id} | vercel.HEADERS
-    return LogResponse(core.generations.follow(generation.id), encoder, headers, core.settings.heartbeat_seconds)
 
 
 def _dialect(request: Request, body: ChatBody) -> Dialect:
@@ -257,47 +185,6 @@ def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_
         parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
     )
     return with_digest(turn, idempotency_key) if idempotency_key is not None else turn
-
-
-def with_digest(turn: Turn, idempotency_key: str, said: Any = None) -> Turn:
-    """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter.
-
-    `said` is what tells it apart, where the turn itself would be another the next time.
-
-    Raises:
-        InvalidRequest: the key is too long, or empty.
-    """
-    if not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequest.field("Idempotency-Key", f"It takes 1 to {MAX_IDEMPOTENCY_KEY} characters.")
-    said = said or [
-        turn.session_id,
-        turn.alias,
-        turn.parent,
-        turn.developer_message,
-        turn.input,
-        turn.model,
-        sorted(turn.parameters.items()),
-    ]
-    digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
-    name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
-    return replace(turn, idempotency_key=name, digest=digest)
-
-
-def sent_headers(sent: Sent, own: Limit | None) -> dict[str, str]:
-    """The seed's headers, and what the upstream lets its callers know."""
-    headers = dict(sent.answer.headers) if sent.answer is not None else {}
-    headers |= limit_headers(own, sent.answer.limit if sent.answer is not None else None)
-    return headers | {"X-Session-ID": sent.session.id, "X-Generation-ID": sent.generation.id}
-
-
-async def _find(core: Core, session_id: str, generation_id: str | None) -> Generation | None:
-    """The generation that was asked for: by its id, which must be of this session, or else the last one."""
-    if generation_id is None:
-        return await core.store.latest_generation(session_id)
-    generation = await core.store.find_generation(generation_id)
-    if generation is None or generation.session_id != session_id:
-        raise SessionNotFound
-    return generation
 
 
 async def _whole(

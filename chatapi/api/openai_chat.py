@@ -15,12 +15,12 @@ from fastapi.responses import JSONResponse, Response
 from chatapi.access import Action, Caller, authorize, permit
 from chatapi.api.answers import LogResponse, check_position, read_whole
 from chatapi.api.body import read_raw_body
-from chatapi.api.chat import sent_headers, with_digest
 from chatapi.api.completions import CompletionsEncoder, completion, generation_id
 from chatapi.api.core import Core, caller_of, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.problems import limit_headers
 from chatapi.api.relay import StreamRelay, WholeRelay
+from chatapi.api.sending import sent_headers, with_digest
 from chatapi.errors import ChatError, InvalidRequest, KeyRequired
 from chatapi.keys import Key
 from chatapi.log import up_to

@@ -7,35 +7,103 @@ the messages that come along are new, and where they hang, is told by `Conversat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from pydantic import ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
 
-from chatapi import sse
-from chatapi.access import Action, Caller, authorize
+from chatapi.access import Action, Caller, authorize, permit
 from chatapi.api import ui_messages
-from chatapi.api.answers import ENDED_WELL, EVENT_TEXT_BYTES
-from chatapi.api.body import KeyField, Parameters, Text
-from chatapi.api.core import Core
-from chatapi.api.formats import annotations_of, usage_json
+from chatapi.api.answers import LogResponse, TextEncoder
+from chatapi.api.body import KeyField, Parameters, Text, validate
+from chatapi.api.core import Core, authorized, core_of, key_of
+from chatapi.api.problems import SENTENCES
+from chatapi.api.sending import find_generation, sent_headers, streamed, with_digest
 from chatapi.api.ui_messages import ID_CHARACTERS, Name, UIMessage
-from chatapi.errors import ChatError, InvalidRequest, NothingToAnswer, from_code
-from chatapi.log import cut, pieces_of
-from chatapi.model import ROOT, Alias, Generation, Input, Kind, Message, Part, Piece, Role, Status, Turn, Usage
+from chatapi.api.ui_stream import HEADERS, VercelEncoder
+from chatapi.errors import InvalidRequest, KeyRequired, NothingToAnswer, SessionNotFound
+from chatapi.model import ROOT, Alias, Generation, Input, Kind, Message, Part, Role, Status, Turn
 from chatapi.store import Store
 
 DIALECT = "vercel"
-HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
 SESSION = "ses_"  # how the ids of sessions begin
 MESSAGE = "msg_"
 LOOK_BACK = 64  # messages of a history, from its end, among which one that is known is looked for
 PASSED_ON = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
 _MARKS = (b'"messages"', b'"trigger"')
-_FINISH = {"stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"}
-_FINISH |= {"function_call": "tool-calls"}
-_WRITTEN = {Kind.TEXT: b"text", Kind.REFUSAL: b"text", Kind.REASONING: b"reasoning"}
+
+
+# What chat.py's routes call
+
+
+async def send(request: Request, value: Any) -> Response:
+    """Take what `useChat` sends, and answer in its words; as plain text, if `Accept` asks for that."""
+    core = core_of(request)
+    setattr(request.state, SENTENCES, True)
+    body = validate(ChatBody, value)
+    key = key_of(request, body.api_key)
+    if key is None:
+        raise KeyRequired
+    owner = core.owner(key)
+    request.state.limit = await core.rate_limit.take(owner)
+    dialect = "text" if "text/plain" in request.headers.get("accept", "") else DIALECT
+    turn = await _turn_of(core, owner, body, dialect)
+    if (idempotency_key := request.headers.get("idempotency-key")) is not None:
+        turn = with_digest(turn, idempotency_key, _said(body))
+    may_spend = permit(Caller(owner), Action.SPEND)
+    sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
+    headers = sent_headers(sent, request.state.limit)
+    cancel = body.on_disconnect == "cancel" and not sent.repeated
+    if dialect == "text":
+        return streamed(core, sent, TextEncoder(), headers, cancel)
+    answers_a_user = bool(turn.input) and turn.input[-1].role is Role.USER
+    before = [] if answers_a_user else await _steps_before(core.store, sent.generation)
+    encoder = VercelEncoder(sent.generation, before, replay=False)
+    return streamed(core, sent, encoder, headers | HEADERS, cancel)
+
+
+async def session_of(request: Request, name: str) -> str | None:
+    """The session that the caller knows by their own name for a chat; that takes their key, on this machine too."""
+    setattr(request.state, SENTENCES, True)
+    core = core_of(request)
+    key = key_of(request)
+    if key is None:
+        raise SessionNotFound
+    session_id = await _find_chat(core.store, core.owner(key), name)
+    if session_id is not None:
+        await authorized(request, session_id, Action.CHANGE)
+    return session_id
+
+
+async def stream(request: Request, name: str, generation_id: str | None) -> Response:
+    """The message of a chat that is running, from its start, or the one that is asked for; 204 where there is none."""
+    core = core_of(request)
+    session_id = await session_of(request, name)
+    generation = await find_generation(core, session_id, generation_id) if session_id is not None else None
+    if generation is None or (generation.status is not Status.RUNNING and generation_id is None):
+        return Response(status_code=204)
+    if "text/plain" in request.headers.get("accept", ""):
+        headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
+        readings = core.generations.follow(generation.id)
+        return LogResponse(readings, TextEncoder(), headers, core.settings.heartbeat_seconds)
+    return await replay(core, generation)
+
+
+async def replay(core: Core, generation: Generation) -> Response:
+    """The message that `useChat` is being told, from its beginning."""
+    before = await _steps_before(core.store, generation)
+    encoder = VercelEncoder(generation, before, replay=True)
+    headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id} | HEADERS
+    return LogResponse(core.generations.follow(generation.id), encoder, headers, core.settings.heartbeat_seconds)
+
+
+async def _steps_before(store: Store, generation: Generation) -> list[Message]:
+    """What a client knows as one message, as far as it had come before this generation: answers, and what the client's
+    tools gave for them."""
+    run = await store.answer_run(generation.session_id, generation.message_id)
+    return run[: [message.id for message in run].index(generation.message_id)]
 
 
 # What a client sends
@@ -62,7 +130,7 @@ class ChatBody(Parameters):
     response_format: dict[str, Any] | None = None
 
 
-def said(body: ChatBody) -> str:
+def _said(body: ChatBody) -> str:
     """What tells one request from another that comes with the same idempotency key: all but who asks, and how it is
     read. What is new in its messages is another thing the second time."""
     return json.dumps(body.model_dump(exclude={"api_key", "on_disconnect", "if_busy"}), default=repr)
@@ -83,7 +151,7 @@ def is_session_id(name: str) -> bool:
     return name.startswith(SESSION)
 
 
-async def find_chat(store: Store, owner: str, name: str) -> str | None:
+async def _find_chat(store: Store, owner: str, name: str) -> str | None:
     """The id of the session that a chat's id stands for, if it stands for one."""
     if is_session_id(name):
         return name
@@ -92,13 +160,13 @@ async def find_chat(store: Store, owner: str, name: str) -> str | None:
     return await store.resolve(owner, Alias("vercel-chat", name))
 
 
-async def turn_of(core: Core, owner: str, body: ChatBody, dialect: str) -> Turn:
+async def _turn_of(core: Core, owner: str, body: ChatBody, dialect: str) -> Turn:
     """What a request asks for.
 
     Raises:
         SessionNotFound, InvalidRequest, NothingToAnswer: it cannot be had.
     """
-    session_id = await find_chat(core.store, owner, body.id)
+    session_id = await _find_chat(core.store, owner, body.id)
     if session_id is not None:
         authorize(await core.store.find_session(session_id), Caller(owner), Action.SPEND)
     parent, new = await Conversation(core.store, owner, body.id, session_id).place(body)
@@ -236,160 +304,3 @@ def _again(message: Message) -> Place:
 def _after_last_answer(messages: list[tuple[int, UIMessage]]) -> list[tuple[int, UIMessage]]:
     answers = [at for at, (_, message) in enumerate(messages) if message.role == "assistant"]
     return messages[answers[-1] + 1 :] if answers else messages
-
-
-# What it reads
-
-
-async def running_message(store: Store, generation: Generation) -> list[Message]:
-    """What a client knows as one message, as far as it had come before this generation: answers, and what the client's
-    tools gave for them."""
-    run = await store.answer_run(generation.session_id, generation.message_id)
-    return run[: [message.id for message in run].index(generation.message_id)]
-
-
-class VercelEncoder:
-    """UI message chunks. The log alone tells them, so that a replay has the same bytes.
-
-    `before` are the steps of the same message that came before this one. Whoever sent what tools gave has them, and is
-    told this step alone; a `replay` tells them all.
-    """
-
-    media_type = "text/event-stream"
-
-    def __init__(self, generation: Generation, before: list[Message], replay: bool) -> None:
-        self._generation = generation
-        self._before = before
-        self._replay = replay
-        self._open: Piece | None = None  # the first piece of the part that is being written
-        self._rest: list[bytes] = []  # of a tool call its arguments, of annotations a line that is not whole
-        self._sources = 0
-
-    def begin(self) -> bytes:
-        generation = self._generation
-        metadata = {
-            "session_id": generation.session_id,
-            "generation_id": generation.id,
-            "model": generation.model,
-        }
-        first = self._before[0].id if self._before else generation.message_id
-        told = _frame({"type": "start", "messageId": first, "messageMetadata": metadata})
-        if self._replay:
-            called = {part.call for message in self._before for part in message.parts if part.kind is Kind.TOOL_CALL}
-            ids = {call.id for call in called if call is not None}
-            told += b"".join(self._step_before(message, ids) for message in self._before)
-        return told + _frame({"type": "start-step"})
-
-    def _step_before(self, message: Message, called: set[str]) -> bytes:
-        if message.role is Role.TOOL:
-            return b"".join(_output(part) for part in message.parts if part.call is not None and part.call.id in called)
-        told = _frame({"type": "start-step"}) + b"".join(self.pieces(pieces_of(message.parts)))
-        return told + self._close() + _frame({"type": "finish-step"})
-
-    def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
-        for piece in pieces:
-            before = b""
-            if self._open is None or self._open.part != piece.part:
-                before = self._close()
-                self._open = piece
-                before += _opening(piece)
-            if piece.kind is Kind.ANNOTATION:
-                yield before + self._source_frames(piece.data)
-                continue
-            for text in cut(piece.data, EVENT_TEXT_BYTES):
-                yield before + self._delta(piece, text)
-                before = b""
-
-    def _delta(self, piece: Piece, text: bytes) -> bytes:
-        encoded = msgspec.json.encode(text.decode())
-        if piece.call is None:
-            return b'data: {"type":"%b-delta","id":"%d","delta":%b}\n\n' % (_WRITTEN[piece.kind], piece.part, encoded)
-        self._rest.append(text)
-        call_id = msgspec.json.encode(piece.call.id)
-        return b'data: {"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":%b}\n\n' % (call_id, encoded)
-
-    def _source_frames(self, data: bytes) -> bytes:
-        """The pages that whole annotations name."""
-        *lines, rest = b"".join([*self._rest, data]).split(b"\n")
-        self._rest = [rest]
-        told = b""
-        for line in lines:
-            [annotation] = annotations_of(Part(Kind.ANNOTATION, line.decode() + "\n"))
-            source = _source(annotation)
-            if source is not None:
-                self._sources += 1
-                told += _frame({"type": "source-url", "sourceId": f"source-{self._sources}", **source})
-        return told
-
-    def _close(self, whole: bool = True) -> bytes:
-        """The end of the part that is open; a call that is not `whole` is left as it is."""
-        part, rest = self._open, b"".join(self._rest)
-        self._open, self._rest = None, []
-        if part is None or part.kind is Kind.ANNOTATION:
-            return b""
-        if part.call is None:
-            return b'data: {"type":"%b-end","id":"%d"}\n\n' % (_WRITTEN[part.kind], part.part)
-        if not whole:
-            return b""
-        call = {"toolCallId": part.call.id, "toolName": part.call.name}
-        try:
-            return _frame({"type": "tool-input-available", **call, "input": msgspec.json.decode(rest)})
-        except (msgspec.DecodeError, RecursionError):
-            error = "The arguments of this call are not JSON."
-            return _frame({"type": "tool-input-error", **call, "input": rest.decode(), "errorText": error})
-
-    def quiet(self) -> bytes:
-        return sse.HEARTBEAT
-
-    def end(self, generation: Generation) -> bytes:
-        if generation.status not in ENDED_WELL:
-            told = self._close(whole=False)
-            if generation.usage is not None:
-                told += _frame({"type": "message-metadata", "messageMetadata": _usage(generation.usage)})
-            return told + self.error(from_code(generation.error_code, generation.error_detail))
-        metadata = {"messageMetadata": _usage(generation.usage)}
-        if generation.status is Status.STOPPED:
-            told = self._close(whole=False) + _frame({"type": "message-metadata", **metadata})
-            return told + _frame({"type": "abort", "reason": "stopped"}) + b"data: [DONE]\n\n"
-        reason = _FINISH.get(generation.finish_reason or "stop", "other")
-        told = self._close() + _frame({"type": "finish-step"})
-        return told + _frame({"type": "finish", "finishReason": reason, **metadata}) + b"data: [DONE]\n\n"
-
-    def error(self, error: ChatError) -> bytes:
-        return _frame({"type": "error", "errorText": error.detail})
-
-
-def _frame(chunk: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % msgspec.json.encode(chunk)
-
-
-def _opening(piece: Piece) -> bytes:
-    if piece.kind is Kind.ANNOTATION:
-        return b""
-    if piece.call is None:
-        return b'data: {"type":"%b-start","id":"%d"}\n\n' % (_WRITTEN[piece.kind], piece.part)
-    return _frame({"type": "tool-input-start", "toolCallId": piece.call.id, "toolName": piece.call.name})
-
-
-def _output(part: Part) -> bytes:
-    assert part.call is not None, "a result names its call"
-    try:
-        output = msgspec.json.decode(part.text)
-    except (msgspec.DecodeError, RecursionError):
-        output = None
-    if not isinstance(output, dict | list):
-        output = part.text
-    return _frame({"type": "tool-output-available", "toolCallId": part.call.id, "output": output})
-
-
-def _source(annotation: Any) -> dict[str, str] | None:
-    """The page that an annotation names, if it names one."""
-    cited = annotation.get("url_citation", annotation) if isinstance(annotation, dict) else None
-    if not isinstance(cited, dict) or not isinstance(cited.get("url"), str):
-        return None
-    title = cited.get("title")
-    return {"url": cited["url"], **({"title": title} if isinstance(title, str) else {})}
-
-
-def _usage(usage: Usage | None) -> dict[str, Any]:
-    return {"usage": usage_json(usage)}
