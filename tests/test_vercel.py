@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.service import OTHER_KEY, Serve, Service, fresh_key
 CHUNKS = Chunks()
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+NOT_FOUND = '{"detail":"Session not found"}'
 READ_BYTES = 64 * 1024
 
 
@@ -482,6 +484,8 @@ def test_an_answer_that_breaks_off_is_an_error_and_never_done(
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": "x"}, "messages"),
     ({"messages": [1]}, "messages.0"),
+    ({"messages": [user("x", str(number)) for number in range(1001)]}, "messages"),
+    ({"messages": [{"id": "x", "role": "user", "parts": []}] * 10_001}, "messages"),
     ({"messages": [{"id": "1", "role": "user"}]}, "messages.0.parts"),
     ({"messages": [user("x") | {"role": "tool"}]}, "messages.0.role"),
     ({"messages": [user("x") | {"id": ""}]}, "messages.0.id"),
@@ -709,8 +713,7 @@ def test_a_replay_has_the_steps_that_came_before(service: Service, upstream: Sim
 
 def test_nothing_is_resumed_where_nothing_runs(service: Service, key: str) -> None:
     with page(service, key) as chat:
-        fresh = chat.do("resume")  # as a page does that has just been opened
-        assert (fresh["status"], fresh["http"]["status"]) == ("ready", 204)
+        assert chat.do("resume")["error"] == NOT_FOUND  # there is no such chat yet
         send(chat, "Hello")
         ended = chat.do("resume")
     assert (ended["status"], ended["http"]["status"], len(ended["messages"])) == ("ready", 204, 2)
@@ -755,7 +758,7 @@ def test_two_clients_with_the_same_chat_id_never_meet(
     with page(service, key, "same") as chat, page(service, other_key, "same") as other:
         send(chat, "Mine", wait=False)
         mine = chat.do("until", text="Hello")
-        assert other.do("resume")["http"]["status"] == 204
+        assert other.do("resume")["error"] == NOT_FOUND
         assert service.post("/api/chat/same/stop", key=other_key).status_code == 404
         state = send(other, "Theirs")
         gate.open()
@@ -766,16 +769,30 @@ def test_two_clients_with_the_same_chat_id_never_meet(
     assert [content for role, content in tree(service, session_of(state), other_key) if role == "user"] == ["Theirs"]
     with page(service, other_key, session_of(mine)) as thief:
         assert send(thief, "Give")["error"] == "Session not found"
-        assert thief.do("resume")["error"] == '{"detail":"Session not found"}'
+        assert thief.do("resume")["error"] == NOT_FOUND
+
+
+def test_a_chat_that_two_pages_begin_at_once_is_one_session(service: Service, key: str) -> None:
+    texts = ["One", "Two", "Three"]
+    with ThreadPoolExecutor(len(texts)) as pages:
+        answers = list(pages.map(lambda text: post(service, key, user(text, text)), texts))
+        bodies = list(pages.map(lambda answer: answer.content, answers))
+    assert all(body.endswith(b"data: [DONE]\n\n") for body in bodies), [answer.status_code for answer in answers]
+    (session,) = service.get("/api/sessions", key=key).json()["data"]
+    path = service.messages(session["session_id"], key=key)
+    assert sorted(message["content"] for message in path if message["role"] == "user") == sorted(texts)
 
 
 def test_a_chats_name_is_nothing_without_its_owners_key(service: Service, key: str) -> None:
     assert b"[DONE]" in post(service, key, user("Hello")).content
     for answer in (service.get("/api/chat/chat/stream"), service.post("/api/chat/chat/stop")):
-        assert (answer.status_code, answer.text) == (404, "Session not found"), "on this machine too"
-    assert service.post("/api/chat/never/stop", key=key).status_code == 404
-    assert service.get(f"/api/chat/{'x' * 129}/stream", key=key).status_code == 204
-    assert service.get("/api/chat/a%00b/stream", key=key).status_code == 204
+        assert (answer.status_code, answer.text) == (404, NOT_FOUND), "on this machine too"
+    for name in ("never", "x" * 129, "a%00b", "%ED%A0%80"):
+        for answer in (
+            service.get(f"/api/chat/{name}/stream", key=key),
+            service.post(f"/api/chat/{name}/stop", key=key),
+        ):
+            assert (answer.status_code, answer.text) == (404, NOT_FOUND)
 
 
 def test_a_message_of_another_chat_is_not_known(service: Service, key: str) -> None:

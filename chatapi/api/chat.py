@@ -35,7 +35,7 @@ from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json, parts_json
 from chatapi.api.sending import find_generation, sent_headers, streamed, with_digest
-from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest, SessionNotFound
+from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest
 from chatapi.live import Reading
 from chatapi.log import parts_of
 from chatapi.model import SPOKEN, Generation, Kind, Piece, Status, Turn, user_text
@@ -70,7 +70,7 @@ class StopBody(Body):
 @sending.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
 async def chat(request: Request) -> Response:
     """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
-    (`"stream": false`)."""
+    (`"stream": false`). What the Vercel AI SDK's `useChat` sends is answered as it reads."""
     core = core_of(request)
     data = await receive_json(request, core.settings.max_media_bytes)
     if vercel.may_be_chat(data) and vercel.is_chat(value := parse(data)):
@@ -141,10 +141,8 @@ async def stop(request: Request, session_id: str) -> JSONResponse:
     body = await read_optional_body(request, StopBody, core.settings.max_media_bytes)
     if vercel.is_session_id(session_id):
         await authorized(request, session_id, Action.CHANGE)
-    elif (found := await vercel.session_of(request, session_id)) is None:
-        raise SessionNotFound
     else:
-        session_id = found
+        session_id = await vercel.session_of(request, session_id)
     generation = await find_generation(core, session_id, body.generation_id)
     if generation is None or body.active_stream_id not in {None, generation.id}:
         return JSONResponse({"session_id": session_id, "generation_id": None, "status": None, "text": ""})

@@ -21,7 +21,7 @@ HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
 
 
 class VercelEncoder:
-    """UI message chunks. The log alone tells them, so that a replay has the same bytes.
+    """UI message chunks. The log alone tells them, so that a replay tells the same, though its deltas may be longer.
 
     `before` are the steps of the same message that came before this one. Whoever sent what tools gave has them, and is
     told this step alone; a `replay` tells them all.

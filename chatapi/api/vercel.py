@@ -24,13 +24,15 @@ from chatapi.api.sending import find_generation, sent_headers, streamed, with_di
 from chatapi.api.ui_messages import ID_CHARACTERS, Name, UIMessage
 from chatapi.api.ui_stream import HEADERS, VercelEncoder
 from chatapi.errors import InvalidRequest, KeyRequired, NothingToAnswer, SessionNotFound
-from chatapi.model import ROOT, Alias, Generation, Input, Kind, Message, Part, Role, Status, Turn
+from chatapi.model import ROOT, Alias, Generation, Input, Kind, Message, Role, Status, Turn
 from chatapi.store import Store
 
 DIALECT = "vercel"
 SESSION = "ses_"  # how the ids of sessions begin
 MESSAGE = "msg_"
 LOOK_BACK = 64  # messages of a history, from its end, among which one that is known is looked for
+MESSAGES = 10_000  # in a request
+NEW = 1000  # of them that may be new: each is some statements of one transaction
 PASSED_ON = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
 _MARKS = (b'"messages"', b'"trigger"')
 
@@ -64,24 +66,25 @@ async def send(request: Request, value: Any) -> Response:
     return streamed(core, sent, encoder, headers | HEADERS, cancel)
 
 
-async def session_of(request: Request, name: str) -> str | None:
-    """The session that the caller knows by their own name for a chat; that takes their key, on this machine too."""
-    setattr(request.state, SENTENCES, True)
+async def session_of(request: Request, name: str) -> str:
+    """The session that the caller knows by their own name for a chat; that takes their key, on this machine too.
+
+    Raises:
+        SessionNotFound: they know none by it.
+    """
     core = core_of(request)
     key = key_of(request)
-    if key is None:
+    session_id = await _find_chat(core.store, core.owner(key), name) if key is not None else None
+    if session_id is None:
         raise SessionNotFound
-    session_id = await _find_chat(core.store, core.owner(key), name)
-    if session_id is not None:
-        await authorized(request, session_id, Action.CHANGE)
-    return session_id
+    setattr(request.state, SENTENCES, True)
+    return (await authorized(request, session_id, Action.CHANGE)).id
 
 
 async def stream(request: Request, name: str, generation_id: str | None) -> Response:
     """The message of a chat that is running, from its start, or the one that is asked for; 204 where there is none."""
     core = core_of(request)
-    session_id = await session_of(request, name)
-    generation = await find_generation(core, session_id, generation_id) if session_id is not None else None
+    generation = await find_generation(core, await session_of(request, name), generation_id)
     if generation is None or (generation.status is not Status.RUNNING and generation_id is None):
         return Response(status_code=204)
     if "text/plain" in request.headers.get("accept", ""):
@@ -115,7 +118,7 @@ class ChatBody(Parameters):
     model_config = ConfigDict(extra="ignore")
 
     id: Name
-    messages: list[UIMessage]
+    messages: list[UIMessage] = Field(max_length=MESSAGES)
     trigger: Literal["submit-message", "regenerate-message"]
     message_id: Text | None = Field(None, alias="messageId", max_length=ID_CHARACTERS)
     model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")
@@ -172,11 +175,13 @@ async def _turn_of(core: Core, owner: str, body: ChatBody, dialect: str) -> Turn
     parent, new = await Conversation(core.store, owner, body.id, session_id).place(body)
     if new and new[-1].role is Role.ASSISTANT:
         raise NothingToAnswer
+    if len(new) > NEW:
+        raise InvalidRequest.field("messages", f"More than {NEW} of them are new.")
     most_bytes = core.settings.max_message_bytes
     developer_message = _developer_message(body)
-    for said in [*new, *([] if developer_message is None else [Input(Role.DEVELOPER, (_text(developer_message),))])]:
-        if sum(len(part.text.encode()) for part in said.parts) > most_bytes:
-            raise InvalidRequest.field("messages", f"The text of one is longer than {most_bytes} bytes.")
+    texts = ["".join(part.text for part in message.parts) for message in new]
+    if any(len(text.encode()) > most_bytes for text in [*texts, developer_message or ""]):
+        raise InvalidRequest.field("messages", f"The text of one is longer than {most_bytes} bytes.")
     for name in PASSED_ON:
         _check_encodes(name, getattr(body, name))
     return Turn(
@@ -197,10 +202,6 @@ def _check_encodes(name: str, value: Any) -> None:
         msgspec.json.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError):  # a key, half a surrogate, an enormous number
         raise InvalidRequest.field(name, "It holds something that cannot be passed on.") from None
-
-
-def _text(text: str) -> Part:
-    return Part(Kind.TEXT, text)
 
 
 def _developer_message(body: ChatBody) -> str | None:
