@@ -21,7 +21,7 @@ from tests.service import KEY, OURS, PROJECT
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SET_UP_SECONDS = 180  # two dozen wheels, from a registry or a cache
-LEFT_OUT = (".git", ".venv", "data", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis")
+LEFT_OUT = (".git", ".venv", "node_modules", "data", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis")
 
 
 @pytest.fixture(scope="module")

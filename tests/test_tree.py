@@ -52,6 +52,29 @@ async def told(store: Store, begun: Begun, input: tuple[Input, ...] = ()) -> lis
 # In the store
 
 
+async def test_answers_and_results_that_follow_each_other_are_one_run(store: Store, clock: Any) -> None:
+    first = await said(store, None, "one", "a call")
+    session_id, top = first.session.id, first.generation.message_id
+    result = (Input(Role.TOOL, (Part(Kind.TOOL_RESULT, "sun", CALL),)),)
+    clock.advance(1)
+    second = await answered(store, turn(session_id, result), "sunny")
+    clock.advance(1)
+    third = await answered(store, turn(session_id, parent=second.input[0]), "rainy")
+    clock.advance(1)
+    await said(store, session_id, "two", "later")
+    for message_id, last in (
+        (top, third),
+        (second.input[0], third),
+        (third.generation.message_id, third),
+        (second.generation.message_id, second),
+    ):
+        run = await store.answer_run(session_id, message_id)
+        assert [message.id for message in run] == [top, second.input[0], last.generation.message_id]
+    assert [part.text for message in run for part in message.parts] == ["a call", "sun", "sunny"]
+    with pytest.raises(MessageNotFound):
+        await store.answer_run("ses_other", top)
+
+
 async def test_a_regenerated_answer_stands_beside_the_old_one(store: Store, clock: Any) -> None:
     first = await said(store, None, "one", "old")
     session_id = first.session.id

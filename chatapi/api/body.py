@@ -6,7 +6,15 @@ import json
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +24,7 @@ from chatapi.errors import BodyTooLarge, InvalidRequest, MalformedJSON, Unsuppor
 from chatapi.keys import Key
 
 KEY_FIELD = "api_key"
+STOP_WORDS = 4  # sequences, as OpenAI's API takes them
 _NAMEABLE = re.compile(r"[a-z_-]{1,32}")  # a field name that may be repeated to its sender: no key is of letters alone
 
 M = TypeVar("M", bound=BaseModel)
@@ -56,23 +65,40 @@ Text = Annotated[str, AfterValidator(_well_formed)]
 """A string that is proper Unicode, without NUL: what every database and every upstream takes."""
 
 
+class Parameters(Body):
+    """The generation parameters of OpenAI's chat completions that are passed on as they are."""
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    max_tokens: int | None = Field(None, ge=1, le=10_000_000)
+    max_completion_tokens: int | None = Field(None, ge=1, le=10_000_000)
+    stop: (
+        Annotated[Text, Field(max_length=1000)]
+        | Annotated[list[Annotated[Text, Field(max_length=1000)]], Field(min_length=1, max_length=STOP_WORDS)]
+        | None
+    ) = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    reasoning_effort: str | None = Field(None, pattern="^[a-z]{1,16}$")
+    verbosity: str | None = Field(None, pattern="^[a-z]{1,16}$")
+    service_tier: str | None = Field(None, pattern="^[a-z_-]{1,32}$")
+
+
 async def read_body(request: Request, model: type[M]) -> M:
     """The request's body as `model`.
 
     Raises:
         UnsupportedMediaType, BodyTooLarge, MalformedJSON, InvalidRequest: it is not that.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMediaType
-    return validate(model, parse(await _receive(request)))
+    return validate(model, parse(await receive_json(request)))
 
 
-async def read_optional_body(request: Request, model: type[M]) -> M:
+async def read_optional_body(request: Request, model: type[M], most_bytes: int | None = None) -> M:
     """The request's body as `model`; no body at all is an empty object."""
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return validate(model, {})
-    return await read_body(request, model)
+    return validate(model, parse(await receive_json(request, most_bytes)))
 
 
 async def read_raw_body(request: Request, most_bytes: int) -> tuple[bytes, dict[str, Any]]:
@@ -81,9 +107,7 @@ async def read_raw_body(request: Request, most_bytes: int) -> tuple[bytes, dict[
     Raises:
         UnsupportedMediaType, BodyTooLarge, MalformedJSON, InvalidRequest: it is not that, or brings a key.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaType
-    data = await _receive(request, most_bytes)
+    data = await receive_json(request, most_bytes)
     value = parse(data, hide_keys=False)
     if not isinstance(value, dict):
         raise InvalidRequest.field("body", "The body must be a JSON object.")
@@ -92,7 +116,14 @@ async def read_raw_body(request: Request, most_bytes: int) -> tuple[bytes, dict[
     return data, value
 
 
-async def _receive(request: Request, most_bytes: int | None = None) -> bytes:
+async def receive_json(request: Request, most_bytes: int | None = None) -> bytes:
+    """The body of a request that says it is JSON; at most `max_body_bytes`, where nothing else is said.
+
+    Raises:
+        UnsupportedMediaType, BodyTooLarge, MalformedJSON: it says it is not, is too large, or did not come whole.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType
     limit = most_bytes or core_of(request).settings.max_body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
 
 from chatapi.access import Action, Caller, permit
+from chatapi.api import vercel
 from chatapi.api.answers import (
     Encoder,
     EventEncoder,
@@ -22,43 +20,30 @@ from chatapi.api.answers import (
     check_position,
     read_whole,
 )
-from chatapi.api.body import Body, KeyField, Text, body_schema, read_body, read_optional_body
+from chatapi.api.body import (
+    Body,
+    KeyField,
+    Parameters,
+    Text,
+    body_schema,
+    parse,
+    read_optional_body,
+    receive_json,
+    validate,
+)
 from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json, parts_json
-from chatapi.api.problems import limit_headers
-from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
-from chatapi.generations import Sent
+from chatapi.api.sending import find_generation, sent_headers, streamed, with_digest
+from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest
 from chatapi.live import Reading
 from chatapi.log import parts_of
-from chatapi.model import SPOKEN, Generation, Kind, Limit, Piece, Status, Turn, user_text
+from chatapi.model import SPOKEN, Generation, Kind, Piece, Status, Turn, user_text
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
 
 Dialect = Literal["text", "events", "json"]
-MAX_IDEMPOTENCY_KEY = 255  # characters
-STOP_WORDS = 4  # sequences, as OpenAI's API takes them
-
-
-class Parameters(Body):
-    """The generation parameters of OpenAI's chat completions that are passed on as they are."""
-
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
-    max_tokens: int | None = Field(None, ge=1, le=10_000_000)
-    max_completion_tokens: int | None = Field(None, ge=1, le=10_000_000)
-    stop: (
-        Annotated[Text, Field(max_length=1000)]
-        | Annotated[list[Annotated[Text, Field(max_length=1000)]], Field(min_length=1, max_length=STOP_WORDS)]
-        | None
-    ) = None
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    reasoning_effort: str | None = Field(None, pattern="^[a-z]{1,16}$")
-    verbosity: str | None = Field(None, pattern="^[a-z]{1,16}$")
-    service_tier: str | None = Field(None, pattern="^[a-z_-]{1,32}$")
 
 
 class ChatBody(Parameters):
@@ -78,14 +63,21 @@ class StopBody(Body):
     """Which generation to stop; left out, the running one."""
 
     generation_id: Text | None = None
+    active_stream_id: Text | None = Field(None, alias="activeStreamId")
+    assistant_message: dict[str, Any] | None = Field(None, alias="assistantMessage")  # what there is of it is kept here
 
 
 @sending.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
 async def chat(request: Request) -> Response:
     """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
-    (`"stream": false`)."""
+    (`"stream": false`). What the Vercel AI SDK's `useChat` sends is answered as it reads."""
     core = core_of(request)
-    body = await read_body(request, ChatBody)
+    data = await receive_json(request, core.settings.max_media_bytes)
+    if vercel.may_be_chat(data) and vercel.is_chat(value := parse(data)):
+        return await vercel.send(request, value)
+    if len(data) > core.settings.max_body_bytes:
+        raise BodyTooLarge
+    body = validate(ChatBody, parse(data))
     key = key_of(request, body.api_key)
     if key is None:
         raise InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
@@ -100,11 +92,7 @@ async def chat(request: Request) -> Response:
     if turn.dialect == "json":
         return await _whole(core, request, sent.generation, sent.readings, headers, cancel)
     encoder: Encoder = EventEncoder(sent.generation) if turn.dialect == "events" else TextEncoder()
-
-    def left() -> None:
-        core.generations.abandon(sent.generation.id)
-
-    return LogResponse(sent.readings, encoder, headers, core.settings.heartbeat_seconds, left if cancel else None)
+    return streamed(core, sent, encoder, headers, cancel)
 
 
 @router.get("/api/chat/{session_id}/stream", response_class=PlainTextResponse)
@@ -118,8 +106,10 @@ async def stream(
     """Read the session's running answer, or one that has ended, from a position on: `offset` counts the bytes of text
     that were received, `Last-Event-ID` is the id of the last event. 204 when nothing runs and nothing was asked for."""
     core = core_of(request)
+    if not vercel.is_session_id(session_id):
+        return await vercel.stream(request, session_id, generation_id)
     await authorized(request, session_id, Action.READ)
-    generation = await _find(core, session_id, generation_id)
+    generation = await find_generation(core, session_id, generation_id)
     asked = generation_id is not None or offset is not None or last_event_id is not None
     if generation is None or (generation.status is not Status.RUNNING and not asked):
         return Response(status_code=204)
@@ -127,6 +117,8 @@ async def stream(
     dialect = _asked_dialect(request, last_event_id) or generation.dialect
     if dialect == "json":
         return await _whole(core, request, generation, core.generations.follow(generation.id), headers)
+    if dialect == vercel.DIALECT:
+        return await vercel.replay(core, generation)
     encoder: Encoder
     so_far = await core.generations.read(generation.id) if last_event_id or offset else Reading([], 0, None)
     if dialect == "events":
@@ -146,10 +138,13 @@ async def stop(request: Request, session_id: str) -> JSONResponse:
     """Stop the running answer. Returns what was kept, once the upstream's connection is closed; an answer that has
     ended already is returned as it is."""
     core = core_of(request)
-    body = await read_optional_body(request, StopBody)
-    await authorized(request, session_id, Action.CHANGE)
-    generation = await _find(core, session_id, body.generation_id)
-    if generation is None:
+    body = await read_optional_body(request, StopBody, core.settings.max_media_bytes)
+    if vercel.is_session_id(session_id):
+        await authorized(request, session_id, Action.CHANGE)
+    else:
+        session_id = await vercel.session_of(request, session_id)
+    generation = await find_generation(core, session_id, body.generation_id)
+    if generation is None or body.active_stream_id not in {None, generation.id}:
         return JSONResponse({"session_id": session_id, "generation_id": None, "status": None, "text": ""})
     kept = await core.generations.stop(generation.id)
     return JSONResponse(_whole_json(kept.ended or generation, kept.pieces))
@@ -178,8 +173,6 @@ def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_
             raise InvalidRequest.field(field, f"It is longer than {settings.max_message_bytes} bytes.")
     if not body.session_id and body.developer_message is None:
         raise InvalidRequest.field("developer_message", "This field is required when a session begins.")
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequest.field("Idempotency-Key", f"It takes 1 to {MAX_IDEMPOTENCY_KEY} characters.")
     turn = Turn(
         owner=owner,
         session_id=body.session_id or None,
@@ -190,41 +183,6 @@ def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_
         parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
     )
     return with_digest(turn, idempotency_key) if idempotency_key is not None else turn
-
-
-def with_digest(turn: Turn, idempotency_key: str) -> Turn:
-    """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter."""
-    said = [
-        turn.session_id,
-        turn.alias,
-        turn.parent,
-        turn.developer_message,
-        turn.input,
-        turn.model,
-        sorted(turn.parameters.items()),
-    ]
-    if turn.echo is not None:
-        said += [turn.instructions, turn.echo]
-    digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
-    name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
-    return replace(turn, idempotency_key=name, digest=digest)
-
-
-def sent_headers(sent: Sent, own: Limit | None) -> dict[str, str]:
-    """The seed's headers, and what the upstream lets its callers know."""
-    headers = dict(sent.answer.headers) if sent.answer is not None else {}
-    headers |= limit_headers(own, sent.answer.limit if sent.answer is not None else None)
-    return headers | {"X-Session-ID": sent.session.id, "X-Generation-ID": sent.generation.id}
-
-
-async def _find(core: Core, session_id: str, generation_id: str | None) -> Generation | None:
-    """The generation that was asked for: by its id, which must be of this session, or else the last one."""
-    if generation_id is None:
-        return await core.store.latest_generation(session_id)
-    generation = await core.store.find_generation(generation_id)
-    if generation is None or generation.session_id != session_id:
-        raise SessionNotFound
-    return generation
 
 
 async def _whole(

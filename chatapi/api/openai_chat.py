@@ -15,12 +15,12 @@ from fastapi.responses import JSONResponse, Response
 from chatapi.access import Action, Caller, authorize, permit
 from chatapi.api.answers import LogResponse, check_position, read_whole
 from chatapi.api.body import read_raw_body
-from chatapi.api.chat import MAX_IDEMPOTENCY_KEY, sent_headers, with_digest
 from chatapi.api.completions import CompletionsEncoder, completion, generation_id
 from chatapi.api.core import Core, caller_of, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.problems import limit_headers
 from chatapi.api.relay import StreamRelay, WholeRelay
+from chatapi.api.sending import sent_headers, with_digest
 from chatapi.errors import ChatError, InvalidRequest, KeyRequired
 from chatapi.keys import Key
 from chatapi.log import up_to
@@ -150,11 +150,7 @@ def _turn(core: Core, body: dict[str, Any], owner: str, session_id: str, idempot
         dialect=DIALECT,
         parameters=parameters | ({"metadata": metadata} if metadata else {}),
     )
-    if idempotency_key is None:
-        return turn
-    if not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequest.field("Idempotency-Key", f"It takes 1 to {MAX_IDEMPOTENCY_KEY} characters.")
-    return with_digest(turn, idempotency_key)
+    return turn if idempotency_key is None else with_digest(turn, idempotency_key)
 
 
 def _instructions(messages: list[Input]) -> tuple[str | None, list[Input]]:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from chatapi.api.body import describe
 from chatapi.errors import (
@@ -51,12 +51,16 @@ def limit_headers(own: Limit | None, upstreams: Limit | None) -> dict[str, str]:
     return {"X-RateLimit-Limit": str(tighter.limit), "X-RateLimit-Remaining": str(tighter.remaining)}
 
 
-def render(error: ChatError) -> Response:
-    """The response that tells of an error."""
-    body = problem(error)
+def _headers(error: ChatError) -> dict[str, str]:
     headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
+    return headers
+
+
+def render(error: ChatError) -> Response:
+    """The response that tells of an error."""
+    body, headers = problem(error), _headers(error)
     media_type = "application/problem+json" if "code" in body else "application/json"
     return Response(msgspec.json.encode(body), error.status, headers, media_type)
 
@@ -100,12 +104,24 @@ def render_for(path: str, error: ChatError) -> Response:
     return response
 
 
+SENTENCES = "errors_as_sentences"  # set in the state of a request whose client shows a body as it is to a person
+
+
+def sentence(error: ChatError) -> Response:
+    """The response that tells of an error to a person."""
+    text = error.detail
+    if isinstance(error, InvalidRequest):
+        text = f"{error.errors[0]['field']}: {error.errors[0]['message']}"
+    return PlainTextResponse(text, error.status, _headers(error))
+
+
 def install(app: FastAPI) -> None:
     """Let `app` tell of every error in this form, FastAPI's own included: those would echo the body, key and all."""
 
     async def chat_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ChatError)
-        response = render_for(request.url.path, error)
+        as_sentence = getattr(request.state, SENTENCES, False)
+        response = sentence(error) if as_sentence else render_for(request.url.path, error)
         own = getattr(request.state, "limit", None)
         for name, value in limit_headers(own, error.limit if isinstance(error, UpstreamError) else None).items():
             response.headers.setdefault(name, value)

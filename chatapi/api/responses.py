@@ -17,7 +17,6 @@ from fastapi.responses import JSONResponse, Response
 from chatapi.access import Action, Caller, authorize, permit
 from chatapi.api.answers import LogResponse, check_position, read_whole
 from chatapi.api.body import read_raw_body
-from chatapi.api.chat import MAX_IDEMPOTENCY_KEY, sent_headers, with_digest
 from chatapi.api.core import Core, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.items import items_of
@@ -33,6 +32,7 @@ from chatapi.api.response_events import (
     whole_response,
 )
 from chatapi.api.response_request import ResponseRequest, decode_echo, encode_echo, read_request
+from chatapi.api.sending import sent_headers, with_digest
 from chatapi.errors import (
     ChatError,
     ConversationNotFound,
@@ -224,8 +224,6 @@ async def _turn(core: Core, asked: ResponseRequest, caller: Caller, idempotency_
     )
     if idempotency_key is None or not asked.store:
         return turn
-    if not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequest.field("Idempotency-Key", f"It takes 1 to {MAX_IDEMPOTENCY_KEY} characters.")
     return with_digest(turn, idempotency_key)
 
 

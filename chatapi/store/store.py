@@ -213,6 +213,10 @@ class Store:
         """The message of this id in this session, if there is one: its parent is where an edit of it hangs."""
         return await self._driver.read(partial(transactions.find_message, session_id, message_id))
 
+    async def answer_run(self, session_id: str, message_id: str) -> list[Message]:
+        """What some clients know as one message: answers and results of tools; see `transactions.answer_run`."""
+        return await self._driver.read(partial(transactions.answer_run, session_id, message_id))
+
     async def add_messages(self, session_id: str, owner: str, permit: Permit, input: tuple[Input, ...]) -> list[str]:
         """Add messages at the session's head without asking for an answer; their ids."""
         ids = tuple(new_id("msg") for _ in input)

@@ -1023,6 +1023,39 @@ def _with_log(message: Message) -> Transaction[Message]:
     return replace(message, parts=parts_of((yield from _pieces(message.generation.id, 0))))
 
 
+def answer_run(session_id: str, message_id: str) -> Transaction[list[Message]]:
+    """The answers and results of tools that follow each other without a user between them: those above this message,
+    itself, and the newest below it.
+
+    Raises:
+        MessageNotFound: the session has no such message.
+    """
+    rows = yield (
+        "WITH RECURSIVE run (id, parent) AS (SELECT id, parent FROM message WHERE id = $1 AND session_id = $2 "
+        "UNION ALL SELECT m.id, m.parent FROM message m JOIN run r ON m.id = r.parent "
+        f"WHERE m.role IN ('assistant', 'tool')) SELECT {_MESSAGE}, {_GENERATION} FROM run "
+        "JOIN message m ON m.id = run.id LEFT JOIN generation g ON g.message_id = m.id ORDER BY m.depth",
+        (message_id, session_id),
+    )
+    if not rows:
+        raise MessageNotFound
+    run = []
+    for row in rows:
+        message = _message(row)
+        _check_is(message.session_id, session_id)
+        run.append((yield from _with_log(message)))
+    while rows := (
+        yield (
+            f"SELECT {_MESSAGE}, {_GENERATION} FROM message m LEFT JOIN generation g ON g.message_id = m.id "
+            "WHERE m.session_id = $1 AND m.parent = $2 AND m.role IN ('assistant', 'tool') "
+            "ORDER BY m.created_at DESC, m.id DESC LIMIT 1",
+            (session_id, run[-1].id),
+        )
+    ):
+        run.append((yield from _with_log(_message(rows[0]))))
+    return run
+
+
 def _siblings(session_id: str, messages: list[Message]) -> Transaction[dict[str | None, list[str]]]:
     """The ids of all messages that have the same parents as these, by parent, the oldest first."""
     found: dict[str | None, list[str]] = {}

@@ -1,0 +1,60 @@
+"""One conversation in every dialect: one session, one history."""
+
+from __future__ import annotations
+
+import subprocess
+
+import openai
+
+from tests import node_clients
+from tests.service import Service
+
+MODEL = "gpt-4.1-mini"
+
+
+def curl(service: Service, text: str, key: str) -> str:
+    """The seed's line, with a header more to be shown; the session that it began."""
+    body = f'{{"developer_message": "You are a helpful assistant.", "user_message": "{text}", "api_key": "{key}"}}'
+    line = ["curl", "-s", "-D", "-", "-X", "POST", f"{service.url}/api/chat"]
+    ran = subprocess.run(
+        [*line, "-H", "Content-Type: application/json", "-d", body], check=True, capture_output=True, text=True
+    )
+    headers = dict(one.split(": ", 1) for one in ran.stdout.split("\n\n")[0].splitlines()[1:])
+    return headers["x-session-id"]
+
+
+def complete(service: Service, session_id: str, text: str, key: str) -> None:
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True) as client:
+        client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": text}],
+            extra_headers={"X-Session-ID": session_id},
+        )
+
+
+def use_chat(service: Service, session_id: str, text: str, key: str) -> str:
+    """What the page shows as the answer."""
+    options = {"api": f"{service.url}/api/chat", "id": session_id, "headers": {"Authorization": f"Bearer {key}"}}
+    with node_clients.Script("chat.mjs", options) as page:
+        state = page.do("send", message={"text": text})
+    assert state["status"] == "ready", state["error"]
+    return str(state["messages"][-1]["parts"][-1]["text"])
+
+
+def test_a_conversation_goes_through_every_dialect_and_is_one_history(service: Service, key: str) -> None:
+    session_id = curl(service, "My name is Ada.", key)
+    said = ["My name is Ada."]
+    for go_on in (complete,):
+        said.append(f"This is said by {go_on.__name__}.")
+        go_on(service, session_id, said[-1], key)
+    said.append("What is my name?")
+    assert "Ada" in use_chat(service, session_id, said[-1], key)
+
+    history = service.messages(session_id, key=key)
+    assert [message["content"] for message in history if message["role"] == "user"] == said
+    assert [message["role"] for message in history] == ["user", "assistant"] * len(said)
+    assert all(message["status"] == "completed" for message in history)
+    assert [message["parent_id"] for message in history] == [None, *[message["id"] for message in history[:-1]]]
+    (session,) = service.get("/api/sessions", key=key).json()["data"]
+    assert (session["session_id"], session["message_count"]) == (session_id, len(history))
+    assert session["developer_message"] == "You are a helpful assistant."
