@@ -10,6 +10,7 @@ from tests import node_clients
 from tests.service import Service
 
 MODEL = "gpt-4.1-mini"
+SESSION, CONVERSATION = "ses_", "conv_"
 
 
 def curl(service: Service, text: str, key: str) -> str:
@@ -32,6 +33,20 @@ def complete(service: Service, session_id: str, text: str, key: str) -> None:
         )
 
 
+def respond(service: Service, session_id: str, text: str, key: str) -> None:
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True) as client:
+        conversation = CONVERSATION + session_id.removeprefix(SESSION)
+        with client.responses.create(model=MODEL, input=text, conversation=conversation, stream=True) as events:
+            assert [event.type for event in events][-1] == "response.completed"
+
+
+def items_of(service: Service, session_id: str, key: str) -> list[str]:
+    """What was said, as OpenAI's Conversations have it."""
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True) as client:
+        items = client.conversations.items.list(CONVERSATION + session_id.removeprefix(SESSION), order="asc")
+        return [str(item.content[0].text) for item in items if item.type == "message"]  # type: ignore[union-attr]
+
+
 def use_chat(service: Service, session_id: str, text: str, key: str) -> str:
     """What the page shows as the answer."""
     options = {"api": f"{service.url}/api/chat", "id": session_id, "headers": {"Authorization": f"Bearer {key}"}}
@@ -44,13 +59,14 @@ def use_chat(service: Service, session_id: str, text: str, key: str) -> str:
 def test_a_conversation_goes_through_every_dialect_and_is_one_history(service: Service, key: str) -> None:
     session_id = curl(service, "My name is Ada.", key)
     said = ["My name is Ada."]
-    for go_on in (complete,):
+    for go_on in (complete, respond):
         said.append(f"This is said by {go_on.__name__}.")
         go_on(service, session_id, said[-1], key)
     said.append("What is my name?")
     assert "Ada" in use_chat(service, session_id, said[-1], key)
 
     history = service.messages(session_id, key=key)
+    assert items_of(service, session_id, key) == [message["content"] for message in history]
     assert [message["content"] for message in history if message["role"] == "user"] == said
     assert [message["role"] for message in history] == ["user", "assistant"] * len(said)
     assert all(message["status"] == "completed" for message in history)

@@ -1,4 +1,4 @@
-"""/v1/chat/completions and /v1/models, by OpenAI's own client for JavaScript."""
+"""The routes of /v1, by OpenAI's own client for JavaScript."""
 
 from __future__ import annotations
 
@@ -174,3 +174,36 @@ def test_a_client_that_aborts_ends_a_stateless_answer_and_not_a_kept_one(
 def test_models_are_listed(service: Service, key: str) -> None:
     with client(service, key) as openai:
         assert MODEL in openai.do("models")["ids"]
+
+
+def test_a_response_streams_and_is_read_on_from_every_event(service: Service, key: str) -> None:
+    with client(service, key) as openai:
+        events = openai.do("respond", body={"model": MODEL, "input": "Count to 5"})["events"]
+        assert events[-1]["type"] == "response.completed"
+        text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        assert text == "1 2 3 4 5"
+        response_id = events[0]["response"]["id"]
+        for place, event in enumerate(events[:-1]):
+            rest = openai.do("follow", id=response_id, after=event["sequence_number"])["events"]
+            assert [one["sequence_number"] for one in rest] == [one["sequence_number"] for one in events[place + 1 :]]
+
+
+def test_responses_go_on_from_each_other_and_are_a_conversation(service: Service, key: str) -> None:
+    with client(service, key) as openai:
+        hello = [{"type": "message", "role": "user", "content": "My name is Ada."}]
+        conversation = openai.do("converse", metadata={"topic": "names"}, items=hello)["conversation"]
+        asked = {"model": MODEL, "input": "What is my name?", "conversation": conversation["id"]}
+        first = openai.do("respondWhole", body=asked)["response"]
+        assert "Ada" in first["output"][0]["content"][0]["text"]
+        asked = {"model": MODEL, "input": "Count to 3", "previous_response_id": first["id"]}
+        assert openai.do("respondWhole", body=asked)["response"]["output"][0]["content"][0]["text"] == "1 2 3"
+        items = openai.do("items", id=conversation["id"], limit=2)["items"]
+    assert [item["role"] for item in items] == ["user", "user", "assistant", "user", "assistant"]
+
+
+def test_what_is_not_there_is_a_404_of_the_clients(service: Service, key: str) -> None:
+    with client(service, key) as openai:
+        error = openai.do("follow", id="resp_none", after=0)["error"]
+        assert (error["class"], error["status"]) == ("NotFoundError", 404)
+        error = openai.do("items", id="conv_none", limit=2)["error"]
+        assert (error["class"], error["status"]) == ("NotFoundError", 404)

@@ -54,6 +54,25 @@ const commands = {
     }
   },
   abort: () => running.controller.abort(),
+  respond: async ({ body }) => {
+    const events = [];
+    for await (const event of await client.responses.create({ ...body, stream: true })) events.push(event);
+    return { events };
+  },
+  respondWhole: async ({ body }) => ({ response: await client.responses.create(body) }),
+  // A response that was stored, from after an event on.
+  follow: async ({ id, after }) => {
+    const events = [];
+    const asked = { stream: true, starting_after: after };
+    for await (const event of await client.responses.retrieve(id, asked)) events.push(event);
+    return { events };
+  },
+  converse: async ({ metadata, items }) => ({ conversation: await client.conversations.create({ metadata, items }) }),
+  items: async ({ id, limit }) => {
+    const items = [];
+    for await (const item of client.conversations.items.list(id, { limit, order: 'asc' })) items.push(item);
+    return { items };
+  },
   models: async () => {
     const ids = [];
     for await (const model of client.models.list()) ids.push(model.id);
