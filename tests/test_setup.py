@@ -114,12 +114,17 @@ def test_the_tour_of_the_readme_does_what_it_says(checkout: Path, port: int, tmp
         assert '"status":"completed"' in remembered
         assert "event: done" in shaped
         assert '"text":"1 2 3 4 5"' in shaped
-        (example,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-        example = example.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("sk-proj-your-api-key-here", KEY)
-        told = subprocess.run(
-            [sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True
-        )
-        assert "Hello, how are you?" in told.stdout
+        told = []
+        for example in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+            code = example.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("sk-proj-your-api-key-here", KEY)
+            ran = subprocess.run(
+                [sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True
+            )
+            told.append(ran.stdout)
+        by_the_seed, by_openai = told
+        assert "Hello, how are you?" in by_the_seed
+        assert "Ada" in by_openai
+        assert by_openai.endswith("response.completed\n")
     with serving(demo, checkout, variables) as lines:
         assert not any("Setting up" in line for line in lines), "it was set up again though nothing had changed"
 
