@@ -23,7 +23,7 @@ const commands = {
     for await (const chunk of data) chunks.push(chunk);
     return { chunks, headers: Object.fromEntries(response.headers) };
   },
-  // By the package's helper, which puts the chunks together and complains of what does not fit.
+  // By the package's own stream(), which puts the chunks together and complains of what does not fit.
   gather: async ({ body, headers }) => {
     const stream = completions.stream(body, { headers });
     return { completion: await stream.finalChatCompletion() };
