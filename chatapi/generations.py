@@ -41,6 +41,7 @@ from chatapi.upstream import Answer, Upstream
 
 UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream is made to wait for the store
 STORE_RETRY_SECONDS = 0.5  # between attempts to store an ending while the store takes none
+GOODBYE_SECONDS = 1.0  # for what is passed on, and was cancelled, to let go
 DRAIN_STEP_SECONDS = 0.1  # between looks at what is still beginning
 INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives way (409) when others keep beginning before it
 
@@ -201,6 +202,9 @@ class Generations:
         task = asyncio.current_task()
         assert task is not None
         slot = await self._slots.take(owner)
+        if self.draining:  # by now
+            await self._slots.give_back(slot)
+            raise Draining
         self._relays.add(task)
         try:
             yield
@@ -228,7 +232,7 @@ class Generations:
             self._live[live.id] = self._running_in[live.session_id] = live
             begun.set_result(turn_begun)
             try:
-                ending = await self._relay(live, turn, key, turn_begun)
+                ending = await self._produce(live, turn, key, turn_begun)
                 await self._slots.give_back(slot)  # first: who sees the end may send again at once
                 await self._finish(live, ending)
             finally:
@@ -236,9 +240,11 @@ class Generations:
                 if not live.settled.done():
                     live.end(None, ChatError())  # nobody waits for ever
         finally:
+            if not begun.done():
+                begun.set_exception(ChatError())  # nobody waits for ever
             await self._slots.give_back(slot)
 
-    async def _relay(self, live: Live, turn: Turn, key: Key, begun: Begun) -> Ending:
+    async def _produce(self, live: Live, turn: Turn, key: Key, begun: Begun) -> Ending:
         """Write what the upstream says to the log until it ends, or is ended."""
         task = asyncio.current_task()
         assert task is not None
@@ -396,6 +402,8 @@ class Generations:
             await asyncio.wait(self._tasks, timeout=DRAIN_STEP_SECONDS)
         for relay in self._relays:
             relay.cancel()
+        if self._relays:
+            await asyncio.wait(self._relays, timeout=GOODBYE_SECONDS)
 
     async def _all_ended(self) -> None:
         await asyncio.wait(self._tasks | self._relays)

@@ -31,6 +31,7 @@ class Housekeeper:
         self._poll_at = 0.0
         self._renew_seconds = store.lease_seconds / RENEWALS
         self._renew_at = 0.0
+        self._unknown: set[str] = set()  # stored as ours at the last look, and not running
         self._tasks: list[asyncio.Task[None]] = []
 
     def open(self) -> None:
@@ -70,6 +71,7 @@ class Housekeeper:
                 for generation in closed:
                     self._bus.publish(generation.id)
                     log_end(generation)
+                await self._renew()
         except StoreUnavailable as error:
             log.warning("leases not renewed", code=error.code)
 
@@ -88,6 +90,16 @@ class Housekeeper:
                 live.cancel(Verdict.DELETED)
             elif stored[live.id].stop_requested:
                 live.cancel(Verdict.STOPPED)
+        await self._give_up({id for id in stored if id not in self._running})
+
+    async def _give_up(self, unknown: set[str]) -> None:
+        """End what is stored as ours and does not run: its begin was committed, and the answer to that was lost.
+
+        One that is just beginning, or ending, is known by the next look, or gone.
+        """
+        orphans, self._unknown = sorted(unknown & self._unknown), unknown
+        if orphans:
+            await self._store.give_up(orphans)
 
 
 async def _repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 from redis import asyncio as redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
@@ -21,6 +22,9 @@ from chatapi.settings import SettingsError
 CALL_SECONDS = 1.0  # the longest that a caller waits
 DOWN_SECONDS = 1.0  # after a failure, callers are refused at once for so long
 UNDER_WAY = 1_000  # calls; more are refused
+CONNECTIONS = 32  # and one that listens; who calls waits for one to be free
+ECHO_SECONDS = 5.0  # between messages to ourselves, which show that the listening connection is not deaf
+DEAF_SECONDS = 15.0  # without one coming back, it is
 OLDEST_REDIS = (6, 2)
 CANNOT = (RedisError, OSError, TimeoutError)
 
@@ -94,20 +98,39 @@ class RedisLink:
             self._start(lambda: self._client.publish(channel, message))
 
     async def listen(self, channel: str, receive: Callable[[str], None], listening: asyncio.Event) -> None:
-        """Hand over every message on the channel, for ever; connect again whenever the connection breaks."""
+        """Hand over every message on the channel, for ever; connect again whenever the connection breaks.
+
+        A connection may break without a word. So we send ourselves an empty message now and then, and when none has
+        come back for long, it is broken.
+        """
         while True:
             try:
                 async with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(channel)
                     listening.set()
-                    while True:
-                        message = await subscription.get_message(timeout=CALL_SECONDS)
-                        if message is not None:
-                            receive(message["data"].decode(errors="replace"))
+                    await self._hear(subscription, channel, receive)
             except CANNOT as error:
                 log.warning("bus out of order", reason=type(error).__name__)
-            listening.set()
+            except Exception:  # whatever it is, the next connection may be better
+                log.exception("unforeseen error", where="bus")
+            finally:
+                listening.set()
             await asyncio.sleep(DOWN_SECONDS)
+
+    async def _hear(self, subscription: PubSub, channel: str, receive: Callable[[str], None]) -> None:
+        heard_at = self._loop.time()
+        echo_at = 0.0
+        while True:
+            now = self._loop.time()
+            if now - heard_at > DEAF_SECONDS:
+                raise TimeoutError
+            if now >= echo_at:
+                echo_at = now + ECHO_SECONDS
+                self.publish(channel, "")
+            message = await subscription.get_message(timeout=CALL_SECONDS)
+            if message is not None:
+                heard_at = self._loop.time()
+                receive(message["data"].decode(errors="replace"))
 
     def _is_up(self) -> bool:
         return self._loop.time() >= self._down_until and len(self._under_way) < UNDER_WAY
@@ -136,13 +159,16 @@ class RedisLink:
 
 def client_of(url: str) -> redis.Redis:
     """A client that fails fast; whoever calls knows what to do without it."""
-    return redis.Redis.from_url(
+    pool = redis.BlockingConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS,
+        timeout=CALL_SECONDS,  # for one to be free
         socket_connect_timeout=CALL_SECONDS,
         socket_timeout=2 * CALL_SECONDS,
         retry=Retry(NoBackoff(), 0),
         client_name="chatapi",
     )
+    return redis.Redis.from_pool(pool)
 
 
 def why_not(error: Exception) -> str:

@@ -47,6 +47,7 @@ SHORT_RETRY_SECONDS = 2.0  # a Retry-After up to here is waited for; a longer on
 LONGEST_RETRY_SECONDS = 3600.0  # a Retry-After beyond is passed on as this
 ERROR_BODY_SECONDS = 2.0  # to read it in
 ERROR_BYTES = 64 * 1024  # of an error body that are read
+FINISH_CHARACTERS = 64  # of a finish reason; those of OpenAI's protocol have at most 14
 DETAIL_CHARACTERS = 400  # of an upstream's own sentence that are passed on
 LINGER_SECONDS = 1.0  # to wait for the end of a response whose last event has come, so that its connection is reused
 PASSED_ON = frozenset({"x-request-id", "openai-processing-ms", "openai-version"})
@@ -185,7 +186,7 @@ class Answer:
             if choice.delta is not None:
                 self._take_delta(choice.delta, deltas)
             if choice.finish_reason is not None:
-                self.finish_reason = choice.finish_reason
+                self.finish_reason = _storable(choice.finish_reason)[:FINISH_CHARACTERS]
                 if self._calls is not None:
                     deltas += [(Kind.TOOL_CALL, text, call) for call, text in self._calls.end()]
 
@@ -197,8 +198,7 @@ class Answer:
         ):
             if text:
                 self.deltas += 1
-                # No database and no terminal is the better for a NUL; PostgreSQL refuses it.
-                deltas.append((kind, text.replace("\0", "\ufffd") if "\0" in text else text, None))
+                deltas.append((kind, _storable(text), None))
         if delta.tool_calls:
             self._take_calls(delta.tool_calls, deltas)
         for annotation in delta.annotations or ():
@@ -525,7 +525,12 @@ def _read_error(body: bytes) -> _Error:
 
 def _sentence(error: _Error, key: Key) -> str | None:
     """The upstream's own words, without the key, and not too many."""
-    return key.hide(error.message)[:DETAIL_CHARACTERS] if error.message else None
+    return key.hide(_storable(error.message))[:DETAIL_CHARACTERS] if error.message else None
+
+
+def _storable(text: str) -> str:
+    """`text` without NUL: no database and no terminal is the better for one, and PostgreSQL refuses it."""
+    return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
 def _said(status: int, said: _Error, key: Key) -> UpstreamSaid | None:

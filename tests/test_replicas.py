@@ -93,7 +93,12 @@ def test_an_answer_is_read_there_while_it_is_produced_here(
     first.read_until("東京")
     second.read_until("東京")
     gate.open()
-    assert first.read_all() == second.read_all()
+    whole = [reader.read_all() for reader in (first, second)]
+    if headers:  # how much text is in one event is chance
+        assert first.said("text") == second.said("text")
+        assert first.events()[-1] == second.events()[-1]
+    else:
+        assert whole[0] == whole[1]
     assert first.ended
     assert second.ended
     assert first.generation_id == second.generation_id

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-import asyncpg
 import structlog
 
-from chatapi.postgres_link import CANNOT, Connection, connect_to
+from chatapi.postgres_link import CANNOT, JOB_SECONDS, Connection, connect_to
 
 RECONNECT_SECONDS = 1.0
+LOOK_SECONDS = 1.0  # between looks at a connection on which nothing is sent
 OUTBOX = 10_000  # messages that wait to be sent; more are dropped
 
 log = structlog.get_logger()
@@ -32,6 +33,7 @@ class PostgresPost:
 
     async def close(self) -> None:
         if self._task is not None:
+            await asyncio.sleep(0)  # the task takes what was sent a moment ago
             self._task.cancel()
             await asyncio.wait([self._task])
 
@@ -54,6 +56,8 @@ class PostgresPost:
                 await self._send_from(connection)
             except CANNOT as error:
                 log.warning("bus out of order", reason=type(error).__name__)
+            except Exception:  # whatever it is, the next connection may be better
+                log.exception("unforeseen error", where="bus")
             finally:
                 tried.set()
                 if connection is not None:
@@ -61,19 +65,15 @@ class PostgresPost:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _send_from(self, connection: Connection) -> None:
-        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        connection.add_termination_listener(lambda _: None if lost.done() else lost.set_result(None))
-        while True:
-            waiting: asyncio.Task[tuple[str, str]] = asyncio.create_task(self._outbox.get())
-            try:
-                either: set[asyncio.Future[Any]] = {waiting, lost}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if lost.done():
-                    raise asyncpg.ConnectionDoesNotExistError
-                replica, message = waiting.result()
-            finally:
-                waiting.cancel()
-            await connection.execute("SELECT pg_notify($1, $2)", _channel(replica), message)
+        """Send what is to be sent, and something now and then: a connection may break without a word."""
+        while not connection.is_closed():
+            statement: tuple[str, ...] = ("SELECT 1",)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    replica, message = await self._outbox.get()
+                    statement = ("SELECT pg_notify($1, $2)", _channel(replica), message)
+            async with asyncio.timeout(JOB_SECONDS):
+                await connection.execute(*statement)
 
 
 def _channel(replica: str) -> str:

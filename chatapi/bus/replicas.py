@@ -45,6 +45,7 @@ class ReplicaBus(LocalBus):
         self._watchers: dict[str, dict[str, float]] = {}  # of our generations: who, and until when
         self._said: dict[str, float] = {}  # when we last said that we watch this one
         self._to_wake: defaultdict[str, set[str]] = defaultdict(set)
+        self._gathering: asyncio.TimerHandle | None = None
         self._stop: Callable[[str], None]
         self._loop: asyncio.AbstractEventLoop
 
@@ -54,6 +55,9 @@ class ReplicaBus(LocalBus):
         await self._post.open(self._replica, self._receive)
 
     async def close(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+        self._send_wakes()  # the ends of the last answers, for readers elsewhere
         await self._post.close()
 
     def watch(self, generation: Generation) -> None:
@@ -69,7 +73,7 @@ class ReplicaBus(LocalBus):
         if watchers is None:
             return
         if not self._to_wake:
-            self._loop.call_later(GATHER_SECONDS, self._send_wakes)
+            self._gathering = self._loop.call_later(GATHER_SECONDS, self._send_wakes)
         for replica in watchers:
             self._to_wake[replica].add(generation_id)
 

@@ -10,10 +10,14 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import structlog
+
 from chatapi.errors import TooManyGenerations
 from chatapi.limits.local import WINDOW_SECONDS, LocalRateLimit, LocalSlots, Slot, too_many_requests
 from chatapi.model import Limit
 from chatapi.redis_link import RedisGone, RedisLink
+
+log = structlog.get_logger()
 
 SLOT_SECONDS = 60  # how long the slots of a replica that died stay taken
 KEEP_SECONDS = SLOT_SECONDS / 3
@@ -122,10 +126,13 @@ class SharedSlots:
             await asyncio.sleep(KEEP_SECONDS)
             try:
                 for slot in list(self._taken):
-                    if slot in self._taken:
-                        await self._run(KEEP_SLOT, slot, SLOT_SECONDS, self._name(slot))
+                    await self._run(KEEP_SLOT, slot, SLOT_SECONDS, self._name(slot))
+                    if slot not in self._taken:  # given back meanwhile, and perhaps before
+                        await self._run(GIVE_BACK_SLOT, slot, self._name(slot))
             except RedisGone:
                 continue
+            except Exception:  # a keeper that ends would let every slot lapse
+                log.exception("unforeseen error", where="slots")
 
     async def _run(self, script: str, slot: Slot, *arguments: Any) -> Any:
         return await self._link.run(script, _key(slot), *arguments)

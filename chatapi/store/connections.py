@@ -35,7 +35,7 @@ C = TypeVar("C", bound=Closable)
 class _Job(NamedTuple):
     do: Callable[[Any], Awaitable[Any]]
     done: asyncio.Future[Any]
-    until: float  # on the loop's clock; so the queue is bounded by what its callers may send within `job_seconds`
+    begin_by: float  # on the loop's clock; so the queue is bounded by what its callers may send within that time
 
 
 class Connections(Generic[C]):
@@ -49,12 +49,16 @@ class Connections(Generic[C]):
         broken: tuple[type[Exception], ...],
         job_seconds: float,
     ) -> None:
-        """`broken` are the exceptions after which a connection is not used again."""
+        """`broken` are the exceptions after which a connection is not used again.
+
+        A job may wait for half of `job_seconds` and then run for the other half. Were it one time for both, then under
+        too much load every job would be begun just before its end, and nothing would ever be done.
+        """
         self._name = name
         self._count = count
         self._connect = connect
         self._broken = broken
-        self._job_seconds = job_seconds
+        self._seconds = job_seconds / 2
         self._down_until = 0.0
         self._jobs: asyncio.Queue[_Job | None] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,7 +88,7 @@ class Connections(Generic[C]):
         if not self._tasks:
             raise StoreUnavailable("The store is closed.")
         done: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put_nowait(_Job(do, done, self._loop.time() + self._job_seconds))
+        self._jobs.put_nowait(_Job(do, done, self._loop.time() + self._seconds))
         return await done
 
     async def _work(self) -> None:
@@ -93,7 +97,9 @@ class Connections(Generic[C]):
             result: Any = None
             failure: Exception | None = None
             try:
-                async with asyncio.timeout_at(job.until):
+                if self._loop.time() > job.begin_by:
+                    raise StoreUnavailable  # its caller has waited long enough, and the connection is spared
+                async with asyncio.timeout(self._seconds):
                     if connection is None or connection.is_closed():
                         connection = await self._connected()
                     result = await job.do(connection)
@@ -106,12 +112,11 @@ class Connections(Generic[C]):
                     connection = None
             except Exception as error:  # the job's own, carried to the one who waits for it
                 failure = error
-            if job.done.cancelled():
-                continue
-            if failure is None:
-                job.done.set_result(result)
-            else:
-                job.done.set_exception(failure)
+            if not job.done.cancelled():
+                if failure is None:
+                    job.done.set_result(result)
+                else:
+                    job.done.set_exception(failure)
             del job, result, failure  # hold nothing while waiting: a job holds text
         if connection is not None:
             connection.terminate()

@@ -26,6 +26,8 @@ Statement = tuple[str, tuple[Any, ...]]  # SQL with $1, $2, … and their values
 class Together:
     """Statements of which none needs what another does; their rows are the first one's. A driver may run them as one.
 
+    Then all of them see the state before any of them, in no order: no two may touch the same row.
+
     `whole`: the transaction consists of these and decides nothing after them.
     """
 
@@ -38,6 +40,10 @@ Transaction = Generator[Statement | Together, Rows, T]
 
 class CrossedRows(Exception):
     """A row is not of the session or generation that was asked for: whatever brought it must not be used again."""
+
+
+class Unstorable(Exception):
+    """A value that this database does not take, whenever it is offered."""
 
 
 class Fenced(Exception):
@@ -90,7 +96,10 @@ def migrations(database: str) -> list[Migration]:
 
 
 class Driver(Protocol):
-    """One database. Every method may raise `StoreUnavailable`; then nothing of the call has happened."""
+    """One database. Every method may raise `StoreUnavailable`.
+
+    Then it is not known whether it has happened: where an answer was lost, it may have. Whoever repeats it finds that.
+    """
 
     exclusive: bool
     """Whether no other process can have this database open: what runs in it without us is dead."""
@@ -105,7 +114,7 @@ class Driver(Protocol):
         """Finish what is under way and let go."""
 
     async def commit(self, batch: Batch) -> Committed:
-        """Run the transactions and the appends, and commit them together.
+        """Run the transactions and the appends, and commit them together; where they are concurrent, each by itself.
 
         A transaction that raises, or an append that is not taken, has no effect and does not hurt the others.
         """

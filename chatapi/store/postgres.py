@@ -12,18 +12,36 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from typing import Any, TypeVar
 
 import asyncpg
 
 from chatapi.errors import StoreUnavailable
-from chatapi.postgres_link import CANNOT, JOB_SECONDS, Connection, connect_to, first_connection
+from chatapi.postgres_link import (
+    CANNOT,
+    JOB_SECONDS,
+    LOCK_MILLISECONDS,
+    Connection,
+    connect_to,
+    first_connection,
+)
 from chatapi.settings import SettingsError
 from chatapi.store import transactions
 from chatapi.store.connections import Connections
-from chatapi.store.driver import Append, Batch, Committed, CrossedRows, Statement, Together, Transaction, migrations
+from chatapi.store.driver import (
+    Append,
+    Batch,
+    Committed,
+    CrossedRows,
+    Migration,
+    Statement,
+    Together,
+    Transaction,
+    Unstorable,
+    migrations,
+)
 
 T = TypeVar("T")
 
@@ -34,6 +52,7 @@ LOST_A_RACE = (
     asyncpg.UniqueViolationError,  # another replica took the same idempotency key; the next attempt finds it
 )
 BROKEN = (*CANNOT, CrossedRows)  # after these a connection is not used again
+MIGRATION_ATTEMPTS = 15  # about a minute
 MIGRATION_LOCK = 0x63686174617069  # an advisory lock's number: of replicas that start at once, one migrates
 
 
@@ -96,7 +115,8 @@ class PostgresDriver:
         outcome = Committed(list(results))
         if batch.appends:
             try:
-                outcome.fenced = await self._text.run(partial(self._append, batch.replica, batch.appends))
+                append = partial(_answered, partial(self._append, batch.replica, batch.appends))
+                outcome.fenced, outcome.unstored = await self._text.run(append)
             except StoreUnavailable:
                 outcome.unstored = {append.generation_id for append in batch.appends}
         return outcome
@@ -104,15 +124,15 @@ class PostgresDriver:
     async def _commit_one(self, transaction: Callable[[], Transaction[Any]]) -> Any:
         """What it returns or raises."""
         try:
-            return await self._writers.run(partial(_write, transaction, pooled=self._pooled))
+            return await self._writers.run(partial(_answered, partial(_write, transaction, pooled=self._pooled)))
         except Exception as error:  # carried to the one who waits for this result
             return error
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
-        return await self._readers.run(partial(_read, transaction))
+        return await self._readers.run(partial(_answered, partial(_read, transaction)))
 
-    async def _append(self, replica: str, appends: list[Append], connection: Connection) -> set[str]:
-        """Write the pieces; the ids of the generations to which that was not allowed."""
+    async def _append(self, replica: str, appends: list[Append], connection: Connection) -> tuple[set[str], set[str]]:
+        """Write the pieces; the ids of the generations to which that was not allowed, and not possible now."""
         rows = [
             (
                 append.generation_id,
@@ -126,17 +146,42 @@ class PostgresDriver:
             for piece in append.pieces
         ]
         if not rows:
-            return set()
+            return set(), set()
         columns = [list(column) for column in zip(*rows, strict=True)]
-        if self._pooled:
-            await connection.execute("BEGIN")
-        tag = await connection.execute(transactions.APPEND_ARRAYS, replica, *columns)
-        if self._pooled:
-            await connection.execute("COMMIT")
-        if tag == f"INSERT 0 {len(rows)}":
-            return set()
-        ids = [append.generation_id for append in appends]
-        return set(ids) - await _read(partial(transactions.still_ours, ids, replica), connection)
+        taken = {row[0] for row in await _appended(connection, self._pooled, replica, columns)}
+        left = {append.generation_id for append in appends if append.pieces} - taken
+        if not left:
+            return set(), set()
+        locked = await _read(partial(transactions.still_ours, sorted(left), replica), connection)
+        return left - locked, locked
+
+
+async def _appended(connection: Connection, pooled: bool, replica: str, columns: list[list[Any]]) -> Any:
+    if not pooled:
+        return await connection.fetch(transactions.APPEND_ARRAYS, replica, *columns)
+    await connection.execute("BEGIN")
+    rows = await connection.fetch(transactions.APPEND_ARRAYS, replica, *columns)
+    await connection.execute("COMMIT")
+    return rows
+
+
+async def _answered(job: Callable[[Connection], Awaitable[T]], connection: Connection) -> T:
+    """Do the job. Where the server plainly refuses a statement, the connection is as good as before.
+
+    Raises:
+        StoreUnavailable: it refused, as a lock that is not free or a full disk make it.
+        Unstorable: it will never take such a value.
+    """
+    try:
+        return await job(connection)
+    except (asyncpg.DataError, ValueError) as error:
+        await _roll_back(connection)
+        raise Unstorable from error
+    except asyncpg.PostgresError as error:
+        if connection.is_closed() or isinstance(error, asyncpg.PostgresConnectionError):
+            raise
+        await _roll_back(connection)
+        raise StoreUnavailable from error
 
 
 async def _run(connection: Connection, transaction: Transaction[T], asked: Statement | Together) -> T:
@@ -245,19 +290,41 @@ async def _migrate(connection: Connection) -> None:
     Raises:
         SettingsError: the database was written by a newer version.
     """
-    async with connection.transaction():
-        await connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
+    table = "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
+    await _apply(connection, Migration(0, "", table))
+    applied = {row[0] for row in await connection.fetch("SELECT number FROM migration")}
+    known = migrations("postgres")
+    if applied - {migration.number for migration in known}:
+        raise SettingsError(
+            "DATABASE_URL: this database was written by a newer version of this server. Install that one."
         )
-        applied = {row[0] for row in await connection.fetch("SELECT number FROM migration")}
-        known = migrations("postgres")
-        if applied - {migration.number for migration in known}:
-            raise SettingsError(
-                "DATABASE_URL: this database was written by a newer version of this server. Install that one."
-            )
-        for number, name, sql in known:
-            if number not in applied:
-                await connection.execute(sql)
-                await connection.execute("INSERT INTO migration (number, name) VALUES ($1, $2)", number, name)
+    for migration in known:
+        if migration.number not in applied:
+            await _apply(connection, migration)
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    """Change the schema, unless another replica did. A change that waits for a table's lock makes everyone wait behind
+    it, so it waits a moment only, and tries again."""
+    for attempt in range(1, MIGRATION_ATTEMPTS + 1):
+        try:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+                if migration.number and await connection.fetch(
+                    "SELECT 1 FROM migration WHERE number = $1", migration.number
+                ):
+                    return
+                await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+                await connection.execute(migration.sql)
+                if migration.number:
+                    sql = "INSERT INTO migration (number, name) VALUES ($1, $2)"
+                    await connection.execute(sql, migration.number, migration.name)
+                return
+        except asyncpg.LockNotAvailableError as error:
+            if attempt == MIGRATION_ATTEMPTS:
+                raise SettingsError(
+                    "DATABASE_URL: a table is locked by another program (a backup, say), so the schema cannot be "
+                    "brought up to date. Wait for its end, and start again."
+                ) from error
+        await asyncio.sleep(LOCK_MILLISECONDS / 1000)

@@ -122,7 +122,7 @@ class Store:
         Raises:
             StoreUnavailable: writes do not work now.
         """
-        await self._commit(transactions.probe, durable=False)
+        await self._commit(partial(transactions.probe, self.replica), durable=False)
 
     async def agrees(self, name: str, value: str) -> bool:
         """Whether everyone who has opened this database brought the same value under this name."""
@@ -292,6 +292,11 @@ class Store:
         for some in transactions.by_size(generation_ids):
             await self._commit(partial(transactions.renew, some, lease), durable=False)
 
+    async def give_up(self, generation_ids: list[str]) -> None:
+        """Let this replica's leases on these generations lapse at once."""
+        for some in transactions.by_size(generation_ids):
+            await self._commit(partial(transactions.renew, some, Lease(self.replica, Microseconds(0))), durable=False)
+
     async def sweep(self, lapsed_before: int | None = None) -> list[Generation]:
         """Close some of the generations whose lease has lapsed as interrupted; call again until there is none."""
         now = self._clock()
@@ -392,7 +397,7 @@ class Store:
     def _offer_again(self, writing: Writing) -> None:
         """Text that was not stored goes into a later commit, unless it has waited too long."""
         now = self._loop.time()
-        since = self._unstored_since.setdefault(writing.id, now)
+        since = self._unstored_since.setdefault(writing.id, self._last_commit)  # when it was first offered
         if self._writer is None or now - since >= self.patience_seconds:
             del self._unstored_since[writing.id]
             writing.refused(StoreUnavailable())

@@ -13,6 +13,7 @@ Every row that is read by an id is checked to be of that id: a connection that b
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -58,7 +59,7 @@ _GENERATION = (
 _MESSAGE = "m.id, m.session_id, m.parent, m.depth, m.role, m.content, m.created_at"
 _MESSAGE_COLUMNS = 7
 PAGE_BYTES = 1024 * 1024  # of messages read at once, so that long ones do not make a page of 25 MB
-SWEEP_AT_ONCE = 50  # generations closed in one transaction, so that a sweep never holds up the other writers for long
+SWEEP_AT_ONCE = 10  # generations closed in one transaction: each has up to `max_answer_bytes` of text
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,14 @@ class Running:
 
     id: str
     stop_requested: bool
+
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def _may_be_id(text: str) -> bool:
+    """Whether something could have this id. What could not is not asked for: a database may refuse the question."""
+    return _ID.fullmatch(text) is not None
 
 
 def _check_is(found: Any, asked: Any) -> None:
@@ -210,6 +219,8 @@ def _insert_session(session: Session) -> Statement:
 
 def find_session(session_id: str, lock: bool = False) -> Transaction[Session | None]:
     """The session of this id, if there is one."""
+    if not _may_be_id(session_id):
+        return None
     rows = yield f"SELECT {_SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}", (session_id,)
     if not rows:
         return None
@@ -294,10 +305,13 @@ def list_sessions(owner: str, before: tuple[int, str] | None, limit: int) -> Tra
     return found
 
 
-def probe() -> Transaction[None]:
-    """Write something and take it back, to see whether writing works. A row set to what it is would write nothing."""
-    yield "INSERT INTO piece (generation_id, position, part, kind, text) VALUES ('probe', 0, 0, '', '')", ()
-    yield "DELETE FROM piece WHERE generation_id = 'probe'", ()
+def probe(replica: str) -> Transaction[None]:
+    """Write something and take it back, to see whether writing works. A row set to what it is would write nothing.
+
+    Each replica has its own row: one that stands still with it holds up no other.
+    """
+    yield "INSERT INTO piece (generation_id, position, part, kind, text) VALUES ($1, 0, 0, '', '')", (replica,)
+    yield "DELETE FROM piece WHERE generation_id = $1", (replica,)
 
 
 def agree(name: str, value: str) -> Transaction[bool]:
@@ -389,7 +403,8 @@ def _session_of(turn: Turn, new: NewIds) -> Transaction[Session | None]:
         if taken:
             return None
         session_id = yield from resolve(turn.owner, turn.alias)  # somebody was faster, and has committed
-        assert session_id is not None, "what conflicts is there"
+        if session_id is None:
+            raise SessionNotFound  # and deleted it since
     session = yield from find_session(session_id, lock=True)
     if session is None:
         raise SessionNotFound
@@ -408,6 +423,8 @@ def _depth(session_id: str, parent: str) -> Transaction[tuple[int, Role]]:
     Raises:
         MessageNotFound: the session has no such message.
     """
+    if not _may_be_id(parent):
+        raise MessageNotFound
     rows = yield "SELECT depth + 1, role FROM message WHERE id = $1 AND session_id = $2", (parent, session_id)
     if not rows:
         raise MessageNotFound
@@ -677,7 +694,8 @@ def begun_before(turn: Turn) -> Transaction[Begun | None]:
         raise IdempotencyMismatch
     generation = _generation(rows[0][:-1])
     session = yield from find_session(generation.session_id)
-    assert session is not None, "a generation goes with its session"
+    if session is None:
+        return None  # deleted since, and forgotten with it
     return Begun(session, generation, repeated=True)
 
 
@@ -699,15 +717,17 @@ def append(pieces: int) -> str:
     )
 
 
-APPEND_ARRAYS = (  # the same with an array for each column, $2 to $7: one text for any number of pieces
+APPEND_ARRAYS = (  # PostgreSQL's, with an array for each column, $2 to $7: one text for any number of pieces
+    # A generation that somebody has locked is passed over: its text comes with the next commit, or is fenced by then,
+    # and the text of all others does not wait. Returns the ids of those whose pieces are stored.
+    "WITH g AS (SELECT id FROM generation WHERE id = ANY($2::text[]) AND status = 'running' AND replica = $1 "
+    "ORDER BY id FOR KEY SHARE SKIP LOCKED), stored AS ("
     "INSERT INTO piece (generation_id, position, part, kind, text, call) "
     "SELECT v.* FROM unnest($2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[]) "
-    "AS v (generation_id, position, part, kind, text, call) "
-    "JOIN (SELECT id FROM generation WHERE id = ANY($2::text[]) AND status = 'running' AND replica = $1 "
-    "ORDER BY id FOR KEY SHARE) AS g ON g.id = v.generation_id "
-    "ON CONFLICT (generation_id, position) DO NOTHING"
+    "AS v (generation_id, position, part, kind, text, call) JOIN g ON g.id = v.generation_id "
+    "ON CONFLICT (generation_id, position) DO NOTHING) "
+    "SELECT id FROM g"
 )
-
 
 IDS_A_STATEMENT = 64  # named in one statement; shorter lists are filled up, so that there is one text for all of them
 
@@ -911,6 +931,8 @@ def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]
 
 def find_generation(generation_id: str) -> Transaction[Generation | None]:
     """The generation of this id, if there is one."""
+    if not _may_be_id(generation_id):
+        return None
     rows = yield f"SELECT {_GENERATION} FROM generation g WHERE g.id = $1", (generation_id,)
     if not rows:
         return None
@@ -1008,6 +1030,8 @@ def input_of(generation_id: str) -> Transaction[list[Message]]:
 
 def find_message(session_id: str, message_id: str) -> Transaction[Message | None]:
     """The message of this id in this session, with its generation and without its siblings."""
+    if not _may_be_id(message_id):
+        return None
     rows = yield (
         f"SELECT {_MESSAGE}, {_GENERATION} FROM message m LEFT JOIN generation g ON g.message_id = m.id "
         "WHERE m.id = $1 AND m.session_id = $2",
