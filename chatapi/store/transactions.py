@@ -109,6 +109,14 @@ class Running:
     stop_requested: bool
 
 
+def _askable(id: str) -> str:
+    """An id that a caller brings, as a statement takes it: one that can be no id of ours is the empty one, of no row.
+
+    PostgreSQL refuses a NUL, and no driver takes half a character.
+    """
+    return id if id.isascii() and "\0" not in id else ""
+
+
 def _check_is(found: Any, asked: Any) -> None:
     if found != asked:
         raise CrossedRows
@@ -201,7 +209,7 @@ def _insert_session(session: Session) -> Statement:
 
 def find_session(session_id: str, lock: bool = False) -> Transaction[Session | None]:
     """The session of this id, if there is one."""
-    rows = yield f"SELECT {_SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}", (session_id,)
+    rows = yield f"SELECT {_SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}", (_askable(session_id),)
     if not rows:
         return None
     _check_is(rows[0][0], session_id)
@@ -404,15 +412,15 @@ def _depth(session_id: str, parent: str) -> Transaction[tuple[int, Role]]:
 
 
 def _leaf(session_id: str, message_id: str) -> Transaction[str]:
-    """The end of the path that goes on from a message by the newest one after each."""
-    while rows := (
-        yield (
-            "SELECT id FROM message WHERE session_id = $1 AND parent = $2 ORDER BY created_at DESC, id DESC LIMIT 1",
-            (session_id, message_id),
-        )
-    ):
-        message_id = rows[0][0]
-    return message_id
+    """The end of the path that goes on from a message by the newest one after each, however long it is."""
+    rows = yield (
+        "WITH RECURSIVE walk (id, step) AS (SELECT id, 0 FROM message WHERE id = $2 UNION ALL "
+        "SELECT (SELECT m.id FROM message m WHERE m.session_id = $1 AND m.parent = w.id "
+        "ORDER BY m.created_at DESC, m.id DESC LIMIT 1), w.step + 1 FROM walk w WHERE w.id IS NOT NULL) "
+        "SELECT id FROM walk WHERE id IS NOT NULL ORDER BY step DESC LIMIT 1",
+        (session_id, message_id),
+    )
+    return str(rows[0][0])
 
 
 MESSAGES_A_STATEMENT = 32
@@ -796,7 +804,7 @@ def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]
 
 def find_generation(generation_id: str) -> Transaction[Generation | None]:
     """The generation of this id, if there is one."""
-    rows = yield f"SELECT {_GENERATION} FROM generation g WHERE g.id = $1", (generation_id,)
+    rows = yield f"SELECT {_GENERATION} FROM generation g WHERE g.id = $1", (_askable(generation_id),)
     if not rows:
         return None
     _check_is(rows[0][0], generation_id)
