@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -35,6 +37,13 @@ def session_in(server: Service) -> str:
     answer = server.send()
     assert answer.content
     return answer.headers["X-Session-ID"]
+
+
+def posted(body: Any) -> bytes:
+    """A whole request, for a client that leaves or does not read."""
+    data = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    return f"{head}Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 def replaced(frame: bytes, old: bytes, new: bytes) -> Send:
@@ -125,14 +134,11 @@ def test_a_stateless_client_that_never_reads_keeps_no_place(serve: Serve, simula
     service = serve(CHATAPI_IDLE_SECONDS="0.5", CHATAPI_HEARTBEAT_SECONDS="0.2", CHATAPI_MAX_GENERATIONS_PER_KEY="1")
     much = Send(CHUNKS.content("x" * 60_000))
     simulator.script = scripts.event_stream(*[much] * 500, Send(CHUNKS.finish("stop")), Send(DONE))
-    body = json.dumps({"model": "gpt-4.1-mini", "messages": HELLO, "stream": True}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     host, port = service.url.removeprefix("http://").split(":")
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((host, int(port)))
-        client.sendall(head.encode() + body)
+        client.sendall(posted({"model": "gpt-4.1-mini", "messages": HELLO, "stream": True}))
         (asked,) = simulator.wait_for_requests(1)
         assert asked.left.wait(10), "the upstream's connection is closed"
         service.wait_for_log("request", path="/v1/chat/completions", aborted=True)
@@ -141,6 +147,21 @@ def test_a_stateless_client_that_never_reads_keeps_no_place(serve: Serve, simula
 
 
 # Clients
+
+
+def test_clients_that_leave_at_any_moment_leave_nothing_behind(server: Service) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    seen = len(server.log)
+    for number in range(400):
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(posted({"model": "gpt-4.1-mini", "messages": HELLO, "stream": number % 2 == 0}))
+            client.settimeout(number % 20 / 1000 + 0.0001)
+            with suppress(TimeoutError):
+                client.recv(1)
+    seconds = time.monotonic() + 10
+    while server.get("/api/health").json()["running_generations"]:
+        assert time.monotonic() < seconds
+    assert not [line for line in server.log[seen:] if "error" in json.loads(line)["level"]]
 
 
 @pytest.mark.parametrize("name", ["\0", "ses_\0", "\ud83d", "ses_\udc4b", "ä"])

@@ -38,7 +38,7 @@ class _Watch:
         self._beating: asyncio.Task[None] | None = None
         self._begun = self.spoke = self._wrote = self._loop.time()
         self._silence = core.settings.first_token_seconds
-        self.left = self.timed_out = False
+        self.left = self.timed_out = self._over = False
         self._gone = asyncio.create_task(disconnected(receive), name="disconnect-watch")
         self._gone.add_done_callback(self._on_gone)
         tick = min(TICK_SECONDS, core.settings.first_token_seconds / 4, core.settings.idle_seconds / 4)
@@ -51,7 +51,7 @@ class _Watch:
         self._silence = self._settings.idle_seconds
 
     def _on_gone(self, gone: asyncio.Task[None]) -> None:
-        if not gone.cancelled():
+        if not (gone.cancelled() or self._over):
             self.left = True
             self._task.cancel()
 
@@ -69,8 +69,8 @@ class _Watch:
 
     def end(self) -> None:
         """Look no more."""
+        self._over = True  # a callback may be on its way, and the task has its place to give back
         self._timer.cancel()
-        self._gone.remove_done_callback(self._on_gone)
         self._gone.cancel()
         if self._beating is not None:
             self._beating.cancel()
