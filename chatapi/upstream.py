@@ -110,8 +110,25 @@ class _ErrorBody(msgspec.Struct):
     error: _Error
 
 
+class _Finish(msgspec.Struct):
+    finish_reason: str | None = None
+    index: int = 0
+
+
+class _FinishChunk(msgspec.Struct):
+    choices: list[_Finish] | None = None
+
+
+class _Failure(msgspec.Struct):
+    error: Any = None
+
+
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
+# What is passed on is only looked at for these: whatever else it holds is the upstream's own affair.
+_decode_finish = msgspec.json.Decoder(_FinishChunk).decode
+_decode_failure = msgspec.json.Decoder(_Failure).decode
+_decode_whole = msgspec.json.Decoder(_Failure | list[msgspec.Raw]).decode  # some list their models without an object
 
 Deltas = list[tuple[Kind, str, Call | None]]
 
@@ -185,7 +202,7 @@ class Answer:
                 continue
             if choice.delta is not None:
                 self._take_delta(choice.delta, deltas)
-            if choice.finish_reason is not None:
+            if choice.finish_reason:  # some say "" until there is one
                 self.finish_reason = _storable(choice.finish_reason)[:FINISH_CHARACTERS]
                 if self._calls is not None:
                     deltas += [(Kind.TOOL_CALL, text, call) for call, text in self._calls.end()]
@@ -214,7 +231,8 @@ class Answer:
             deltas += [(Kind.TOOL_CALL, text, call) for call, text in writes]
 
 
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')  # a key: inside a string its quotes would have backslashes
+# A key: inside a string its quotes would have backslashes. And a reason: some say "" until there is one.
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 
 
 @dataclass(slots=True)
@@ -228,7 +246,7 @@ class Relay:
     choices: int  # how many answers were asked for; each has to finish
     done: bool = False
     failed: bool = False  # the upstream said so itself, in an event that was passed on
-    _finished: int = 0
+    _finished: set[int] = field(default_factory=set)  # the answers that have said so
     _decoder: Decoder = field(default_factory=Decoder)
 
     async def read(self) -> AsyncGenerator[bytes]:
@@ -242,7 +260,7 @@ class Relay:
             try:
                 data = await read_some()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if self._finished < self.choices:
+                if len(self._finished) < self.choices:
                     raise UpstreamBroken from error
                 data = b""
             if data:
@@ -257,7 +275,7 @@ class Relay:
             yield b"data: [DONE]\n\n"
 
     def _require_finish(self) -> None:
-        if self._finished < self.choices:
+        if len(self._finished) < self.choices:
             raise UpstreamBroken("The model API's answer broke off before its end.")
 
     def _frames(self, payloads: list[bytes]) -> bytes:
@@ -268,18 +286,28 @@ class Relay:
             if not payloads:
                 return b""
         joined = b"\n\ndata: ".join(payloads)
-        if joined.count(b"\n") != 2 * (len(payloads) - 1):  # data of several lines, which no known upstream sends
-            joined = b"\n\ndata: ".join(payload.replace(b"\n", b"\ndata: ") for payload in payloads)
-        self._finished += len(_FINISH.findall(joined))
+        if _FINISH.search(joined):
+            self._note_finishes(payloads)
         if b'"error"' in joined:
-            joined = b"\n\ndata: ".join(self._until_error(payloads))
+            payloads = self._until_error(payloads)
+            joined = b"\n\ndata: ".join(payloads)
+        if joined.count(b"\n") > 2 * (len(payloads) - 1):  # data of several lines, which no known upstream sends
+            joined = b"\n\ndata: ".join([payload.replace(b"\n", b"\ndata: ") for payload in payloads])
         return b"data: %b\n\n" % joined
+
+    def _note_finishes(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            if _FINISH.search(payload):
+                with suppress(msgspec.DecodeError, RecursionError):  # what cannot be read has not finished
+                    self._finished.update(
+                        one.index for one in _decode_finish(payload).choices or () if one.finish_reason
+                    )
 
     def _until_error(self, payloads: list[bytes]) -> list[bytes]:
         """The events up to the first that tells of an error, and that one without the key."""
         for number, payload in enumerate(payloads):
             try:
-                said = b'"error"' in payload and _decode_chunk(payload).error
+                said = b'"error"' in payload and _decode_failure(payload).error
             except (msgspec.DecodeError, RecursionError):
                 said = None
             if said:
@@ -386,6 +414,7 @@ class Upstream:
             raise UpstreamBroken from error
         finally:
             response.close() if not response.content.at_eof() else response.release()
+        _require_whole(body, key)
         return Whole(bytes(body), _request_limit(response), _passed_on(response, key))
 
     async def check_key(self, key: Key, seconds: float) -> None:
@@ -505,6 +534,16 @@ def _require(response: aiohttp.ClientResponse, media_type: str) -> None:
         raise UpstreamBroken(f"The model API did not answer with {media_type}.")
 
 
+def _require_whole(body: bytearray, key: Key) -> None:
+    """Raise where an answer in one piece tells of an error, or is half of one, as a server that broke may send it."""
+    try:
+        said = _decode_whole(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UpstreamBroken("The model API's answer is not whole, or no JSON.") from error
+    if isinstance(said, _Failure) and said.error:
+        raise UpstreamBroken(_sentence(_read_error(body), key))
+
+
 def _pause_before_retry(error: UpstreamError, attempt: int) -> float | None:
     """How long to wait before the next attempt, or None where the caller should be told at once."""
     backoff = RETRY_SECONDS * 2**attempt * random.uniform(0.75, 1.25)
@@ -516,7 +555,7 @@ def _pause_before_retry(error: UpstreamError, attempt: int) -> float | None:
     return max(asked, backoff) if asked <= SHORT_RETRY_SECONDS else None
 
 
-def _read_error(body: bytes) -> _Error:
+def _read_error(body: bytes | bytearray) -> _Error:
     try:
         return _decode_error(body).error
     except (msgspec.DecodeError, RecursionError):
@@ -525,7 +564,7 @@ def _read_error(body: bytes) -> _Error:
 
 def _sentence(error: _Error, key: Key) -> str | None:
     """The upstream's own words, without the key, and not too many."""
-    return key.hide(_storable(error.message))[:DETAIL_CHARACTERS] if error.message else None
+    return _storable(key.hide(error.message))[:DETAIL_CHARACTERS] if error.message else None
 
 
 def _storable(text: str) -> str:

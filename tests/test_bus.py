@@ -269,6 +269,8 @@ async def test_what_a_newer_version_says_is_passed_over(
     assert other.post is not None
     for message in ["sing", "", "wake", "stop", "stop one two", "watch", "watch one", "watch one two three", "STOP x"]:
         other.post.send(writer.store.replica, message)
+    other.post.send(writer.store.replica, f"watch {'x' * 200} {sent.generation.id}")
+    other.post.send(writer.store.replica, f"watch x {'x' * 7_000}")
     other.post.send(writer.store.replica, f"stop {sent.generation.id}")
     assert await soon(rest(sent.readings)) == ("", Status.STOPPED)
 
@@ -293,8 +295,15 @@ async def test_a_replica_remembers_only_so_many_watchers(monkeypatch: pytest.Mon
     for number in range(10):
         bus._receive(f"watch rep_two gen_{number}")
     assert len(bus._watchers) == 3
+    bus._receive(f"watch {'x' * 200} gen_0")
+    assert list(bus._watchers["gen_0"]) == ["rep_two"], "no replica has such a name, and no channel"
+    monkeypatch.setattr(replicas, "MOST_WATCHERS", 3)
+    for number in range(10):
+        bus._receive(f"watch rep_{number} gen_0")
+    assert len(bus._watchers["gen_0"]) == 3
     monkeypatch.setattr(replicas, "WATCH_SECONDS", -1)
-    bus._receive("watch rep_two gen_0")
+    for replica in list(bus._watchers["gen_0"]):
+        bus._receive(f"watch {replica} gen_0")
     bus.wake_all()
     assert set(bus._watchers) == {"gen_1", "gen_2"}, "who does not say it again is forgotten"
     await bus.close()

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import requests
 
 from chatapi.context import for_upstream
 from chatapi.errors import MessageNotFound, NothingToAnswer, SessionBusy, SessionNotFound
-from chatapi.model import ROOT, Alias, Call, Input, Kind, Media, Part, Role, Turn, spoken, user_text
+from chatapi.model import (
+    ROOT,
+    Alias,
+    Call,
+    Input,
+    Kind,
+    Media,
+    Microseconds,
+    Part,
+    Role,
+    Session,
+    Turn,
+    spoken,
+    user_text,
+)
 from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
-from chatapi.store import Begun, Store
+from chatapi.store import Begun, Store, transactions
+from chatapi.store.driver import Batch, Driver, Transaction
 from tests.kill_campaign import EVENTS, Reader
 from tests.service import Serve, Service, events
 from tests.test_store import PLENTY, REFUSED, Writer, anyone, clock, driver, nobody, said, store
@@ -332,3 +347,35 @@ def test_a_page_can_switch_between_branches(service: Service) -> None:
     wrong = service.patch(f"/api/sessions/{session_id}", json={"head": "msg_none"})
     assert (wrong.status_code, wrong.json()["code"]) == (404, "message_not_found")
     assert answer["parent_id"] == first["id"]
+
+
+async def test_a_long_path_is_switched_to_in_as_few_statements_as_a_short_one(store: Store, driver: Driver) -> None:
+    asked: dict[int, list[Any]] = {}
+    for length in (1, 3_000):
+        first = await said(store, None, "one", "1")
+        await store.add_messages(first.session.id, "anna", anyone, user_text("and so on") * length)
+        session = await store.find_session(first.session.id)
+        assert session is not None
+        statements = asked[length] = []
+
+        def switch(begun: Begun = first, statements: list[Any] = statements) -> Transaction[Session]:
+            change = transactions.change_session(
+                begun.session.id, anyone, Microseconds(1), None, None, None, begun.input[0]
+            )
+            return noted(change, statements)
+
+        (changed,) = (await driver.commit(Batch("rep_test", [switch]))).results
+        assert changed.head == session.head
+    assert len(asked[3_000]) == len(asked[1])
+
+
+def noted(transaction: Transaction[Session], statements: list[Any]) -> Transaction[Session]:
+    """The same transaction, whose statements are noted down."""
+    rows: Any = None
+    while True:
+        try:
+            asked = transaction.send(rows)
+        except StopIteration as end:
+            return cast(Session, end.value)
+        statements.append(asked)
+        rows = yield asked

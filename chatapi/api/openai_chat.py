@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -33,6 +34,7 @@ sending = APIRouter(tags=["openai"], route_class=DirectRoute)
 NEW = "new"  # as a session's id: begin one
 DIALECT = "completions"
 MAX_CHOICES = 128  # as OpenAI's API takes them
+MAX_MESSAGES = 2048  # the same; in a session each becomes a row
 OURS = frozenset({"messages", "model", "stream", "stream_options", "metadata"})  # all others are passed on
 NOT_KEPT = ("logprobs", "functions", "function_call", "audio")  # what a session has no place for
 
@@ -128,6 +130,8 @@ def _turn(core: Core, body: dict[str, Any], owner: str, session_id: str, idempot
     model = body.get("model", core.settings.default_model)
     if not isinstance(model, str) or not 0 < len(model) <= 256 or not model.isprintable():
         raise InvalidRequest.field("model", "It must be a model's name.")
+    if len(values) > MAX_MESSAGES:
+        raise InvalidRequest.field("messages", f"It takes at most {MAX_MESSAGES} messages.")
     read = [read_message(value, f"messages.{index}") for index, value in enumerate(values)]
     for index, message in enumerate(read):
         if sum(len(part.text.encode()) for part in message.parts) > core.settings.max_message_bytes:
@@ -139,7 +143,7 @@ def _turn(core: Core, body: dict[str, Any], owner: str, session_id: str, idempot
         messages = _after_last_answer(messages)
     if not messages or messages[-1].role is Role.ASSISTANT:
         raise InvalidRequest.field("messages", "After the last answer there is no message to answer.")
-    parameters = {name: value for name, value in body.items() if name not in OURS}
+    parameters = {name: _passable(value, name) for name, value in body.items() if name not in OURS}
     metadata = {name: value for name, value in (body.get("metadata") or {}).items() if name != "session_id"}
     turn = Turn(
         owner=owner,
@@ -148,9 +152,18 @@ def _turn(core: Core, body: dict[str, Any], owner: str, session_id: str, idempot
         input=tuple(messages),
         model=model,
         dialect=DIALECT,
-        parameters=parameters | ({"metadata": metadata} if metadata else {}),
+        parameters=parameters | ({"metadata": _passable(metadata, "metadata")} if metadata else {}),
     )
     return turn if idempotency_key is None else with_digest(turn, idempotency_key)
+
+
+def _passable(value: Any, name: str) -> Any:
+    """A value that is passed on, if it can be written as JSON again."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise InvalidRequest.field(name, "It has a surrogate without its other half.") from None
+    return value
 
 
 def _instructions(messages: list[Input]) -> tuple[str | None, list[Input]]:

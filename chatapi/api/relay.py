@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from chatapi import sse
-from chatapi.api.answers import UNDISTURBED, disconnected
+from chatapi.api.answers import ABORTED, UNDISTURBED, disconnected
 from chatapi.api.core import Core
 from chatapi.api.problems import limit_headers, openai_error
 from chatapi.errors import ChatError, Interrupted, UpstreamTimeout
@@ -38,7 +38,7 @@ class Watch:
         self._beating: asyncio.Task[None] | None = None
         self._begun = self.spoke = self._wrote = self._loop.time()
         self._silence = core.settings.first_token_seconds
-        self.left = self.timed_out = False
+        self.left = self.timed_out = self._over = False
         self._gone = asyncio.create_task(disconnected(receive), name="disconnect-watch")
         self._gone.add_done_callback(self._on_gone)
         tick = min(TICK_SECONDS, core.settings.first_token_seconds / 4, core.settings.idle_seconds / 4)
@@ -51,7 +51,7 @@ class Watch:
         self._silence = self._settings.idle_seconds
 
     def _on_gone(self, gone: asyncio.Task[None]) -> None:
-        if not gone.cancelled():
+        if not (gone.cancelled() or self._over):
             self.left = True
             self._task.cancel()
 
@@ -63,13 +63,14 @@ class Watch:
             return
         if self._beat is not None and now - self._wrote >= self._settings.heartbeat_seconds:
             self._wrote = now
-            self._beating = self._beat()
+            if self._beating is None or self._beating.done():  # else nobody reads
+                self._beating = self._beat()
         self._timer = self._loop.call_later(self._tick_seconds, self._tick)
 
     def end(self) -> None:
         """Look no more."""
+        self._over = True  # a callback may be on its way, and the task has its place to give back
         self._timer.cancel()
-        self._gone.remove_done_callback(self._on_gone)
         self._gone.cancel()
         if self._beating is not None:
             self._beating.cancel()
@@ -126,10 +127,10 @@ class StreamRelay(Response):
 
     async def _relay(self, opening: asyncio.Task[Relay], scope: Scope, receive: Receive, send: Send) -> None:
         write: Send = scope.get(UNDISTURBED, send)
-        started = False
+        started = unread = False
 
         async def beat() -> None:
-            if started:
+            if started and not unread:
                 await write({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
 
         watch = Watch(self._core, receive, lambda: asyncio.create_task(beat(), name="relay-heartbeat"))
@@ -142,10 +143,15 @@ class StreamRelay(Response):
                 relay = relay or await opening
                 async for frames in relay.read():
                     watch.heard()
+                    unread = True
                     await write({"type": "http.response.body", "body": frames, "more_body": True})
+                    unread = False
             except asyncio.CancelledError:
                 error = watch.why()
                 if error is None:
+                    return
+                if unread:  # nor would this be: the connection is cut
+                    scope[ABORTED] = True
                     return
                 raise error from None
         except ChatError as error:

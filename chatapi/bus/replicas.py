@@ -18,6 +18,8 @@ GATHER_SECONDS = 0.01  # wake-ups for one replica share a message
 WATCH_SECONDS = 5.0  # how long a watch holds; a reader says it again long before
 SAY_AGAIN_SECONDS = 1.0
 MOST_WATCHED = 10_000  # generations of ours that others may watch at once; beyond, readers there look once a second
+MOST_WATCHERS = 64  # replicas that may watch the same one; beyond, likewise
+ID_CHARACTERS = 48  # of an id; ours have 36, and a channel's name has room for these
 MESSAGE_IDS = 64  # in one message, which keeps it far below the 8,000 bytes that NOTIFY takes
 WATCH, WAKE, STOP = "watch", "wake", "stop"
 
@@ -110,7 +112,14 @@ class ReplicaBus(LocalBus):
             self._heed_watch(*words)
 
     def _heed_watch(self, replica: str, generation_id: str) -> None:
-        if generation_id not in self._watchers and len(self._watchers) >= MOST_WATCHED:
+        if len(replica) > ID_CHARACTERS or len(generation_id) > ID_CHARACTERS:
             return
-        self._watchers.setdefault(generation_id, {})[replica] = self._loop.time() + WATCH_SECONDS
+        watchers = self._watchers.get(generation_id)
+        if watchers is None:
+            if len(self._watchers) >= MOST_WATCHED:
+                return
+            watchers = self._watchers[generation_id] = {}
+        if replica not in watchers and len(watchers) >= MOST_WATCHERS:
+            return
+        watchers[replica] = self._loop.time() + WATCH_SECONDS
         self._post.send(replica, f"{WAKE} {generation_id}")  # it may have grown since the watcher looked

@@ -110,12 +110,15 @@ class Running:
     stop_requested: bool
 
 
+def _askable(id: str) -> str:
+    """An id that a caller brings, as a statement takes it: one that can be no id of ours is the empty one, of no row.
+
+    PostgreSQL refuses a NUL, and no driver takes half a character.
+    """
+    return id if _ID.fullmatch(id) else ""
+
+
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-def _may_be_id(text: str) -> bool:
-    """Whether something could have this id. What could not is not asked for: a database may refuse the question."""
-    return _ID.fullmatch(text) is not None
 
 
 def _check_is(found: Any, asked: Any) -> None:
@@ -219,9 +222,7 @@ def _insert_session(session: Session) -> Statement:
 
 def find_session(session_id: str, lock: bool = False) -> Transaction[Session | None]:
     """The session of this id, if there is one."""
-    if not _may_be_id(session_id):
-        return None
-    rows = yield f"SELECT {_SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}", (session_id,)
+    rows = yield f"SELECT {_SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}", (_askable(session_id),)
     if not rows:
         return None
     _check_is(rows[0][0], session_id)
@@ -423,24 +424,22 @@ def _depth(session_id: str, parent: str) -> Transaction[tuple[int, Role]]:
     Raises:
         MessageNotFound: the session has no such message.
     """
-    if not _may_be_id(parent):
-        raise MessageNotFound
-    rows = yield "SELECT depth + 1, role FROM message WHERE id = $1 AND session_id = $2", (parent, session_id)
+    rows = yield "SELECT depth + 1, role FROM message WHERE id = $1 AND session_id = $2", (_askable(parent), session_id)
     if not rows:
         raise MessageNotFound
     return rows[0][0], Role(rows[0][1])
 
 
 def _leaf(session_id: str, message_id: str) -> Transaction[str]:
-    """The end of the path that goes on from a message by the newest one after each."""
-    while rows := (
-        yield (
-            "SELECT id FROM message WHERE session_id = $1 AND parent = $2 ORDER BY created_at DESC, id DESC LIMIT 1",
-            (session_id, message_id),
-        )
-    ):
-        message_id = rows[0][0]
-    return message_id
+    """The end of the path that goes on from a message by the newest one after each, however long it is."""
+    rows = yield (
+        "WITH RECURSIVE walk (id, step) AS (SELECT id, 0 FROM message WHERE id = $2 UNION ALL "
+        "SELECT (SELECT m.id FROM message m WHERE m.session_id = $1 AND m.parent = w.id "
+        "ORDER BY m.created_at DESC, m.id DESC LIMIT 1), w.step + 1 FROM walk w WHERE w.id IS NOT NULL) "
+        "SELECT id FROM walk WHERE id IS NOT NULL ORDER BY step DESC LIMIT 1",
+        (session_id, message_id),
+    )
+    return str(rows[0][0])
 
 
 MESSAGES_A_STATEMENT = 32
@@ -931,9 +930,7 @@ def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]
 
 def find_generation(generation_id: str) -> Transaction[Generation | None]:
     """The generation of this id, if there is one."""
-    if not _may_be_id(generation_id):
-        return None
-    rows = yield f"SELECT {_GENERATION} FROM generation g WHERE g.id = $1", (generation_id,)
+    rows = yield f"SELECT {_GENERATION} FROM generation g WHERE g.id = $1", (_askable(generation_id),)
     if not rows:
         return None
     _check_is(rows[0][0], generation_id)
@@ -1030,12 +1027,10 @@ def input_of(generation_id: str) -> Transaction[list[Message]]:
 
 def find_message(session_id: str, message_id: str) -> Transaction[Message | None]:
     """The message of this id in this session, with its generation and without its siblings."""
-    if not _may_be_id(message_id):
-        return None
     rows = yield (
         f"SELECT {_MESSAGE}, {_GENERATION} FROM message m LEFT JOIN generation g ON g.message_id = m.id "
         "WHERE m.id = $1 AND m.session_id = $2",
-        (message_id, session_id),
+        (_askable(message_id), session_id),
     )
     return (yield from _with_log(_message(rows[0]))) if rows else None
 
