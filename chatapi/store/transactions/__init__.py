@@ -1,0 +1,115 @@
+"""Every SQL statement of the product, one text for both databases.
+
+`$1` parameters, RETURNING, ON CONFLICT; no JSON operators; time is an argument. What must hold together is one
+transaction and has one name, which callers find here.
+
+`FOR UPDATE` and its kin lock rows where writers run side by side; a driver with one writer leaves them out. Everybody
+locks a session before its generations, so that no two wait for each other. Appending takes the weakest lock on a
+generation and ending it the strongest: when a transaction that ends one has its lock, all of the log is visible, and
+no more comes.
+
+Every row that is read by an id is checked to be of that id: a connection that brings another's is broken.
+"""
+
+from __future__ import annotations
+
+from chatapi.store.transactions.editing import add_messages, remove_answer, remove_message
+from chatapi.store.transactions.logs import (
+    APPEND_ARRAYS,
+    SWEEP_AT_ONCE,
+    append,
+    find_generation,
+    finish,
+    latest_generation,
+    read_log,
+    renew,
+    request_stop,
+    running_of,
+    still_ours,
+    sweep,
+)
+from chatapi.store.transactions.reading import (
+    PAGE_BYTES,
+    answer_run,
+    context,
+    find_echo,
+    find_message,
+    input_of,
+    messages,
+    messages_before,
+)
+from chatapi.store.transactions.rows import (
+    IDS_A_STATEMENT,
+    Begun,
+    Lease,
+    NewIds,
+    Running,
+    StoredLog,
+    by_size,
+    decode_call,
+    decode_parts,
+    encode_call,
+    encode_parts,
+)
+from chatapi.store.transactions.sessions import (
+    agree,
+    change_session,
+    count_sessions,
+    create_conversation,
+    create_session,
+    delete_session,
+    find_session,
+    list_sessions,
+    probe,
+)
+from chatapi.store.transactions.tree import resolve
+from chatapi.store.transactions.turns import begin, begun_before
+
+__all__ = [
+    "APPEND_ARRAYS",
+    "Begun",
+    "IDS_A_STATEMENT",
+    "Lease",
+    "NewIds",
+    "PAGE_BYTES",
+    "Running",
+    "SWEEP_AT_ONCE",
+    "StoredLog",
+    "add_messages",
+    "agree",
+    "answer_run",
+    "append",
+    "begin",
+    "begun_before",
+    "by_size",
+    "change_session",
+    "context",
+    "count_sessions",
+    "create_conversation",
+    "create_session",
+    "decode_call",
+    "decode_parts",
+    "delete_session",
+    "encode_call",
+    "encode_parts",
+    "find_echo",
+    "find_generation",
+    "find_message",
+    "find_session",
+    "finish",
+    "input_of",
+    "latest_generation",
+    "list_sessions",
+    "messages",
+    "messages_before",
+    "probe",
+    "read_log",
+    "remove_answer",
+    "remove_message",
+    "renew",
+    "request_stop",
+    "resolve",
+    "running_of",
+    "still_ours",
+    "sweep",
+]
