@@ -292,7 +292,8 @@ async def _migrate(connection: Connection) -> None:
     """
     table = "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
     await _apply(connection, Migration(0, "", table))
-    applied = {row[0] for row in await connection.fetch("SELECT number FROM migration")}
+    async with connection.transaction():  # a pooler may have another connection for what comes next
+        applied = {row[0] for row in await connection.fetch("SELECT number FROM migration")}
     known = migrations("postgres")
     if applied - {migration.number for migration in known}:
         raise SettingsError(

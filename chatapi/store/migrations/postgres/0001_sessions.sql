@@ -25,7 +25,7 @@ CREATE TABLE message (
     created_at BIGINT NOT NULL
 );
 
-CREATE INDEX message_session ON message (session_id);
+CREATE INDEX message_siblings ON message (session_id, parent, created_at, id);
 
 CREATE TABLE generation (
     id              TEXT COLLATE "C" PRIMARY KEY,
@@ -63,8 +63,31 @@ CREATE TABLE piece (
     part          INTEGER NOT NULL,
     kind          TEXT NOT NULL,
     text          TEXT NOT NULL,
+    call          TEXT,                  -- of a tool call: a JSON array of its id and its name
     PRIMARY KEY (generation_id, position)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+
+-- A client's own names for sessions and messages, each within its owner.
+CREATE TABLE alias (
+    owner      TEXT COLLATE "C" NOT NULL, -- the tag of the key that it came with
+    kind       TEXT COLLATE "C" NOT NULL, -- which dialect's name for what
+    name       TEXT COLLATE "C" NOT NULL,
+    session_id TEXT COLLATE "C" NOT NULL, -- with which it goes
+    target     TEXT COLLATE "C" NOT NULL, -- the id that it stands for
+    PRIMARY KEY (owner, kind, name)
+);
+
+CREATE INDEX alias_session ON alias (session_id);
+
+-- Of a generation that was asked for through OpenAI's Responses: what its response says of the request.
+CREATE TABLE response (
+    generation_id TEXT COLLATE "C" PRIMARY KEY,
+    session_id    TEXT COLLATE "C" NOT NULL, -- with which it goes
+    parent        TEXT COLLATE "C",      -- the message under which its input hangs
+    echo          TEXT NOT NULL          -- a JSON object
+);
+
+CREATE INDEX response_session ON response (session_id);
 
 -- What all that open this database must agree on.
 CREATE TABLE agreement (
