@@ -56,6 +56,45 @@ class DeafPost:
         pass
 
 
+class Mute:
+    """Stands between a client and a server; what is open when it is told to be mute goes on, and carries nothing."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._muted: set[asyncio.StreamWriter] = set()
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def __aenter__(self) -> Mute:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._open:
+            writer.close()
+
+    def mute(self) -> None:
+        self._muted = set(self._open)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, server = await asyncio.open_connection("127.0.0.1", self._target)
+        self._open |= {writer, server}
+        for source, target in ((reader, server), (there, writer)):
+            self._tasks.add(asyncio.create_task(self._carry(source, target)))
+
+    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            if target not in self._muted:
+                target.write(data)
+        target.close()
+
+
 @dataclass
 class Replica:
     """A replica without its HTTP."""
@@ -355,3 +394,44 @@ async def test_a_redis_that_was_started_again_costs_one_failure(monkeypatch: pyt
     assert await at_once() == [1] * 10
     await soon(link.close())
     server.remove()
+
+
+@pytest.mark.usefixtures("near")
+async def test_a_turn_whose_begin_was_stored_and_not_told_is_closed_at_the_second_look(make: Make) -> None:
+    # Else its session would be busy for a whole lease, which here is an hour.
+    replica, _ = await make("deaf")
+    turn = Turn("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
+    begun = await replica.store.begin(turn, whoever_asks)  # and nobody is there to run it
+    async with aclosing(replica.generations.follow(begun.generation.id)) as readings:
+        assert await soon(rest(readings)) == ("", Status.INTERRUPTED)
+
+
+@pytest.mark.usefixtures("far")
+async def test_a_listener_whose_connection_went_silent_listens_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a failover, or in a network that forgets: no word that the connection is gone."""
+    monkeypatch.setattr(redis_link, "ECHO_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(redis_link, "DEAF_SECONDS", 1.0)
+    async with Mute(redis().port) as between:
+        link = RedisLink(f"redis://127.0.0.1:{between.port}/0")
+        await link.open()
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        post = RedisPost(link)
+        await post.open("rep_one", lambda message: heard.put_nowait(message) if message else None)
+        between.mute()
+        async with asyncio.timeout(SECONDS):
+            while heard.empty():
+                post.send("rep_one", "wake gen_one")
+                await asyncio.sleep(SOON_SECONDS)
+        assert heard.get_nowait() == "wake gen_one"
+        await post.close()
+        await link.close()
+
+
+async def test_more_calls_than_there_are_connections_wait_for_one() -> None:
+    link = RedisLink(redis().url)
+    await link.open()
+    values = await asyncio.gather(*(link.run("return ARGV[1]", "key", number) for number in range(200)))
+    assert [int(value) for value in values] == list(range(200))
+    await link.close()

@@ -1,0 +1,111 @@
+"""Connections that tasks own: what becomes of jobs when there are too many, and of a connection whose job goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chatapi.errors import StoreUnavailable
+from chatapi.store.connections import Connections
+
+JOB_SECONDS = 0.4
+TAKES_SECONDS = 0.01
+
+
+class Connection:
+    """One that counts what happens to it."""
+
+    def __init__(self, made: list[Connection]) -> None:
+        self.closed = False
+        made.append(self)
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def terminate(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def made() -> list[Connection]:
+    """All connections that were made."""
+    return []
+
+
+@pytest.fixture
+async def connections(made: list[Connection]) -> AsyncIterator[Connections[Connection]]:
+    async def connect() -> Connection:
+        return Connection(made)
+
+    connections = Connections("test", 2, connect, (OSError, TimeoutError), JOB_SECONDS)
+    connections.open()
+    yield connections
+    await connections.close()
+    assert all(connection.closed for connection in made)
+
+
+async def work(connection: Connection) -> Connection:
+    await asyncio.sleep(TAKES_SECONDS)
+    return connection
+
+
+async def test_too_many_jobs_are_refused_and_cost_no_connection(
+    connections: Connections[Connection], made: list[Connection]
+) -> None:
+    # Five times what can be begun in time. What is begun is given its time, so the rest costs nothing but a refusal.
+    jobs = int(5 * 2 * JOB_SECONDS / TAKES_SECONDS)
+    outcomes = await asyncio.gather(*(connections.run(work) for _ in range(jobs)), return_exceptions=True)
+    done = [outcome for outcome in outcomes if isinstance(outcome, Connection)]
+    assert done
+    assert all(isinstance(outcome, Connection | StoreUnavailable) for outcome in outcomes)
+    assert len(done) < jobs
+    assert not any(connection.closed for connection in made)
+    assert isinstance(await connections.run(work), Connection), "and afterwards all is as before"
+    assert len(made) == 2
+
+
+async def test_a_connection_whose_job_was_cut_is_not_used_again(
+    connections: Connections[Connection], made: list[Connection]
+) -> None:
+    async def never_ends(connection: Connection) -> None:
+        await asyncio.Event().wait()
+
+    async def breaks(connection: Connection) -> None:
+        raise ConnectionResetError
+
+    for job in (never_ends, breaks):
+        before = len(made)
+        with pytest.raises(StoreUnavailable):
+            await connections.run(job)
+        assert made[-1].closed or made[before - 1].closed
+    used = await connections.run(work)
+    assert not used.closed
+
+
+async def test_a_caller_that_gives_up_leaves_its_job_to_run_to_its_end(
+    connections: Connections[Connection], made: list[Connection]
+) -> None:
+    ended = asyncio.Event()
+
+    async def slow(connection: Connection) -> None:
+        await asyncio.sleep(TAKES_SECONDS)
+        ended.set()
+
+    caller = asyncio.create_task(connections.run(slow))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.wait_for(ended.wait(), 5)
+    assert not any(connection.closed for connection in made)
+
+
+async def test_a_jobs_own_error_is_its_callers_and_costs_no_connection(
+    connections: Connections[Connection], made: list[Connection]
+) -> None:
+    async def decides(connection: Connection) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await connections.run(decides)
+    assert not any(connection.closed for connection in made)
