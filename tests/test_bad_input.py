@@ -591,9 +591,9 @@ def test_no_json_makes_the_server_fail_or_repeat_it(
     if response.status_code >= 400:
         told = response.json()
         check_problem(response, {response.status_code})
-        named = {error["field"] for error in told.get("errors", ())}
+        ours = [*(error["field"] for error in told.get("errors", ())), *ROUTES["/api/chat"]]
         for text in strings_in(body):
-            assert len(text) < 8 or text not in response.text or text in named or text in ROUTES["/api/chat"], text
+            assert len(text) < 8 or text not in response.text or any(text in name for name in ours), text
 
 
 @settings(max_examples=100, derandomize=True, deadline=None, database=None, phases=STOPPED)
