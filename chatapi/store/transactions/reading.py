@@ -175,22 +175,7 @@ def messages(session_id: str, after_depth: int, limit: int) -> Transaction[list[
 
     At most `limit`, and at most about `PAGE_BYTES`, but one in any case.
     """
-    session = yield from find_session(session_id)
-    if session is None:
-        raise SessionNotFound
-    rows = yield (
-        f"{_PATH}, page (id, before) AS "
-        "(SELECT m.id, sum(length(m.content)) OVER (ORDER BY m.depth) - length(m.content) "
-        "FROM path p JOIN message m ON m.id = p.id WHERE m.depth > $2) "
-        f"SELECT {MESSAGE}, {GENERATION} FROM page JOIN message m ON m.id = page.id "
-        "LEFT JOIN generation g ON g.message_id = m.id WHERE page.before <= $4 ORDER BY m.depth LIMIT $3",
-        (session.head, after_depth, limit, PAGE_BYTES),
-    )
-    found = []
-    for row in rows:
-        message = read_message(row)
-        check_is(message.session_id, session_id)
-        found.append((yield from _with_log(message)))
+    found = yield from _page(session_id, after_depth, limit, "m.depth > $2", "m.depth")
     siblings = yield from _siblings(session_id, found)
     return [replace(message, siblings=tuple(siblings[message.parent])) for message in found]
 
@@ -200,16 +185,21 @@ def messages_before(session_id: str, before_depth: int, limit: int) -> Transacti
 
     At most `limit`, and at most about `PAGE_BYTES`, but one in any case.
     """
+    return (yield from _page(session_id, before_depth, limit, "m.depth < $2", "m.depth DESC"))
+
+
+def _page(session_id: str, depth: int, limit: int, which: str, order: str) -> Transaction[list[Message]]:
+    """Messages of the active path: `which` compares their depth with `depth`, and `order` is the order of the page."""
     session = yield from find_session(session_id)
     if session is None:
         raise SessionNotFound
     rows = yield (
         f"{_PATH}, page (id, before) AS "
-        "(SELECT m.id, sum(length(m.content)) OVER (ORDER BY m.depth DESC) - length(m.content) "
-        "FROM path p JOIN message m ON m.id = p.id WHERE m.depth < $2) "
+        f"(SELECT m.id, sum(length(m.content)) OVER (ORDER BY {order}) - length(m.content) "
+        f"FROM path p JOIN message m ON m.id = p.id WHERE {which}) "
         f"SELECT {MESSAGE}, {GENERATION} FROM page JOIN message m ON m.id = page.id "
-        "LEFT JOIN generation g ON g.message_id = m.id WHERE page.before <= $4 ORDER BY m.depth DESC LIMIT $3",
-        (session.head, before_depth, limit, PAGE_BYTES),
+        f"LEFT JOIN generation g ON g.message_id = m.id WHERE page.before <= $4 ORDER BY {order} LIMIT $3",
+        (session.head, depth, limit, PAGE_BYTES),
     )
     found = []
     for row in rows:
