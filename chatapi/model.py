@@ -64,7 +64,6 @@ class Kind(StrEnum):
     FILE = "file"
 
 
-LOGGED = (Kind.TEXT, Kind.REASONING, Kind.REFUSAL, Kind.TOOL_CALL, Kind.ANNOTATION)
 SPOKEN = frozenset({Kind.TEXT, Kind.REFUSAL})  # the parts that a plain-text client is given: what the model says
 
 

@@ -29,7 +29,6 @@ from chatapi.store.transactions.logs import (
     sweep,
 )
 from chatapi.store.transactions.reading import (
-    PAGE_BYTES,
     answer_run,
     context,
     find_echo,
@@ -39,17 +38,13 @@ from chatapi.store.transactions.reading import (
     messages_before,
 )
 from chatapi.store.transactions.rows import (
-    IDS_A_STATEMENT,
     Begun,
     Lease,
     NewIds,
     Running,
     StoredLog,
     by_size,
-    decode_call,
-    decode_parts,
     encode_call,
-    encode_parts,
 )
 from chatapi.store.transactions.sessions import (
     agree,
@@ -68,10 +63,8 @@ from chatapi.store.transactions.turns import begin, begun_before
 __all__ = [
     "APPEND_ARRAYS",
     "Begun",
-    "IDS_A_STATEMENT",
     "Lease",
     "NewIds",
-    "PAGE_BYTES",
     "Running",
     "SWEEP_AT_ONCE",
     "StoredLog",
@@ -87,11 +80,8 @@ __all__ = [
     "count_sessions",
     "create_conversation",
     "create_session",
-    "decode_call",
-    "decode_parts",
     "delete_session",
     "encode_call",
-    "encode_parts",
     "find_echo",
     "find_generation",
     "find_message",
