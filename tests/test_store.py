@@ -860,6 +860,7 @@ async def test_one_that_fails_does_not_hurt_the_others(store: Store) -> None:
     )
     assert outcomes == [None] * 5 + [SessionBusy, SessionNotFound] + [None] * 5
     assert await store.count_sessions() == 11
+    await store.flush()  # PostgreSQL commits text apart from begins
     assert await stored_text(store, writer.id) == TEXT
 
 
