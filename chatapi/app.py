@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from chatapi import __version__, telemetry
-from chatapi.api import chat, conversations, docs, health, keys, openai_chat, problems, responses, sessions
+from chatapi.api import chat, conversations, docs, health, keys, openai_chat, problems, responses, sessions, web
 from chatapi.keys import KeyPolicy
 from chatapi.middleware import Boundary, LastResort
 from chatapi.service import make_core, running
@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         keys.router,
         health.router,
         docs.router,
+        web.router,
     ):
         app.router.routes += router.routes  # as they are: an included router matches each request twice
     problems.install(app)
