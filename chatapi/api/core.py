@@ -53,6 +53,7 @@ class Core:
     rate_limit: RateLimit
     links: list[Link]
     secret: bytes = b""
+    demo_key: str | None = None  # of the demo, whose upstream takes any: no secret
     probes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PROBES_AT_ONCE))
 
     def owner(self, key: Key) -> str:
