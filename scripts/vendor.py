@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VENDOR = Path(__file__).resolve().parent.parent / "chatapi/web/vendor"
+OUR_TYPES = ".d.ts"  # written by us, beside what they describe
 LIST = "vendor.json"
 
 
@@ -147,7 +148,8 @@ def compare(folder: Path) -> list[str]:
     """What in `folder` is not as its list, and the packages pinned here, say; a sentence each."""
     packages = json.loads((folder / LIST).read_text())["packages"]
     listed = {name: sha256 for package in packages for name, sha256 in package["files"].items()}
-    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(OUR_TYPES)]
+    there = {path.relative_to(folder).as_posix(): path for path in files}
     del there[LIST]
     differences = [f"{name} is missing." for name in sorted(listed.keys() - there.keys())]
     differences += [f"{name} is not in {LIST}." for name in sorted(there.keys() - listed.keys())]
