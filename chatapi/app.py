@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from chatapi import __version__, telemetry
-from chatapi.api import chat, conversations, docs, health, keys, openai_chat, problems, responses, sessions
+from chatapi.api import chat, conversations, docs, health, keys, openai_chat, problems, responses, sessions, usage
 from chatapi.keys import KeyPolicy
 from chatapi.middleware import Boundary, LastResort
 from chatapi.service import make_core, running
@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses.router,
         conversations.router,
         sessions.router,
+        usage.router,
         keys.router,
         health.router,
         docs.router,
