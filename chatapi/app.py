@@ -17,6 +17,7 @@ from chatapi.api import (
     problems,
     responses,
     sessions,
+    usage,
     web,
 )
 from chatapi.keys import KeyPolicy
@@ -67,6 +68,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         responses.router,
         conversations.router,
         sessions.router,
+        usage.router,
         keys.router,
         health.router,
         config.router,

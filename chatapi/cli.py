@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from chatapi import __version__
 from chatapi.settings import Settings, SettingsError, read_settings, variable_name
 
 DEMO_KEY = "sk-proj-" + "demo" * 39  # of the seed's form; the simulator takes any
+EXAMPLE_PRICES = Path(__file__).resolve().parent.parent / "deploy/prices.example.json"  # not where it is installed
 SIMULATOR_READY = "Simulator listening on "
 
 
@@ -139,6 +141,8 @@ def _demo(pace_ms: int) -> None:
                 raise SettingsError("The simulator did not start; its own message is above.")
             os.environ["OPENAI_BASE_URL"] = line.removeprefix(SIMULATOR_READY).split()[0]
             os.environ.setdefault("DATABASE_URL", "sqlite:///data/demo.db")
+            if EXAMPLE_PRICES.exists():
+                os.environ.setdefault("CHATAPI_PRICES", str(EXAMPLE_PRICES))
             _serve(read_settings(), lambda url: print(_what_to_type(url), flush=True), DEMO_KEY)
         finally:
             simulator.terminate()

@@ -162,6 +162,49 @@ class Usage:
     estimated: bool = False
 
 
+DAY_MICROSECONDS = 86_400_000_000
+
+
+class By(StrEnum):
+    """What usage is told apart by, beside its owner."""
+
+    DAY = "day"
+    MODEL = "model"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The usage of some answers of one model, added up.
+
+    `day` counts from the epoch, UTC; it and `session_id` are None where days and sessions are not told apart. The
+    session of no id is of all that were deleted.
+    """
+
+    day: int | None
+    session_id: str | None
+    title: str | None
+    model: str
+    answers: int
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cached_tokens: int
+    estimated: int  # of the answers: cut off before the upstream counted, so their output is estimated
+    unknown: int  # of the answers: nothing is known of their tokens
+
+
+class OwnUsage(NamedTuple):
+    """What an owner used: tallies as they were asked for, and one for each model in all.
+
+    Not `complete`: there are more of them than are read at once; those with the most tokens are here.
+    """
+
+    tallies: list[Tally]
+    totals: list[Tally]
+    complete: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A conversation with one developer message."""

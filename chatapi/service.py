@@ -17,6 +17,7 @@ from chatapi.generations import Generations
 from chatapi.keys import KeyPolicy, fingerprint, load_secret
 from chatapi.limits import LocalRateLimit, LocalSlots, RateLimit, Slots
 from chatapi.model import wall_clock
+from chatapi.prices import read_prices
 from chatapi.settings import Settings, SettingsError
 from chatapi.store import Driver, Store
 from chatapi.store.sqlite import SQLiteDriver
@@ -30,7 +31,7 @@ def make_core(settings: Settings) -> Core:
     """The parts of the service, put together and not opened yet.
 
     Raises:
-        SettingsError: a package is missing that the settings ask for.
+        SettingsError: a package is missing that the settings ask for, or the list of prices is none.
     """
     store = Store(_driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds)
     redis = _redis(settings)
@@ -45,6 +46,7 @@ def make_core(settings: Settings) -> Core:
         key_policy=KeyPolicy(settings.key_pattern),
         rate_limit=rate_limit,
         links=[redis] if redis is not None else [],
+        prices=read_prices(settings.prices),
     )
 
 

@@ -156,6 +156,11 @@ class Settings(BaseSettings):
     developer_role: Literal["developer", "system"] = Field(
         "developer", description="The role under which the developer message goes upstream; some servers want `system`."
     )
+    prices: Path | None = Field(
+        None,
+        description="A file of what a million tokens of each model cost, as `deploy/prices.example.json` is one; read "
+        "at the start. Unset: `/api/usage` knows tokens and no costs.",
+    )
     rate_limit: int = Field(
         600,
         ge=0,

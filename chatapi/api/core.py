@@ -11,11 +11,12 @@ from typing import Protocol, cast
 from starlette.requests import HTTPConnection
 
 from chatapi.access import Action, Caller, authorize
-from chatapi.errors import InvalidRequest
+from chatapi.errors import InvalidRequest, KeyRequired
 from chatapi.generations import Generations
 from chatapi.keys import Key, KeyPolicy, owner_tag
 from chatapi.limits import RateLimit
 from chatapi.model import Session
+from chatapi.prices import Prices
 from chatapi.settings import Settings
 from chatapi.store import Store
 from chatapi.upstream import Upstream
@@ -52,6 +53,7 @@ class Core:
     key_policy: KeyPolicy
     rate_limit: RateLimit
     links: list[Link]
+    prices: Prices = field(default_factory=Prices)
     secret: bytes = b""
     demo_key: str | None = None  # of the demo, whose upstream takes any: no secret
     probes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PROBES_AT_ONCE))
@@ -90,6 +92,18 @@ def caller_of(request: HTTPConnection, key: Key | None = None) -> Caller:
     """Who asks, as `authorize` wants to know it."""
     key = key or key_of(request)
     return Caller(core_of(request).owner(key) if key is not None else None, is_trusted(request))
+
+
+def owner_of(request: HTTPConnection) -> str:
+    """The owner whose key came along.
+
+    Raises:
+        KeyRequired: none did.
+    """
+    owner = caller_of(request).owner
+    if owner is None:
+        raise KeyRequired
+    return owner
 
 
 def is_trusted(request: HTTPConnection) -> bool:

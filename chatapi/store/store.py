@@ -22,12 +22,14 @@ from chatapi.errors import StoreUnavailable
 from chatapi.log import Log
 from chatapi.model import (
     Alias,
+    By,
     Clock,
     Ending,
     Generation,
     Input,
     Message,
     Microseconds,
+    OwnUsage,
     Part,
     Permit,
     Session,
@@ -164,7 +166,7 @@ class Store:
 
     async def delete_session(self, session_id: str, permit: Permit) -> Generation | None:
         """Remove the session and all that is in it, if `permit` allows; the generation that ran in it, if one did."""
-        return await self._commit(partial(transactions.delete_session, session_id, permit), durable=True)
+        return await self._commit(partial(transactions.delete_session, session_id, permit, self._clock()), durable=True)
 
     async def count_sessions(self) -> int:
         """How many sessions there are."""
@@ -184,6 +186,10 @@ class Store:
     ) -> list[Session]:
         """This owner's sessions that were created, or last used, before `before` (time and id), the newest first."""
         return await self._driver.read(partial(transactions.list_sessions, owner, before, limit, by))
+
+    async def usage_of(self, owner: str, first_day: int, last_day: int, by: frozenset[By]) -> OwnUsage:
+        """This owner's usage on these days, which count from the epoch; see `transactions.usage_of`."""
+        return await self._driver.read(partial(transactions.usage_of, owner, first_day, last_day, by))
 
     async def messages(self, session_id: str, after_depth: int, limit: int) -> list[Message]:
         """The messages of the active path that are deeper than `after_depth`, the first first."""

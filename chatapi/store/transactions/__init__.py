@@ -60,11 +60,13 @@ from chatapi.store.transactions.sessions import (
 )
 from chatapi.store.transactions.tree import resolve
 from chatapi.store.transactions.turns import begin, begun_before
+from chatapi.store.transactions.usage import MOST_TALLIES, usage_of
 
 __all__ = [
     "APPEND_ARRAYS",
     "Begun",
     "Lease",
+    "MOST_TALLIES",
     "NewIds",
     "Running",
     "SWEEP_AT_ONCE",
@@ -104,4 +106,5 @@ __all__ = [
     "running_of",
     "still_ours",
     "sweep",
+    "usage_of",
 ]

@@ -100,7 +100,7 @@ def remove_answer(generation_id: str, permit: Permit, now: Microseconds) -> Tran
         removed += 1
         head = message.parent if head == message.id else head
     if removed == session.message_count:
-        yield from delete_session(session.id, permit)
+        yield from delete_session(session.id, permit, now)
         return
     if head is not None:
         head = yield from leaf_of(session.id, head)

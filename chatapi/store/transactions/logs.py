@@ -24,6 +24,7 @@ from chatapi.store.transactions.rows import (
     id_parameters,
     read_generation,
 )
+from chatapi.store.transactions.usage import count_answer, is_counted
 
 SWEEP_AT_ONCE = 10  # generations closed in one transaction: each has up to `max_answer_bytes` of text
 
@@ -115,6 +116,7 @@ def _end(
 ) -> Transaction[Generation]:
     """End a generation that is running, and whose row is locked."""
     usage = encode_json(ending.usage) if ending.usage is not None else None
+    length = _length(parts)
     end = (
         "UPDATE generation AS g SET status = $2, finish_reason = $3, usage = $4, error_code = $5, error_detail = $6, "
         "length = $7, first_token_at = $8, ended_at = $9 WHERE g.id = $1 AND g.status = 'running' "
@@ -126,7 +128,7 @@ def _end(
             usage,
             ending.error_code,
             ending.error_detail,
-            _length(parts),
+            length,
             first_token_at,
             now,
         ),
@@ -137,6 +139,7 @@ def _end(
             ("UPDATE message SET content = $2 WHERE id = $1", (generation.message_id, encode_parts(parts))),
             ("DELETE FROM piece WHERE generation_id = $1", (generation.id,)),
             ("UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)),
+            *([count_answer(generation.id, ending, now)] if is_counted(ending, length) else []),
         )
     )
     if ending.error_code == UpstreamRejectedKey.code:

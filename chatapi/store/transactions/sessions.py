@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from chatapi.model import Generation, Input, Microseconds, Permit, Session
+from chatapi.model import Ending, Generation, Input, Microseconds, Permit, Session, Status
 from chatapi.store.driver import Statement, Transaction
 from chatapi.store.transactions.rows import (
     GENERATION,
@@ -18,6 +18,7 @@ from chatapi.store.transactions.rows import (
     read_session,
 )
 from chatapi.store.transactions.tree import depth_under, insert_messages, leaf_of, name_messages, require_idle
+from chatapi.store.transactions.usage import count_answer, fold_usage
 
 SessionTime = Literal["created_at", "updated_at"]
 """By which time sessions are listed: an index has each."""
@@ -104,13 +105,20 @@ def change_session(
     return changed
 
 
-def delete_session(session_id: str, permit: Permit) -> Transaction[Generation | None]:
-    """Remove a session and all that is in it. Whoever still generates for it is fenced from here on, and returned."""
-    permit((yield from find_session(session_id, lock=True)))
+def delete_session(session_id: str, permit: Permit, now: Microseconds) -> Transaction[Generation | None]:
+    """Remove a session and all that is in it, but for what it cost.
+
+    Whoever still generates for it is fenced from here on, and returned: how many tokens that took is not known.
+    """
+    session = permit((yield from find_session(session_id, lock=True)))
     running = yield (
         f"SELECT {GENERATION} FROM generation g WHERE g.session_id = $1 AND g.status = 'running' FOR UPDATE",
         (session_id,),
     )
+    if running:
+        yield count_answer(read_generation(running[0]).id, Ending(Status.STOPPED), now)
+    if session.owner is not None:
+        yield from each(fold_usage(session.owner, session_id))
     messages_of = "SELECT id FROM message WHERE session_id = $1"
     generations_of = f"SELECT id FROM generation WHERE message_id IN ({messages_of})"
     yield f"DELETE FROM piece WHERE generation_id IN ({generations_of})", (session_id,)

@@ -90,6 +90,23 @@ CREATE TABLE response (
 
 CREATE INDEX response_session ON response (session_id);
 
+-- What answers cost, added up as they end: for each owner, session, day and model. It outlives the session, and its
+-- answers: what is deleted was spent all the same.
+CREATE TABLE usage (
+    owner            TEXT COLLATE "C" NOT NULL, -- the tag of the key that paid
+    session_id       TEXT COLLATE "C" NOT NULL, -- '': sessions that were deleted
+    day              INTEGER NOT NULL,   -- days since the epoch, UTC, on which the answers ended
+    model            TEXT COLLATE "C" NOT NULL,
+    answers          BIGINT NOT NULL,
+    input_tokens     BIGINT NOT NULL,
+    output_tokens    BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    cached_tokens    BIGINT NOT NULL,
+    estimated        BIGINT NOT NULL,    -- of the answers: their tokens are estimated
+    unknown          BIGINT NOT NULL,    -- of the answers: their tokens are not known
+    PRIMARY KEY (owner, session_id, day, model)
+);
+
 -- What all that open this database must agree on.
 CREATE TABLE agreement (
     name  TEXT PRIMARY KEY,
