@@ -68,7 +68,7 @@ export function Sidebar({ chat, onSearch, onHelp, onLeave }) {
       <button type="button" class="wide plain" onClick=${() => file.current?.click()}>
         <${Icon} name="import" /> ${strings.sessions.import}
       </button>
-      <input ref=${file} type="file" accept="application/json,.json" class="hidden" tabindex="-1" aria-label=${strings.sessions.import} onChange=${chosen} />
+      <input ref=${file} type="file" accept="application/json,.json" hidden onChange=${chosen} />
       <div class="row">
         <${ThemeChoice} />
         <${IconButton} icon="help" label=${strings.help.open} shortcut="?" onClick=${onHelp} />
