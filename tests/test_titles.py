@@ -33,8 +33,8 @@ ONE_PROCESS = "the tests of the store see what replicas share"
         ("a" * 60, "a" * 60),
         ("a" * 61, "a" * 59 + "…"),
         (
-            "one two three four five six seven eight nine ten eleven 12 13",
-            "one two three four five six seven eight nine ten eleven 12…",
+            "one two three four five six seven eight nine ten eleven twelve",
+            "one two three four five six seven eight nine ten eleven…",
         ),
         ("Look " + "x" * 100, "Look " + "x" * 54 + "…"),
         ("word " * 12 + "end", "word " * 11 + "word…"),
