@@ -19,9 +19,7 @@ from tests.service import Serve, Service
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 Come = Callable[[Service], Person]
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # a PNG
-)
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # a PNG
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,9 @@ def person(server: Service, come: Come) -> Person:
 # The key
 
 
-def test_a_key_is_looked_at_while_it_is_typed_and_tested_on_request(server: Service, visitor: Visitor, key: str) -> None:
+def test_a_key_is_looked_at_while_it_is_typed_and_tested_on_request(
+    server: Service, visitor: Visitor, key: str
+) -> None:
     person = Person(visitor, server)
     field = person.page.get_by_label("OpenAI API key")
     start = person.page.get_by_role("button", name="Start chatting")
@@ -155,9 +155,7 @@ def test_a_server_killed_in_mid_answer_costs_no_word_and_the_chat_goes_on(
     expect(person.answers).to_contain_text("2/2")
 
 
-def test_a_cut_connection_goes_on_by_itself_at_the_right_byte(
-    person: Person, upstream: Simulator, gate: Gate
-) -> None:
+def test_a_cut_connection_goes_on_by_itself_at_the_right_byte(person: Person, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate, "Grüße 👋", " aus 東京.")
     # The first stream is taken from the page as a lost network takes it: in its middle, and for a while.
     person.page.evaluate(
@@ -291,7 +289,9 @@ def test_a_chat_is_renamed_and_deleted_and_the_deletion_undone(server: Service, 
     assert server.get(f"/api/sessions/{session_id}", key=key).status_code == 404
 
 
-def test_model_and_parameters_belong_to_the_chat(server: Service, person: Person, upstream: Simulator, key: str) -> None:
+def test_model_and_parameters_belong_to_the_chat(
+    server: Service, person: Person, upstream: Simulator, key: str
+) -> None:
     person.press("Settings of this chat")
     person.page.get_by_label("Developer message").fill("Be brief.")
     person.page.get_by_label("Model").fill("gpt-4.1-nano")
@@ -391,7 +391,9 @@ def test_a_draft_outlives_a_reload(person: Person) -> None:
     expect(person.box).to_have_value("I was going to")
 
 
-def test_a_server_that_is_away_at_the_start_is_said_so_and_asked_again(serve: Serve, visitor: Visitor, key: str) -> None:
+def test_a_server_that_is_away_at_the_start_is_said_so_and_asked_again(
+    serve: Serve, visitor: Visitor, key: str
+) -> None:
     person = Person(visitor, serve())
     person.page.route("**/api/config", lambda route: route.abort())
     person.page.reload()
