@@ -6,7 +6,20 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from chatapi import __version__, telemetry
-from chatapi.api import chat, conversations, docs, health, keys, openai_chat, problems, responses, sessions, usage
+from chatapi.api import (
+    chat,
+    config,
+    conversations,
+    docs,
+    health,
+    keys,
+    openai_chat,
+    problems,
+    responses,
+    sessions,
+    usage,
+    web,
+)
 from chatapi.keys import KeyPolicy
 from chatapi.middleware import Boundary, LastResort
 from chatapi.service import make_core, running
@@ -27,8 +40,11 @@ EXPOSED = [
 ]
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI application. Nothing is opened before its lifespan begins, or `running` is entered."""
+def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
+    """The service as an ASGI application. Nothing is opened before its lifespan begins, or `running` is entered.
+
+    `demo_key` is shown to everybody: a key for an upstream that takes any.
+    """
     telemetry.configure(settings)
     app = FastAPI(
         title="OpenAI Chat API",
@@ -42,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.core = make_core(settings)
+    app.state.core.demo_key = demo_key
     for router in (
         chat.sending,
         chat.router,
@@ -54,7 +71,9 @@ def create_app(settings: Settings) -> FastAPI:
         usage.router,
         keys.router,
         health.router,
+        config.router,
         docs.router,
+        web.router,
     ):
         app.router.routes += router.routes  # as they are: an included router matches each request twice
     problems.install(app)

@@ -115,15 +115,15 @@ def _doctor(url: str | None) -> int:
     return 0 if well else 1
 
 
-def _serve(settings: Settings, greet: Callable[[str], None] | None = None) -> None:
-    """Serve; `greet` is told the URL once the port is ours."""
+def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_key: str | None = None) -> None:
+    """Serve; `greet` is told the URL once the port is ours. `demo_key` is shown to everybody."""
     from chatapi.app import create_app  # here, so that --help and a bad setting are answered at once
     from chatapi.server import listen, serve, url_of
 
     with listen(settings) as listener:
         if greet is not None:
             greet(url_of(listener))
-        serve(create_app(settings), settings, listener)
+        serve(create_app(settings, demo_key), settings, listener)
 
 
 def _demo(pace_ms: int) -> None:
@@ -143,7 +143,7 @@ def _demo(pace_ms: int) -> None:
             os.environ.setdefault("DATABASE_URL", "sqlite:///data/demo.db")
             if EXAMPLE_PRICES.exists():
                 os.environ.setdefault("CHATAPI_PRICES", str(EXAMPLE_PRICES))
-            _serve(read_settings(), lambda url: print(_what_to_type(url), flush=True))
+            _serve(read_settings(), lambda url: print(_what_to_type(url), flush=True), DEMO_KEY)
         finally:
             simulator.terminate()
 

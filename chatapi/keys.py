@@ -19,6 +19,8 @@ from typing import NoReturn
 from chatapi.errors import InvalidKeyFormat
 
 SEED_PATTERN = r"sk-proj-[A-Za-z0-9_-]{156}"
+SEED_PREFIX = "sk-proj-"
+SEED_LENGTH = 164  # characters
 SECRET_BYTES = 32
 _LOOKS_LIKE_A_KEY = re.compile(r"(?:sk-proj-|\b(?:sk|pk|rk)-)[A-Za-z0-9_\-*.]{4,}")
 _MAY_BE_A_KEY = re.compile(r"(?!(?:ses|msg|gen|req|rep)_)[A-Za-z0-9_\-.]{20,}")  # long enough, and no id of ours

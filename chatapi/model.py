@@ -253,7 +253,7 @@ class Message:
     """A stored role and its content. Messages form a tree through `parent`; `depth` counts the ancestors.
 
     `siblings` are the ids of all messages with this parent, itself among them, the oldest first; filled in by
-    `Store.messages`.
+    `Store.messages` and `Store.messages_before`.
     """
 
     id: str
@@ -291,6 +291,7 @@ class Limit:
     remaining: int
 
 
+DEEPEST = 2**31 - 1  # more than any message's depth
 ROOT = ""  # as the parent of a turn: it hangs under nothing, beside the session's first message
 
 

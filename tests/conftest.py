@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from chatapi.simulator import Gate, Simulator, running
+from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
 from tests.service import Serve, Service, fresh_key
 
@@ -135,3 +137,34 @@ def shared(
     service = deploy(folder, shared_simulator.url, CHATAPI_RATE_LIMIT="0").start()
     yield service
     service.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A module's Chromium. Playwright's event loop runs on this thread meanwhile, so a module of tests that visit the
+    page has no asynchronous ones.
+    """
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def new_visitor(browser: Browser) -> Iterator[Callable[..., Visitor]]:
+    """Let somebody come, with these options of a browser context; at the end each is checked, and leaves."""
+    visitors: list[Visitor] = []
+
+    def come(**options: Any) -> Visitor:
+        visitors.append(Visitor(browser, **options))
+        return visitors[-1]
+
+    yield come
+    for visitor in visitors:
+        visitor.close()
+    for visitor in visitors:
+        visitor.check()
+
+
+@pytest.fixture
+def visitor(new_visitor: Callable[..., Visitor]) -> Visitor:
+    """Somebody with a browser."""
+    return new_visitor()

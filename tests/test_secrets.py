@@ -318,7 +318,7 @@ def test_what_is_not_http_is_not_logged(server: Service) -> None:
 def test_a_page_shows_no_key(server: Service) -> None:
     with server.send() as response:
         check_shown(response)
-    for path in ("/docs", "/docs.css", "/openapi.json", "/api/health", "/api/sessions"):
+    for path in ("/docs", "/docs.css", "/openapi.json", "/api/health", "/api/config", "/api/sessions"):
         with server.get(path, key=KEY, stream=True) as page:
             assert page.status_code == 200
             check_shown(page)

@@ -132,7 +132,7 @@ def pages(server: Service, path: str, key: str | None, limit: int) -> list[list[
     cursor = ""
     while True:
         assert len(found) < MOST_PAGES, "it goes round in circles"
-        page = server.get(f"{path}?limit={limit}{cursor}", key=key).json()
+        page = server.get(f"{path}{'&' if '?' in path else '?'}limit={limit}{cursor}", key=key).json()
         assert page.keys() == {"data", "next_cursor"}
         found.append(page["data"])
         if page["next_cursor"] is None:
@@ -150,6 +150,9 @@ def test_the_conversation_is_paged_from_its_first_message_on(strict: Service, li
     said = ["Count to 3", "1 2 3", "Count to 2", "1 2"]
     assert [message["content"] for page in found for message in page] == said
     assert [len(page) for page in found] == [min(limit, 4 - start) for start in range(0, 4, limit)]
+    back = pages(strict, f"/api/sessions/{session_id}/messages?order=desc", key, limit)
+    assert [len(page) for page in back] == [len(page) for page in found]
+    assert [message for page in back for message in page] == [message for page in found for message in page][::-1]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 5, 6])
@@ -172,6 +175,32 @@ def test_a_list_that_grows_while_it_is_paged_shows_nothing_twice(strict: Service
     made(strict, key)
     second = strict.get(f"/api/sessions?limit=2&cursor={first['next_cursor']}", key=key).json()
     assert [session["session_id"] for session in first["data"] + second["data"]] == mine[::-1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_user_is_shown_all_own_sessions_by_their_last_use(strict: Service, limit: int) -> None:
+    key = fresh_key(f"used-{limit}")
+    first, second, third = (made(strict, key) for _ in range(3))
+    begun(strict, OTHER_KEY)
+    with strict.send(session_id=second, key=key) as response:
+        assert response.text
+    strict.patch(f"/api/sessions/{first}", key=key, json={"metadata": {"a": "b"}})
+    by_use = "/api/sessions?sort=updated"
+    found = pages(strict, by_use, key, limit)
+    assert [session["session_id"] for page in found for session in page] == [first, second, third]
+    page = strict.get(f"{by_use}&limit=1", key=key).json()
+    with strict.send(session_id=third, key=key) as response:
+        assert response.text
+    rest = strict.get(f"{by_use}&cursor={page['next_cursor']}", key=key).json()["data"]
+    assert [session["session_id"] for session in rest] == [second], "the third has moved before what was shown"
+    for other in (f"/api/sessions?cursor={page['next_cursor']}", f"{by_use}&cursor={cursor_of(strict, key)}"):
+        refused = strict.get(other, key=key)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "cursor")
+
+
+def cursor_of(server: Service, key: str) -> str:
+    """A cursor of the list by age."""
+    return str(server.get("/api/sessions?limit=1", key=key).json()["next_cursor"])
 
 
 def test_the_list_wants_a_key(server: Service) -> None:
@@ -199,11 +228,19 @@ def test_the_list_wants_a_key(server: Service) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/api/sessions", "/api/sessions/{id}/messages"])
+@pytest.mark.one_process("it is refused before anything is read")
 def test_a_page_that_no_list_has_is_refused_by_the_name_of_the_field(server: Service, path: str, query: str) -> None:
     session_id, _ = begun(server)
     response = server.get(f"{path.format(id=session_id)}?{query}", key=KEY)
     assert response.status_code == 422
     assert response.json()["errors"][0]["field"] == query.partition("=")[0]
+
+
+@pytest.mark.one_process("it is refused before anything is read")
+def test_an_order_that_no_list_has_is_refused(server: Service) -> None:
+    for path in ("/api/sessions?sort=used", "/api/sessions/ses_none/messages?order=up"):
+        response = server.get(path, key=KEY)
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
 
 
 # Who may

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
+from chatapi.cli import DEMO_KEY
 from tests.service import KEY, OURS, PROJECT
 
 README = (PROJECT / "README.md").read_text()
@@ -121,6 +123,10 @@ def test_the_tour_of_the_readme_does_what_it_says(checkout: Path, port: int, tmp
                 [sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True
             )
             told.append(ran.stdout)
+        told_of_itself = requests.get(f"http://127.0.0.1:{port}/api/config", timeout=10).json()
+        assert told_of_itself["demo"] is True
+        assert told_of_itself["demo_key"] == DEMO_KEY
+        assert re.fullmatch(told_of_itself["key"]["pattern"], DEMO_KEY)
         by_the_seed, by_openai = told
         assert "Hello, how are you?" in by_the_seed
         assert "Ada" in by_openai

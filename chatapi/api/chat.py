@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from chatapi.access import Action, Caller, permit
+from chatapi.access import Action, Caller, authorize, permit
 from chatapi.api import vercel
 from chatapi.api.answers import (
     Encoder,
@@ -35,10 +36,10 @@ from chatapi.api.core import Core, authorized, core_of, key_of
 from chatapi.api.direct import DirectRoute
 from chatapi.api.formats import generation_json, parts_json
 from chatapi.api.sending import find_generation, sent_headers, streamed, with_digest
-from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest
+from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest, MessageNotFound
 from chatapi.live import Reading
 from chatapi.log import parts_of
-from chatapi.model import SPOKEN, Generation, Kind, Piece, Status, Turn, user_text
+from chatapi.model import ROOT, SPOKEN, Generation, Kind, Piece, Role, Status, Turn, user_text
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
@@ -46,17 +47,26 @@ sending = APIRouter(tags=["chat"], route_class=DirectRoute)
 Dialect = Literal["text", "events", "json"]
 
 
-class ChatBody(Parameters):
-    """A message to the model."""
+class ReplacingBody(Parameters):
+    """A message to the model in the place of another, or none of its own where that other is an answer."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["user_message"]}, {"required": ["replace"]}]})
 
     developer_message: Text | None = None
-    user_message: Text = Field(min_length=1)
+    user_message: Text | None = Field(None, min_length=1)
     model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")
     api_key: KeyField | None = None
     session_id: Text | None = None
     stream: bool = True
     on_disconnect: Literal["continue", "cancel"] = "continue"
     if_busy: Literal["reject", "interrupt"] = "reject"
+    replace: Text | None = None
+
+
+class ChatBody(ReplacingBody):
+    """A message to the model."""
+
+    user_message: Text = Field(min_length=1)
 
 
 class StopBody(Body):
@@ -67,23 +77,26 @@ class StopBody(Body):
     assistant_message: dict[str, Any] | None = Field(None, alias="assistantMessage")  # what there is of it is kept here
 
 
-@sending.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
+@sending.post("/api/chat", openapi_extra=body_schema(ReplacingBody), response_class=PlainTextResponse)
 async def chat(request: Request) -> Response:
     """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
-    (`"stream": false`). What the Vercel AI SDK's `useChat` sends is answered as it reads."""
+    (`"stream": false`). `user_message` is required, unless `replace` names an answer: that one is given anew. What the
+    Vercel AI SDK's `useChat` sends is answered as it reads."""
     core = core_of(request)
     data = await receive_json(request, core.settings.max_media_bytes)
     if vercel.may_be_chat(data) and vercel.is_chat(value := parse(data)):
         return await vercel.send(request, value)
     if len(data) > core.settings.max_body_bytes:
         raise BodyTooLarge
-    body = validate(ChatBody, parse(data))
+    body = _read(parse(data))
     key = key_of(request, body.api_key)
     if key is None:
         raise InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
     owner = core.owner(key)
     turn = _turn(core, body, owner, _dialect(request, body), request.headers.get("idempotency-key"))
     request.state.limit = await core.rate_limit.take(owner)  # there, an error's answer finds it too
+    if body.replace is not None:
+        turn = await _in_place_of(core, turn, body.replace)
 
     may_spend = permit(Caller(owner), Action.SPEND)
     sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
@@ -150,7 +163,7 @@ async def stop(request: Request, session_id: str) -> JSONResponse:
     return JSONResponse(_whole_json(kept.ended or generation, kept.pieces))
 
 
-def _dialect(request: Request, body: ChatBody) -> Dialect:
+def _dialect(request: Request, body: ReplacingBody) -> Dialect:
     if not body.stream:
         return "json"
     return "events" if "text/event-stream" in request.headers.get("accept", "") else "text"
@@ -166,23 +179,52 @@ def _asked_dialect(request: Request, last_event_id: int | None) -> Dialect | Non
     return "json" if "application/json" in accept else None
 
 
-def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_key: str | None) -> Turn:
+def _read(value: Any) -> ReplacingBody:
+    """A body; only one that replaces something may do without a message of its own."""
+    replaces = isinstance(value, dict) and value.get("replace") is not None
+    return validate(ReplacingBody if replaces else ChatBody, value)
+
+
+def _turn(core: Core, body: ReplacingBody, owner: str, dialect: Dialect, idempotency_key: str | None) -> Turn:
     settings = core.settings
     for field in ("user_message", "developer_message"):
         if len((getattr(body, field) or "").encode()) > settings.max_message_bytes:
             raise InvalidRequest.field(field, f"It is longer than {settings.max_message_bytes} bytes.")
+    if not body.session_id and body.replace is not None:
+        raise InvalidRequest.field("session_id", "This field is required where a message is replaced.")
     if not body.session_id and body.developer_message is None:
         raise InvalidRequest.field("developer_message", "This field is required when a session begins.")
     turn = Turn(
         owner=owner,
         session_id=body.session_id or None,
         developer_message=body.developer_message,
-        input=user_text(body.user_message),
+        input=user_text(body.user_message) if body.user_message is not None else (),
         model=body.model or settings.default_model,
         dialect=dialect,
         parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
     )
-    return with_digest(turn, idempotency_key) if idempotency_key is not None else turn
+    return with_digest(turn, idempotency_key, replaces=body.replace) if idempotency_key is not None else turn
+
+
+async def _in_place_of(core: Core, turn: Turn, message_id: str) -> Turn:
+    """The turn, hung beside the message that it says anew: a user's in other words, or another answer.
+
+    Raises:
+        SessionNotFound, MessageNotFound: it is not there for this caller.
+        InvalidRequest: it is neither, or the turn's own message does not go with it.
+    """
+    assert turn.session_id is not None, "checked before"
+    session = authorize(await core.store.find_session(turn.session_id), Caller(turn.owner), Action.SPEND)
+    message = await core.store.find_message(session.id, message_id)
+    if message is None:
+        raise MessageNotFound
+    if message.role not in {Role.USER, Role.ASSISTANT}:
+        raise InvalidRequest.field("replace", "It is neither a user's message nor an answer.")
+    if message.role is Role.USER and not turn.input:
+        raise InvalidRequest.field("user_message", "This field is required.")
+    if message.role is Role.ASSISTANT and turn.input:
+        raise InvalidRequest.field("user_message", "An answer is given anew without another message.")
+    return replace(turn, parent=message.parent or ROOT)
 
 
 async def _whole(

@@ -16,12 +16,11 @@ from chatapi.api.response_events import conversation_id
 from chatapi.api.response_request import Metadata
 from chatapi.api.responses import After, Order, PageSize, item_list, not_found_as, require_key, session_id_of
 from chatapi.errors import ConversationNotFound, InvalidRequest, ItemNotFound, MessageNotFound
-from chatapi.model import Input, Message, Session
+from chatapi.model import DEEPEST, Input, Message, Session
 
 router = APIRouter(tags=["openai"])
 
 ITEMS_AT_MOST = 20  # in one request, as OpenAI's API takes them
-DEEPEST = 2**31 - 1  # more than any depth
 Include = Annotated[list[str] | None, Query(max_length=32)]
 
 

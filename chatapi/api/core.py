@@ -55,6 +55,7 @@ class Core:
     links: list[Link]
     prices: Prices = field(default_factory=Prices)
     secret: bytes = b""
+    demo_key: str | None = None  # of the demo, whose upstream takes any: no secret
     probes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PROBES_AT_ONCE))
 
     def owner(self, key: Key) -> str:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from chatapi.errors import every_error
 
@@ -25,12 +25,6 @@ table { border-collapse: collapse; width: 100%; }
 td, th { border: 1px solid var(--line); padding: .25rem .5rem; text-align: left; vertical-align: top; }
 code { font-family: ui-monospace, monospace; }
 """
-
-
-@router.get("/")
-async def index() -> RedirectResponse:
-    """The way in."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

@@ -19,10 +19,11 @@ from chatapi.model import Generation, Limit, Turn
 MAX_IDEMPOTENCY_KEY = 255  # characters
 
 
-def with_digest(turn: Turn, idempotency_key: str, said: Any = None) -> Turn:
+def with_digest(turn: Turn, idempotency_key: str, said: Any = None, replaces: str | None = None) -> Turn:
     """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter.
 
-    `said` is what tells it apart, where the turn itself would be another the next time.
+    `said` is what tells it apart, where the turn itself would be another the next time; `replaces` is the message in
+    whose place it stands, before anybody has looked where that hangs.
 
     Raises:
         InvalidRequest: the key is too long, or empty.
@@ -41,6 +42,8 @@ def with_digest(turn: Turn, idempotency_key: str, said: Any = None) -> Turn:
         ]
         if turn.echo is not None:
             said += [turn.instructions, turn.echo]
+        if replaces is not None:
+            said += [replaces]
     digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
     name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
     return replace(turn, idempotency_key=name, digest=digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
@@ -13,11 +13,17 @@ from chatapi.api.body import Body, Text, body_schema, read_body
 from chatapi.api.core import authorized, caller_of, core_of
 from chatapi.api.formats import decode_cursor, encode_cursor, iso, message_json, session_json
 from chatapi.errors import InvalidRequest, KeyRequired
+from chatapi.model import DEEPEST
+from chatapi.store import SessionTime
 
 router = APIRouter(tags=["sessions"])
 
 PageSize = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+SORTS: dict[str, tuple[SessionTime, str]] = {"created": ("created_at", ""), "updated": ("updated_at", "used ")}
+"""By which time a list of sessions goes, and what marks its cursors: those of one list are none of the other's."""
 
 
 class NewSession(Body):
@@ -59,18 +65,21 @@ async def create_session(request: Request) -> JSONResponse:
 
 
 @router.get("/api/sessions")
-async def list_sessions(request: Request, limit: PageSize = 20, cursor: Cursor = None) -> JSONResponse:
-    """The sessions of the key that comes along, the newest first."""
+async def list_sessions(
+    request: Request, limit: PageSize = 20, cursor: Cursor = None, sort: Literal["created", "updated"] = "created"
+) -> JSONResponse:
+    """The sessions of the key that comes along, the newest first; with `sort=updated` the one that was used last."""
     owner = caller_of(request).owner
     if owner is None:
         raise KeyRequired
+    by, mark = SORTS[sort]
     before = None
     if cursor is not None:
-        created_at, session_id = decode_cursor(cursor, r"(\d{1,18}):([\w-]{1,40})")
-        before = int(created_at), session_id
-    sessions = await core_of(request).store.list_sessions(owner, before, limit + 1)
+        _, at, session_id = decode_cursor(cursor, rf"({mark})(\d{{1,18}}):([\w-]{{1,40}})")
+        before = int(at), session_id
+    sessions = await core_of(request).store.list_sessions(owner, before, limit + 1, by)
     page = sessions[:limit]
-    more = encode_cursor(page[-1].created_at, page[-1].id) if len(sessions) > limit else None
+    more = encode_cursor(f"{mark}{getattr(page[-1], by)}", page[-1].id) if len(sessions) > limit else None
     return JSONResponse({"data": [session_json(session) for session in page], "next_cursor": more})
 
 
@@ -105,12 +114,24 @@ async def delete_session(request: Request, session_id: str) -> JSONResponse:
 
 
 @router.get("/api/sessions/{session_id}/messages")
-async def list_messages(request: Request, session_id: str, limit: PageSize = 50, cursor: Cursor = None) -> JSONResponse:
-    """The conversation along its active path, from its first message on."""
+async def list_messages(
+    request: Request,
+    session_id: str,
+    limit: PageSize = 50,
+    cursor: Cursor = None,
+    order: Literal["asc", "desc"] = "asc",
+) -> JSONResponse:
+    """The conversation along its active path, from its first message on; with `order=desc` from its last one back."""
     session = await authorized(request, session_id, Action.READ)
-    after = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else -1
-    page = await core_of(request).store.messages(session_id, after, limit)
-    more = encode_cursor(page[-1].depth) if page and page[-1].id != session.head else None
+    store = core_of(request).store
+    depth = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else None
+    if order == "asc":
+        page = await store.messages(session_id, -1 if depth is None else depth, limit)
+        ends = not page or page[-1].id == session.head
+    else:
+        page = await store.messages_before(session_id, DEEPEST if depth is None else depth, limit)
+        ends = not page or page[-1].depth == 0
+    more = None if ends else encode_cursor(page[-1].depth)
     return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})
 
 

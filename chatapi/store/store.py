@@ -38,7 +38,7 @@ from chatapi.model import (
 )
 from chatapi.store import transactions
 from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
-from chatapi.store.transactions import Begun, Lease, NewIds, Running, StoredLog
+from chatapi.store.transactions import Begun, Lease, NewIds, Running, SessionTime, StoredLog
 
 log = structlog.get_logger()
 
@@ -52,7 +52,7 @@ SLOW_COUNT_SECONDS = 0.25  # a count of sessions that took longer is shown again
 COUNT_AGAIN = 100  # for so many times as long as it took
 EVERYTHING = 1 << 62  # later than every lease
 
-__all__ = ["Begun", "Running", "Store", "StoredLog", "Writing"]
+__all__ = ["Begun", "Running", "SessionTime", "Store", "StoredLog", "Writing"]
 
 
 class Writing(Protocol):
@@ -181,9 +181,11 @@ class Store:
             self._count_until = begun + took * COUNT_AGAIN if took > SLOW_COUNT_SECONDS else 0.0
         return self._count
 
-    async def list_sessions(self, owner: str, before: tuple[int, str] | None, limit: int) -> list[Session]:
-        """This owner's sessions that were created before `before`, the newest first."""
-        return await self._driver.read(partial(transactions.list_sessions, owner, before, limit))
+    async def list_sessions(
+        self, owner: str, before: tuple[int, str] | None, limit: int, by: SessionTime = "created_at"
+    ) -> list[Session]:
+        """This owner's sessions that were created, or last used, before `before` (time and id), the newest first."""
+        return await self._driver.read(partial(transactions.list_sessions, owner, before, limit, by))
 
     async def usage_of(self, owner: str, first_day: int, last_day: int, by: frozenset[By]) -> OwnUsage:
         """This owner's usage on these days, which count from the epoch; see `transactions.usage_of`."""

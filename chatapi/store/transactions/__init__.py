@@ -47,6 +47,7 @@ from chatapi.store.transactions.rows import (
     encode_call,
 )
 from chatapi.store.transactions.sessions import (
+    SessionTime,
     agree,
     change_session,
     count_sessions,
@@ -69,6 +70,7 @@ __all__ = [
     "NewIds",
     "Running",
     "SWEEP_AT_ONCE",
+    "SessionTime",
     "StoredLog",
     "add_messages",
     "agree",

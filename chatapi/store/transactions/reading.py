@@ -175,9 +175,7 @@ def messages(session_id: str, after_depth: int, limit: int) -> Transaction[list[
 
     At most `limit`, and at most about `PAGE_BYTES`, but one in any case.
     """
-    found = yield from _page(session_id, after_depth, limit, "m.depth > $2", "m.depth")
-    siblings = yield from _siblings(session_id, found)
-    return [replace(message, siblings=tuple(siblings[message.parent])) for message in found]
+    return (yield from _page(session_id, after_depth, limit, "m.depth > $2", "m.depth"))
 
 
 def messages_before(session_id: str, before_depth: int, limit: int) -> Transaction[list[Message]]:
@@ -206,4 +204,5 @@ def _page(session_id: str, depth: int, limit: int, which: str, order: str) -> Tr
         message = read_message(row)
         check_is(message.session_id, session_id)
         found.append((yield from _with_log(message)))
-    return found
+    siblings = yield from _siblings(session_id, found)
+    return [replace(message, siblings=tuple(siblings[message.parent])) for message in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from chatapi.model import Ending, Generation, Input, Microseconds, Permit, Session, Status
 from chatapi.store.driver import Statement, Transaction
@@ -18,6 +19,9 @@ from chatapi.store.transactions.rows import (
 )
 from chatapi.store.transactions.tree import depth_under, insert_messages, leaf_of, name_messages, require_idle
 from chatapi.store.transactions.usage import count_answer, fold_usage
+
+SessionTime = Literal["created_at", "updated_at"]
+"""By which time sessions are listed: an index has each."""
 
 
 def create_conversation(session: Session, input: tuple[Input, ...], ids: tuple[str, ...]) -> Transaction[Session]:
@@ -132,12 +136,14 @@ def count_sessions() -> Transaction[int]:
     return int(rows[0][0])
 
 
-def list_sessions(owner: str, before: tuple[int, str] | None, limit: int) -> Transaction[list[Session]]:
-    """This owner's sessions that were created before `before` (time and id), the newest first."""
+def list_sessions(
+    owner: str, before: tuple[int, str] | None, limit: int, by: SessionTime = "created_at"
+) -> Transaction[list[Session]]:
+    """This owner's sessions that were created, or last used, before `before` (time and id), the newest first."""
     at, session_id = before or (1 << 62, "")
     rows = yield (
-        f"SELECT {SESSION} FROM session WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < $3)) "
-        "ORDER BY created_at DESC, id DESC LIMIT $4",
+        f"SELECT {SESSION} FROM session WHERE owner = $1 AND {by} <= $2 AND ({by} < $2 OR id < $3) "
+        f"ORDER BY {by} DESC, id DESC LIMIT $4",
         (owner, at, session_id, limit),
     )
     found = [read_session(row) for row in rows]

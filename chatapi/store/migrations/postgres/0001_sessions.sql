@@ -14,6 +14,7 @@ CREATE TABLE session (
 );
 
 CREATE INDEX session_newest ON session (owner, created_at, id);
+CREATE INDEX session_last_used ON session (owner, updated_at, id);
 
 CREATE TABLE message (
     id         TEXT COLLATE "C" PRIMARY KEY,

@@ -1,0 +1,244 @@
+// The page as a whole: which conversation is open, and how its parts hear of each other.
+import { Account } from "./account.js";
+import { Api, Problem } from "./api.js";
+import { Conversation } from "./conversation.js";
+import { Observable } from "./observable.js";
+import { Sessions } from "./sessions.js";
+import { strings } from "./strings.js";
+
+const KEPT = 8; // conversations that stay as they are when another is opened, those that are answering always
+const TOAST_SECONDS = 7;
+
+/** @typedef {{id: number, text: string, action?: {label: string, act: () => void}}} Toast */
+
+export class Chat extends Observable {
+  api = new Api();
+  account = new Account(this.api);
+  sessions = new Sessions(this.api);
+  /** @type {Conversation} */
+  conversation;
+  /** @type {"chat" | "usage"} */
+  view = "chat";
+  /** A message that a search found, to be scrolled to. @type {string | null} */
+  sought = null;
+  /** @type {Toast[]} */
+  toasts = [];
+  /** What screen readers are to say. */
+  said = "";
+
+  /** @type {Conversation[]} the last opened last */
+  #open = [];
+  #others = new BroadcastChannel("chatapi"); // this page in other tabs
+
+  constructor() {
+    super();
+    this.conversation = this.#fresh();
+    this.#others.onmessage = ({ data }) => this.#heard(data);
+    addEventListener("hashchange", () => this.#go());
+    addEventListener("pagehide", () => this.sessions.leave());
+    addEventListener("online", () => void this.#lookAgain());
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) void this.#lookAgain();
+    });
+  }
+
+  /**
+   * @throws {Problem | import("./api.js").Unreachable}
+   */
+  async begin() {
+    await this.account.begin();
+    if (this.account.open) this.#entered();
+  }
+
+  /**
+   * @param {string} key
+   * @param {boolean} remember
+   */
+  enter(key, remember) {
+    this.account.use(key, remember);
+    this.#entered();
+  }
+
+  #entered() {
+    void this.sessions.load();
+    void this.account.learnModels();
+    this.#go();
+  }
+
+  leave() {
+    this.sessions.clear();
+    this.#open = [];
+    this.conversation = this.#fresh();
+    this.account.forget();
+    location.hash = "";
+    this.changed();
+  }
+
+  #fresh() {
+    return new Conversation(this.api, null, (conversation) => this.#told(conversation));
+  }
+
+  /** Open what the address names. */
+  #go() {
+    if (!this.account.open) return;
+    const place = location.hash.replace(/^#\/?/, "");
+    this.view = place === "usage" ? "usage" : "chat";
+    if (this.view === "chat") this.#show(place === "" ? null : place);
+    this.changed();
+  }
+
+  /** @param {string | null} id */
+  #show(id) {
+    if (id === null) {
+      if (this.conversation.id !== null) this.conversation = this.#fresh();
+      return;
+    }
+    if (this.conversation.id === id) return;
+    const known = this.#open.find((conversation) => conversation.id === id);
+    this.conversation = known ?? new Conversation(this.api, id, (conversation) => this.#told(conversation));
+    this.#keep(this.conversation);
+    if (known === undefined) void this.conversation.load();
+    else void known.refresh();
+  }
+
+  /** @param {Conversation} opened */
+  #keep(opened) {
+    const others = this.#open.filter((conversation) => conversation !== opened);
+    const idle = others.filter((conversation) => !conversation.answering);
+    const excess = new Set(idle.slice(0, Math.max(0, others.length + 1 - KEPT)));
+    this.#open = [...others.filter((conversation) => !excess.has(conversation)), opened];
+  }
+
+  /**
+   * A conversation has begun or changed at the server.
+   * @param {Conversation} conversation
+   */
+  #told(conversation) {
+    if (conversation === this.conversation && conversation.id !== null && this.view === "chat") {
+      if (location.hash !== `#/${conversation.id}`) history.replaceState(null, "", `#/${conversation.id}`);
+      this.#keep(conversation);
+    }
+    this.tellOthers(conversation.id);
+    void this.sessions.load();
+    if (!conversation.answering) this.say(this.#endingOf(conversation));
+    this.changed();
+  }
+
+  /** @param {Conversation} conversation */
+  #endingOf(conversation) {
+    const last = conversation.messages.at(-1);
+    if (last?.role !== "assistant" || conversation.problem !== null) return "";
+    return `${strings.announced[last.status]} ${last.content}`;
+  }
+
+  /** @param {string | null} id of a session that has changed */
+  tellOthers(id) {
+    this.#others.postMessage({ changed: id });
+  }
+
+  /** @param {{changed: string | null}} message from another tab */
+  #heard({ changed }) {
+    if (!this.account.open) return;
+    void this.sessions.load();
+    for (const conversation of this.#open) if (conversation.id === changed) void conversation.refresh();
+  }
+
+  async #lookAgain() {
+    if (!this.account.open) return;
+    this.conversation.answer?.retryNow();
+    await Promise.all([this.sessions.load(), this.conversation.refresh()]);
+  }
+
+  /**
+   * @param {string | null} id of a session; null begins one
+   * @param {string | null} [messageId] to be scrolled to
+   */
+  async openSession(id, messageId = null) {
+    const place = id === null ? "" : `#/${id}`;
+    if (location.hash === place || (place === "" && location.hash.length <= 2)) this.#go();
+    else if (place === "") {
+      history.pushState(null, "", location.pathname);
+      this.#go();
+    } else location.hash = place;
+    if (messageId === null || id === null) return;
+    if (this.conversation.id !== id) this.#show(id); // the browser tells of the new address a little later
+    await this.conversation.reveal(messageId);
+    this.sought = messageId;
+    this.changed();
+  }
+
+  /** @param {string} id */
+  deleteSession(id) {
+    this.sessions.remove(id);
+    if (this.conversation.id === id) void this.openSession(null);
+    this.#open = this.#open.filter((conversation) => conversation.id !== id);
+    this.toast(strings.sessions.deleted, {
+      label: strings.sessions.undo,
+      act: () => {
+        void this.sessions.restore(id);
+      },
+    });
+  }
+
+  /**
+   * @param {string} id
+   * @param {"markdown" | "json"} format
+   */
+  async exportSession(id, format) {
+    try {
+      const { name, content } = await this.api.export(id, format);
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(content);
+      link.download = name;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    } catch (error) {
+      this.toast(sentence(error));
+    }
+  }
+
+  /** @param {File} file that an export made */
+  async importSession(file) {
+    try {
+      const session = await this.api.import(JSON.parse(await file.text()));
+      await this.sessions.load();
+      this.tellOthers(session.session_id);
+      void this.openSession(session.session_id);
+    } catch (error) {
+      this.toast(error instanceof SyntaxError ? strings.sessions.notJson(file.name) : sentence(error));
+    }
+  }
+
+  /**
+   * @param {string} text
+   * @param {Toast["action"]} [action]
+   */
+  toast(text, action) {
+    const id = Date.now() + Math.random();
+    const dismiss = () => {
+      this.toasts = this.toasts.filter((toast) => toast.id !== id);
+      this.changed();
+    };
+    const acting = action && { ...action, act: () => [dismiss(), action.act()] };
+    this.toasts = [...this.toasts, { id, text, action: acting }];
+    setTimeout(dismiss, TOAST_SECONDS * 1000);
+    this.changed();
+  }
+
+  /** @param {string} text for screen readers */
+  say(text) {
+    this.said = text;
+    this.changed();
+  }
+}
+
+/**
+ * What went wrong, for a person.
+ * @param {unknown} error
+ */
+export function sentence(error) {
+  if (!(error instanceof Problem)) return strings.unreachable;
+  if (error.code === null) return strings.notOurs(error.status);
+  const wait = error.retryAfter === null || error.status !== 429 ? "" : ` ${strings.waitSeconds(error.retryAfter)}`;
+  return error.message + wait;
+}

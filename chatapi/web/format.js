@@ -1,0 +1,89 @@
+// Numbers and times for people, in the language of their browser.
+
+/**
+ * @typedef {import("./types.d.ts").Message} Message
+ * @typedef {import("./types.d.ts").Price} Price
+ * @typedef {import("./types.d.ts").Prices} Prices
+ * @typedef {import("./types.d.ts").Usage} Usage
+ */
+
+const whole = new Intl.NumberFormat();
+const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" });
+
+/** @param {number | null} number */
+export const count = (number) => (number === null ? "?" : whole.format(number));
+/** @param {number} number */
+export const compact = (number) => short.format(number);
+
+/** @param {string} iso a time */
+export function time(iso) {
+  const then = new Date(iso);
+  const today = then.toDateString() === new Date().toDateString();
+  return (today ? clock : date).format(then);
+}
+
+/** @param {string} iso a day, YYYY-MM-DD */
+export const calendarDay = (iso) => day.format(new Date(`${iso}T00:00:00Z`));
+
+/** @param {number} seconds */
+export function duration(seconds) {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+}
+
+/**
+ * @param {number} amount
+ * @param {string} currency ISO 4217
+ */
+export function money(amount, currency) {
+  const digits = amount !== 0 && Math.abs(amount) < 0.1 ? { maximumSignificantDigits: 2 } : {};
+  try {
+    return new Intl.NumberFormat(undefined, { style: "currency", currency, ...digits }).format(amount);
+  } catch {
+    return `${amount} ${currency}`; // no currency that this browser knows
+  }
+}
+
+/**
+ * The price of a model; one that is named with its date has the price of its family, as the server counts it.
+ * @param {Prices} prices
+ * @param {string} model
+ * @returns {Price | null}
+ */
+function priceOf(prices, model) {
+  const family = model.replace(/-\d{4}-\d{2}-\d{2}$/, "");
+  for (const name of [model, family]) if (Object.hasOwn(prices.models, name)) return prices.models[name];
+  return null;
+}
+
+/**
+ * What an answer cost; null where that is not known.
+ * @param {Prices} prices
+ * @param {string | null} model
+ * @param {Usage | null} usage
+ */
+export function cost(prices, model, usage) {
+  const price = model === null ? null : priceOf(prices, model);
+  if (price === null || usage === null || prices.currency === null) return null;
+  if (usage.input_tokens === null || usage.output_tokens === null) return null;
+  const cached = usage.cached_tokens ?? 0;
+  const input = (usage.input_tokens - cached) * price.input + cached * (price.cached_input ?? price.input);
+  return money((input + usage.output_tokens * price.output) / 1_000_000, prices.currency);
+}
+
+/**
+ * Seconds to the first word, and tokens a second from there on; null where they are not known.
+ * @param {Message} message
+ */
+export function pace(message) {
+  if (!message.first_token_at || !message.ended_at) return { first: null, rate: null };
+  const [asked, began, ended] = [message.created_at, message.first_token_at, message.ended_at].map((iso) =>
+    Date.parse(iso),
+  );
+  const tokens = message.usage?.output_tokens ?? null;
+  const seconds = (ended - began) / 1000;
+  return { first: Math.max(0, (began - asked) / 1000), rate: tokens === null || seconds <= 0.05 ? null : tokens / seconds };
+}

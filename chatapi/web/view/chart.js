@@ -1,0 +1,91 @@
+// Bars by day, each a stack of its series, drawn as SVG; the same numbers stand below as a table.
+import { html } from "../vendor/htm-preact.js";
+import { calendarDay } from "../format.js";
+import { strings } from "../strings.js";
+
+const WIDTH = 720;
+const HEIGHT = 200;
+const LEFT = 56; // for the numbers of the axis
+const BOTTOM = 22; // for the days
+const TOP = 8;
+const LINES = 4; // across, at round numbers
+const COLOURS = 6; // in style.css; the series after them share the last
+
+/**
+ * @param {object} properties
+ * @param {string} properties.heading
+ * @param {string[]} properties.days YYYY-MM-DD, each with a place for a bar
+ * @param {string[]} properties.series in the order of the stack, from below
+ * @param {Map<string, Map<string, number>>} properties.values by day, then by series
+ * @param {(value: number) => string} properties.show
+ */
+export function StackedBars({ heading, days, series, values, show }) {
+  const sums = days.map((day) => [...(values.get(day)?.values() ?? [])].reduce((sum, value) => sum + value, 0));
+  const step = roundStep(Math.max(...sums) / LINES);
+  const top = step * LINES;
+  const y = (/** @type {number} */ value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
+  const slot = (WIDTH - LEFT) / days.length;
+  const labelled = Math.ceil(days.length / 8); // each so-manieth day has its name below
+  return html`<section class="chart">
+    <h2>${heading}</h2>
+    <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label=${heading}>
+      ${Array.from({ length: LINES + 1 }, (_, line) => line * step).map(
+        (value) => html`<g>
+          <line class="grid" x1=${LEFT} x2=${WIDTH} y1=${y(value)} y2=${y(value)} />
+          <text x=${LEFT - 6} y=${y(value) + 4} text-anchor="end">${show(value)}</text>
+        </g>`,
+      )}
+      ${days.map((day, index) => {
+        let below = 0;
+        const x = LEFT + index * slot + slot * 0.15;
+        return html`<g>
+          ${series.map((name, place) => {
+            const value = values.get(day)?.get(name) ?? 0;
+            if (value === 0) return null;
+            below += value;
+            return html`<rect class="series-${Math.min(place, COLOURS - 1)}" x=${x} y=${y(below)} width=${slot * 0.7} height=${y(below - value) - y(below)}>
+              <title>${`${calendarDay(day)} · ${name}: ${show(value)}`}</title>
+            </rect>`;
+          })}
+          ${index % labelled === 0 && html`<text x=${x + slot * 0.35} y=${HEIGHT - 6} text-anchor="middle">${day.slice(5)}</text>`}
+        </g>`;
+      })}
+    </svg>
+    <ul class="legend">
+      ${series.map((name, place) => html`<li><span class="series-${Math.min(place, COLOURS - 1)}" aria-hidden="true"></span> ${name}</li>`)}
+    </ul>
+    <details>
+      <summary>${strings.usage.table}</summary>
+      <div class="table-scroll" tabindex="0" role="region" aria-label=${heading}>
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">${strings.usage.day}</th>
+              ${series.map((name) => html`<th scope="col" class="number">${name}</th>`)}
+            </tr>
+          </thead>
+          <tbody>
+            ${days
+              .filter((day) => values.has(day))
+              .map(
+                (day) => html`<tr>
+                  <th scope="row">${calendarDay(day)}</th>
+                  ${series.map((name) => html`<td class="number">${show(values.get(day)?.get(name) ?? 0)}</td>`)}
+                </tr>`,
+              )}
+          </tbody>
+        </table>
+      </div>
+    </details>
+  </section>`;
+}
+
+/**
+ * The next number of 1, 2 and 5 times a power of ten.
+ * @param {number} least
+ */
+function roundStep(least) {
+  if (!(least > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least) ?? 10 * power;
+}

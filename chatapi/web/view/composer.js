@@ -1,0 +1,149 @@
+// Where messages are written.
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { attach, MOST, Unattachable } from "../attachments.js";
+import { useWatch } from "../observable.js";
+import { drafts } from "../storage.js";
+import { strings } from "../strings.js";
+import { Icon, IconButton } from "./icons.js";
+
+/**
+ * @typedef {import("../chat.js").Chat} Chat
+ * @typedef {import("../conversation.js").Conversation} Conversation
+ * @typedef {import("../types.d.ts").Attachment} Attachment
+ */
+
+const isTouch = () => matchMedia("(pointer: coarse)").matches;
+
+/** @param {{chat: Chat, conversation: Conversation}} properties keyed by the conversation: each has its own draft */
+export function Composer({ chat, conversation }) {
+  useWatch(conversation);
+  const draftOf = conversation.id ?? "";
+  const [text, setText] = useState(() => drafts.get(draftOf));
+  const [attachments, setAttachments] = useState(/** @type {Attachment[]} */ ([]));
+  const [complaint, setComplaint] = useState(/** @type {string | null} */ (null));
+  const [dropping, setDropping] = useState(false);
+  const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  const file = useRef(/** @type {HTMLInputElement | null} */ (null));
+
+  const write = (/** @type {string} */ written) => {
+    setText(written);
+    drafts.set(conversation.id ?? "", written);
+  };
+  // What could not be sent comes back, unless something else was written meanwhile.
+  useEffect(() => {
+    const { unsaid } = conversation;
+    if (unsaid === null) return;
+    conversation.unsaid = null;
+    if (unsaid.text) write(text.trim() ? `${unsaid.text}\n\n${text}` : unsaid.text);
+    setAttachments((others) => [...unsaid.attachments, ...others]);
+  }, [conversation.unsaid]);
+  useLayoutEffect(() => fit(box.current), [text]);
+  useEffect(() => {
+    if (!isTouch()) box.current?.focus();
+  }, []);
+
+  const add = async (/** @type {Iterable<File>} */ files) => {
+    setComplaint(null);
+    const most = chat.account.config?.max_media_bytes ?? Infinity;
+    for (const one of files) {
+      try {
+        const made = await attach(one, most);
+        setAttachments((others) => {
+          const size = [made, ...others].reduce((sum, each) => sum + (each.type === "image" ? each.url : each.data).length, 0);
+          if (others.length >= MOST) setComplaint(strings.composer.tooMany(MOST));
+          else if (size > most * 0.9) setComplaint(strings.composer.tooLarge(made.name));
+          else return [...others, made];
+          return others;
+        });
+      } catch (error) {
+        if (!(error instanceof Unattachable)) throw error;
+        setComplaint(error.message);
+      }
+    }
+  };
+  const tooLong = () =>
+    new TextEncoder().encode(text).length > (chat.account.config?.max_message_bytes ?? Infinity);
+  const send = () => {
+    if (!text.trim() || conversation.answering || conversation.state !== "ready") return;
+    if (tooLong()) {
+      setComplaint(strings.composer.tooLong);
+      return;
+    }
+    write("");
+    setAttachments([]);
+    setComplaint(null);
+    chat.say(strings.announcedSending);
+    void conversation.send(text, attachments);
+  };
+  const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
+    if (event.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey && !isTouch()) {
+      event.preventDefault();
+      send();
+    } else if (event.key === "ArrowUp" && text === "") {
+      const edits = document.querySelectorAll(".message.user .edit");
+      const last = edits.item(edits.length - 1);
+      if (!(last instanceof HTMLElement)) return;
+      event.preventDefault();
+      last.click();
+    }
+  };
+  const onPaste = (/** @type {ClipboardEvent} */ event) => {
+    const files = event.clipboardData?.files;
+    if (!files?.length) return;
+    event.preventDefault();
+    void add(files);
+  };
+  const onDrop = (/** @type {DragEvent} */ event) => {
+    event.preventDefault();
+    setDropping(false);
+    if (event.dataTransfer?.files.length) void add(event.dataTransfer.files);
+  };
+
+  return html`<form
+    class="composer ${dropping ? "dropping" : ""}"
+    onSubmit=${(/** @type {Event} */ event) => [event.preventDefault(), send()]}
+    onDragOver=${(/** @type {DragEvent} */ event) => [event.preventDefault(), setDropping(true)]}
+    onDragLeave=${() => setDropping(false)}
+    onDrop=${onDrop}
+  >
+    ${complaint !== null && html`<p class="notice" role="alert">${complaint}</p>`}
+    ${attachments.length > 0 &&
+    html`<ul class="attachments">
+      ${attachments.map(
+        (one, index) => html`<li>
+          ${one.type === "image" ? html`<img src=${one.url} alt=${one.name} />` : html`<span><${Icon} name="file" /> <bdi>${one.name}</bdi></span>`}
+          <${IconButton} icon="close" label=${strings.composer.remove(one.name)} onClick=${() => setAttachments(attachments.filter((_, at) => at !== index))} />
+        </li>`,
+      )}
+    </ul>`}
+    <div class="composer-row">
+      <${IconButton} icon="attach" label=${strings.composer.attach} onClick=${() => file.current?.click()} />
+      <input ref=${file} type="file" multiple class="hidden" tabindex="-1" aria-label=${strings.composer.attach}
+        onChange=${() => [void add([...(file.current?.files ?? [])]), file.current && (file.current.value = "")]} />
+      <textarea
+        ref=${box}
+        id="composer"
+        dir="auto"
+        rows="1"
+        aria-label=${strings.composer.label}
+        placeholder=${dropping ? strings.composer.dropHere : strings.composer.placeholder}
+        enterkeyhint=${isTouch() ? "enter" : "send"}
+        value=${text}
+        onInput=${(/** @type {InputEvent} */ event) => write(/** @type {HTMLTextAreaElement} */ (event.target).value)}
+        onKeyDown=${onKeyDown}
+        onPaste=${onPaste}
+      ></textarea>
+      ${conversation.answering
+        ? html`<${IconButton} icon="stop" class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`
+        : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!text.trim() || conversation.state !== "ready"} onClick=${send} />`}
+    </div>
+  </form>`;
+}
+
+/** Make a box as high as its text. @param {HTMLTextAreaElement | null} box */
+function fit(box) {
+  if (box === null) return;
+  box.style.height = "auto";
+  box.style.height = `${box.scrollHeight}px`;
+}

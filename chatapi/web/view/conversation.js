@@ -1,0 +1,150 @@
+// The open conversation: its messages, which stay where the reader is, and the way to the latest.
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { Problem } from "../api.js";
+import { sentence } from "../chat.js";
+import { useWatch } from "../observable.js";
+import { strings } from "../strings.js";
+import { Composer } from "./composer.js";
+import { Icon, IconButton } from "./icons.js";
+import { MessageView } from "./message.js";
+
+/**
+ * @typedef {import("../chat.js").Chat} Chat
+ * @typedef {import("../conversation.js").Conversation} Conversation
+ */
+
+const NEAR_PIXELS = 60; // from the bottom: a reader there follows what comes
+
+/** @param {{chat: Chat, conversation: Conversation}} properties */
+export function ConversationView({ chat, conversation }) {
+  useWatch(conversation);
+  const { scroller, content, atEnd, goToEnd } = useFollowing(conversation);
+  const { shown } = conversation;
+
+  useEffect(() => {
+    if (chat.sought === null) return;
+    const found = document.getElementById(chat.sought);
+    if (found === null) return;
+    chat.sought = null;
+    found.scrollIntoView({ block: "center" });
+    found.focus({ preventScroll: true });
+    found.classList.add("sought");
+    setTimeout(() => found.classList.remove("sought"), 2000);
+  }, [chat.sought, shown.length]);
+
+  return html`<div class="conversation">
+    <div class="scroller" ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label=${strings.conversation.label}>
+      <div class="content" ref=${content}>
+        <${Older} conversation=${conversation} scroller=${scroller} />
+        <${Empty} chat=${chat} conversation=${conversation} />
+        ${shown.map(
+          (message, index) => html`<${MessageView}
+            key=${message.key}
+            chat=${chat}
+            conversation=${conversation}
+            message=${message}
+            last=${index === shown.length - 1}
+          />`,
+        )}
+      </div>
+    </div>
+    ${!atEnd && html`<${IconButton} icon="down" class="to-end" label=${strings.conversation.latest} onClick=${goToEnd} />`}
+    <${Trouble} chat=${chat} conversation=${conversation} />
+    <${Composer} chat=${chat} conversation=${conversation} />
+  </div>`;
+}
+
+/** What is there when there are no messages. @param {{chat: Chat, conversation: Conversation}} properties */
+function Empty({ chat, conversation }) {
+  if (conversation.state === "gone") return html`<p class="hint centre" role="status">${strings.conversation.gone}</p>`;
+  if (conversation.state === "loading" && conversation.problem === null)
+    return html`<p class="hint centre" role="status">${strings.conversation.loading}</p>`;
+  if (conversation.shown.length > 0 || conversation.state !== "ready") return null;
+  return html`<div class="hello">
+    <h1>${strings.conversation.hello}</h1>
+    ${chat.account.config?.demo &&
+    html`<div class="suggestions">
+      ${strings.conversation.suggestions.map(
+        (text) => html`<button type="button" onClick=${() => conversation.send(text, [])}>${text}</button>`,
+      )}
+    </div>`}
+  </div>`;
+}
+
+/** Loads earlier messages when the reader comes to the first. @param {{conversation: Conversation, scroller: {current: HTMLElement | null}}} properties */
+function Older({ conversation, scroller }) {
+  const mark = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const first = conversation.messages[0]?.id;
+  useEffect(() => {
+    if (conversation.older === null || mark.current === null) return;
+    const seen = new IntersectionObserver(
+      ([entry]) => {
+        if (entry.isIntersecting) void conversation.loadOlder();
+      },
+      { root: scroller.current, rootMargin: "600px 0px 0px 0px" },
+    );
+    seen.observe(mark.current);
+    return () => seen.disconnect();
+  }, [conversation, conversation.older, first]);
+  if (conversation.older === null) return null;
+  return html`<div ref=${mark} class="hint centre">
+    <button type="button" class="plain" onClick=${() => conversation.loadOlder()}>${strings.conversation.loadingOlder}</button>
+  </div>`;
+}
+
+/** What went wrong, said plainly, with what to do next. @param {{chat: Chat, conversation: Conversation}} properties */
+function Trouble({ chat, conversation }) {
+  const { problem } = conversation;
+  if (problem === null || conversation.state === "gone") return null;
+  const aboutKey = problem instanceof Problem && (problem.status === 401 || problem.code === "invalid_api_key_format");
+  return html`<div class="trouble" role="alert">
+    <${Icon} name="warning" />
+    <span>${sentence(problem)}</span>
+    ${aboutKey && html`<button type="button" onClick=${() => chat.leave()}>${strings.key.change}</button>`}
+    ${conversation.state === "loading" && html`<button type="button" onClick=${() => conversation.load()}>${strings.retry}</button>`}
+    <${IconButton} icon="close" label=${strings.dismiss} onClick=${() => conversation.dismissProblem()} />
+  </div>`;
+}
+
+/**
+ * Keep the view at the end while the reader is there, and leave it alone where they are not.
+ * @param {Conversation} conversation
+ */
+function useFollowing(conversation) {
+  const scroller = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const content = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const following = useRef(true);
+  const [atEnd, setAtEnd] = useState(true);
+  const goToEnd = () => {
+    following.current = true;
+    const box = scroller.current;
+    if (box !== null) box.scrollTop = box.scrollHeight;
+  };
+  useLayoutEffect(() => {
+    const box = scroller.current;
+    if (box === null || content.current === null) return;
+    goToEnd();
+    let height = box.scrollHeight;
+    const onScroll = () => {
+      const near = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PIXELS;
+      // The content has grown, and the browser tells of the scrolling before we could follow: nobody has scrolled.
+      if (!near && following.current && box.scrollHeight !== height) return;
+      following.current = near;
+      setAtEnd(near);
+    };
+    const grown = new ResizeObserver(() => {
+      height = box.scrollHeight;
+      if (following.current) box.scrollTop = height;
+    });
+    grown.observe(content.current);
+    grown.observe(box);
+    box.addEventListener("scroll", onScroll, { passive: true });
+    return () => {
+      grown.disconnect();
+      box.removeEventListener("scroll", onScroll);
+    };
+  }, [conversation]);
+  // Whoever sends looks at what they sent.
+  useLayoutEffect(goToEnd, [conversation.answer]);
+  return { scroller, content, atEnd, goToEnd };
+}

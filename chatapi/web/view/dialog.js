@@ -1,0 +1,37 @@
+// A dialog over the page: the browser's own, which keeps the focus in it and closes on Escape.
+import { html, useLayoutEffect, useRef } from "../vendor/htm-preact.js";
+import { strings } from "../strings.js";
+import { IconButton } from "./icons.js";
+
+/**
+ * @param {{heading: string, onClose: () => void, class?: string, children?: unknown}} properties
+ */
+export function Dialog({ heading, onClose, class: more = "", children }) {
+  const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  useLayoutEffect(() => {
+    const before = document.activeElement;
+    dialog.current?.showModal();
+    return () => {
+      if (before instanceof HTMLElement) before.focus();
+    };
+  }, []);
+  const outside = (/** @type {Event} */ event) => {
+    if (event.target === dialog.current) onClose();
+  };
+  return html`<dialog
+    ref=${dialog}
+    class="dialog ${more}"
+    aria-labelledby="dialog-heading"
+    onClose=${onClose}
+    onCancel=${onClose}
+    onClick=${outside}
+  >
+    <div class="dialog-body">
+      <header>
+        <h2 id="dialog-heading">${heading}</h2>
+        <${IconButton} icon="close" label=${strings.close} onClick=${onClose} />
+      </header>
+      ${children}
+    </div>
+  </dialog>`;
+}

@@ -1,0 +1,35 @@
+"""What a page is told of the server before anything else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from chatapi import __version__
+from tests.service import KEY, Serve, Service
+
+pytestmark = pytest.mark.one_process("it is made of the settings alone")
+
+
+def test_a_page_without_a_key_is_told_the_form_of_one_and_every_limit(shared: Service) -> None:
+    told = shared.get("/api/config").json()
+    key = told.pop("key")
+    assert told == {
+        "version": __version__,
+        "demo": False,
+        "demo_key": None,
+        "default_model": "gpt-4.1-mini",
+        "max_message_bytes": 262_144,
+        "max_body_bytes": 1_048_576,
+        "max_media_bytes": 8_388_608,
+    }
+    assert (key["prefix"], key["length"]) == (KEY[:8], len(KEY))
+    assert re.fullmatch(key["pattern"], KEY)
+
+
+def test_where_keys_have_another_form_only_their_pattern_is_told(serve: Serve) -> None:
+    server = serve(CHATAPI_KEY_PATTERN="local-[a-z]{8}", CHATAPI_DEFAULT_MODEL="tiny", CHATAPI_MAX_BODY_BYTES="2048")
+    told = server.get("/api/config").json()
+    assert told["key"] == {"pattern": "local-[a-z]{8}", "prefix": None, "length": None}
+    assert (told["default_model"], told["max_body_bytes"]) == ("tiny", 2048)

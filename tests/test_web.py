@@ -1,0 +1,117 @@
+"""The files of the page, as they are served."""
+
+from __future__ import annotations
+
+import http.client
+from contextlib import closing
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from chatapi.api.web import FILES, POLICY
+from scripts.vendor import VENDOR, compare
+from tests.service import Service
+
+pytestmark = pytest.mark.one_process("files are the same wherever they are served")
+
+
+def asked(service: Service, path: str) -> tuple[int, bytes]:
+    """The answer to this very path, which a client of more manners would tidy up first."""
+    with closing(http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=10)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def test_who_opens_the_server_gets_the_page(shared: Service) -> None:
+    page = shared.get("/")
+    assert page.status_code == 200
+    assert page.history == []
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert 'src="/web/main.js"' in page.text
+
+
+@pytest.mark.parametrize("path", ["/", "/web/main.js", "/web/vendor/katex.css", "/web/vendor/licences/katex.txt"])
+def test_nothing_that_a_page_loads_may_come_from_elsewhere(shared: Service, path: str) -> None:
+    for method in ("GET", "HEAD"):
+        headers = requests.request(method, shared.url + path, timeout=10).headers
+        assert headers["content-security-policy"] == POLICY
+        assert "unsafe" not in POLICY
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-dns-prefetch-control"] == "off"
+        assert headers["cross-origin-opener-policy"] == "same-origin"
+        assert headers["cache-control"] == "no-cache"
+        assert "camera=()" in headers["permissions-policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("main.js", "text/javascript; charset=utf-8"),
+        ("style.css", "text/css; charset=utf-8"),
+        ("vendor/marked.js", "text/javascript; charset=utf-8"),
+        ("vendor/vendor.json", "application/json"),
+        ("vendor/fonts/KaTeX_Main-Regular.woff2", "font/woff2"),
+    ],
+)
+def test_each_file_says_what_it_is(shared: Service, path: str, kind: str) -> None:
+    answer = shared.get(f"/web/{path}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == kind
+    assert answer.content == FILES[path].data
+
+
+def test_a_browser_that_has_a_file_is_not_sent_it_again(shared: Service) -> None:
+    first = shared.get("/web/main.js")
+    for tags in (first.headers["etag"], f'"other", W/{first.headers["etag"]}', "*"):
+        again = shared.get("/web/main.js", headers={"If-None-Match": tags})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == first.headers["etag"]
+    assert shared.get("/web/main.js", headers={"If-None-Match": '"other"'}).status_code == 200
+    assert shared.get("/web/style.css").headers["etag"] != first.headers["etag"]
+
+
+@pytest.mark.parametrize("path", ["/", "/web/vendor/marked.js"])
+def test_who_asks_for_the_head_is_told_the_length(shared: Service, path: str) -> None:
+    head = requests.head(shared.url + path, timeout=10)
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) == len(shared.get(path).content)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/web/",
+        "/web/index.html",
+        "/web/vendor",
+        "/web/vendor/",
+        "/web/nothing.js",
+        "/web//main.js",
+        "/web/./main.js",
+        "/web/vendor/../main.js",
+        "/web/../api/web.py",
+        "/web/%2e%2e/api/web.py",
+        "/web/..%2fapi%2fweb.py",
+        "/web/..\\api\\web.py",
+        "/web/%2fetc/passwd",
+        "/web//etc/passwd",
+        "/web/main.js%00.html",
+        "/web/MAIN.JS",
+        "/main.js",
+    ],
+)
+def test_what_is_no_file_of_the_page_is_not_there(shared: Service, path: str) -> None:
+    status, body = asked(shared, path)
+    assert status == 404
+    assert b'"code":"not_found"' in body
+
+
+def test_the_page_takes_no_other_methods(shared: Service) -> None:
+    assert shared.post("/").status_code == 405
+    assert shared.delete("/web/main.js").status_code == 405
+
+
+def test_the_libraries_of_the_page_are_the_published_ones() -> None:
+    assert compare(VENDOR) == []
