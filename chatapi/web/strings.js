@@ -17,6 +17,7 @@ export const strings = {
   copy: "Copy",
   copied: "Copied",
   menu: "Chats",
+  simulated: "simulator",
   skip: "Skip to the message box",
 
   key: {
