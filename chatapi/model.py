@@ -207,7 +207,8 @@ class OwnUsage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A conversation with one developer message."""
+    """A conversation with one developer message. `title` is None until it is named, and empty when somebody took its
+    title away."""
 
     id: str
     owner: str | None

@@ -27,6 +27,7 @@ from chatapi.log import parts_of
 from chatapi.model import Call, Ending, Kind, Role, Status, Turn, spoken, user_text
 from chatapi.store import Fenced, Store
 from chatapi.store.store import LEASE_SECONDS
+from chatapi.titles import title_of
 from tests.test_log import Said, kinds, merged
 from tests.test_store import DRIVERS, Clock, Writer, anyone
 
@@ -133,6 +134,8 @@ class Machine(RuleBasedStateMachine):
         assert conversation is not None
         assert not running
         conversation.owner = owner
+        if conversation.title is None:
+            conversation.title = title_of(user_text(question))
         conversation.answers.append(self.begun(begun.generation.id, question, owner))
         return Writer(begun)
 
@@ -158,7 +161,7 @@ class Machine(RuleBasedStateMachine):
             return
         answer = self.begun(begun.generation.id, digest, owner)
         self.known[owner, key] = begun.session.id, answer
-        conversation = Conversation(begun.session.id, owner, "Be brief.", None, self.clock.now, [answer])
+        conversation = Conversation(begun.session.id, owner, "Be brief.", digest, self.clock.now, [answer])
         self.model[begun.session.id] = conversation
 
     def begun(self, generation_id: str, question: str, owner: str) -> Answer:
@@ -173,7 +176,7 @@ class Machine(RuleBasedStateMachine):
             assert conversation is None
             return
         assert conversation is not None
-        conversation.title = title or None
+        conversation.title = title
         if developer_message is not None:
             conversation.developer_message = developer_message
 

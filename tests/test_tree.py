@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 import requests
@@ -35,6 +35,7 @@ from tests.test_store import PLENTY, REFUSED, Writer, anyone, clock, driver, nob
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
+T = TypeVar("T")
 CALL = Call("call_1", "weather")
 CHUNKS = Chunks()
 
@@ -369,13 +370,13 @@ async def test_a_long_path_is_switched_to_in_as_few_statements_as_a_short_one(st
     assert len(asked[3_000]) == len(asked[1])
 
 
-def noted(transaction: Transaction[Session], statements: list[Any]) -> Transaction[Session]:
+def noted(transaction: Transaction[T], statements: list[Any]) -> Transaction[T]:
     """The same transaction, whose statements are noted down."""
     rows: Any = None
     while True:
         try:
             asked = transaction.send(rows)
         except StopIteration as end:
-            return cast(Session, end.value)
+            return cast(T, end.value)
         statements.append(asked)
         rows = yield asked

@@ -239,6 +239,6 @@ export class Chat extends Observable {
 export function sentence(error) {
   if (!(error instanceof Problem)) return strings.unreachable;
   if (error.code === null) return strings.notOurs(error.status);
-  const wait = error.retryAfter === null || error.status !== 429 ? "" : ` ${strings.waitSeconds(error.retryAfter)}`;
-  return error.message + wait;
+  if (error.status === 429 && error.retryAfter !== null) return strings.tooMany(error.retryAfter);
+  return error.message;
 }

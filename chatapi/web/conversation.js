@@ -325,19 +325,18 @@ export class Conversation extends Observable {
     if (!this.answering) return;
     try {
       await this.answer?.stop();
-      if (this.answer?.state === "lost") await this.#lost();
+      if (this.answer?.state === "lost" && this.answer.generationId === null) this.#giveBack();
     } catch (error) {
       this.#failed(error);
       this.changed();
     }
   }
 
-  async #lost() {
-    if (this.id === null) {
-      this.unsaid = this.#turn?.saying ?? null;
-      this.#turn = null;
-      this.answer = null;
-    }
+  /** What never reached the server goes back to its writer. */
+  #giveBack() {
+    this.unsaid = this.#turn?.saying ?? null;
+    this.#turn = null;
+    this.answer = null;
     this.changed();
   }
 

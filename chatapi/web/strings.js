@@ -7,7 +7,7 @@ export const strings = {
   unreachable: "The server cannot be reached. Look whether it runs and whether you are online, then try again.",
   notOurs: (/** @type {number} */ status) =>
     `Something between here and the server answered with HTTP ${status}. Try again in a moment.`,
-  waitSeconds: (/** @type {number} */ seconds) => `Try again in ${seconds} s.`,
+  tooMany: (/** @type {number} */ seconds) => `Too many requests with this key. Try again in ${seconds} s.`,
   starting: "Starting …",
   retry: "Try again",
   dismiss: "Dismiss",

@@ -12,6 +12,7 @@ from chatapi.store.transactions.reading import input_of
 from chatapi.store.transactions.rows import each
 from chatapi.store.transactions.sessions import delete_session, find_session
 from chatapi.store.transactions.tree import depth_under, insert_messages, leaf_of, name_messages, require_idle
+from chatapi.titles import title_of
 
 
 def add_messages(
@@ -37,13 +38,14 @@ def add_messages(
     yield from each(name_messages(owner, session_id, input, ids))
     changed = replace(
         session,
+        title=session.title if session.title is not None else title_of(input),
         head=ids[-1] if ids else session.head,
         message_count=session.message_count + len(ids),
         updated_at=now,
     )
     yield (
-        "UPDATE session SET head = $2, message_count = $3, updated_at = $4 WHERE id = $1",
-        (session_id, changed.head, changed.message_count, now),
+        "UPDATE session SET title = $2, head = $3, message_count = $4, updated_at = $5 WHERE id = $1",
+        (session_id, changed.title, changed.head, changed.message_count, now),
     )
     return changed
 

@@ -19,6 +19,7 @@ from chatapi.store.transactions.rows import (
 )
 from chatapi.store.transactions.tree import depth_under, insert_messages, leaf_of, name_messages, require_idle
 from chatapi.store.transactions.usage import count_answer, fold_usage
+from chatapi.titles import title_of
 
 SessionTime = Literal["created_at", "updated_at"]
 """By which time sessions are listed: an index has each."""
@@ -26,7 +27,7 @@ SessionTime = Literal["created_at", "updated_at"]
 
 def create_conversation(session: Session, input: tuple[Input, ...], ids: tuple[str, ...]) -> Transaction[Session]:
     """Add a session that is not there yet, with messages in it."""
-    session = replace(session, head=ids[-1] if ids else None, message_count=len(ids))
+    session = replace(session, title=title_of(input), head=ids[-1] if ids else None, message_count=len(ids))
     yield from create_session(session)
     yield from each(insert_messages(session.id, None, 0, input, ids, session.created_at))
     yield from each(name_messages(session.owner or "", session.id, input, ids))
@@ -93,7 +94,7 @@ def change_session(
         session,
         head=session.head if head is None else head,
         developer_message=session.developer_message if developer_message is None else developer_message,
-        title=session.title if title is None else title or None,
+        title=session.title if title is None else title,
         metadata=session.metadata if metadata is None else metadata,
         updated_at=now,
     )

@@ -10,6 +10,7 @@ from chatapi.store.driver import Statement, Together, Transaction
 from chatapi.store.transactions.rows import GENERATION, Begun, Lease, NewIds, each, read_generation
 from chatapi.store.transactions.sessions import find_session, insert_session
 from chatapi.store.transactions.tree import depth_under, insert_messages, name_messages, require_idle, resolve
+from chatapi.titles import title_of
 
 
 def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microseconds) -> Transaction[Begun]:
@@ -45,6 +46,7 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         session,
         owner=turn.owner,
         developer_message=session.developer_message if turn.developer_message is None else turn.developer_message,
+        title=session.title if session.title is not None else title_of(turn.input),
         head=new.answer,
         message_count=session.message_count + len(turn.input) + 1,
         updated_at=now,
@@ -101,12 +103,13 @@ def _session_of(turn: Turn, new: NewIds) -> Transaction[Session | None]:
 
 def _move_head(session: Session) -> Statement:
     return (
-        "UPDATE session SET owner = $2, developer_message = $3, head = $4, message_count = $5, updated_at = $6 "
-        "WHERE id = $1",
+        "UPDATE session SET owner = $2, developer_message = $3, title = $4, head = $5, message_count = $6, "
+        "updated_at = $7 WHERE id = $1",
         (
             session.id,
             session.owner,
             session.developer_message,
+            session.title,
             session.head,
             session.message_count,
             session.updated_at,

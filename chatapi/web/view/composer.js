@@ -119,7 +119,7 @@ export function Composer({ chat, conversation }) {
     </ul>`}
     <div class="composer-row">
       <${IconButton} icon="attach" label=${strings.composer.attach} onClick=${() => file.current?.click()} />
-      <input ref=${file} type="file" multiple class="hidden" tabindex="-1" aria-label=${strings.composer.attach}
+      <input ref=${file} type="file" multiple hidden
         onChange=${() => [void add([...(file.current?.files ?? [])]), file.current && (file.current.value = "")]} />
       <textarea
         ref=${box}

@@ -68,7 +68,7 @@ export function Sidebar({ chat, onSearch, onHelp, onLeave }) {
       <button type="button" class="wide plain" onClick=${() => file.current?.click()}>
         <${Icon} name="import" /> ${strings.sessions.import}
       </button>
-      <input ref=${file} type="file" accept="application/json,.json" class="hidden" tabindex="-1" aria-label=${strings.sessions.import} onChange=${chosen} />
+      <input ref=${file} type="file" accept="application/json,.json" hidden onChange=${chosen} />
       <div class="row">
         <${ThemeChoice} />
         <${IconButton} icon="help" label=${strings.help.open} shortcut="?" onClick=${onHelp} />
@@ -133,11 +133,18 @@ function Row({ chat, session, current, answering, onOpen }) {
  */
 function Rename({ title, onDone, onCancel }) {
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const over = useRef(false); // going away, the field loses the focus once more
   useEffect(() => input.current?.select(), []);
+  const end = (/** @type {boolean} */ keep) => {
+    if (over.current) return;
+    over.current = true;
+    if (keep) onDone(input.current?.value ?? title);
+    else onCancel();
+  };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
-    if (event.key === "Enter") onDone(input.current?.value ?? "");
-    if (event.key === "Escape") onCancel();
+    if (event.key === "Enter") end(true);
+    if (event.key === "Escape") end(false);
     event.stopPropagation();
   };
   return html`<input
@@ -148,7 +155,7 @@ function Rename({ title, onDone, onCancel }) {
     aria-label=${strings.sessions.titleOf}
     value=${title}
     onKeyDown=${onKeyDown}
-    onBlur=${() => onDone(input.current?.value ?? "")}
+    onBlur=${() => end(true)}
   />`;
 }
 

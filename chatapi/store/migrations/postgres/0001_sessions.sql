@@ -5,7 +5,7 @@ CREATE TABLE session (
     id                TEXT COLLATE "C" PRIMARY KEY,
     owner             TEXT COLLATE "C",  -- HMAC tag of the key it belongs to; NULL until its first chat
     developer_message TEXT NOT NULL,
-    title             TEXT,
+    title             TEXT,              -- NULL until it is named; empty when it was taken away
     metadata          TEXT NOT NULL,     -- a JSON object of strings
     head              TEXT COLLATE "C",  -- the message that ends the active path
     message_count     INTEGER NOT NULL,

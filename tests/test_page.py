@@ -1,0 +1,447 @@
+"""The page, used by a person with a real browser on the real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from chatapi.simulator import Gate, Simulator, scripts
+from tests.browser import Visitor
+from tests.person import Person
+from tests.service import Serve, Service
+
+pytestmark = pytest.mark.one_process("the page is the same on any of them")
+
+Come = Callable[[Service], Person]
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # a PNG
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Serve) -> Service:
+    return serve_module(CHATAPI_RATE_LIMIT="0")
+
+
+@pytest.fixture
+def come(visitor: Visitor, key: str) -> Come:
+    """Somebody comes with a key that no other test has, and keeps it for the tab."""
+    return lambda service: Person(visitor, service).enter(key, remember=True)
+
+
+@pytest.fixture
+def person(server: Service, come: Come) -> Person:
+    return come(server)
+
+
+# The key
+
+
+def test_a_key_is_looked_at_while_it_is_typed_and_tested_on_request(
+    server: Service, visitor: Visitor, key: str
+) -> None:
+    person = Person(visitor, server)
+    field = person.page.get_by_label("OpenAI API key")
+    start = person.page.get_by_role("button", name="Start chatting")
+    for typed, said in [
+        ("pk-", "A key starts with sk-proj-"),
+        ("sk-proj-abc", "11 of 164 characters."),
+        ("sk-proj-a b", "A key has only letters, digits, hyphens and underscores."),
+        (key, "It has the right form."),
+    ]:
+        field.fill(typed)
+        expect(person.page.get_by_role("status")).to_have_text(said)
+        expect(start).to_be_enabled(enabled=typed == key)
+    person.press("Test it")
+    expect(person.page.get_by_role("status")).to_have_text("API key is valid and working.")
+    start.click()
+    expect(person.box).to_be_focused()
+
+
+def test_a_key_is_kept_for_the_tab_only_if_one_says_so_and_never_in_an_address(
+    server: Service, new_visitor: Callable[..., Visitor], key: str
+) -> None:
+    for remember in (False, True):
+        visitor = new_visitor()
+        person = Person(visitor, server).enter(key, remember=remember)
+        kept = person.page.evaluate("JSON.stringify([sessionStorage, localStorage, document.cookie])")
+        assert (key in kept) == remember
+        assert key not in person.page.evaluate("JSON.stringify([localStorage, document.cookie])")
+        person.page.reload()
+        expect(person.box if remember else person.page.get_by_label("OpenAI API key")).to_be_visible()
+        assert not [address for address in visitor.requests if key in address]
+    person.press("Forget the key")
+    expect(person.page.get_by_label("OpenAI API key")).to_have_value("")
+    assert key not in person.page.evaluate("JSON.stringify(sessionStorage)")
+
+
+def test_a_key_that_the_model_refuses_is_said_so_and_can_be_changed(
+    server: Service, visitor: Visitor, key: str
+) -> None:
+    refused = key.replace("sk-proj-test", "sk-proj-invalid", 1)[:164]
+    person = Person(visitor, server).enter(refused)
+    person.say("Who am I?")
+    expect(person.alert.first).to_contain_text("Authentication failed. Please check your API key.")
+    person.alert.get_by_role("button", name="Change the key").first.click()
+    expect(person.page.get_by_label("OpenAI API key")).to_be_visible()
+
+
+# Answers that go on
+
+
+def test_an_answer_comes_with_its_figures_and_the_chat_has_a_name(person: Person) -> None:
+    person.say("Count to 5")
+    person.sees_answer("1 2 3 4 5")
+    expect(person.answers.locator(".figures")).to_contain_text(re.compile(r"gpt-4\.1-mini.*tokens.*first word after"))
+    expect(person.page.get_by_role("navigation").get_by_role("link", name="Count to 5")).to_be_visible()
+    expect(person.page).to_have_title("Count to 5")
+    person.say("What did I say?")
+    expect(person.answers.last).to_contain_text("“Count to 5”")
+    expect(person.questions).to_have_count(2)
+
+
+def test_a_reload_in_mid_answer_shows_it_live_and_whole(person: Person, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    person.say("Hi")
+    person.sees_coming("Hello")
+    person.page.reload()
+    person.sees_coming("Hello")
+    gate.open()
+    person.sees_answer("Hello there.")
+    expect(person.answers).to_have_count(1)
+
+
+def test_a_second_tab_shows_the_live_answer_and_both_hear_of_its_end(
+    server: Service, person: Person, visitor: Visitor, upstream: Simulator, gate: Gate, key: str
+) -> None:
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    person.say("Hi")
+    person.sees_coming("Hello")
+    other = Person(visitor, server, f"/#/{person.session_id}").enter(key)
+    other.sees_coming("Hello")
+    gate.open()
+    for tab in (person, other):
+        tab.sees_answer("Hello there.")
+    upstream.script = None
+    other.say("Count to 3")
+    other.sees_answer("1 2 3")
+    person.sees_answer("1 2 3")  # told by the other tab
+    expect(person.questions).to_have_count(2)
+
+
+def test_a_server_killed_in_mid_answer_costs_no_word_and_the_chat_goes_on(
+    serve: Serve, simulator: Simulator, come: Come, gate: Gate
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    service = serve(PORT=port)
+    person = come(service)
+    simulator.script = scripts.held(gate, "Hello", " there.")
+    person.say("Hi")
+    person.sees_coming("Hello")
+    service.kill()
+    expect(person.answers.get_by_role("status")).to_contain_text("Reconnecting")
+    expect(person.answers.locator(".markdown")).to_have_text("Hello")
+    simulator.script = None
+    service.start()
+    expect(person.answers.get_by_role("alert")).to_contain_text("Interrupted")
+    person.sees_answer("Hello")
+    person.answers.get_by_role("button", name="Try again").click()
+    expect(person.answers).to_contain_text("You said: “Hi”")
+    expect(person.answers).to_contain_text("2/2")
+
+
+def test_a_cut_connection_goes_on_by_itself_at_the_right_byte(person: Person, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate, "Grüße 👋", " aus 東京.")
+    # The first stream is taken from the page as a lost network takes it: in its middle, and for a while.
+    person.page.evaluate(
+        """() => {
+            const whole = window.fetch;
+            window.fetch = async (...asked) => {
+                const response = await whole(...asked);
+                if (!String(asked[0]).startsWith('/api/chat')) return response;
+                window.fetch = whole;
+                const reader = response.body.getReader();
+                const cut = new ReadableStream({
+                    async pull(controller) {
+                        const { value } = await reader.read();
+                        controller.enqueue(value);
+                        window.cut = () => controller.error(new TypeError('network error'));
+                    },
+                });
+                return new Response(cut, response);
+            };
+        }"""
+    )
+    person.say("Hi")
+    person.sees_coming("Grüße 👋")
+    person.page.evaluate("window.cut()")
+    person.sees_coming("Grüße 👋")
+    gate.open()
+    person.sees_answer("Grüße 👋 aus 東京.")
+
+
+def test_stop_closes_the_upstream_and_keeps_the_text(person: Person, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    person.say("Hi")
+    person.sees_coming("Hello")
+    person.page.keyboard.press("Escape")
+    person.sees_answer("Hello")
+    expect(person.answers.last).to_contain_text("Stopped")
+    assert upstream.requests[-1].left.wait(5), "the upstream's socket was not closed"
+    upstream.script = None
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+
+
+# Branches
+
+
+def test_an_edit_is_a_branch_and_arrows_go_between_them(person: Person) -> None:
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+    person.say("Count to 3")
+    person.sees_answer("1 2 3")
+    person.press("Edit", person.questions.first)
+    person.page.get_by_label("Say it in other words").fill("Count to 4")
+    person.press("Send", person.questions.first)
+    person.sees_answer("1 2 3 4")
+    expect(person.questions).to_have_count(1)
+    person.press("Previous version", person.questions.first)
+    person.sees_answer("1 2 3")
+    expect(person.questions).to_have_count(2)
+    person.press("Next version", person.questions.first)
+    person.sees_answer("1 2 3 4")
+    person.press("Another answer", person.answers.last)
+    expect(person.answers.last).to_contain_text("2/2")
+    person.sees_answer("1 2 3 4")
+    person.press("New chat from here", person.answers.last)
+    expect(person.page.get_by_role("navigation").get_by_role("link")).to_have_count(3)  # two chats, and usage
+    person.sees_answer("1 2 3 4")
+
+
+# Chats
+
+
+def test_search_finds_words_and_opens_the_chat_there(person: Person) -> None:
+    person.say("My cat is called Mimi")
+    expect(person.answers.last).to_contain_text("Mimi")
+    person.page.keyboard.press("Control+Shift+o")
+    person.say("Count to 3")
+    person.sees_answer("1 2 3")
+    person.page.keyboard.press("Control+k")
+    person.page.get_by_role("combobox", name="Search your chats").fill("mimi CAT")
+    expect(person.page.get_by_role("option").first).to_contain_text("My cat is called Mimi")
+    person.page.keyboard.press("ArrowDown")
+    person.page.keyboard.press("Enter")
+    expect(person.questions).to_have_text(re.compile("My cat is called Mimi"))
+    expect(person.page.locator("article:focus")).to_contain_text("Mimi")
+
+
+def test_what_is_exported_can_be_imported(person: Person, tmp_path: Path) -> None:
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+    person.press("Another answer", person.answers.last)
+    expect(person.answers.last).to_contain_text("2/2")
+    saved = {}
+    for item, ending in [("Export as JSON", "json"), ("Export as Markdown", "md")]:
+        with person.page.expect_download() as download:
+            person.choose("Count to 2", item)
+        assert download.value.suggested_filename.endswith(f".{ending}")
+        saved[ending] = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved[ending])
+    assert "1 2" in saved["md"].read_text()
+    assert len(json.loads(saved["json"].read_text())["messages"]) == 3
+    first = person.session_id
+    with person.page.expect_file_chooser() as chooser:
+        person.press("Import a chat")
+    chooser.value.set_files(saved["json"])
+    person.page.wait_for_function("first => location.hash !== `#/${first}`", arg=first)
+    expect(person.answers.last).to_contain_text("2/2")
+    person.sees_answer("1 2")
+    with person.page.expect_file_chooser() as chooser:
+        person.press("Import a chat")
+    chooser.value.set_files(saved["md"])
+    expect(person.page.get_by_text("is no JSON file")).to_be_visible()
+
+
+def test_a_chat_is_renamed_and_deleted_and_the_deletion_undone(server: Service, person: Person, key: str) -> None:
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+    person.choose("Count to 2", "Rename")
+    person.page.get_by_label("Title").fill("Numbers")
+    person.page.keyboard.press("Enter")
+    link = person.page.get_by_role("link", name="Numbers")
+    expect(link).to_be_visible()
+    session_id = person.session_id
+    person.choose("Numbers", "Delete")
+    expect(link).to_have_count(0)
+    person.press("Undo")
+    expect(link).to_be_visible()
+    person.choose("Numbers", "Delete")
+    expect(link).to_have_count(0)
+    with person.page.expect_event("requestfinished", lambda request: request.method == "DELETE"):
+        person.page.reload()  # leaving does not wait for a change of mind
+    assert server.get(f"/api/sessions/{session_id}", key=key).status_code == 404
+
+
+def test_model_and_parameters_belong_to_the_chat(
+    server: Service, person: Person, upstream: Simulator, key: str
+) -> None:
+    person.press("Settings of this chat")
+    person.page.get_by_label("Developer message").fill("Be brief.")
+    person.page.get_by_label("Model").fill("gpt-4.1-nano")
+    person.page.get_by_label("Temperature (0 to 2)").fill("0.5")
+    person.press("Save")
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+    body = upstream.requests[-1].body
+    assert (body["model"], body["temperature"]) == ("gpt-4.1-nano", 0.5)
+    assert body["messages"][0] == {"role": "developer", "content": "Be brief."}
+    person.page.reload()
+    person.sees_answer("1 2")
+    person.press("Settings of this chat")
+    expect(person.page.get_by_label("Model")).to_have_value("gpt-4.1-nano")
+    expect(person.page.get_by_label("Developer message")).to_have_value("Be brief.")
+
+
+def test_a_picture_goes_along(person: Person, upstream: Simulator) -> None:
+    person.page.evaluate(
+        """async pixel => {
+            const bytes = Uint8Array.from(atob(pixel), letter => letter.charCodeAt(0));
+            const pasted = new DataTransfer();
+            pasted.items.add(new File([bytes], 'dot.png', { type: 'image/png' }));
+            const event = new ClipboardEvent('paste', { clipboardData: pasted, bubbles: true, cancelable: true });
+            document.getElementById('composer').dispatchEvent(event);
+        }""",
+        PIXEL,
+    )
+    expect(person.page.get_by_role("img", name="dot.png")).to_be_visible()
+    person.say("What is this?")
+    expect(person.answers.last).to_have_attribute("aria-busy", "false")
+    content = upstream.requests[-1].body["messages"][-1]["content"]
+    assert [part["type"] for part in content] == ["text", "image_url"]
+    assert content[1]["image_url"]["url"].endswith(PIXEL)
+    expect(person.questions.get_by_role("img", name="Attached image")).to_be_visible()
+
+
+def test_usage_is_shown_by_day_model_and_chat(person: Person) -> None:
+    person.say("Count to 7")
+    person.sees_answer("1 2 3 4 5 6 7")
+    person.page.get_by_role("link", name="Usage").click()
+    expect(person.page.get_by_role("img", name="Tokens by day").locator("rect")).to_have_count(1)
+    expect(person.page.get_by_role("region", name="By model")).to_contain_text("gpt-4.1-mini")
+    expect(person.page.get_by_role("region", name="By chat")).to_contain_text("Count to 7")
+    person.page.get_by_role("link", name="Count to 7").last.click()
+    person.sees_answer("1 2 3 4 5 6 7")
+
+
+# What goes wrong
+
+
+def test_a_refusal_is_a_sentence_and_the_message_can_be_tried_again(person: Person, upstream: Simulator) -> None:
+    upstream.script = scripts.refuse(503)
+    person.say("Count to 4")
+    expect(person.answers.get_by_role("alert")).to_contain_text("cannot be reached, or says that it is out of order")
+    upstream.script = None
+    person.press("Try again", person.answers.last)
+    person.sees_answer("1 2 3 4")
+
+
+def test_an_answer_that_breaks_off_looks_unlike_a_whole_one(person: Person, upstream: Simulator) -> None:
+    upstream.script = scripts.cut_after("Half of")
+    person.say("Hi")
+    expect(person.answers.get_by_role("alert")).to_contain_text("broke off")
+    person.sees_answer("Half of")
+    expect(person.answers).to_have_class(re.compile("failed"))
+
+
+def test_who_sends_too_much_reads_when_to_go_on_and_keeps_the_words(serve: Serve, come: Come) -> None:
+    person = come(serve(CHATAPI_RATE_LIMIT="2"))  # the list of models is one
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+    person.say("Count to 3")
+    expect(person.alert).to_contain_text(re.compile(r"Too many requests.*Try again in \d+ s"))
+    expect(person.box).to_have_value("Count to 3")
+    expect(person.questions).to_have_count(1)
+
+
+def test_offline_nothing_typed_is_lost(person: Person, visitor: Visitor) -> None:
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+    visitor.context.set_offline(True)
+    person.say("Count to 3")
+    expect(person.answers.last.get_by_role("status")).to_contain_text("Reconnecting")
+    person.press("Stop the answer")
+    expect(person.box).to_have_value("Count to 3")
+    person.box.press("Enter")
+    expect(person.answers.last.get_by_role("status")).to_contain_text("Reconnecting")
+    visitor.context.set_offline(False)
+    person.sees_answer("1 2 3")
+    expect(person.questions).to_have_count(2)
+
+
+def test_a_draft_outlives_a_reload(person: Person) -> None:
+    person.box.fill("I was going to")
+    person.page.reload()
+    expect(person.box).to_have_value("I was going to")
+
+
+def test_a_server_that_is_away_at_the_start_is_said_so_and_asked_again(
+    serve: Serve, visitor: Visitor, key: str
+) -> None:
+    person = Person(visitor, serve())
+    person.page.route("**/api/config", lambda route: route.abort())
+    person.page.reload()
+    expect(person.alert).to_contain_text("The server cannot be reached")
+    person.page.unroute("**/api/config")
+    person.press("Try again")
+    person.enter(key)
+
+
+def test_a_chat_that_is_not_there_is_said_so(person: Person) -> None:
+    person.page.evaluate("location.hash = '#/ses_0000000000AAAAAAAAAAAAAAAAAAAAAA'")
+    expect(person.page.get_by_text("There is no such chat here")).to_be_visible()
+
+
+# Keys and eyes
+
+
+def test_keys_write_lines_show_help_and_edit_the_last_message(person: Person) -> None:
+    person.box.press_sequentially("Count")
+    person.box.press("Shift+Enter")
+    person.box.press_sequentially("to 2")
+    expect(person.box).to_have_value("Count\nto 2")
+    person.box.press("Enter")
+    person.sees_answer("1 2")
+    person.box.press("ArrowUp")
+    expect(person.page.get_by_label("Say it in other words")).to_have_value("Count\nto 2")
+    person.page.keyboard.press("Escape")
+    person.page.locator("h1").click()
+    person.page.keyboard.press("?")
+    expect(person.page.get_by_role("dialog", name="Keys")).to_be_visible()
+    person.page.keyboard.press("Escape")
+    expect(person.page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_reader_who_has_scrolled_up_is_left_where_they_are(person: Person, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate, "line\n\n" * 80, "more\n\n" * 80)
+    person.say("Tell me much")
+    lines = person.answers.locator(".markdown p")
+    expect(lines).to_have_count(80)
+    log = person.page.get_by_role("log")
+    at_end = "box => box.scrollHeight - box.scrollTop - box.clientHeight < 5"
+    person.page.wait_for_function(f"({at_end})(document.querySelector('[role=log]'))")
+    log.hover()
+    person.page.mouse.wheel(0, -900)
+    expect(person.page.get_by_role("button", name="Go to the latest message")).to_be_visible()
+    place = log.evaluate("box => box.scrollTop")
+    gate.open()
+    expect(lines).to_have_count(160)
+    assert log.evaluate("box => box.scrollTop") == place
+    person.press("Go to the latest message")
+    person.page.wait_for_function(f"({at_end})(document.querySelector('[role=log]'))")
