@@ -284,6 +284,25 @@ class Ending:
     error_detail: str | None = None
 
 
+class Mark(NamedTuple):
+    """A message as a place among the messages of its session: its parent ("" of a first one), its time and its id."""
+
+    parent: str
+    created_at: int
+    id: str
+
+
+class Place(NamedTuple):
+    """A message, or before all messages, as a place among all that an owner has: the session, and the place in it.
+
+    Without a `mark`: before the session itself.
+    """
+
+    created_at: int
+    session_id: str
+    mark: Mark | None
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """A request limit and what is left of it now."""

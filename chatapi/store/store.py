@@ -32,13 +32,14 @@ from chatapi.model import (
     OwnUsage,
     Part,
     Permit,
+    Place,
     Session,
     Turn,
     new_id,
 )
 from chatapi.store import transactions
 from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
-from chatapi.store.transactions import Begun, Lease, NewIds, Running, SessionTime, StoredLog
+from chatapi.store.transactions import Begun, Candidate, Lease, NewIds, Running, SessionTime, StoredLog
 
 log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ SLOW_COUNT_SECONDS = 0.25  # a count of sessions that took longer is shown again
 COUNT_AGAIN = 100  # for so many times as long as it took
 EVERYTHING = 1 << 62  # later than every lease
 
-__all__ = ["Begun", "Running", "SessionTime", "Store", "StoredLog", "Writing"]
+__all__ = ["Begun", "Candidate", "Running", "SessionTime", "Store", "StoredLog", "Writing"]
 
 
 class Writing(Protocol):
@@ -186,6 +187,10 @@ class Store:
     ) -> list[Session]:
         """This owner's sessions that were created, or last used, before `before` (time and id), the newest first."""
         return await self._driver.read(partial(transactions.list_sessions, owner, before, limit, by))
+
+    async def candidates(self, owner: str, place: Place | None) -> tuple[list[Candidate], Place | None]:
+        """What of this owner's is to be looked through next; see `transactions.candidates`."""
+        return await self._driver.read(partial(transactions.candidates, owner, place))
 
     async def usage_of(self, owner: str, first_day: int, last_day: int, by: frozenset[By]) -> OwnUsage:
         """This owner's usage on these days, which count from the epoch; see `transactions.usage_of`."""

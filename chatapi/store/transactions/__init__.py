@@ -39,6 +39,7 @@ from chatapi.store.transactions.reading import (
 )
 from chatapi.store.transactions.rows import (
     Begun,
+    Candidate,
     Lease,
     NewIds,
     Running,
@@ -61,10 +62,12 @@ from chatapi.store.transactions.sessions import (
 from chatapi.store.transactions.tree import resolve
 from chatapi.store.transactions.turns import begin, begun_before
 from chatapi.store.transactions.usage import MOST_TALLIES, usage_of
+from chatapi.store.transactions.walking import candidates
 
 __all__ = [
     "APPEND_ARRAYS",
     "Begun",
+    "Candidate",
     "Lease",
     "MOST_TALLIES",
     "NewIds",
@@ -79,6 +82,7 @@ __all__ = [
     "begin",
     "begun_before",
     "by_size",
+    "candidates",
     "change_session",
     "context",
     "count_sessions",

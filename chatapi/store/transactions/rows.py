@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from chatapi.model import (
+    SPOKEN,
     Call,
     Generation,
     Kind,
@@ -17,6 +18,7 @@ from chatapi.model import (
     Microseconds,
     Part,
     Piece,
+    Place,
     Role,
     Session,
     Status,
@@ -85,6 +87,36 @@ class Running:
 
     id: str
     stop_requested: bool
+
+
+class Candidate(NamedTuple):
+    """A title or a message that somebody may look for, and its place. A title has no message; content is stored."""
+
+    place: Place
+    session_id: str
+    title: str | None
+    message_id: str | None
+    role: str | None
+    created_at: Microseconds
+    content: str
+
+    @property
+    def text(self) -> str:
+        """What was said; of a title, itself."""
+        if self.message_id is None:
+            return self.content
+        parts = _decode_texts(self.content)
+        return "".join([part.text for part in parts if part.type in SPOKEN and part.text is not None])
+
+
+class _StoredText(msgspec.Struct):
+    """A part, as far as its text; a medium is passed over without being read."""
+
+    type: Kind
+    text: str | None = None
+
+
+_decode_texts = msgspec.json.Decoder(list[_StoredText]).decode
 
 
 def askable(id: str) -> str:

@@ -80,7 +80,8 @@ function Rooms({ chat }) {
         <${IconButton} icon="menu" class="narrow" label=${strings.menu} expanded=${menu} onClick=${() => setMenu(!menu)} />
         <h1 dir="auto">${chat.view === "usage" ? strings.usage.heading : title}</h1>
         ${chat.view === "chat" &&
-        html`<span class="model">${conversation.wishes.model || chat.account.config?.default_model}</span>
+        html`${chat.account.config?.demo && html`<span class="badge">${strings.simulated}</span>`}
+          <span class="model">${conversation.wishes.model || chat.account.config?.default_model}</span>
           <${IconButton} icon="settings" label=${strings.conversation.settings} onClick=${() => setOver("panel")} />`}
         <${IconButton} icon="plus" class="narrow" label=${strings.sessions.fresh} onClick=${() => chat.openSession(null)} />
       </header>

@@ -27,10 +27,10 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
     onClick=${outside}
   >
     <div class="dialog-body">
-      <header>
+      <div class="dialog-top">
         <h2 id="dialog-heading">${heading}</h2>
         <${IconButton} icon="close" label=${strings.close} onClick=${onClose} />
-      </header>
+      </div>
       ${children}
     </div>
   </dialog>`;
