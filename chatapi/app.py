@@ -11,6 +11,7 @@ from chatapi.api import (
     config,
     conversations,
     docs,
+    export,
     health,
     keys,
     openai_chat,
@@ -37,6 +38,7 @@ EXPOSED = [
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
+    "Content-Disposition",
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
 ]
 
@@ -70,6 +72,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         conversations.router,
         sessions.router,
         search.router,
+        export.router,
         usage.router,
         keys.router,
         health.router,

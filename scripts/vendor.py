@@ -106,6 +106,8 @@ def make(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         packages = [_take(package, Path(scratch), fresh) for package in PACKAGES]
     (fresh / LIST).write_text(json.dumps({"packages": packages}, indent=2) + "\n")
+    for types in folder.glob(f"*{OUR_TYPES}"):
+        shutil.copy(types, fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 

@@ -130,6 +130,7 @@ class Service:
         assert self._process is not None
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
+            self.wait_for_log("draining", END_SECONDS, pid=self.pid)  # two signals that come together are one
             self.signal(signal.SIGTERM)  # at once
         status = self.wait()
         self.check_no_secret()

@@ -27,6 +27,7 @@ from chatapi.model import (
     Ending,
     Generation,
     Input,
+    Mark,
     Message,
     Microseconds,
     OwnUsage,
@@ -39,7 +40,7 @@ from chatapi.model import (
 )
 from chatapi.store import transactions
 from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
-from chatapi.store.transactions import Begun, Candidate, Lease, NewIds, Running, SessionTime, StoredLog
+from chatapi.store.transactions import Begun, Candidate, Lease, NewIds, Running, SessionTime, StoredLog, Walk
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ SLOW_COUNT_SECONDS = 0.25  # a count of sessions that took longer is shown again
 COUNT_AGAIN = 100  # for so many times as long as it took
 EVERYTHING = 1 << 62  # later than every lease
 
-__all__ = ["Begun", "Candidate", "Running", "SessionTime", "Store", "StoredLog", "Writing"]
+__all__ = ["Begun", "Candidate", "Running", "SessionTime", "Store", "StoredLog", "Walk", "Writing"]
 
 
 class Writing(Protocol):
@@ -196,6 +197,22 @@ class Store:
     async def candidates(self, owner: str, place: Place | None) -> tuple[list[Candidate], Place | None]:
         """What of this owner's is to be looked through next; see `transactions.candidates`."""
         return await self._driver.read(partial(transactions.candidates, owner, place))
+
+    async def begin_walk(self, session_id: str) -> Walk | None:
+        """What a walk over all messages of this session is over, if there is such a session."""
+        return await self._driver.read(partial(transactions.begin_walk, session_id))
+
+    async def walk(self, session_id: str, mark: Mark) -> tuple[list[Message], Mark | None]:
+        """The next messages of a walk, and from where to go on; see `transactions.walk`."""
+        return await self._driver.read(partial(transactions.walk, session_id, mark))
+
+    async def stops(self, session_id: str, head: str) -> list[str]:
+        """Messages on the path that ends in `head`, from which it can be read piecemeal; see `transactions.stops`."""
+        return await self._driver.read(partial(transactions.stops, session_id, head))
+
+    async def stretch(self, session_id: str, stop: str, after_depth: int) -> list[Message]:
+        """The next messages on the path to a stop; see `transactions.stretch`."""
+        return await self._driver.read(partial(transactions.stretch, session_id, stop, after_depth))
 
     async def usage_of(self, owner: str, first_day: int, last_day: int, by: frozenset[By]) -> OwnUsage:
         """This owner's usage on these days, which count from the epoch; see `transactions.usage_of`."""

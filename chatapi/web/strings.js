@@ -118,6 +118,7 @@ export const strings = {
     linkedImage: "Image by link",
     file: "Attached file",
     sending: "Sending …",
+    stopping: "Stopping …",
     reconnecting: "Reconnecting … What has come is kept, and the rest will follow.",
     retryNow: "Now",
     lost: "Not connected. The answer may go on at the server.",

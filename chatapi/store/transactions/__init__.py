@@ -45,6 +45,7 @@ from chatapi.store.transactions.rows import (
     NewIds,
     Running,
     StoredLog,
+    Walk,
     by_size,
     encode_call,
 )
@@ -63,7 +64,7 @@ from chatapi.store.transactions.sessions import (
 from chatapi.store.transactions.tree import resolve
 from chatapi.store.transactions.turns import begin, begun_before
 from chatapi.store.transactions.usage import MOST_TALLIES, usage_of
-from chatapi.store.transactions.walking import candidates
+from chatapi.store.transactions.walking import begin_walk, candidates, stops, stretch, walk
 
 __all__ = [
     "APPEND_ARRAYS",
@@ -77,11 +78,13 @@ __all__ = [
     "SWEEP_AT_ONCE",
     "SessionTime",
     "StoredLog",
+    "Walk",
     "add_messages",
     "agree",
     "answer_run",
     "append",
     "begin",
+    "begin_walk",
     "begun_before",
     "by_size",
     "candidates",
@@ -112,6 +115,9 @@ __all__ = [
     "resolve",
     "running_of",
     "still_ours",
+    "stops",
+    "stretch",
     "sweep",
     "usage_of",
+    "walk",
 ]

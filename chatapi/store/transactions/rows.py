@@ -13,6 +13,7 @@ from chatapi.model import (
     Call,
     Generation,
     Kind,
+    Mark,
     Media,
     Message,
     Microseconds,
@@ -87,6 +88,15 @@ class Running:
 
     id: str
     stop_requested: bool
+
+
+class Walk(NamedTuple):
+    """What a walk over all messages of a session is over: those that are there by now, and not what comes meanwhile."""
+
+    session: Session
+    first: Mark
+    messages: int
+    newest: Microseconds
 
 
 class Candidate(NamedTuple):

@@ -1,4 +1,5 @@
-"""A walk over all messages of a session, whatever branch they are on, and over the sessions of an owner.
+"""A walk over all messages of a session, whatever branch they are on, along one of its paths, or over all that an owner
+has.
 
 It goes step by step, each of which reads little: a step says from where the next one goes on, and two steps may lie far
 apart in time. It follows the index that keeps siblings in order, and wants none of its own: messages come by their
@@ -12,9 +13,11 @@ from typing import Any
 from chatapi.model import Mark, Message, Microseconds, Place
 from chatapi.store.driver import Transaction
 from chatapi.store.transactions.reading import PAGE_BYTES, with_log
-from chatapi.store.transactions.rows import GENERATION, MESSAGE, Candidate, check_is, read_message
+from chatapi.store.transactions.rows import GENERATION, MESSAGE, Candidate, Walk, check_is, read_message
+from chatapi.store.transactions.sessions import find_session
 
 STEP_ROWS = 64  # read by one statement at most, and the lengths of as many
+STRETCH = 64  # messages of a path between two stops
 LOT_ROWS = 512  # candidates given at once
 SESSIONS_A_LOT = 64
 
@@ -57,10 +60,13 @@ def _step(session_id: str, mark: Mark, columns: str, backwards: bool) -> Transac
     return [], _FIRST_CHILD if roots else None
 
 
-def count_until_now(session_id: str) -> Transaction[tuple[int, Microseconds]]:
-    """How many messages a session has, and when the newest of them was made."""
-    rows = yield "SELECT count(*), max(created_at) FROM message WHERE session_id = $1", (session_id,)
-    return int(rows[0][0]), Microseconds(rows[0][1] or 0)
+def begin_walk(session_id: str) -> Transaction[Walk | None]:
+    """What a walk is over: the session, if there is one, and how many messages it has by now."""
+    session = yield from find_session(session_id)
+    if session is None:
+        return None
+    rows = yield "SELECT count(*), max(created_at) FROM message WHERE session_id = $1", (session.id,)
+    return Walk(session, FIRST, int(rows[0][0]), Microseconds(rows[0][1] or 0))
 
 
 def walk(session_id: str, mark: Mark) -> Transaction[tuple[list[Message], Mark | None]]:
@@ -70,6 +76,46 @@ def walk(session_id: str, mark: Mark) -> Transaction[tuple[list[Message], Mark |
     for row in rows:
         found.append((yield from with_log(read_message(row[4:]))))
     return found, after
+
+
+def stops(session_id: str, head: str) -> Transaction[list[str]]:
+    """Messages on the path that ends in `head`, no more than `STRETCH` apart, from the first on; the last is the head.
+
+    A path is known from its end: with stops on the way, it can be read from its beginning without being gone again
+    and again.
+    """
+    rows = yield (
+        "WITH RECURSIVE path (id, parent, depth, session_id) AS "
+        "(SELECT id, parent, depth, session_id FROM message WHERE id = $1 UNION ALL "
+        "SELECT m.id, m.parent, m.depth, m.session_id FROM message m JOIN path p ON m.id = p.parent) "
+        f"SELECT session_id, id FROM path WHERE (depth + 1) % {STRETCH} = 0 OR id = $1 ORDER BY depth",
+        (head,),
+    )
+    for row in rows:
+        check_is(row[0], session_id)
+    return [row[1] for row in rows]
+
+
+def stretch(session_id: str, stop: str, after_depth: int) -> Transaction[list[Message]]:
+    """The messages that are deeper than `after_depth` on the path that ends in `stop`, the first first.
+
+    At most about `PAGE_BYTES`, but one in any case, if there is one.
+    """
+    rows = yield (
+        "WITH RECURSIVE path (id, parent) AS (SELECT id, parent FROM message WHERE id = $1 AND depth > $2 UNION ALL "
+        "SELECT m.id, m.parent FROM message m JOIN path p ON m.id = p.parent WHERE m.depth > $2), "
+        "page (id, before) AS (SELECT m.id, sum(length(m.content)) OVER (ORDER BY m.depth) - length(m.content) "
+        "FROM path p JOIN message m ON m.id = p.id) "
+        f"SELECT {MESSAGE}, {GENERATION} FROM page JOIN message m ON m.id = page.id "
+        f"LEFT JOIN generation g ON g.message_id = m.id WHERE page.before <= {PAGE_BYTES} ORDER BY m.depth",
+        (stop, after_depth),
+    )
+    found = []
+    for row in rows:
+        message = read_message(row)
+        check_is(message.session_id, session_id)
+        found.append((yield from with_log(message)))
+    return found
 
 
 def candidates(owner: str, place: Place | None) -> Transaction[tuple[list[Candidate], Place | None]]:

@@ -233,6 +233,7 @@ function sourceOf(annotation) {
 
 /** How an answer that comes is reached. @param {{answer: Answer}} properties */
 function Connection({ answer }) {
+  if (answer.stopping && answer.state !== "reconnecting") return html`<p class="connection">${strings.message.stopping}</p>`;
   switch (answer.state) {
     case "sending":
       return html`<p class="connection">${strings.message.sending}</p>`;

@@ -53,7 +53,7 @@ export function Sidebar({ chat, onSearch, onHelp, onLeave }) {
                 chat=${chat}
                 session=${session}
                 current=${chat.view === "chat" && session.session_id === conversation.id}
-                answering=${session.session_id === conversation.id && conversation.answering}
+                answering=${chat.isAnswering(session.session_id)}
                 onOpen=${() => open(session.session_id)}
               />`,
             )}

@@ -1,0 +1,44 @@
+// What the page uses of marked. A token is what its type makes it, so its other fields are left open.
+
+export interface Token {
+  type: string;
+  raw: string;
+  tokens?: Token[];
+  [field: string]: any;
+}
+
+export type Links = Record<string, { href: string; title: string | undefined }>;
+
+export class Lexer {
+  constructor(options: Options);
+  tokens: Token[] & { links: Links };
+  /** Ours: whether the text is whole. */
+  ended: boolean;
+  blockTokens(text: string): Token[];
+  inlineTokens(text: string): Token[];
+}
+
+export class Parser {
+  constructor(options: Options);
+  parseInline(tokens: Token[]): string;
+}
+
+export interface Extension {
+  name: string;
+  level: "block" | "inline";
+  start(text: string): number | undefined;
+  tokenizer(this: { lexer: Lexer }, text: string): Token | undefined;
+  renderer?(token: Token): string;
+}
+
+export interface Options {
+  gfm?: boolean;
+  extensions?: Extension[];
+  renderer?: Record<string, (this: { parser: Parser }, token: any) => string>;
+}
+
+export class Marked {
+  constructor(options?: Options);
+  defaults: Options;
+  use(options: Options): this;
+}

@@ -1,0 +1,20 @@
+// What the page uses of DOMPurify.
+
+export interface Config {
+  ALLOWED_TAGS?: string[];
+  ALLOWED_ATTR?: string[];
+  ADD_URI_SAFE_ATTR?: string[];
+  ALLOWED_URI_REGEXP?: RegExp;
+  ALLOW_ARIA_ATTR?: boolean;
+  ALLOW_DATA_ATTR?: boolean;
+  RETURN_DOM_FRAGMENT?: boolean;
+}
+
+export interface Purify {
+  (window: Window): Purify;
+  sanitize(html: string, config: Config): string | DocumentFragment;
+  addHook(name: "afterSanitizeAttributes", hook: (node: Element) => void): void;
+}
+
+declare const purify: Purify;
+export default purify;
