@@ -207,18 +207,25 @@ class OwnUsage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A conversation with one developer message. `title` is None until it is named, and empty when somebody took its
-    title away."""
+    """A conversation with one developer message.
+
+    `given_title` is None until it is named, and empty when somebody took its title away.
+    """
 
     id: str
     owner: str | None
     developer_message: str
-    title: str | None
+    given_title: str | None
     metadata: dict[str, str]
     head: str | None
     message_count: int
     created_at: Microseconds
     updated_at: Microseconds
+
+    @property
+    def title(self) -> str | None:
+        """What it is called, if it has a title."""
+        return self.given_title or None
 
 
 Permit = Callable[["Session | None"], "Session"]

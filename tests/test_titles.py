@@ -68,7 +68,7 @@ async def test_a_session_is_named_once_and_never_against_its_owner(store: Store)
     assert first.session.title == "one"
     assert (await said(store, first.session.id, "two", "2")).session.title == "one"
     await store.change_session(first.session.id, anyone, title="")
-    assert (await said(store, first.session.id, "three", "3")).session.title == "", "taken away"
+    assert (await said(store, first.session.id, "three", "3")).session.title is None, "taken away"
     later = await store.create_session("anna", "Be kind.")
     await store.change_session(later.id, anyone, title="Mine")
     assert (await said(store, later.id, "four", "4")).session.title == "Mine"
@@ -159,6 +159,9 @@ def test_a_title_that_was_taken_away_is_none_and_stays_so(server: Service, upstr
     assert server.patch(of, json={"title": ""}).json()["title"] is None
     assert server.send("Two", key=key, session_id=session_id).content
     assert server.get(of).json()["title"] is None
+    (found,) = server.get("/api/search?q=one", key=key).json()["data"]
+    assert (found["title"], found["role"]) == (None, "user")
+    assert [tally["title"] for tally in server.get("/api/usage?by=session", key=key).json()["data"]] == [None]
 
 
 def test_sessions_of_an_older_version_stay_without_a_title() -> None:

@@ -63,7 +63,7 @@ def _place(cursor: str) -> Place:
 def _hit_json(hit: Hit) -> dict[str, Any]:
     return {
         "session_id": hit.session_id,
-        "title": hit.title,
+        "title": hit.title or None,
         "message_id": hit.message_id,
         "role": hit.role,
         "created_at": iso(hit.created_at),

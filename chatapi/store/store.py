@@ -170,6 +170,11 @@ class Store:
         """Remove the session and all that is in it, if `permit` allows; the generation that ran in it, if one did."""
         return await self._commit(partial(transactions.delete_session, session_id, permit, self._clock()), durable=True)
 
+    async def fork(self, session_id: str, permit: Permit, message_id: str | None, most_bytes: int) -> Session:
+        """A new session with a copy of the path to a message, if `permit` allows; see `transactions.fork`."""
+        copy = partial(transactions.fork, session_id, permit, message_id, new_id("ses"), most_bytes, self._clock())
+        return await self._commit(copy, durable=True)
+
     async def count_sessions(self) -> int:
         """How many sessions there are."""
         return await self._driver.read(transactions.count_sessions)

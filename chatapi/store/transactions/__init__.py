@@ -13,6 +13,7 @@ Every row that is read by an id is checked to be of that id: a connection that b
 
 from __future__ import annotations
 
+from chatapi.store.transactions.copying import MOST_COPIED, fork
 from chatapi.store.transactions.editing import add_messages, remove_answer, remove_message
 from chatapi.store.transactions.logs import (
     APPEND_ARRAYS,
@@ -71,6 +72,7 @@ __all__ = [
     "Candidate",
     "Lease",
     "MOST_TALLIES",
+    "MOST_COPIED",
     "NewIds",
     "Running",
     "SWEEP_AT_ONCE",
@@ -98,6 +100,7 @@ __all__ = [
     "find_message",
     "find_session",
     "finish",
+    "fork",
     "input_of",
     "latest_generation",
     "list_sessions",

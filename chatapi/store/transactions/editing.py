@@ -38,14 +38,14 @@ def add_messages(
     yield from each(name_messages(owner, session_id, input, ids))
     changed = replace(
         session,
-        title=session.title if session.title is not None else title_of(input),
+        given_title=session.given_title if session.given_title is not None else title_of(input),
         head=ids[-1] if ids else session.head,
         message_count=session.message_count + len(ids),
         updated_at=now,
     )
     yield (
         "UPDATE session SET title = $2, head = $3, message_count = $4, updated_at = $5 WHERE id = $1",
-        (session_id, changed.title, changed.head, changed.message_count, now),
+        (session_id, changed.given_title, changed.head, changed.message_count, now),
     )
     return changed
 
