@@ -89,7 +89,7 @@ def watch_answer(person: Person, upstream: Simulator, tokens: int, tokens_per_se
     expect(person.answers.last.locator("footer")).to_be_visible(timeout=tokens / tokens_per_second * 2000 + 30_000)
     frames: list[float] = person.page.evaluate("window.frames_ms")
     upstream.script = None
-    shown = person.answers.last.locator("h2").last.inner_text()
+    shown = person.answers.last.locator("h3, h4").last.inner_text()
     assert shown == f"Part {text.count('## Part')}", shown
     return Frames(len(text.split()), sorted(frames))
 

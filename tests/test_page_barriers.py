@@ -34,6 +34,7 @@ def test_no_room_has_a_barrier(
     scheme: str,
 ) -> None:
     person = Person(new_visitor(color_scheme=scheme, reduced_motion="reduce", **options), server)
+    expect(person.page.get_by_label("OpenAI API key")).to_be_visible()
     assert barriers(person.page) == []
     person.enter(key)
     assert barriers(person.page) == []
