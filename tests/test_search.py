@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatapi.model import ROOT, Call, Input, Kind, Media, Part, Place, Role, user_text
@@ -83,6 +83,7 @@ def test_marks_without_end_are_looked_through_in_time() -> None:
     assert found("b", text + "b") == "b"
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.text(LETTERS, max_size=40), st.text(LETTERS, min_size=1, max_size=2))
 def test_what_is_found_is_what_a_plain_look_finds(text: str, query: str) -> None:
     words = fold(query).split()
