@@ -96,20 +96,25 @@ def watch_answer(person: Person, upstream: Simulator, tokens: int, tokens_per_se
 
 def fill(service: Service, key: str, messages: int) -> str:
     """A chat of so many messages; its id."""
-    shape: dict[str, Any] = {"created_at": "2026-01-31T12:00:00+00:00"}
+    at = "2026-01-31T12:00:00+00:00"
     tree: list[dict[str, Any]] = []
     for number in range(messages):
         role = "assistant" if number % 2 else "user"
         text = VARIETY.format(number=number) * 2 if number % 2 else f"Question {number}?"
         parts = [{"type": "text", "text": text}]
-        tree.append(
-            {"id": f"m{number}", "parent_id": f"m{number - 1}" if number else None, "role": role, "parts": parts}
-        )
-        tree[-1] |= shape
+        parent = f"m{number - 1}" if number else None
+        tree.append({"id": f"m{number}", "parent_id": parent, "role": role, "parts": parts, "created_at": at})
     document = {
         "format": "chatapi.session",
         "version": 1,
-        "session": {"title": "A long chat", "developer_message": "", "metadata": {}, "head": f"m{messages - 1}"},
+        "session": {
+            "title": "A long chat",
+            "developer_message": "",
+            "metadata": {},
+            "head": f"m{messages - 1}",
+            "created_at": at,
+            "last_updated": at,
+        },
         "messages": tree,
     }
     made = service.post("/api/sessions/import", key=key, json=document)
