@@ -107,6 +107,7 @@ def fill(service: Service, key: str, messages: int) -> str:
     document = {
         "format": "chatapi.session",
         "version": 1,
+        "exported_at": at,
         "session": {
             "title": "A long chat",
             "developer_message": "",
