@@ -291,6 +291,13 @@ class Ending:
     error_detail: str | None = None
 
 
+class Restored(NamedTuple):
+    """A session that was kept elsewhere, and all its messages, to be stored as they are."""
+
+    session: Session
+    messages: list[Message]
+
+
 class Mark(NamedTuple):
     """A message as a place among the messages of its session: its parent ("" of a first one), its time and its id."""
 

@@ -173,7 +173,7 @@ async def matching(words: Words, candidates: Iterable[Candidate], limit: int) ->
         if place is not None:
             hit = Hit(
                 candidate.session_id,
-                candidate.title,
+                candidate.title or None,
                 candidate.message_id,
                 candidate.role,
                 candidate.created_at,

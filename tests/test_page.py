@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from playwright.sync_api import expect
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
+from tests.databases import free_port
 from tests.person import Person
 from tests.service import Serve, Service
 
@@ -136,9 +136,7 @@ def test_a_second_tab_shows_the_live_answer_and_both_hear_of_its_end(
 def test_a_server_killed_in_mid_answer_costs_no_word_and_the_chat_goes_on(
     serve: Serve, simulator: Simulator, come: Come, gate: Gate
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    service = serve(PORT=port)
+    service = serve(PORT=str(free_port()))
     person = come(service)
     simulator.script = scripts.held(gate, "Hello", " there.")
     person.say("Hi")

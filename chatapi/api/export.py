@@ -1,4 +1,4 @@
-"""GET /api/sessions/{id}/export: a conversation to take away."""
+"""A conversation to take away, GET /api/sessions/{id}/export, and to bring back, POST /api/sessions/import."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from typing import Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from chatapi.access import Action, authorize
 from chatapi.api import documents, markdown
 from chatapi.api.answers import ABORTED, Aborted, disconnected
-from chatapi.api.core import caller_of, core_of
+from chatapi.api.body import receive_json
+from chatapi.api.core import caller_of, core_of, owner_of
+from chatapi.api.formats import session_json
 from chatapi.errors import ChatError
 from chatapi.model import Session, wall_clock
 
@@ -40,6 +43,20 @@ async def export(request: Request, session_id: str, format: Literal["json", "mar
     if format == "markdown":
         return Download(markdown.write(store, session, now), "text/markdown; charset=utf-8", name_of(session, "md"))
     return Download(documents.write(store, walk, now), "application/json", name_of(session, "json"))
+
+
+@router.post("/api/sessions/import", openapi_extra=documents.SCHEMA)
+async def import_session(request: Request) -> JSONResponse:
+    """Make a session of a document that `export` gave, here or elsewhere. Its ids are new, the rest is as it was. An
+    answer that ran comes in as interrupted; none counts as usage."""
+    core = core_of(request)
+    owner = owner_of(request)
+    request.state.limit = await core.rate_limit.take(owner)
+    data = await receive_json(request, core.settings.max_media_bytes)
+    async with core.imports:
+        restored = await asyncio.to_thread(documents.read, data, owner, core.settings.max_message_bytes)
+        session = await core.store.restore(restored)
+    return JSONResponse(session_json(session), 201)
 
 
 class Download(Response):

@@ -34,6 +34,7 @@ from chatapi.model import (
     Part,
     Permit,
     Place,
+    Restored,
     Session,
     Turn,
     new_id,
@@ -146,6 +147,11 @@ class Store:
         session = Session(new_id("ses"), owner, "", None, metadata, None, 0, now, now)
         ids = tuple(new_id("msg") for _ in input)
         return await self._commit(partial(transactions.create_conversation, session, input, ids), durable=True)
+
+    async def restore(self, restored: Restored) -> Session:
+        """Store a session that was kept elsewhere, as it was; what it cost was counted there."""
+        statements = await asyncio.to_thread(transactions.restoring, *restored)
+        return await self._commit(partial(transactions.restore, restored.session, statements), durable=True)
 
     async def find_session(self, session_id: str) -> Session | None:
         """The session of this id, if there is one."""

@@ -38,6 +38,7 @@ from chatapi.store.transactions.reading import (
     messages,
     messages_before,
 )
+from chatapi.store.transactions.restoring import restore, restoring
 from chatapi.store.transactions.rows import (
     Begun,
     Candidate,
@@ -113,6 +114,8 @@ __all__ = [
     "renew",
     "request_stop",
     "resolve",
+    "restore",
+    "restoring",
     "running_of",
     "still_ours",
     "stops",

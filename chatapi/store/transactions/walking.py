@@ -138,7 +138,7 @@ def candidates(owner: str, place: Place | None) -> Transaction[tuple[list[Candid
         going_on = mark if id == session_id else None
         if going_on is None:
             going_on = LAST
-            if title is not None:
+            if title:
                 found.append(Candidate(Place(created_at, id, LAST), id, title, None, None, created_at, title))
         while going_on is not None:
             rows, after = yield from _step(id, going_on, "m.role, m.content", backwards=True)
