@@ -89,6 +89,23 @@ async def test_what_is_said_before_the_first_turn_names_the_session(store: Store
     assert (await said(store, silent.id, "three", "3")).session.title == "two"
 
 
+async def test_a_title_goes_with_the_message_that_it_was_made_of(store: Store) -> None:
+    first = await said(store, None, "a secret", "1")
+    session_id = first.session.id
+    second = await said(store, session_id, "two", "2")
+    await store.remove_answer(first.generation.id, anyone)
+    left = await store.find_session(session_id)
+    assert left is not None
+    assert left.title == "two"
+    assert (await store.remove_message(session_id, second.input[0], anyone)).given_title is None
+    assert (await said(store, session_id, "three", "3")).session.title == "three"
+    await store.change_session(session_id, anyone, title="Mine")
+    fourth = await said(store, session_id, "Mine too", "4")
+    assert (await store.remove_message(session_id, fourth.input[0], anyone)).title == "Mine"
+    await store.change_session(session_id, anyone, title="")
+    assert (await store.remove_message(session_id, fourth.generation.message_id, anyone)).given_title == ""
+
+
 async def test_a_title_costs_a_turn_no_statement(store: Store, driver: Driver) -> None:
     named, unnamed = await store.create_session("anna", ""), await store.create_session("anna", "")
     await store.change_session(named.id, anyone, title="Mine")
