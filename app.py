@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
+gc.disable()  # what is imported stays: to look through it for garbage, again and again, would be a sixth of a start
 try:
     from chatapi.app import create_app
     from chatapi.cli import main
@@ -16,6 +18,7 @@ except ModuleNotFoundError as missing:
         "Type `./run`, which sets everything up, or: python -m venv .venv, then "
         ".venv/bin/pip install -r requirements.txt, then .venv/bin/python app.py"
     )
+gc.enable()
 
 if __name__ == "__main__":
     sys.exit(main())

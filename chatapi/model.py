@@ -207,18 +207,25 @@ class OwnUsage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A conversation with one developer message. `title` is None until it is named, and empty when somebody took its
-    title away."""
+    """A conversation with one developer message.
+
+    `given_title` is None until it is named, and empty when somebody took its title away.
+    """
 
     id: str
     owner: str | None
     developer_message: str
-    title: str | None
+    given_title: str | None
     metadata: dict[str, str]
     head: str | None
     message_count: int
     created_at: Microseconds
     updated_at: Microseconds
+
+    @property
+    def title(self) -> str | None:
+        """What it is called, if it has a title."""
+        return self.given_title or None
 
 
 Permit = Callable[["Session | None"], "Session"]
@@ -282,6 +289,32 @@ class Ending:
     usage: Usage | None = None
     error_code: str | None = None
     error_detail: str | None = None
+
+
+class Restored(NamedTuple):
+    """A session that was kept elsewhere, and all its messages, to be stored as they are."""
+
+    session: Session
+    messages: list[Message]
+
+
+class Mark(NamedTuple):
+    """A message as a place among the messages of its session: its parent ("" of a first one), its time and its id."""
+
+    parent: str
+    created_at: int
+    id: str
+
+
+class Place(NamedTuple):
+    """A message, or before all messages, as a place among all that an owner has: the session, and the place in it.
+
+    Without a `mark`: before the session itself.
+    """
+
+    created_at: int
+    session_id: str
+    mark: Mark | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         running_now = len(self._core.generations)
-        log.info("draining", running=running_now, seconds=self._settings.drain_seconds)
+        log.info("draining", pid=os.getpid(), running=running_now, seconds=self._settings.drain_seconds)
         await self._core.generations.drain(self._settings.drain_seconds, self._hurry)
         self._drained = True
         if self._hurry.is_set():

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from chatapi.model import Input, Kind, Role, spoken
 
 MOST_CHARACTERS = 60  # of a title made here, its ellipsis among them: a line of a list
+LOOKED_AT = 1_000  # characters: a turn of a long message begins as fast as any
 ELLIPSIS = "…"
 _MEDIA = {Kind.IMAGE: "Image", Kind.AUDIO: "Recording", Kind.FILE: "File"}
 
@@ -22,7 +23,7 @@ def title_of(input: Iterable[Input]) -> str | None:
 
 def _of_text(text: str) -> str:
     """The first line that is not empty, its runs of spaces as one each, cut to `MOST_CHARACTERS`."""
-    line = " ".join(text.lstrip().partition("\n")[0].split())
+    line = " ".join(text.lstrip()[:LOOKED_AT].partition("\n")[0].split())
     if len(line) <= MOST_CHARACTERS:
         return line
     end = MOST_CHARACTERS - len(ELLIPSIS)

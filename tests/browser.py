@@ -7,12 +7,11 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, WebError, sync_playwright
 
 from tests.node_clients import FOLDER
-from tests.service import Service
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -48,6 +47,12 @@ def browsing() -> Iterator[Browser]:
         browser.close()
 
 
+class Served(Protocol):
+    """What has an address."""
+
+    url: str
+
+
 class Visitor:
     """Somebody with a browser profile of their own, in which nothing is kept from others.
 
@@ -67,7 +72,7 @@ class Visitor:
         self.context.on("weberror", self._failed)
         self.context.on("console", self._said)
 
-    def open(self, service: Service, path: str = "/") -> Page:
+    def open(self, service: Served, path: str = "/") -> Page:
         """A new tab on this server."""
         self._servers.add(service.url)
         page = self.context.new_page()

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.databases import postgres, redis
-from tests.service import SECRETS, Service
+from tests.service import END_SECONDS, SECRETS, Service
 
 REPLICAS = 2
 READ_BYTES = 64 * 1024
@@ -120,7 +120,7 @@ class Cluster(Service):
         for replica in self.replicas:
             replica.signal(number)
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = END_SECONDS) -> int:
         return max(abs(replica.wait(seconds)) for replica in self.replicas)
 
     def stop(self) -> int:

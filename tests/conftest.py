@@ -23,6 +23,7 @@ def simulator() -> Iterator[Simulator]:
 
 
 FIGURES = "figures"
+LONGEST = {"test_kill_replicas.py", "test_kill.py", "test_crosstalk.py", "test_setup.py", "test_store_machine.py"}
 DEPLOYMENTS: dict[str, Callable[..., Service]] = {"one-process": Service, "replicas": Cluster}
 
 
@@ -32,6 +33,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         one = metafunc.definition.get_closest_marker("one_process")
         names = ["one-process"] if one else list(DEPLOYMENTS)
         metafunc.parametrize("deploy", names, indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest in one piece, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -282,7 +282,9 @@ class Campaign:
         self.outcomes: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._service = Service(folder, upstream.url, CHATAPI_RATE_LIMIT="0", CHATAPI_MAX_GENERATIONS_PER_KEY="0")
+        begun = time.perf_counter()
         self._service.start()
+        self.first_start_seconds = time.perf_counter() - begun
 
     def round(self) -> None:
         """Stream, kill, start again, look."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import SECONDS, Visitor
-from tests.service import Service
+from tests.browser import SECONDS, Served, Visitor
 
 expect.set_options(timeout=SECONDS * 1000)
 
@@ -13,7 +12,7 @@ expect.set_options(timeout=SECONDS * 1000)
 class Person:
     """One tab of one visitor, by the names that everybody sees and hears."""
 
-    def __init__(self, visitor: Visitor, service: Service, path: str = "/") -> None:
+    def __init__(self, visitor: Visitor, service: Served, path: str = "/") -> None:
         self.visitor = visitor
         self.page: Page = visitor.open(service, path)
         self.questions: Locator = self.page.locator("article.user")

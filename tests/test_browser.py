@@ -41,7 +41,7 @@ def test_a_visit_that_asks_only_this_server_is_fine(page: Page, watched: Visitor
     ],
 )
 def test_a_page_that_asks_anybody_else_fails_its_test(page: Page, watched: Visitor, script: str) -> None:
-    with watched.context.expect_event("request", lambda asked: "example.com" in asked.url):
+    with watched.context.expect_event("request", lambda request: "example.com" in request.url):
         page.evaluate(script)
     with pytest.raises(AssertionError, match="asked others"):
         watched.check()

@@ -17,12 +17,6 @@ from tests.test_openai_chat import CALLED, MODEL, client_of
 from tests.test_responses import WEATHER, everything
 
 
-@pytest.fixture
-def client(service: Service) -> Iterator[openai.OpenAI]:
-    with client_of(service) as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def free(serve_module: Any) -> Service:
     """A server without limits, for tests that look at nothing but what they made."""
@@ -34,6 +28,21 @@ def free(serve_module: Any) -> Service:
 def other(free: Service) -> Iterator[openai.OpenAI]:
     with client_of(free) as client:
         yield client
+
+
+@pytest.fixture
+def service(free: Service) -> Service:
+    return free
+
+
+@pytest.fixture
+def client(other: openai.OpenAI) -> openai.OpenAI:
+    return other
+
+
+@pytest.fixture
+def simulator(upstream: Simulator) -> Simulator:
+    return upstream
 
 
 def user(*texts: str) -> Any:
@@ -224,19 +233,19 @@ def test_a_deleted_conversation_stops_what_runs_in_it(client: openai.OpenAI, sim
         client.responses.retrieve(response.id)
 
 
-def test_one_conversation_in_every_dialect(service: Service, simulator: Simulator) -> None:
+def test_one_conversation_in_every_dialect(service: Service, simulator: Simulator, key: str) -> None:
     sent = requests.post(  # the seed's own line
         f"{service.url}/api/chat",
         json={
             "developer_message": "You are a helpful assistant.",
             "user_message": "Hello, how are you?",
-            "api_key": KEY,
+            "api_key": key,
         },
         timeout=30,
     )
     session = sent.headers["X-Session-ID"]
     conversation = "conv_" + session.removeprefix("ses_")
-    with client_of(service) as client:
+    with client_of(service, key) as client:
         response = client.responses.create(
             model=MODEL, input="Go on.", conversation=conversation, instructions="Be brief."
         )
@@ -247,8 +256,8 @@ def test_one_conversation_in_every_dialect(service: Service, simulator: Simulato
         items = client.conversations.items.list(conversation, order="asc").data
         said = ["Hello, how are you?", sent.text, "Go on.", response.output_text]
         assert texts(items) == said
-        assert [message["content"] for message in service.messages(session, key=KEY)] == said
-        assert [message["id"] for message in service.messages(session, key=KEY)] == [item.id for item in items]
+        assert [message["content"] for message in service.messages(session, key=key)] == said
+        assert [message["id"] for message in service.messages(session, key=key)] == [item.id for item in items]
         completed = client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": "Once more."}], extra_headers={"X-Session-ID": session}
         )
@@ -258,9 +267,9 @@ def test_one_conversation_in_every_dialect(service: Service, simulator: Simulato
         "You are a helpful assistant.",
         *said[:-1],
     ]
-    shown = service.get(f"/api/sessions/{session}", key=KEY).json()
+    shown = service.get(f"/api/sessions/{session}", key=key).json()
     assert (shown["developer_message"], shown["message_count"]) == ("You are a helpful assistant.", 6)
-    assert [one["session_id"] for one in service.get("/api/sessions", key=KEY).json()["data"]] == [session]
+    assert [one["session_id"] for one in service.get("/api/sessions", key=key).json()["data"]] == [session]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from tests.service import KEY
 
 T = TypeVar("T")
 
-SECONDS = 4.0  # the longest wait for anything here
+SECONDS = 20.0  # the longest wait for anything here: it comes in milliseconds, or the test fails
 SOON_SECONDS = 0.02  # between two looks of the housekeeper, where a test waits for it
 OWNER = "the-owner-tag"
 CHUNKS = Chunks()

@@ -9,7 +9,7 @@ from chatapi.simulator import Simulator
 from tests.kill_campaign import Campaign
 
 ROUNDS = 20
-READY_SECONDS = 2.0
+RECOVERY_SECONDS = 1.0  # that a start after a kill may take longer than one with nothing to look through
 
 
 def test_a_killed_server_has_lost_nothing_that_was_shown(
@@ -23,4 +23,5 @@ def test_a_killed_server_has_lost_nothing_that_was_shown(
     figures(campaign.figures())
     assert not campaign.losses
     assert campaign.outcomes["cut"] > ROUNDS, "most streams are to be killed in the middle"
-    assert min(campaign.ready_seconds) < READY_SECONDS  # the least: others may be busy on the same machine
+    recovery = min(campaign.ready_seconds) - campaign.first_start_seconds
+    assert recovery < RECOVERY_SECONDS  # the least, and not by the clock alone: others are busy on the same machine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -71,17 +72,23 @@ def target() -> str:
     return postgres().new_database()
 
 
-@pytest.fixture
-def file(serve: Serve) -> Path:
-    """A file with a conversation in it, whose server has been stopped."""
-    service = serve()
+@pytest.fixture(scope="module")
+def left_behind(serve_module: Serve) -> Path:
+    """The folder of a server that was stopped, after a conversation."""
+    service = serve_module()
     with service.send(TEXT) as answer:
         session_id = answer.headers["X-Session-ID"]
         assert answer.content
     assert service.send("And now?", session_id=session_id).content
     assert service.send(TEXT, key=OTHER_KEY).content
     assert service.stop() == 0
-    return service.folder / "chat.db"
+    return service.folder
+
+
+@pytest.fixture
+def file(left_behind: Path, tmp_path: Path) -> Path:
+    """A file with a conversation in it, whose server has been stopped; the test's own copy, secret and all."""
+    return Path(shutil.copytree(left_behind, tmp_path / "moved")) / "chat.db"
 
 
 @pytest.fixture

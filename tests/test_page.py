@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +12,14 @@ from playwright.sync_api import expect
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
+from tests.databases import free_port
 from tests.person import Person
 from tests.service import Serve, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 Come = Callable[[Service], Person]
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # a PNG
-)
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # a PNG
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,9 @@ def person(server: Service, come: Come) -> Person:
 # The key
 
 
-def test_a_key_is_looked_at_while_it_is_typed_and_tested_on_request(server: Service, visitor: Visitor, key: str) -> None:
+def test_a_key_is_looked_at_while_it_is_typed_and_tested_on_request(
+    server: Service, visitor: Visitor, key: str
+) -> None:
     person = Person(visitor, server)
     field = person.page.get_by_label("OpenAI API key")
     start = person.page.get_by_role("button", name="Start chatting")
@@ -136,9 +136,7 @@ def test_a_second_tab_shows_the_live_answer_and_both_hear_of_its_end(
 def test_a_server_killed_in_mid_answer_costs_no_word_and_the_chat_goes_on(
     serve: Serve, simulator: Simulator, come: Come, gate: Gate
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    service = serve(PORT=port)
+    service = serve(PORT=str(free_port()))
     person = come(service)
     simulator.script = scripts.held(gate, "Hello", " there.")
     person.say("Hi")
@@ -155,9 +153,7 @@ def test_a_server_killed_in_mid_answer_costs_no_word_and_the_chat_goes_on(
     expect(person.answers).to_contain_text("2/2")
 
 
-def test_a_cut_connection_goes_on_by_itself_at_the_right_byte(
-    person: Person, upstream: Simulator, gate: Gate
-) -> None:
+def test_a_cut_connection_goes_on_by_itself_at_the_right_byte(person: Person, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate, "Grüße 👋", " aus 東京.")
     # The first stream is taken from the page as a lost network takes it: in its middle, and for a while.
     person.page.evaluate(
@@ -237,8 +233,9 @@ def test_search_finds_words_and_opens_the_chat_there(person: Person) -> None:
     person.sees_answer("1 2 3")
     person.page.keyboard.press("Control+k")
     person.page.get_by_role("combobox", name="Search your chats").fill("mimi CAT")
-    expect(person.page.get_by_role("option").first).to_contain_text("My cat is called Mimi")
-    person.page.keyboard.press("ArrowDown")
+    hits = person.page.get_by_role("dialog").get_by_role("option")
+    expect(hits).to_have_count(3)  # the title, the question, and the answer that quotes it
+    person.page.keyboard.press("ArrowDown")  # from the title to the message
     person.page.keyboard.press("Enter")
     expect(person.questions).to_have_text(re.compile("My cat is called Mimi"))
     expect(person.page.locator("article:focus")).to_contain_text("Mimi")
@@ -286,12 +283,14 @@ def test_a_chat_is_renamed_and_deleted_and_the_deletion_undone(server: Service, 
     expect(link).to_be_visible()
     person.choose("Numbers", "Delete")
     expect(link).to_have_count(0)
-    with person.page.expect_event("requestfinished", lambda request: request.method == "DELETE"):
-        person.page.reload()  # leaving does not wait for a change of mind
+    person.page.reload()  # leaving does not wait for a change of mind
+    server.wait_for_log("request", method="DELETE", path=f"/api/sessions/{session_id}")
     assert server.get(f"/api/sessions/{session_id}", key=key).status_code == 404
 
 
-def test_model_and_parameters_belong_to_the_chat(server: Service, person: Person, upstream: Simulator, key: str) -> None:
+def test_model_and_parameters_belong_to_the_chat(
+    server: Service, person: Person, upstream: Simulator, key: str
+) -> None:
     person.press("Settings of this chat")
     person.page.get_by_label("Developer message").fill("Be brief.")
     person.page.get_by_label("Model").fill("gpt-4.1-nano")
@@ -391,7 +390,9 @@ def test_a_draft_outlives_a_reload(person: Person) -> None:
     expect(person.box).to_have_value("I was going to")
 
 
-def test_a_server_that_is_away_at_the_start_is_said_so_and_asked_again(serve: Serve, visitor: Visitor, key: str) -> None:
+def test_a_server_that_is_away_at_the_start_is_said_so_and_asked_again(
+    serve: Serve, visitor: Visitor, key: str
+) -> None:
     person = Person(visitor, serve())
     person.page.route("**/api/config", lambda route: route.abort())
     person.page.reload()

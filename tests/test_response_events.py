@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatapi.api.response_events import PLACES, ResponsesEncoder, whole_response
@@ -28,6 +28,7 @@ CITATION = {
     "url_citation": {"url": "https://a.example", "title": "ä", "start_index": 0, "end_index": 1},
 }
 OF_ANOTHER_KIND = {"type": "something_new"}
+unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 annotation_lines = st.lists(st.sampled_from([CITATION, OF_ANOTHER_KIND]), min_size=1, max_size=3).map(
@@ -106,6 +107,7 @@ def spread(events: list[dict[str, Any]]) -> list[tuple[int, str, Any]]:
     return found
 
 
+@unhurried
 @given(parts, endings, st.lists(st.integers(1, 9), max_size=8), st.lists(st.integers(1, 9), max_size=8))
 def test_the_events_do_not_depend_on_how_the_log_is_read(
     parts: list[Part], ending: Generation, some: list[int], others: list[int]
@@ -121,6 +123,7 @@ def test_the_events_do_not_depend_on_how_the_log_is_read(
     assert all(number % 2 == 0 for number in numbers), "odd ones are for errors"
 
 
+@unhurried
 @given(parts, endings, st.lists(st.integers(1, 9), max_size=8), st.lists(st.integers(1, 9), max_size=8))
 def test_whoever_was_cut_off_anywhere_gets_exactly_the_rest(
     parts: list[Part], ending: Generation, some: list[int], others: list[int]
@@ -136,6 +139,7 @@ def test_whoever_was_cut_off_anywhere_gets_exactly_the_rest(
             assert spread(events[: cut + 1]) + spread(rest) == whole
 
 
+@unhurried
 @given(parts, endings)
 def test_the_last_event_has_the_response_that_is_retrieved(parts: list[Part], ending: Generation) -> None:
     log = log_of(parts)
@@ -146,12 +150,14 @@ def test_the_last_event_has_the_response_that_is_retrieved(parts: list[Part], en
     assert (last["type"] == "response.completed") == completed
 
 
+@unhurried
 @given(parts, endings)
 def test_every_event_is_as_openai_publishes_it(parts: list[Part], ending: Generation) -> None:
     for event in events_in(frames(ResponsesEncoder(RUNNING, {}), [log_of(parts).read(0)], ending)):
         schemas.check_event(event)
 
 
+@unhurried
 @given(parts, endings)
 def test_a_client_that_puts_the_deltas_together_has_what_the_ends_say(parts: list[Part], ending: Generation) -> None:
     said: dict[tuple[str, int | None], str] = {}

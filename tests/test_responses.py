@@ -16,7 +16,7 @@ from chatapi.simulator import Gate, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.wire import DONE
 from tests import schemas
 from tests.kill_campaign import Reader
-from tests.service import KEY, OTHER_KEY, Service
+from tests.service import KEY, OTHER_KEY, Serve, Service
 from tests.test_openai_chat import CALLED, CHUNKS, CITATION, MODEL, calling, client_of
 from tests.test_response_events import events_in, spread
 
@@ -30,15 +30,9 @@ WEATHER: Any = {
 }
 
 
-@pytest.fixture
-def client(service: Service) -> Iterator[openai.OpenAI]:
-    with client_of(service) as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def free(serve_module: Any) -> Service:
-    """A server without limits, for tests that bring their own key or change nothing of others."""
+    """A server without limits, for all tests that leave it running and look at nothing but what they made."""
     started: Service = serve_module(CHATAPI_RATE_LIMIT="0")
     return started
 
@@ -46,6 +40,34 @@ def free(serve_module: Any) -> Service:
 @pytest.fixture(scope="module")
 def other(free: Service) -> Iterator[openai.OpenAI]:
     with client_of(free) as client:
+        yield client
+
+
+@pytest.fixture
+def service(free: Service) -> Service:
+    return free
+
+
+@pytest.fixture
+def client(other: openai.OpenAI) -> openai.OpenAI:
+    return other
+
+
+@pytest.fixture
+def simulator(upstream: Simulator) -> Simulator:
+    """The module's upstream, and that of every server here."""
+    return upstream
+
+
+@pytest.fixture
+def own(serve: Serve) -> Service:
+    """A server of the test's own, for what is ended, or looked through from end to end."""
+    return serve()
+
+
+@pytest.fixture
+def own_client(own: Service) -> Iterator[openai.OpenAI]:
+    with client_of(own) as client:
         yield client
 
 
@@ -327,20 +349,20 @@ def test_a_response_of_another_dialect_can_be_read_as_one(service: Service) -> N
 
 
 def test_a_response_whose_server_was_killed_is_read_on_to_its_failure(
-    service: Service, simulator: Simulator, gate: Gate
+    own: Service, simulator: Simulator, gate: Gate
 ) -> None:
     simulator.script = scripts.held(gate, "Grüße 👋🏽", " there")
     body = {"model": MODEL, "input": "Hello", "stream": True}
-    reader = Reader(service.url, "/v1/responses", body, headers={"Authorization": f"Bearer {KEY}"})
+    reader = Reader(own.url, "/v1/responses", body, headers={"Authorization": f"Bearer {KEY}"})
     reader.read_until("👋🏽")
     seen = bytes(reader.body)
     events = events_in(seen[: seen.rindex(b"\n\n") + 2] + b"data: [DONE]\n\n")
-    service.kill()
-    service.start()
+    own.kill()
+    own.start()
     response_id = events[0]["response"]["id"]
     for cut in range(len(events)):
-        rest = again(service, response_id, events[cut]["sequence_number"])
-        assert spread(events[: cut + 1]) + spread(rest) == spread(again(service, response_id))
+        rest = again(own, response_id, events[cut]["sequence_number"])
+        assert spread(events[: cut + 1]) + spread(rest) == spread(again(own, response_id))
         assert rest[-1]["type"] == "response.failed"
         assert rest[-1]["response"]["output"][0]["content"][0]["text"] == "Grüße 👋🏽"
 
@@ -466,19 +488,19 @@ def test_every_chunk_of_a_stored_completion_is_as_openai_publishes_it(service: S
 # Chains
 
 
-def test_a_chain_branches_where_it_is_told(client: openai.OpenAI, service: Service, simulator: Simulator) -> None:
-    first = client.responses.create(model=MODEL, input="one", instructions="Only here.")
-    second = client.responses.create(model=MODEL, input="two", previous_response_id=first.id)
-    third = client.responses.create(model=MODEL, input="three", previous_response_id=first.id)
-    fourth = client.responses.create(model=MODEL, input="four", previous_response_id=second.id)
+def test_a_chain_branches_where_it_is_told(own_client: openai.OpenAI, own: Service, simulator: Simulator) -> None:
+    first = own_client.responses.create(model=MODEL, input="one", instructions="Only here.")
+    second = own_client.responses.create(model=MODEL, input="two", previous_response_id=first.id)
+    third = own_client.responses.create(model=MODEL, input="three", previous_response_id=first.id)
+    fourth = own_client.responses.create(model=MODEL, input="four", previous_response_id=second.id)
     questions = [message["content"] for message in simulator.requests[-1].body["messages"] if message["role"] == "user"]
     assert questions == ["one", "two", "four"]
     assert all("Only here." not in str(one.body) for one in simulator.requests[-3:]), "they are for one response"
     assert (second.previous_response_id, third.previous_response_id) == (first.id, first.id)
     assert fourth.output_text
-    sessions = service.get("/api/sessions", key=KEY).json()["data"]
+    sessions = own.get("/api/sessions", key=KEY).json()["data"]
     assert len(sessions) == 1
-    asked = client.responses.input_items.list(fourth.id).data
+    asked = own_client.responses.input_items.list(fourth.id).data
     assert [part.text for item in asked for part in item.content] == ["four"]  # type: ignore[union-attr]
 
 
@@ -497,11 +519,12 @@ def test_a_busy_session_is_a_conflict_that_is_not_worth_repeating(
 
 def test_a_repeated_request_reaches_the_upstream_once(client: openai.OpenAI, simulator: Simulator) -> None:
     create = client.responses.create
+    asked = len(simulator.requests)
     responses = [
         create(model=MODEL, input="Hi", metadata={"a": "b"}, extra_headers={"Idempotency-Key": "k1"}) for _ in range(2)
     ]
     assert responses[0] == responses[1]
-    assert len(simulator.requests) == 1
+    assert len(simulator.requests) == asked + 1
     with pytest.raises(openai.BadRequestError):
         create(model=MODEL, input="Hi", instructions="Otherwise.", extra_headers={"Idempotency-Key": "k1"})
 
@@ -510,59 +533,59 @@ def test_a_repeated_request_reaches_the_upstream_once(client: openai.OpenAI, sim
 
 
 def test_a_deleted_response_is_gone_with_what_was_asked(
-    client: openai.OpenAI, service: Service, simulator: Simulator
+    own_client: openai.OpenAI, own: Service, simulator: Simulator
 ) -> None:
-    first = client.responses.create(model=MODEL, input="a secret")
-    second = client.responses.create(model=MODEL, input="two", previous_response_id=first.id)
-    client.responses.delete(first.id)
-    for call in (client.responses.retrieve, client.responses.cancel, client.responses.delete):
+    first = own_client.responses.create(model=MODEL, input="a secret")
+    second = own_client.responses.create(model=MODEL, input="two", previous_response_id=first.id)
+    own_client.responses.delete(first.id)
+    for call in (own_client.responses.retrieve, own_client.responses.cancel, own_client.responses.delete):
         with pytest.raises(openai.NotFoundError):
             call(first.id)
     with pytest.raises(openai.NotFoundError):
-        client.responses.create(model=MODEL, input="x", previous_response_id=first.id)
-    assert "a secret" not in service.database.everything()
-    client.responses.create(model=MODEL, input="three", previous_response_id=second.id)
+        own_client.responses.create(model=MODEL, input="x", previous_response_id=first.id)
+    assert "a secret" not in own.database.everything()
+    own_client.responses.create(model=MODEL, input="three", previous_response_id=second.id)
     assert "a secret" not in str(simulator.requests[-1].body)
-    assert [item.type for item in client.responses.input_items.list(second.id).data] == ["message"]
-    assert len(service.get("/api/sessions", key=KEY).json()["data"]) == 1
+    assert [item.type for item in own_client.responses.input_items.list(second.id).data] == ["message"]
+    assert len(own.get("/api/sessions", key=KEY).json()["data"]) == 1
 
 
 def test_the_last_response_takes_its_session_along(
-    client: openai.OpenAI, service: Service, simulator: Simulator, gate: Gate
+    own_client: openai.OpenAI, own: Service, simulator: Simulator, gate: Gate
 ) -> None:
     simulator.script = scripts.held(gate)
-    response = client.responses.create(model=MODEL, input="one", background=True)
+    response = own_client.responses.create(model=MODEL, input="one", background=True)
     assert gate.reached.wait(10)
-    client.responses.delete(response.id)
-    assert service.get("/api/sessions", key=KEY).json()["data"] == []
-    assert service.database.rows("SELECT * FROM response") == []
-    assert service.database.rows("SELECT * FROM generation") == []
+    own_client.responses.delete(response.id)
+    assert own.get("/api/sessions", key=KEY).json()["data"] == []
+    assert own.database.rows("SELECT * FROM response") == []
+    assert own.database.rows("SELECT * FROM generation") == []
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_is_not_to_be_kept_is_nowhere(
-    client: openai.OpenAI, service: Service, simulator: Simulator, gate: Gate, stream: bool
+    own_client: openai.OpenAI, own: Service, simulator: Simulator, gate: Gate, stream: bool
 ) -> None:
-    before = client.responses.create(model=MODEL, input="before")
-    there = service.database.everything()
+    before = own_client.responses.create(model=MODEL, input="before")
+    there = own.database.everything()
     simulator.script = scripts.held(gate, "a secret", " told")
     with ThreadPoolExecutor(1) as pool:
         body = {"model": MODEL, "input": "unkept", "store": False, "stream": stream, "previous_response_id": before.id}
-        asked = pool.submit(lambda: service.post("/v1/responses", key=KEY, json=body))
+        asked = pool.submit(lambda: own.post("/v1/responses", key=KEY, json=body))
         assert gate.reached.wait(10)
-        assert service.database.everything() == there, "also while it runs: a crash leaves nothing"
+        assert own.database.everything() == there, "also while it runs: a crash leaves nothing"
         gate.open()
         answer = asked.result()
     assert [one["content"] for one in simulator.requests[-1].body["messages"] if one["role"] == "user"] == [
         "before",
         "unkept",
     ]
-    assert service.database.everything() == there
+    assert own.database.everything() == there
     response = events_in(answer.content)[-1]["response"] if stream else answer.json()
     schemas.check_response(response)
     assert (response["status"], response["store"]) == ("completed", False)
     with pytest.raises(openai.NotFoundError):
-        client.responses.retrieve(response["id"])
+        own_client.responses.retrieve(response["id"])
 
 
 def test_a_client_that_leaves_ends_what_is_not_kept(service: Service, simulator: Simulator, gate: Gate) -> None:
@@ -676,7 +699,7 @@ def test_the_list_of_what_was_asked_is_paged(free: Service, other: openai.OpenAI
 
 
 def test_silence_is_broken_by_comments(serve: Any, simulator: Simulator, gate: Gate) -> None:
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="1")
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.1")
     simulator.script = scripts.held(gate)
     for kept in (True, False):
         body = {"model": MODEL, "input": "x", "stream": True, "store": kept}

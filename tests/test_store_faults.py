@@ -135,10 +135,16 @@ def test_a_locked_file_does_not_make_the_waiting_wait_for_each_other(service: Se
 
 
 def test_a_lock_that_is_let_go_soon_is_only_waited_for(service: Service) -> None:
-    session_id = service.send().headers["X-Session-ID"]
-    with service.database.locked():
-        pass
-    assert service.send(session_id=session_id).status_code == 200
+    before = service.send()
+    session_id = before.headers["X-Session-ID"]
+    assert before.content, "read to its end, or the session is still busy"
+    with ThreadPoolExecutor(1) as client:
+        with service.database.locked():
+            waits = client.submit(service.send, session_id=session_id)
+            for _ in range(5):  # the server has had its chance to try
+                assert service.get(f"/api/sessions/{session_id}").status_code == 200
+            assert not waits.done()
+        assert waits.result().status_code == 200
 
 
 # Starts that cannot be

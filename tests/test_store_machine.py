@@ -279,7 +279,7 @@ class Machine(RuleBasedStateMachine):
         for owner in ("anna", "ben"):
             found = self.do(self.store.list_sessions(owner, None, 1000))
             assert [session.created_at for session in found] == sorted((s.created_at for s in found), reverse=True)
-            assert {(s.id, s.title, s.developer_message, s.message_count, s.created_at) for s in found} == {
+            assert {(s.id, s.given_title, s.developer_message, s.message_count, s.created_at) for s in found} == {
                 (one.id, one.title, one.developer_message, 2 * len(one.answers), one.made)
                 for one in self.model.values()
                 if one.owner == owner

@@ -68,7 +68,7 @@ async def test_a_session_is_named_once_and_never_against_its_owner(store: Store)
     assert first.session.title == "one"
     assert (await said(store, first.session.id, "two", "2")).session.title == "one"
     await store.change_session(first.session.id, anyone, title="")
-    assert (await said(store, first.session.id, "three", "3")).session.title == "", "taken away"
+    assert (await said(store, first.session.id, "three", "3")).session.title is None, "taken away"
     later = await store.create_session("anna", "Be kind.")
     await store.change_session(later.id, anyone, title="Mine")
     assert (await said(store, later.id, "four", "4")).session.title == "Mine"
@@ -87,6 +87,23 @@ async def test_what_is_said_before_the_first_turn_names_the_session(store: Store
     assert silent.title is None
     await store.add_messages(silent.id, "anna", anyone, user_text("two"))
     assert (await said(store, silent.id, "three", "3")).session.title == "two"
+
+
+async def test_a_title_goes_with_the_message_that_it_was_made_of(store: Store) -> None:
+    first = await said(store, None, "a secret", "1")
+    session_id = first.session.id
+    second = await said(store, session_id, "two", "2")
+    await store.remove_answer(first.generation.id, anyone)
+    left = await store.find_session(session_id)
+    assert left is not None
+    assert left.title == "two"
+    assert (await store.remove_message(session_id, second.input[0], anyone)).given_title is None
+    assert (await said(store, session_id, "three", "3")).session.title == "three"
+    await store.change_session(session_id, anyone, title="Mine")
+    fourth = await said(store, session_id, "Mine too", "4")
+    assert (await store.remove_message(session_id, fourth.input[0], anyone)).title == "Mine"
+    await store.change_session(session_id, anyone, title="")
+    assert (await store.remove_message(session_id, fourth.generation.message_id, anyone)).given_title == ""
 
 
 async def test_a_title_costs_a_turn_no_statement(store: Store, driver: Driver) -> None:
@@ -159,6 +176,9 @@ def test_a_title_that_was_taken_away_is_none_and_stays_so(server: Service, upstr
     assert server.patch(of, json={"title": ""}).json()["title"] is None
     assert server.send("Two", key=key, session_id=session_id).content
     assert server.get(of).json()["title"] is None
+    (found,) = server.get("/api/search?q=one", key=key).json()["data"]
+    assert (found["title"], found["role"]) == (None, "user")
+    assert [tally["title"] for tally in server.get("/api/usage?by=session", key=key).json()["data"]] == [None]
 
 
 def test_sessions_of_an_older_version_stay_without_a_title() -> None:

@@ -123,7 +123,7 @@ async def test_usage_is_told_apart_by_day_model_and_session(store: Store, clock:
     assert await used(store, by=frozenset({By.DAY})) == [replace(one, day=day), replace(two, day=day)]
     assert await used(store, by=frozenset({By.SESSION})) == [
         replace(one, session_id=first.session.id, title="Ours"),
-        replace(two, session_id=other.session.id),
+        replace(two, session_id=other.session.id, title="Hello"),
     ]
     assert await store.usage_of("anna", day + 1, LAST_DAY, EVERY) == OwnUsage([], [], True)
     assert await store.usage_of("anna", 0, day - 1, EVERY) == OwnUsage([], [], True)

@@ -206,12 +206,25 @@ def _sentence(error: dict[str, Any]) -> str:
         return "This route knows no such field."
     if error["type"] == "missing":
         return "This field is required."
+    if error["type"].startswith("union_tag"):  # pydantic's own sentence would repeat what was sent
+        return "It is of no type that this field takes."
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return f"It {message}." if message[:1].islower() else f"{message}."
 
 
 def body_schema(model: type[BaseModel], required: bool = True) -> dict[str, Any]:
     """What OpenAPI says of a route whose body is read with `read_body`."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+    schema = model.model_json_schema()
+    schema = _inline(schema, schema.pop("$defs", {}))
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inline(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema with its definitions where they are referred to: the document has no other place for them."""
+    if isinstance(schema, list):
+        return [_inline(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inline(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inline(value, definitions) for name, value in schema.items() if name != "discriminator"}

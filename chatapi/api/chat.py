@@ -21,6 +21,7 @@ from chatapi.api.answers import (
     check_position,
     read_whole,
 )
+from chatapi.api.attachments import MOST_ATTACHMENTS, Attachment, may_have_attachments
 from chatapi.api.body import (
     Body,
     KeyField,
@@ -39,7 +40,7 @@ from chatapi.api.sending import find_generation, sent_headers, streamed, with_di
 from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest, MessageNotFound
 from chatapi.live import Reading
 from chatapi.log import parts_of
-from chatapi.model import ROOT, SPOKEN, Generation, Kind, Piece, Role, Status, Turn, user_text
+from chatapi.model import ROOT, SPOKEN, Generation, Input, Kind, Part, Piece, Role, Status, Turn
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
@@ -47,13 +48,15 @@ sending = APIRouter(tags=["chat"], route_class=DirectRoute)
 Dialect = Literal["text", "events", "json"]
 
 
-class ReplacingBody(Parameters):
-    """A message to the model in the place of another, or none of its own where that other is an answer."""
+class ChatBody(Parameters):
+    """A message to the model: a text, attachments, or both. Or none, where another answer is asked for."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["user_message"]}, {"required": ["replace"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("user_message", "attachments", "replace")]}
+    )
 
     developer_message: Text | None = None
-    user_message: Text | None = Field(None, min_length=1)
+    user_message: Text | None = None
     model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")
     api_key: KeyField | None = None
     session_id: Text | None = None
@@ -61,10 +64,11 @@ class ReplacingBody(Parameters):
     on_disconnect: Literal["continue", "cancel"] = "continue"
     if_busy: Literal["reject", "interrupt"] = "reject"
     replace: Text | None = None
+    attachments: Annotated[list[Attachment], Field(max_length=MOST_ATTACHMENTS)] | None = None
 
 
-class ChatBody(ReplacingBody):
-    """A message to the model."""
+class TextBody(ChatBody):
+    """A message to the model that is a text, as the seed has it."""
 
     user_message: Text = Field(min_length=1)
 
@@ -77,18 +81,21 @@ class StopBody(Body):
     assistant_message: dict[str, Any] | None = Field(None, alias="assistantMessage")  # what there is of it is kept here
 
 
-@sending.post("/api/chat", openapi_extra=body_schema(ReplacingBody), response_class=PlainTextResponse)
+@sending.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
 async def chat(request: Request) -> Response:
     """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
-    (`"stream": false`). `user_message` is required, unless `replace` names an answer: that one is given anew. What the
-    Vercel AI SDK's `useChat` sends is answered as it reads."""
+    (`"stream": false`). `user_message` is required, unless there are `attachments`, or `replace` names an answer: that
+    one is given anew. What the Vercel AI SDK's `useChat` sends is answered as it reads."""
     core = core_of(request)
     data = await receive_json(request, core.settings.max_media_bytes)
     if vercel.may_be_chat(data) and vercel.is_chat(value := parse(data)):
         return await vercel.send(request, value)
-    if len(data) > core.settings.max_body_bytes:
+    is_large = len(data) > core.settings.max_body_bytes
+    if is_large and not may_have_attachments(data):
         raise BodyTooLarge
     body = _read(parse(data))
+    if is_large and not body.attachments:
+        raise BodyTooLarge
     key = key_of(request, body.api_key)
     if key is None:
         raise InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
@@ -96,7 +103,7 @@ async def chat(request: Request) -> Response:
     turn = _turn(core, body, owner, _dialect(request, body), request.headers.get("idempotency-key"))
     request.state.limit = await core.rate_limit.take(owner)  # there, an error's answer finds it too
     if body.replace is not None:
-        turn = await _in_place_of(core, turn, body.replace)
+        turn = await _in_place_of(core, turn, body, body.replace)
 
     may_spend = permit(Caller(owner), Action.SPEND)
     sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
@@ -163,7 +170,7 @@ async def stop(request: Request, session_id: str) -> JSONResponse:
     return JSONResponse(_whole_json(kept.ended or generation, kept.pieces))
 
 
-def _dialect(request: Request, body: ReplacingBody) -> Dialect:
+def _dialect(request: Request, body: ChatBody) -> Dialect:
     if not body.stream:
         return "json"
     return "events" if "text/event-stream" in request.headers.get("accept", "") else "text"
@@ -179,13 +186,13 @@ def _asked_dialect(request: Request, last_event_id: int | None) -> Dialect | Non
     return "json" if "application/json" in accept else None
 
 
-def _read(value: Any) -> ReplacingBody:
-    """A body; only one that replaces something may do without a message of its own."""
-    replaces = isinstance(value, dict) and value.get("replace") is not None
-    return validate(ReplacingBody if replaces else ChatBody, value)
+def _read(value: Any) -> ChatBody:
+    """A body; only one that has attachments, or replaces something, may do without a text."""
+    does_without = isinstance(value, dict) and (value.get("attachments") or value.get("replace") is not None)
+    return validate(ChatBody if does_without else TextBody, value)
 
 
-def _turn(core: Core, body: ReplacingBody, owner: str, dialect: Dialect, idempotency_key: str | None) -> Turn:
+def _turn(core: Core, body: ChatBody, owner: str, dialect: Dialect, idempotency_key: str | None) -> Turn:
     settings = core.settings
     for field in ("user_message", "developer_message"):
         if len((getattr(body, field) or "").encode()) > settings.max_message_bytes:
@@ -198,7 +205,7 @@ def _turn(core: Core, body: ReplacingBody, owner: str, dialect: Dialect, idempot
         owner=owner,
         session_id=body.session_id or None,
         developer_message=body.developer_message,
-        input=user_text(body.user_message) if body.user_message is not None else (),
+        input=_input(body),
         model=body.model or settings.default_model,
         dialect=dialect,
         parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
@@ -206,7 +213,17 @@ def _turn(core: Core, body: ReplacingBody, owner: str, dialect: Dialect, idempot
     return with_digest(turn, idempotency_key, replaces=body.replace) if idempotency_key is not None else turn
 
 
-async def _in_place_of(core: Core, turn: Turn, message_id: str) -> Turn:
+def _input(body: ChatBody) -> tuple[Input, ...]:
+    """The user's message, if the body has one; its text stands where OpenAI's examples have it."""
+    text = (Part(Kind.TEXT, body.user_message),) if body.user_message else ()
+    parts = [attachment.part() for attachment in body.attachments or ()]
+    files = tuple(part for part in parts if part.kind is Kind.FILE)
+    images = tuple(part for part in parts if part.kind is Kind.IMAGE)
+    content = files + text + images
+    return (Input(Role.USER, content),) if content else ()
+
+
+async def _in_place_of(core: Core, turn: Turn, body: ChatBody, message_id: str) -> Turn:
     """The turn, hung beside the message that it says anew: a user's in other words, or another answer.
 
     Raises:
@@ -222,8 +239,9 @@ async def _in_place_of(core: Core, turn: Turn, message_id: str) -> Turn:
         raise InvalidRequest.field("replace", "It is neither a user's message nor an answer.")
     if message.role is Role.USER and not turn.input:
         raise InvalidRequest.field("user_message", "This field is required.")
-    if message.role is Role.ASSISTANT and turn.input:
-        raise InvalidRequest.field("user_message", "An answer is given anew without another message.")
+    if message.role is Role.ASSISTANT and (body.user_message is not None or turn.input):
+        named = "user_message" if body.user_message is not None else "attachments"
+        raise InvalidRequest.field(named, "An answer is given anew without another message.")
     return replace(turn, parent=message.parent or ROOT)
 
 

@@ -35,7 +35,7 @@ def session_json(session: Session) -> dict[str, Any]:
         "message_count": session.message_count,
         "created_at": iso(session.created_at),
         "last_updated": iso(session.updated_at),
-        "title": session.title or None,
+        "title": session.title,
         "metadata": session.metadata,
         "head": session.head,
     }

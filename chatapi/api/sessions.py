@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from chatapi.access import Action, permit
-from chatapi.api.body import Body, Text, body_schema, read_body
+from chatapi.api.body import Body, Text, body_schema, read_body, read_optional_body
 from chatapi.api.core import authorized, caller_of, core_of
 from chatapi.api.formats import decode_cursor, encode_cursor, iso, message_json, session_json
 from chatapi.errors import InvalidRequest, KeyRequired
@@ -20,6 +20,12 @@ router = APIRouter(tags=["sessions"])
 
 PageSize = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+class Fork(Body):
+    """How much of a session to copy; left out, up to its head."""
+
+    message_id: Text | None = None
 
 
 SORTS: dict[str, tuple[SessionTime, str]] = {"created": ("created_at", ""), "updated": ("updated_at", "used ")}
@@ -111,6 +117,20 @@ async def delete_session(request: Request, session_id: str) -> JSONResponse:
     """Delete a session and all that is in it. A running answer is stopped."""
     await core_of(request).generations.delete_session(session_id, permit(caller_of(request), Action.CHANGE))
     return JSONResponse({"message": "Session deleted successfully"})
+
+
+@router.post("/api/sessions/{session_id}/fork", status_code=201, openapi_extra=body_schema(Fork, required=False))
+async def fork(request: Request, session_id: str) -> JSONResponse:
+    """Make a session of the same owner with a copy of what was said up to a message: the active path's last one, where
+    none is named."""
+    core = core_of(request)
+    body = await read_optional_body(request, Fork)
+    caller = caller_of(request)
+    await core.rate_limit.take(caller.owner or f"address {request.client.host if request.client else ''}")
+    session = await core.store.fork(
+        session_id, permit(caller, Action.CHANGE), body.message_id, core.settings.max_context_bytes
+    )
+    return JSONResponse(session_json(session), 201)
 
 
 @router.get("/api/sessions/{session_id}/messages")

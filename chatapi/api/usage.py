@@ -128,7 +128,7 @@ def _names(tally: Tally, by: frozenset[By]) -> dict[str, Any]:
     if By.MODEL in by:
         names["model"] = tally.model
     if By.SESSION in by:
-        names |= {"session_id": tally.session_id or None, "title": tally.title}
+        names |= {"session_id": tally.session_id or None, "title": tally.title or None}
     return names
 
 

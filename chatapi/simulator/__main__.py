@@ -20,6 +20,7 @@ with 403. Things to say to it:
   count to 500             a long answer, to stop, cut and resume
   my name is Ada           and later: what is my name?
   what have I said?        it quotes the earlier messages that it was sent
+  show me Markdown         headings, code, a table, formulas
 """
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from . import wire
 from .record import ReceivedRequest
 from .scripts import FORBIDDEN, INVALID_KEY, Pause, Refusal, Script, Step, json_body, stream_steps, words
+from .showpiece import MARKDOWN
 
 COMPLETIONS: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"
@@ -36,6 +37,7 @@ ASKS_WHAT_WAS_SAID: Final = re.compile(
     r"\b(?:what|which)\b.*\b(?:did|have|had)\s+(?:i|we)\b|\bdo\s+you\s+(?:remember|recall|know)\b|\bwho\s+am\s+i\b",
     re.IGNORECASE | re.DOTALL,
 )
+ASKS_FOR_FORMATS: Final = re.compile(r"\bmarkdown\b|\bformat(?:ted|ting)?\b", re.IGNORECASE)
 TELLS_A_NAME: Final = re.compile(r"\b(?:my\s+name\s+is|call\s+me|i\s+am|i['\u2019]m)\s+\w", re.IGNORECASE)
 
 Value = TypeVar("Value")
@@ -483,6 +485,8 @@ def speak(chat: Chat) -> str:
         return f"The tool says: {quote(chat.messages[-1].text)}"
     if count := COUNT.search(chat.asked):
         return count_to(int(re.sub(r"\D", "", count[1])))
+    if ASKS_FOR_FORMATS.search(chat.asked):
+        return MARKDOWN
     if asked := ASKS_WHAT_IS_MINE.search(chat.asked):
         return recall(chat, asked[1])
     if ASKS_WHAT_WAS_SAID.search(chat.asked):

@@ -69,7 +69,7 @@ class Simulator:
         with self._changed:
             return list(self._received)
 
-    def wait_for_requests(self, count: int, timeout_seconds: float = 5.0) -> list[ReceivedRequest]:
+    def wait_for_requests(self, count: int, timeout_seconds: float = 20.0) -> list[ReceivedRequest]:
         """Return all requests once there are `count`; blocks the calling thread, and raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._received_count >= count, timeout_seconds):

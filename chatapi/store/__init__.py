@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from chatapi.store.driver import Driver, Fenced
-from chatapi.store.store import Begun, SessionTime, Store, StoredLog
+from chatapi.store.store import Begun, Candidate, SessionTime, Store, StoredLog, Walk
 
-__all__ = ["Begun", "Driver", "Fenced", "SessionTime", "Store", "StoredLog"]
+__all__ = ["Begun", "Candidate", "Driver", "Fenced", "SessionTime", "Store", "StoredLog", "Walk"]

@@ -27,18 +27,21 @@ from chatapi.model import (
     Ending,
     Generation,
     Input,
+    Mark,
     Message,
     Microseconds,
     OwnUsage,
     Part,
     Permit,
+    Place,
+    Restored,
     Session,
     Turn,
     new_id,
 )
 from chatapi.store import transactions
 from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
-from chatapi.store.transactions import Begun, Lease, NewIds, Running, SessionTime, StoredLog
+from chatapi.store.transactions import Begun, Candidate, Lease, NewIds, Running, SessionTime, StoredLog, Walk
 
 log = structlog.get_logger()
 
@@ -52,7 +55,7 @@ SLOW_COUNT_SECONDS = 0.25  # a count of sessions that took longer is shown again
 COUNT_AGAIN = 100  # for so many times as long as it took
 EVERYTHING = 1 << 62  # later than every lease
 
-__all__ = ["Begun", "Running", "SessionTime", "Store", "StoredLog", "Writing"]
+__all__ = ["Begun", "Candidate", "Running", "SessionTime", "Store", "StoredLog", "Walk", "Writing"]
 
 
 class Writing(Protocol):
@@ -145,6 +148,11 @@ class Store:
         ids = tuple(new_id("msg") for _ in input)
         return await self._commit(partial(transactions.create_conversation, session, input, ids), durable=True)
 
+    async def restore(self, restored: Restored) -> Session:
+        """Store a session that was kept elsewhere, as it was; what it cost was counted there."""
+        statements = await asyncio.to_thread(transactions.restoring, *restored)
+        return await self._commit(partial(transactions.restore, restored.session, statements), durable=True)
+
     async def find_session(self, session_id: str) -> Session | None:
         """The session of this id, if there is one."""
         return await self._driver.read(partial(transactions.find_session, session_id))
@@ -168,6 +176,11 @@ class Store:
         """Remove the session and all that is in it, if `permit` allows; the generation that ran in it, if one did."""
         return await self._commit(partial(transactions.delete_session, session_id, permit, self._clock()), durable=True)
 
+    async def fork(self, session_id: str, permit: Permit, message_id: str | None, most_bytes: int) -> Session:
+        """A new session with a copy of the path to a message, if `permit` allows; see `transactions.fork`."""
+        copy = partial(transactions.fork, session_id, permit, message_id, new_id("ses"), most_bytes, self._clock())
+        return await self._commit(copy, durable=True)
+
     async def count_sessions(self) -> int:
         """How many sessions there are."""
         return await self._driver.read(transactions.count_sessions)
@@ -186,6 +199,26 @@ class Store:
     ) -> list[Session]:
         """This owner's sessions that were created, or last used, before `before` (time and id), the newest first."""
         return await self._driver.read(partial(transactions.list_sessions, owner, before, limit, by))
+
+    async def candidates(self, owner: str, place: Place | None) -> tuple[list[Candidate], Place | None]:
+        """What of this owner's is to be looked through next; see `transactions.candidates`."""
+        return await self._driver.read(partial(transactions.candidates, owner, place))
+
+    async def begin_walk(self, session_id: str) -> Walk | None:
+        """What a walk over all messages of this session is over, if there is such a session."""
+        return await self._driver.read(partial(transactions.begin_walk, session_id))
+
+    async def walk(self, session_id: str, mark: Mark) -> tuple[list[Message], Mark | None]:
+        """The next messages of a walk, and from where to go on; see `transactions.walk`."""
+        return await self._driver.read(partial(transactions.walk, session_id, mark))
+
+    async def stops(self, session_id: str, head: str) -> list[str]:
+        """Messages on the path that ends in `head`, from which it can be read piecemeal; see `transactions.stops`."""
+        return await self._driver.read(partial(transactions.stops, session_id, head))
+
+    async def stretch(self, session_id: str, stop: str, after_depth: int) -> list[Message]:
+        """The next messages on the path to a stop; see `transactions.stretch`."""
+        return await self._driver.read(partial(transactions.stretch, session_id, stop, after_depth))
 
     async def usage_of(self, owner: str, first_day: int, last_day: int, by: frozenset[By]) -> OwnUsage:
         """This owner's usage on these days, which count from the epoch; see `transactions.usage_of`."""

@@ -48,10 +48,8 @@ export class Answer extends Observable {
   error = null;
   /** Why it was refused. @type {Error | null} */
   problem = null;
-  /** When it was asked for, and when its first word came: milliseconds. */
-  askedAt = performance.now();
-  /** @type {number | null} */
-  firstAt = null;
+  /** Whether somebody wants it stopped. */
+  stopping = false;
 
   #api;
   #position = 0;
@@ -119,10 +117,15 @@ export class Answer extends Observable {
     this.#hurry?.();
   }
 
-  /** Ask the server to stop it. What there is of it is kept. */
+  /**
+   * Ask the server to stop it; what there is of it is kept. Before the server has said that it has the message, that
+   * waits until it does: to leave now would let it go on. Where the server cannot be reached, nobody waits for it.
+   */
   async stop() {
-    if (this.sessionId === null || this.generationId === null || this.state === "reconnecting") return this.#leave();
-    await this.#api.stop(this.sessionId, this.generationId);
+    if (this.state === "reconnecting") return this.#leave();
+    this.stopping = true;
+    this.changed();
+    if (this.sessionId !== null && this.generationId !== null) await this.#api.stop(this.sessionId, this.generationId);
   }
 
   /** Read no more of it; it may go on without us. */
@@ -166,6 +169,7 @@ export class Answer extends Observable {
         this.generationId = data.generation_id;
         this.messageId = data.message_id;
         this.model = data.model;
+        if (this.stopping) this.stop().catch(() => {}); // it goes on, and can be stopped again
         return this.#become("streaming");
       case "usage":
         this.usage = data;
@@ -189,7 +193,6 @@ export class Answer extends Observable {
    * @param {any} data
    */
   #append(type, data) {
-    this.firstAt ??= performance.now();
     const last = this.parts.at(-1);
     const same = last !== undefined && last.type === type && last.call_id === data.call_id;
     if (type === "tool_call") {

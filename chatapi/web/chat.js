@@ -131,6 +131,11 @@ export class Chat extends Observable {
     return `${strings.announced[last.status]} ${last.content}`;
   }
 
+  /** Whether an answer comes in this session, as far as this page knows. @param {string} id */
+  isAnswering(id) {
+    return this.#open.some((conversation) => conversation.id === id && conversation.answering);
+  }
+
   /** @param {string | null} id of a session that has changed */
   tellOthers(id) {
     this.#others.postMessage({ changed: id });

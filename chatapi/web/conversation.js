@@ -58,6 +58,8 @@ export class Conversation extends Observable {
   #turn = null;
   /** @type {Promise<void> | null} */
   #loading = null;
+  /** The wishes on their way to the server. @type {Promise<void>} */
+  #keeping = Promise.resolve();
 
   /**
    * @param {Api} api
@@ -267,7 +269,7 @@ export class Conversation extends Observable {
   #begun(answer) {
     if (answer.sessionId === null || this.id !== null) return;
     this.id = answer.sessionId;
-    void this.keepWishes();
+    this.#keeping = this.#keepWishes(this.id);
     this.#told(this);
     this.changed();
   }
@@ -288,6 +290,7 @@ export class Conversation extends Observable {
    */
   async #settle(answer) {
     if (this.id === null) return;
+    await this.#keeping;
     try {
       const [session, page] = await this.#ask(this.id);
       if (this.#turn !== null && answer.messageId !== null) this.#settled.set(answer.messageId, this.#turn);
@@ -305,19 +308,21 @@ export class Conversation extends Observable {
    */
   async #refused(answer) {
     const { problem } = answer;
-    const kept = problem instanceof Problem && problem.generationId !== null && problem.status !== 409;
+    const asked = problem instanceof Problem ? problem : null;
+    const isKept = answer.generationId !== null || (asked !== null && asked.generationId !== null && asked.status !== 409);
     const saying = this.#turn?.saying ?? null;
     this.#turn = null;
     this.answer = null;
-    if (kept) {
-      this.id ??= problem.sessionId;
-      await this.load();
+    if (isKept) {
+      this.id ??= asked?.sessionId ?? null;
+      await this.load(); // the answer itself says what happened
+      if (asked?.status === 401) this.problem = problem;
       this.#told(this);
     } else {
       this.unsaid = saying;
-      if (problem instanceof Problem && problem.status === 409) await this.load();
+      if (asked?.status === 409) await this.load();
+      this.problem = problem;
     }
-    this.problem = problem;
   }
 
   /** Stop the answer that comes. What there is of it stays. */
@@ -413,18 +418,19 @@ export class Conversation extends Observable {
   async wish(wishes) {
     this.wishes = { ...this.wishes, ...wishes };
     this.changed();
-    await this.keepWishes();
+    if (this.id === null) return; // they are kept once there is a session
+    this.#keeping = this.#keepWishes(this.id);
+    await this.#keeping;
   }
 
-  /** Keep the wishes with the session, once there is one. */
-  async keepWishes() {
-    if (this.id === null) return;
+  /** @param {string} id */
+  async #keepWishes(id) {
     try {
       const wishes = this.wishes;
-      const { metadata } = this.session ?? (await this.#api.session(this.id));
+      const { metadata } = this.session ?? (await this.#api.session(id));
       const wanted = withWishes(metadata, wishes);
       if (JSON.stringify(wanted) === JSON.stringify(metadata)) return;
-      this.session = await this.#api.changeSession(this.id, { metadata: wanted });
+      this.session = await this.#api.changeSession(id, { metadata: wanted });
     } catch (error) {
       this.#failed(error);
       this.changed();

@@ -44,9 +44,16 @@ export class Sessions extends Observable {
       const page = await this.#api.sessions(cursor);
       const fresh = new Set(page.data.map((session) => session.session_id));
       const others = this.list.filter((session) => !fresh.has(session.session_id));
-      // The first page is the top of the list; what was loaded below it stays.
-      this.list = this.#staying(cursor === null ? [...page.data, ...others] : [...others, ...page.data]);
-      if (cursor !== null || !this.loaded) this.more = page.next_cursor;
+      if (cursor === null) {
+        // The top of the list, as it is now; what was loaded below it stays.
+        const end = page.next_cursor === null ? "" : (page.data.at(-1)?.last_updated ?? "");
+        const below = others.filter((session) => session.last_updated < end);
+        this.list = this.#staying([...page.data, ...below]);
+        if (below.length === 0) this.more = page.next_cursor;
+      } else {
+        this.list = this.#staying([...others, ...page.data]);
+        this.more = page.next_cursor;
+      }
       this.loaded = true;
       this.problem = null;
     } catch (error) {

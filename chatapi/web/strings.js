@@ -17,6 +17,7 @@ export const strings = {
   copy: "Copy",
   copied: "Copied",
   menu: "Chats",
+  simulated: "simulator",
   skip: "Skip to the message box",
 
   key: {
@@ -93,7 +94,7 @@ export const strings = {
   conversation: {
     label: "Conversation",
     hello: "What would you like to know?",
-    suggestions: ["What can you do?", "Count to 100", "My name is Ada. Remember it."],
+    suggestions: ["Show me Markdown", "Count to 100", "My name is Ada. Remember it."],
     loading: "Loading the chat …",
     loadingOlder: "Loading earlier messages …",
     gone: "There is no such chat here: it was deleted, or it belongs to another key.",
@@ -117,6 +118,7 @@ export const strings = {
     linkedImage: "Image by link",
     file: "Attached file",
     sending: "Sending …",
+    stopping: "Stopping …",
     reconnecting: "Reconnecting … What has come is kept, and the rest will follow.",
     retryNow: "Now",
     lost: "Not connected. The answer may go on at the server.",
@@ -192,8 +194,9 @@ export const strings = {
     bySession: "By chat",
     none: "Nothing was used in this period.",
     deleted: "Deleted chats",
-    prices: (/** @type {string} */ day) => `Prices as of ${day}. A cost is told where every price is known.`,
+    prices: (/** @type {string} */ day) => `Prices as of ${day}.`,
     noPrices: "The operator has set no prices, so no cost is told.",
+    unpriced: (/** @type {number} */ count) => `${count} answers of models without a price are not in the cost.`,
     unknown: (/** @type {number} */ count) => `${count} answers whose tokens nobody counted are not in these sums.`,
     total: "Total",
     loading: "Counting …",

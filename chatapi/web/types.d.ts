@@ -102,6 +102,7 @@ export interface UsageRow {
   cached_tokens: number;
   estimated: number;
   unknown: number;
+  unpriced: number;
   cost: number | null;
 }
 

@@ -13,6 +13,7 @@ Every row that is read by an id is checked to be of that id: a connection that b
 
 from __future__ import annotations
 
+from chatapi.store.transactions.copying import MOST_COPIED, fork
 from chatapi.store.transactions.editing import add_messages, remove_answer, remove_message
 from chatapi.store.transactions.logs import (
     APPEND_ARRAYS,
@@ -37,12 +38,15 @@ from chatapi.store.transactions.reading import (
     messages,
     messages_before,
 )
+from chatapi.store.transactions.restoring import restore, restoring
 from chatapi.store.transactions.rows import (
     Begun,
+    Candidate,
     Lease,
     NewIds,
     Running,
     StoredLog,
+    Walk,
     by_size,
     encode_call,
 )
@@ -61,24 +65,30 @@ from chatapi.store.transactions.sessions import (
 from chatapi.store.transactions.tree import resolve
 from chatapi.store.transactions.turns import begin, begun_before
 from chatapi.store.transactions.usage import MOST_TALLIES, usage_of
+from chatapi.store.transactions.walking import begin_walk, candidates, stops, stretch, walk
 
 __all__ = [
     "APPEND_ARRAYS",
     "Begun",
+    "Candidate",
     "Lease",
     "MOST_TALLIES",
+    "MOST_COPIED",
     "NewIds",
     "Running",
     "SWEEP_AT_ONCE",
     "SessionTime",
     "StoredLog",
+    "Walk",
     "add_messages",
     "agree",
     "answer_run",
     "append",
     "begin",
+    "begin_walk",
     "begun_before",
     "by_size",
+    "candidates",
     "change_session",
     "context",
     "count_sessions",
@@ -91,6 +101,7 @@ __all__ = [
     "find_message",
     "find_session",
     "finish",
+    "fork",
     "input_of",
     "latest_generation",
     "list_sessions",
@@ -103,8 +114,13 @@ __all__ = [
     "renew",
     "request_stop",
     "resolve",
+    "restore",
+    "restoring",
     "running_of",
     "still_ours",
+    "stops",
+    "stretch",
     "sweep",
     "usage_of",
+    "walk",
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chatapi.errors import MessageNotFound, SessionNotFound
-from chatapi.model import Input, Microseconds, Permit, Session
+from chatapi.model import Input, Microseconds, Permit, Role, Session
 from chatapi.store.driver import Transaction
 from chatapi.store.transactions.logs import find_generation
 from chatapi.store.transactions.reading import input_of
-from chatapi.store.transactions.rows import each
+from chatapi.store.transactions.rows import decode_parts, each
 from chatapi.store.transactions.sessions import delete_session, find_session
 from chatapi.store.transactions.tree import depth_under, insert_messages, leaf_of, name_messages, require_idle
 from chatapi.titles import title_of
@@ -38,14 +38,14 @@ def add_messages(
     yield from each(name_messages(owner, session_id, input, ids))
     changed = replace(
         session,
-        title=session.title if session.title is not None else title_of(input),
+        given_title=session.given_title if session.given_title is not None else title_of(input),
         head=ids[-1] if ids else session.head,
         message_count=session.message_count + len(ids),
         updated_at=now,
     )
     yield (
         "UPDATE session SET title = $2, head = $3, message_count = $4, updated_at = $5 WHERE id = $1",
-        (session_id, changed.title, changed.head, changed.message_count, now),
+        (session_id, changed.given_title, changed.head, changed.message_count, now),
     )
     return changed
 
@@ -60,13 +60,16 @@ def remove_message(session_id: str, message_id: str, permit: Permit, now: Micros
     """
     session = permit((yield from find_session(session_id, lock=True)))
     yield from require_idle(session_id)
-    rows = yield "SELECT parent FROM message WHERE id = $1 AND session_id = $2", (message_id, session_id)
+    rows = yield (
+        "SELECT parent, role, content FROM message WHERE id = $1 AND session_id = $2",
+        (message_id, session_id),
+    )
     if not rows:
         raise MessageNotFound
-    parent = rows[0][0]
+    parent, role, content = rows[0]
     yield from _take_out(session_id, message_id, parent, 1)
     head = parent if session.head == message_id else session.head
-    return (yield from _shrink(session, 1, head, now))
+    return (yield from _shrink(session, 1, [Input(Role(role), decode_parts(content))], head, now))
 
 
 def remove_answer(generation_id: str, permit: Permit, now: Microseconds) -> Transaction[None]:
@@ -92,6 +95,7 @@ def remove_answer(generation_id: str, permit: Permit, now: Microseconds) -> Tran
         parent = rows[0][0]
     yield from _take_out(session.id, generation.message_id, parent, len(input) + 1)
     removed, head = 1, session.head
+    asked: list[Input] = []  # and is removed
     if head == generation.message_id:
         head = input[-1].id if input else parent
     for message in reversed(input):
@@ -100,13 +104,14 @@ def remove_answer(generation_id: str, permit: Permit, now: Microseconds) -> Tran
             break
         yield from _take_out(session.id, message.id, message.parent, 1)
         removed += 1
+        asked.append(Input(message.role, message.parts))
         head = message.parent if head == message.id else head
     if removed == session.message_count:
         yield from delete_session(session.id, permit, now)
         return
     if head is not None:
         head = yield from leaf_of(session.id, head)
-    yield from _shrink(session, removed, head, now)
+    yield from _shrink(session, removed, asked, head, now)
 
 
 def _take_out(session_id: str, message_id: str, parent: str | None, depths: int) -> Transaction[None]:
@@ -130,10 +135,26 @@ def _take_out(session_id: str, message_id: str, parent: str | None, depths: int)
     yield "DELETE FROM message WHERE id = $1 AND session_id = $2", (message_id, session_id)
 
 
-def _shrink(session: Session, removed: int, head: str | None, now: Microseconds) -> Transaction[Session]:
-    changed = replace(session, head=head, message_count=session.message_count - removed, updated_at=now)
+def _shrink(
+    session: Session, removed: int, inputs: list[Input], head: str | None, now: Microseconds
+) -> Transaction[Session]:
+    """Let the session know that so many messages, these among them, were taken out. A title made of one goes too."""
+    title = session.given_title
+    if title and title in {title_of([message]) for message in inputs}:
+        title = yield from _title_of_the_rest(session.id)
+    changed = replace(
+        session, given_title=title, head=head, message_count=session.message_count - removed, updated_at=now
+    )
     yield (
-        "UPDATE session SET head = $2, message_count = $3, updated_at = $4 WHERE id = $1",
-        (session.id, changed.head, changed.message_count, now),
+        "UPDATE session SET title = $2, head = $3, message_count = $4, updated_at = $5 WHERE id = $1",
+        (session.id, changed.given_title, changed.head, changed.message_count, now),
     )
     return changed
+
+
+def _title_of_the_rest(session_id: str) -> Transaction[str | None]:
+    rows = yield (
+        "SELECT content FROM message WHERE session_id = $1 AND role = 'user' ORDER BY depth, created_at, id LIMIT 1",
+        (session_id,),
+    )
+    return title_of([Input(Role.USER, decode_parts(row[0])) for row in rows])

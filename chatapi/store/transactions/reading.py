@@ -107,10 +107,10 @@ def find_message(session_id: str, message_id: str) -> Transaction[Message | None
         "WHERE m.id = $1 AND m.session_id = $2",
         (askable(message_id), session_id),
     )
-    return (yield from _with_log(read_message(rows[0]))) if rows else None
+    return (yield from with_log(read_message(rows[0]))) if rows else None
 
 
-def _with_log(message: Message) -> Transaction[Message]:
+def with_log(message: Message) -> Transaction[Message]:
     """A message whose answer still runs, with what is committed of it."""
     if message.generation is None or message.generation.status is not Status.RUNNING:
         return message
@@ -137,7 +137,7 @@ def answer_run(session_id: str, message_id: str) -> Transaction[list[Message]]:
     for row in rows:
         message = read_message(row)
         check_is(message.session_id, session_id)
-        run.append((yield from _with_log(message)))
+        run.append((yield from with_log(message)))
     while rows := (
         yield (
             f"SELECT {MESSAGE}, {GENERATION} FROM message m LEFT JOIN generation g ON g.message_id = m.id "
@@ -146,7 +146,7 @@ def answer_run(session_id: str, message_id: str) -> Transaction[list[Message]]:
             (session_id, run[-1].id),
         )
     ):
-        run.append((yield from _with_log(read_message(rows[0]))))
+        run.append((yield from with_log(read_message(rows[0]))))
     return run
 
 
@@ -203,6 +203,6 @@ def _page(session_id: str, depth: int, limit: int, which: str, order: str) -> Tr
     for row in rows:
         message = read_message(row)
         check_is(message.session_id, session_id)
-        found.append((yield from _with_log(message)))
+        found.append((yield from with_log(message)))
     siblings = yield from _siblings(session_id, found)
     return [replace(message, siblings=tuple(siblings[message.parent])) for message in found]

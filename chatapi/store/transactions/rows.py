@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from chatapi.model import (
+    SPOKEN,
     Call,
     Generation,
     Kind,
+    Mark,
     Media,
     Message,
     Microseconds,
     Part,
     Piece,
+    Place,
     Role,
     Session,
     Status,
@@ -85,6 +88,45 @@ class Running:
 
     id: str
     stop_requested: bool
+
+
+class Walk(NamedTuple):
+    """What a walk over all messages of a session is over: those that are there by now, and not what comes meanwhile."""
+
+    session: Session
+    first: Mark
+    messages: int
+    newest: Microseconds
+
+
+class Candidate(NamedTuple):
+    """A title or a message that somebody may look for, and its place. A title has no message; content is stored."""
+
+    place: Place
+    session_id: str
+    title: str | None
+    message_id: str | None
+    role: str | None
+    created_at: Microseconds
+    content: str
+
+    @property
+    def text(self) -> str:
+        """What was said; of a title, itself."""
+        if self.message_id is None:
+            return self.content
+        parts = _decode_texts(self.content)
+        return "".join([part.text for part in parts if part.type in SPOKEN and part.text is not None])
+
+
+class _StoredText(msgspec.Struct):
+    """A part, as far as its text; a medium is passed over without being read."""
+
+    type: Kind
+    text: str | None = None
+
+
+_decode_texts = msgspec.json.Decoder(list[_StoredText]).decode
 
 
 def askable(id: str) -> str:

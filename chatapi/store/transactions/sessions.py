@@ -27,7 +27,7 @@ SessionTime = Literal["created_at", "updated_at"]
 
 def create_conversation(session: Session, input: tuple[Input, ...], ids: tuple[str, ...]) -> Transaction[Session]:
     """Add a session that is not there yet, with messages in it."""
-    session = replace(session, title=title_of(input), head=ids[-1] if ids else None, message_count=len(ids))
+    session = replace(session, given_title=title_of(input), head=ids[-1] if ids else None, message_count=len(ids))
     yield from create_session(session)
     yield from each(insert_messages(session.id, None, 0, input, ids, session.created_at))
     yield from each(name_messages(session.owner or "", session.id, input, ids))
@@ -48,7 +48,7 @@ def insert_session(session: Session) -> Statement:
             session.id,
             session.owner,
             session.developer_message,
-            session.title,
+            session.given_title,
             encode_json(session.metadata),
             session.head,
             session.message_count,
@@ -94,14 +94,14 @@ def change_session(
         session,
         head=session.head if head is None else head,
         developer_message=session.developer_message if developer_message is None else developer_message,
-        title=session.title if title is None else title,
+        given_title=session.given_title if title is None else title,
         metadata=session.metadata if metadata is None else metadata,
         updated_at=now,
     )
     yield (
         "UPDATE session SET developer_message = $2, title = $3, metadata = $4, head = $5, updated_at = $6 "
         "WHERE id = $1",
-        (session_id, changed.developer_message, changed.title, encode_json(changed.metadata), changed.head, now),
+        (session_id, changed.developer_message, changed.given_title, encode_json(changed.metadata), changed.head, now),
     )
     return changed
 

@@ -66,13 +66,17 @@ function Rooms({ chat }) {
     return () => removeEventListener("keydown", onKeyDown);
   }, [chat, menu]);
 
+  const skip = (/** @type {Event} */ event) => {
+    event.preventDefault(); // the address names the chat
+    document.getElementById("composer")?.focus();
+  };
   const title = titleOf(chat);
   useEffect(() => {
     document.title = chat.view === "usage" ? strings.usage.heading : title;
   });
 
   return html`<div class="rooms ${menu ? "menu-open" : ""}">
-    <a class="skip" href="#composer" onClick=${(/** @type {Event} */ event) => [event.preventDefault(), document.getElementById("composer")?.focus()]}>${strings.skip}</a>
+    ${chat.view === "chat" && html`<a class="skip" href="#composer" onClick=${skip}>${strings.skip}</a>`}
     <${Sidebar} chat=${chat} onSearch=${() => setOver("search")} onHelp=${() => setOver("help")} onLeave=${() => setMenu(false)} />
     ${menu && html`<div class="shade" onClick=${() => setMenu(false)}></div>`}
     <main>
@@ -80,7 +84,8 @@ function Rooms({ chat }) {
         <${IconButton} icon="menu" class="narrow" label=${strings.menu} expanded=${menu} onClick=${() => setMenu(!menu)} />
         <h1 dir="auto">${chat.view === "usage" ? strings.usage.heading : title}</h1>
         ${chat.view === "chat" &&
-        html`<span class="model">${conversation.wishes.model || chat.account.config?.default_model}</span>
+        html`${chat.account.config?.demo && html`<span class="badge">${strings.simulated}</span>`}
+          <span class="model">${conversation.wishes.model || chat.account.config?.default_model}</span>
           <${IconButton} icon="settings" label=${strings.conversation.settings} onClick=${() => setOver("panel")} />`}
         <${IconButton} icon="plus" class="narrow" label=${strings.sessions.fresh} onClick=${() => chat.openSession(null)} />
       </header>

@@ -5,7 +5,7 @@ import { strings } from "../strings.js";
 
 const WIDTH = 720;
 const HEIGHT = 200;
-const LEFT = 56; // for the numbers of the axis
+const LEFT = 70; // for the numbers of the axis
 const BOTTOM = 22; // for the days
 const TOP = 8;
 const LINES = 4; // across, at round numbers

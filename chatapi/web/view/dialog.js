@@ -18,6 +18,13 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
   const outside = (/** @type {Event} */ event) => {
     if (event.target === dialog.current) onClose();
   };
+  // A search box takes the first Escape for itself, and the person has to press it twice.
+  const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Escape" || event.isComposing) return;
+    event.preventDefault();
+    event.stopPropagation();
+    onClose();
+  };
   return html`<dialog
     ref=${dialog}
     class="dialog ${more}"
@@ -25,12 +32,13 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
     onClose=${onClose}
     onCancel=${onClose}
     onClick=${outside}
+    onKeyDown=${onKeyDown}
   >
     <div class="dialog-body">
-      <header>
+      <div class="dialog-top">
         <h2 id="dialog-heading">${heading}</h2>
         <${IconButton} icon="close" label=${strings.close} onClick=${onClose} />
-      </header>
+      </div>
       ${children}
     </div>
   </dialog>`;

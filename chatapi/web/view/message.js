@@ -48,6 +48,7 @@ function SaidView({ conversation, message }) {
     </article>`;
   }
   return html`<article class="message ${message.role}" aria-label=${name} id=${message.id} tabindex="-1">
+    <h2 class="hidden">${name}</h2>
     <div class="bubble">
       ${message.parts.map((part, index) => html`<${SaidPart} key=${index} part=${part} />`)}
     </div>
@@ -133,6 +134,7 @@ function AnswerView({ chat, conversation, message, last }) {
   const coming = answer !== undefined && !answer.over;
   const text = parts.filter((part) => part.type === "text").map((part) => part.text).join("");
   return html`<article class="message assistant ${status}" aria-label=${strings.message.assistant} aria-busy=${coming} id=${message.id} tabindex="-1">
+    <h2 class="hidden">${strings.message.assistant}</h2>
     ${parts.map((part, index) => html`<${AnswerPart} key=${index} part=${part} open=${coming && index === parts.length - 1} />`)}
     <${Sources} parts=${parts} />
     ${coming ? html`<${Connection} answer=${answer} />` : html`<${Ending} conversation=${conversation} message=${message} status=${status} />`}
@@ -233,6 +235,7 @@ function sourceOf(annotation) {
 
 /** How an answer that comes is reached. @param {{answer: Answer}} properties */
 function Connection({ answer }) {
+  if (answer.stopping && answer.state !== "reconnecting") return html`<p class="connection">${strings.message.stopping}</p>`;
   switch (answer.state) {
     case "sending":
       return html`<p class="connection">${strings.message.sending}</p>`;

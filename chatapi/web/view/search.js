@@ -20,14 +20,15 @@ export function Search({ chat, onClose }) {
   const [state, setState] = useState(/** @type {"idle" | "looking" | "done" | string} */ ("idle"));
   const [chosen, setChosen] = useState(0);
   const list = useRef(/** @type {HTMLUListElement | null} */ (null));
+  const aborting = useRef(new AbortController()); // of the search that runs
   const id = useId();
 
   /**
    * @param {Hit[]} before
    * @param {string | null} cursor
-   * @param {AbortSignal} signal
    */
-  const look = async (before, cursor, signal) => {
+  const look = async (before, cursor) => {
+    const { signal } = aborting.current;
     setState("looking");
     let found = before;
     try {
@@ -50,11 +51,11 @@ export function Search({ chat, onClose }) {
     setChosen(0);
     setState("idle");
     if (words.trim() === "") return;
-    const aborting = new AbortController();
-    const timer = setTimeout(look, PAUSE_MS, [], null, aborting.signal);
+    aborting.current = new AbortController();
+    const timer = setTimeout(look, PAUSE_MS, [], null);
     return () => {
       clearTimeout(timer);
-      aborting.abort();
+      aborting.current.abort();
     };
   }, [words]);
   useEffect(() => list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" }), [chosen]);
@@ -108,7 +109,7 @@ export function Search({ chat, onClose }) {
     <p class="hint" role="status">${note}</p>
     ${further !== null &&
     state === "done" &&
-    html`<button type="button" class="wide" onClick=${() => look(hits, further, new AbortController().signal)}>
+    html`<button type="button" class="wide" onClick=${() => look(hits, further)}>
       ${strings.search.further}
     </button>`}
   <//>`;

@@ -53,7 +53,7 @@ export function Sidebar({ chat, onSearch, onHelp, onLeave }) {
                 chat=${chat}
                 session=${session}
                 current=${chat.view === "chat" && session.session_id === conversation.id}
-                answering=${session.session_id === conversation.id && conversation.answering}
+                answering=${chat.isAnswering(session.session_id)}
                 onOpen=${() => open(session.session_id)}
               />`,
             )}
@@ -133,11 +133,18 @@ function Row({ chat, session, current, answering, onOpen }) {
  */
 function Rename({ title, onDone, onCancel }) {
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const over = useRef(false); // going away, the field loses the focus once more
   useEffect(() => input.current?.select(), []);
+  const end = (/** @type {boolean} */ keep) => {
+    if (over.current) return;
+    over.current = true;
+    if (keep) onDone(input.current?.value ?? title);
+    else onCancel();
+  };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
-    if (event.key === "Enter") onDone(input.current?.value ?? "");
-    if (event.key === "Escape") onCancel();
+    if (event.key === "Enter") end(true);
+    if (event.key === "Escape") end(false);
     event.stopPropagation();
   };
   return html`<input
@@ -148,7 +155,7 @@ function Rename({ title, onDone, onCancel }) {
     aria-label=${strings.sessions.titleOf}
     value=${title}
     onKeyDown=${onKeyDown}
-    onBlur=${() => onDone(input.current?.value ?? "")}
+    onBlur=${() => end(true)}
   />`;
 }
 

@@ -77,6 +77,7 @@ function Report({ reports, dates }) {
           ? html`<a href="#/${row.session_id}" dir="auto">${row.title ?? strings.sessions.untitled}</a>`
           : strings.usage.deleted} />
     <p class="hint">${prices === null ? strings.usage.noPrices : strings.usage.prices(calendarDay(prices.as_of))}</p>
+    ${prices !== null && totals.unpriced > 0 && html`<p class="hint">${strings.usage.unpriced(totals.unpriced)}</p>`}
     ${totals.unknown > 0 && html`<p class="hint">${strings.usage.unknown(totals.unknown)}</p>`}
   `;
 }

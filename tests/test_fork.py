@@ -1,0 +1,132 @@
+"""Fork: go on elsewhere with a copy of a conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from chatapi.errors import ContextTooLarge
+from chatapi.model import user_text
+from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.store import Store
+from chatapi.store.transactions import MOST_COPIED
+from tests.service import KEY, OTHER_KEY, Serve, Service
+from tests.test_chat import Reader, begun, sent_upstream, session_of
+from tests.test_store import anyone, clock, driver, said, store
+
+__all__ = ["clock", "driver", "store"]  # fixtures
+
+OWN = ("id", "parent_id", "generation_id", "sibling_ids")  # what a copy has of its own
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Serve) -> Service:
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_SESSION_ACCESS="key")
+
+
+def forked(server: Service, session_id: str, *, key: str | None = KEY, **body: Any) -> requests.Response:
+    return server.post(f"/api/sessions/{session_id}/fork", key=key, **({"json": body} if body else {}))
+
+
+def told(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All of the messages but what a copy has of its own."""
+    return [{name: value for name, value in message.items() if name not in OWN} for message in messages]
+
+
+def test_a_fork_goes_on_with_a_copy_and_leaves_the_original_as_it_was(server: Service, upstream: Simulator) -> None:
+    session_id = begun(server)
+    with server.send("Count to 2", session_id=session_id) as response:
+        assert response.text == "1 2"
+    server.patch(f"/api/sessions/{session_id}", key=KEY, json={"title": "Counting", "metadata": {"a": "b"}})
+    original, whole = server.get(f"/api/sessions/{session_id}", key=KEY).json(), server.messages(session_id, key=KEY)
+    answer = forked(server, session_id)
+    assert answer.status_code == 201
+    made = answer.json()
+    assert server.get(f"/api/sessions/{made['session_id']}", key=KEY).json() == made
+    kept = ("title", "metadata", "developer_message", "message_count")
+    assert [made[name] for name in kept] == [original[name] for name in kept]
+    copy = server.messages(made["session_id"], key=KEY)
+    assert told(copy) == told(whole)
+    assert not {message["id"] for message in copy} & {message["id"] for message in whole}
+    assert [message["parent_id"] for message in copy] == [None, *(message["id"] for message in copy[:-1])]
+    assert made["head"] == copy[-1]["id"]
+    with server.send("And now?", session_id=made["session_id"]) as response:
+        assert response.text
+    assert [text for _, text in sent_upstream(upstream)[1:]] == ["Count to 3", "1 2 3", "Count to 2", "1 2", "And now?"]
+    again = server.get(f"/api/chat/{made['session_id']}/stream?generation_id={copy[1]['generation_id']}", key=KEY)
+    assert again.text == "1 2 3"
+    assert server.get(f"/api/sessions/{session_id}", key=KEY).json() == original
+    server.delete(f"/api/sessions/{session_id}", key=KEY)
+    assert told(server.messages(made["session_id"], key=KEY))[:4] == told(whole)
+
+
+def test_a_fork_ends_at_the_message_that_is_named_on_whichever_branch(server: Service) -> None:
+    session_id = begun(server)
+    question, answer = server.messages(session_id, key=KEY)
+    body = {"session_id": session_id, "replace": question["id"], "user_message": "Count to 1"}
+    assert server.post("/api/chat", key=KEY, json=body).text == "1"
+    for message_id, texts in ((question["id"], ["Count to 3"]), (answer["id"], ["Count to 3", "1 2 3"])):
+        made = forked(server, session_id, message_id=message_id).json()
+        assert [message["content"] for message in server.messages(made["session_id"], key=KEY)] == texts
+        assert made["message_count"] == len(texts)
+    assert forked(server, session_id, message_id="msg_none").json()["code"] == "message_not_found"
+    elsewhere = server.messages(begun(server), key=KEY)[0]["id"]
+    assert forked(server, session_id, message_id=elsewhere).json()["code"] == "message_not_found"
+
+
+def test_an_answer_that_runs_is_not_copied_and_what_was_before_it_is(
+    server: Service, upstream: Simulator, gate: Gate
+) -> None:
+    upstream.script = scripts.held(gate)
+    with server.send("Hello") as response:
+        reader = Reader(response)
+        reader.until("Hello")
+        session_id = session_of(response)
+        busy = forked(server, session_id)
+        assert (busy.status_code, busy.json()["code"]) == (409, "session_busy")
+        assert busy.json()["generation_id"] == response.headers["X-Generation-ID"]
+        question = server.messages(session_id, key=KEY)[0]
+        assert forked(server, session_id, message_id=question["id"]).status_code == 201
+        gate.open()
+        assert reader.rest()
+
+
+def test_a_fork_belongs_to_the_owner_and_nobody_else_makes_one(server: Service, key: str) -> None:
+    session_id = begun(server, key)
+    made = forked(server, session_id, key=key).json()["session_id"]
+    assert [one["session_id"] for one in server.get("/api/sessions", key=key).json()["data"]] == [made, session_id]
+    nowhere = forked(server, "ses_none", key=OTHER_KEY)
+    for other in (forked(server, session_id, key=OTHER_KEY), forked(server, session_id, key=None)):
+        assert (other.status_code, other.content) == (404, nowhere.content)
+    assert server.get(f"/api/sessions/{made}", key=OTHER_KEY).content == nowhere.content
+    assert len(server.get("/api/sessions", key=key).json()["data"]) == 2
+    usage = server.get("/api/usage", key=key).json()
+    assert usage["totals"]["answers"] == 1, "what was copied cost nothing"
+
+
+@pytest.mark.one_process("the limit is the same for every route")
+def test_forks_are_limited(serve: Serve) -> None:
+    limited = serve(CHATAPI_RATE_LIMIT="2")
+    session_id = begun(limited)
+    assert [forked(limited, session_id).status_code for _ in range(2)] == [201, 429]
+
+
+async def test_a_long_path_is_copied_whole_and_one_that_is_too_long_is_not(store: Store) -> None:
+    first = await said(store, None, "one", "1")
+    session_id = first.session.id
+    await store.add_messages(session_id, "anna", anyone, user_text("and so on") * (MOST_COPIED - 2))
+    made = await store.fork(session_id, anyone, None, 1 << 30)
+    assert made.message_count == MOST_COPIED
+    assert made.head is not None
+    copy = await store.messages_before(made.id, 1 << 30, 1)
+    assert (copy[0].id, copy[0].depth) == (made.head, MOST_COPIED - 1)
+    assert len(await store.context(made.id, made.head, 1 << 30)) == MOST_COPIED
+    with pytest.raises(ContextTooLarge):
+        await store.fork(session_id, anyone, None, 10_000)
+    await store.add_messages(session_id, "anna", anyone, user_text("and on"))
+    with pytest.raises(ContextTooLarge):
+        await store.fork(session_id, anyone, None, 1 << 30)
+    empty = await store.create_session("anna", "Be kind.")
+    assert (await store.fork(empty.id, anyone, None, 0)).head is None

@@ -1,0 +1,19 @@
+"""How smooth the page is: the short form of `tests.page_campaign`. It looks at what is shown, and prints how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.page_campaign import measure
+
+
+@pytest.mark.one_process("the page is the same on any of them")
+def test_a_long_answer_and_a_long_chat_are_shown_whole(
+    browser: Browser, tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    for line in measure(browser, tmp_path, tokens=1000, tokens_per_second=400, messages=500):
+        figures(line)

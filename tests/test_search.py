@@ -1,0 +1,288 @@
+"""Search: everything that holds the words is found, once, and nothing of anybody else's."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatapi.model import ROOT, Call, Input, Kind, Media, Part, Place, Role, user_text
+from chatapi.search import BEFORE, MARKS, RUN_CHARACTERS, Words, fold, snippet
+from chatapi.store import Candidate, Store
+from chatapi.store.transactions.walking import LOT_ROWS, SESSIONS_A_LOT, STEP_ROWS
+from tests.service import Service, fresh_key
+from tests.test_store import Clock, Writer, anyone, begin, clock, driver, said, store
+from tests.test_tree import answered, turn
+
+__all__ = ["clock", "driver", "store"]  # fixtures
+
+MOST_PAGES = 50  # of any search here
+
+
+def found(query: str, text: str) -> str | None:
+    """What of the text is shown as found."""
+    place = Words(query).find(text)
+    return None if place is None else text[slice(*place)]
+
+
+# Words
+
+LETTERS = "aAéE\u0301\u0327ßs ﬁfi\u03a3\u03c3\u03c2\u1100\u1161\u11a8\uac01\uff41\n"  # some of which fold alike
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "what"),
+    [
+        ("hello", "Say HELLO there", "HELLO"),
+        ("STRASSE", "In der Straße", "Straße"),
+        ("straße", "STRASSENBAHN", "STRASSE"),
+        ("σίσυφος", "ΣΊΣΥΦΟΣ", "ΣΊΣΥΦΟΣ"),
+        ("café", "cafe\u0301 au lait", "cafe\u0301"),
+        ("cafe\u0301", "ein Café", "Café"),
+        ("cafe", "ein Café", None),
+        ("résumé", "RE\u0301SUME\u0301", "RE\u0301SUME\u0301"),
+        ("fi", "eﬃcient", "ﬃ"),
+        ("abc", "\uff21\uff22\uff23", "\uff21\uff22\uff23"),  # full width
+        ("東京", "私は東京が好き", "東京"),
+        ("한국", "\u1112\u1161\u11ab\u1100\u116e\u11a8", "\u1112\u1161\u11ab\u1100\u116e\u11a8"),
+        ("👋🏽", "Hi 👋🏽!", "👋🏽"),
+        ("one two", "two, then one", "one"),
+        ("one\u00a0 two\n", "two, then one", "one"),
+        ("one three", "two, then one", None),
+        ("one on", "one", "one"),
+        ("on one", "one", "on"),
+        ("a", "a\u0301 a", "a"),
+        ("100%", "100% _sure_", "100%"),
+        ("_sure_ %", "100% _sure_", "_sure_"),
+        ("x" * 200, "y" * 200, None),
+        ("\u0301", "e\u0301", "\u0301"),
+        ("ﷺ", "صلى الله عليه وسلم", "صلى"),
+    ],
+)
+def test_words_are_found_however_they_are_written(query: str, text: str, what: str | None) -> None:
+    assert found(query, text) == what
+
+
+def test_a_query_of_nothing_but_spaces_has_no_word() -> None:
+    assert Words(" \t\u3000\n").first == ""
+
+
+@pytest.mark.parametrize("word", ["needle", "NÄDEL", "na\u0308del", "ﬃx"])
+def test_what_lies_across_two_runs_is_found(word: str) -> None:
+    for at in range(RUN_CHARACTERS - len(word) - 1, RUN_CHARACTERS + 2):
+        text = "ß" * at + word + " " * 10
+        assert Words(word).find(text) == (at, at + len(word)), at
+
+
+def test_marks_without_end_are_looked_through_in_time() -> None:
+    text = ("a" + "\u0301" * (2 * MARKS)) * 500
+    assert found("a b", text) is None
+    assert found("b", text + "b") == "b"
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.text(LETTERS, max_size=40), st.text(LETTERS, min_size=1, max_size=2))
+def test_what_is_found_is_what_a_plain_look_finds(text: str, query: str) -> None:
+    words = fold(query).split()
+
+    def ends(at: int, word: str) -> bool:
+        return not fold(text)[at + len(word) :][:1] or not unicodedata.combining(fold(text)[at + len(word)])
+
+    plainly = all(
+        any(fold(text).startswith(word, at) and ends(at, word) for at in range(len(fold(text)))) for word in words
+    )
+    place = Words(query).find(text) if words else None
+    assert (place is not None) == (plainly and bool(words)), (text, query)
+    if place is not None:
+        assert words[0] in fold(text[slice(*place)])
+
+
+@pytest.mark.parametrize("begin", [0, 1, BEFORE - 1, BEFORE, BEFORE + 1, 5000, 9994])
+def test_a_snippet_shows_where_in_it_the_word_is(begin: int) -> None:
+    text = "lorem\n\tipsum " * 800
+    text = text[:begin] + "Ne\ned" + text[begin : 10_000 - 5]
+    shown, (start, end) = snippet(text, begin, begin + 5)
+    assert shown[start:end] == "Ne ed"
+    assert "\n" not in shown
+    assert len(shown) < 200
+
+
+# In the store
+
+
+async def everything(store: Store, owner: str) -> list[Candidate]:
+    """All candidates, by their places."""
+    candidates: list[Candidate] = []
+    place: Place | None = None
+    for _ in range(MOST_PAGES):
+        more, place = await store.candidates(owner, place)
+        candidates += more
+        if place is None:
+            return candidates
+    raise AssertionError("it goes round in circles")
+
+
+async def test_every_message_of_every_branch_is_looked_at_once(store: Store, clock: Clock) -> None:
+    first = await said(store, None, "one", "1")
+    session_id = first.session.id
+    expected = {"one", "1"}
+    for number in range(STEP_ROWS + 5):
+        clock.advance(number % 2)
+        parent = first.generation.message_id if number % 3 else None
+        await answered(store, turn(session_id, user_text(f"q{number}"), parent=parent), f"a{number}")
+        await answered(store, turn(session_id, user_text(f"r{number}"), parent=ROOT), f"b{number}")
+        expected |= {f"q{number}", f"a{number}", f"r{number}", f"b{number}"}
+    await store.change_session(session_id, anyone, title="Ours")
+    texts = [candidate.text for candidate in await everything(store, "anna")]
+    assert sorted(texts) == sorted([*expected, "Ours"])
+    assert texts[0] == "Ours"
+    assert await everything(store, "bert") == []
+
+
+async def test_the_newest_session_comes_first_and_an_empty_one_ends_nothing(store: Store, clock: Clock) -> None:
+    for number in range(SESSIONS_A_LOT + 5):
+        session = await store.create_session("anna", "")
+        if number % 10 == 0:
+            await store.change_session(session.id, anyone, title=f"{number:03}")
+        clock.advance(1)
+    titles = [candidate.text for candidate in await everything(store, "anna")]
+    assert titles == sorted(titles, reverse=True)
+    assert len(titles) == 7
+
+
+async def test_a_lot_is_bounded_and_goes_on_from_any_place(store: Store, clock: Clock) -> None:
+    for count in (LOT_ROWS + 3, 40):
+        await store.create_conversation("anna", {}, user_text("one") * count)
+        clock.advance(1)
+    whole = await everything(store, "anna")
+    assert len(whole) == LOT_ROWS + 43 + 2, "messages and titles"
+    first, _ = await store.candidates("anna", None)
+    assert LOT_ROWS <= len(first) < LOT_ROWS + STEP_ROWS
+    for index in (0, 39, 40, 41, 42, 100, len(whole) - 1):
+        more, _ = await store.candidates("anna", whole[index].place)
+        assert more == whole[index + 1 : index + 1 + len(more)], index
+
+
+async def test_large_messages_come_few_at_a_time(store: Store) -> None:
+    await store.create_conversation("anna", {}, user_text("x" * 400_000) * 10)
+    lot, place = await store.candidates("anna", None)
+    assert 0 < len(lot) < 10
+    assert place is not None
+    assert len(await everything(store, "anna")) == 10 + 1, "and a title"
+
+
+async def test_a_place_in_somebody_elses_session_leads_nowhere(store: Store, clock: Clock) -> None:
+    hers = await said(store, None, "secret", "secret")
+    place = (await everything(store, "anna"))[0].place
+    assert await store.candidates("bert", place) == ([], None)
+    clock.advance(1)
+    his = await store.create_conversation("bert", {}, user_text("plain"))
+    forged = place._replace(created_at=his.created_at + 1)
+    assert {candidate.session_id for candidate in (await store.candidates("bert", forged))[0]} == {his.id}
+    assert hers.session.id != his.id
+
+
+async def test_what_was_said_is_looked_through_and_nothing_else(store: Store) -> None:
+    call = Call("call_1", "weather")
+    shown = (
+        Part(Kind.TEXT, "see "),
+        Part(Kind.IMAGE, media=Media(url="data:image/png;base64,needle")),
+        Part(Kind.TEXT, "this"),
+    )
+    thoughts = (Part(Kind.REASONING, "needle"), Part(Kind.TEXT, "said"), Part(Kind.TOOL_CALL, "needle", call))
+    result = (Part(Kind.TOOL_RESULT, "needle", call),)
+    input = (Input(Role.USER, shown), Input(Role.ASSISTANT, thoughts), Input(Role.TOOL, result))
+    await store.create_conversation("anna", {}, input)
+    assert {candidate.text for candidate in await everything(store, "anna")} == {"see this", "said", ""}
+
+
+async def test_an_answer_that_runs_is_found_when_it_has_ended(store: Store) -> None:
+    begun = await begin(store, None, "question")
+    writer = await Writer(begun).write(store, "needle")
+    assert {candidate.text for candidate in await everything(store, "anna")} == {"question", ""}
+    await writer.finish(store)
+    assert {candidate.text for candidate in await everything(store, "anna")} == {"question", "needle"}
+
+
+# The route
+
+
+def pages(service: Service, key: str, query: str, limit: int = 100) -> list[list[dict[str, Any]]]:
+    """Every page, by its cursors."""
+    shown: list[list[dict[str, Any]]] = []
+    parameters: dict[str, Any] = {"q": query, "limit": limit}
+    while len(shown) < MOST_PAGES:
+        response = service.get("/api/search", key=key, params=parameters)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        assert page.keys() == {"data", "next_cursor"}
+        assert len(page["data"]) <= limit
+        shown.append(page["data"])
+        if page["next_cursor"] is None:
+            return shown
+        parameters["cursor"] = page["next_cursor"]
+    raise AssertionError("it goes round in circles")
+
+
+def hits(service: Service, key: str, query: str, limit: int = 100) -> list[dict[str, Any]]:
+    return [hit for page in pages(service, key, query, limit) for hit in page]
+
+
+def test_somebody_finds_what_they_said_and_were_told_and_nobody_else_does(shared: Service) -> None:
+    mine, theirs = fresh_key("search-mine"), fresh_key("search-theirs")
+    first = shared.send("Count to 3, Grüße aus TŌKYŌ", key=mine).headers["X-Session-ID"]
+    second = shared.send("count to 5, said grüsse", key=mine).headers["X-Session-ID"]
+    shared.patch(f"/api/sessions/{first}", key=mine, json={"title": "Counting"})
+    shared.patch(f"/api/sessions/{second}", key=mine, json={"title": ""})
+    for session_id in (first, second):
+        shared.get(f"/api/chat/{session_id}/stream?offset=0", key=mine).close()  # to its end
+    question, answer = shared.messages(first, key=mine)
+    assert [(hit["session_id"], hit["role"]) for hit in hits(shared, mine, "GRÜSSE")] == [
+        (second, "user"),
+        (first, "user"),
+    ]
+    (hit,) = hits(shared, mine, "grüße tōkyō")
+    assert hit == {
+        "session_id": first,
+        "title": "Counting",
+        "message_id": question["id"],
+        "role": "user",
+        "created_at": question["created_at"],
+        "snippet": "Count to 3, Grüße aus TŌKYŌ",
+        "match": [12, 17],
+    }
+    titles = [hit for hit in hits(shared, mine, "counting") if hit["message_id"] is None]
+    assert [(hit["session_id"], hit["role"], hit["match"]) for hit in titles] == [(first, None, [0, 8])]
+    assert answer["id"] in [hit["message_id"] for hit in hits(shared, mine, "1 2 3")]
+    for limit in (1, 2, 3):
+        assert hits(shared, mine, "o", limit) == hits(shared, mine, "o")
+    assert hits(shared, theirs, "o") == []
+    cursor = shared.get("/api/search", key=mine, params={"q": "o", "limit": 1}).json()["next_cursor"]
+    forged = shared.get("/api/search", key=theirs, params={"q": "o", "cursor": cursor})
+    assert forged.json() == {"data": [], "next_cursor": None}
+    assert shared.delete(f"/api/sessions/{first}", key=mine).status_code == 200
+    assert {hit["session_id"] for hit in hits(shared, mine, "o")} == {second}
+
+
+@pytest.mark.one_process("it is about a query, and one process answers it as any does")
+def test_a_search_wants_a_key_and_words(shared: Service) -> None:
+    key = fresh_key("search-bad")
+    assert shared.get("/api/search?q=x").status_code == 401
+    for query in (
+        "",
+        "q=",
+        "q=%20%0a",
+        "q=" + "x" * 201,
+        "q=x&limit=0",
+        "q=x&limit=101",
+        "q=x&cursor=x",
+        "q=x&cursor=" + "A" * 500,
+        "q=x&cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTo6OjA6",
+    ):
+        assert shared.get(f"/api/search?{query}", key=key).status_code == 422, query
+    for query in ("%00", "%ff%fe", "'%3B--", "%25", "_", "\\", "%ED%A0%80"):
+        response = shared.get(f"/api/search?q={query}", key=key)
+        assert (response.status_code, response.json()) == (200, {"data": [], "next_cursor": None}), query
