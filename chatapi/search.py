@@ -19,7 +19,7 @@ from chatapi.model import Microseconds, Place
 from chatapi.store import Candidate, Store
 
 MOST_CANDIDATES = 4_000  # looked through for one request,
-MOST_CHARACTERS = 4 * 1024 * 1024  # or so much as it is stored: a tenth of a second's work
+MOST_CHARACTERS = 4 * 1024 * 1024  # or so much as it is stored: a sixth of a second's work or two
 RUN_CHARACTERS = 16 * 1024  # folded at once: half a millisecond
 SLICE_SECONDS = 0.001  # of looking, before whatever else is to be done
 MARKS = 64  # that may follow a character and still belong to it

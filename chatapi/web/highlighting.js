@@ -1,6 +1,6 @@
 // Colours for code, found by highlight.js in a worker: whatever the code does to its patterns, the page goes on.
 
-const MAX_CODE = 50_000; // characters; longer code stays plain
+const MAX_CODE = 30_000; // characters; longer code stays plain
 const MAX_PIECES = 20_000;
 const PATIENCE_MS = 2000; // the longest that one piece of code may take
 const KNOWN = /^[a-z0-9+#-]{1,20}$/i;
