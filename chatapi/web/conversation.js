@@ -58,6 +58,8 @@ export class Conversation extends Observable {
   #turn = null;
   /** @type {Promise<void> | null} */
   #loading = null;
+  /** @type {Promise<void> | null} */
+  #loadingOlder = null;
   /** The wishes on their way to the server. @type {Promise<void>} */
   #keeping = Promise.resolve();
 
@@ -162,11 +164,19 @@ export class Conversation extends Observable {
 
   /** Read the messages before those that are here. */
   async loadOlder() {
-    if (this.id === null || this.older === null) return;
+    this.#loadingOlder ??= this.#loadOlder().finally(() => {
+      this.#loadingOlder = null;
+    });
+    await this.#loadingOlder;
+  }
+
+  async #loadOlder() {
+    const [first] = this.messages;
+    if (this.id === null || this.older === null || first === undefined) return;
     try {
       const page = await this.#api.messages(this.id, this.older);
-      const known = new Set(this.messages.map((message) => message.id));
-      this.messages = [...page.data.reverse().filter((message) => !known.has(message.id)), ...this.messages];
+      if (first !== this.messages[0]) return; // another path was opened meanwhile
+      this.messages = [...page.data.reverse(), ...this.messages];
       this.older = page.next_cursor;
     } catch (error) {
       this.#failed(error);
