@@ -150,7 +150,9 @@ def _demo(pace_ms: int) -> None:
 
 def _what_to_type(url: str) -> str:
     return f"""
-This is the demo: answers come from a simulator, not from a model. In another terminal:
+This is the demo: answers come from a simulator, not from a model. Chat at {url}
+
+Or in another terminal:
 
   KEY={DEMO_KEY}
   curl -N -i {url}/api/chat -H 'Content-Type: application/json' -d '{{

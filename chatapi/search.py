@@ -20,7 +20,7 @@ from chatapi.store import Candidate, Store
 
 MOST_CANDIDATES = 4_000  # looked through for one request,
 LEAST_CANDIDATES = 64  # so many a lot counts for at least: sessions with nothing in them are looked up too
-MOST_CHARACTERS = 4 * 1024 * 1024  # or so much as it is stored: a tenth of a second's work
+MOST_CHARACTERS = 4 * 1024 * 1024  # or so much as it is stored: a sixth of a second's work or two
 RUN_CHARACTERS = 16 * 1024  # folded at once: half a millisecond
 SLICE_SECONDS = 0.001  # of looking, before whatever else is to be done
 MARKS = 64  # that may follow a character and still belong to it

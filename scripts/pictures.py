@@ -26,6 +26,11 @@ PHONE: dict[str, Any] = {
     "has_touch": True,
     "is_mobile": True,
 }
+PICTURES: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", **WIDE},
+    "dark": {"color_scheme": "dark", **WIDE},
+    "phone": {"color_scheme": "light", **PHONE},
+}
 CHATS = ("Plan a week in Kyoto", "Why is the sky blue?", "Show me Markdown")
 SCROLLED_PIXELS = 330  # to where there is code and a table
 READY = "The reference is at "
@@ -77,9 +82,9 @@ def take(browser: Browser, served: Demo, name: str, **options: Any) -> None:
 def main() -> None:
     """Take all pictures."""
     FOLDER.mkdir(exist_ok=True)
-    for name, scheme, options in [("light", "light", WIDE), ("dark", "dark", WIDE), ("phone", "light", PHONE)]:
+    for name, options in PICTURES.items():
         with demo() as served, browsing() as browser:
-            take(browser, served, name, color_scheme=scheme, **options)
+            take(browser, served, name, **options)
 
 
 if __name__ == "__main__":

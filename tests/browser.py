@@ -26,6 +26,7 @@ FLAGS = [
 ]
 SECONDS = 15.0  # for anything that a test waits for in a page
 AXE = FOLDER / "node_modules/axe-core/axe.min.js"
+POLICY = "Content Security Policy|Permissions.Policy|Trusted(HTML|Script)"  # how the console tells of what was stopped
 SELF_CONTAINED = ("data:", "blob:", "about:")  # addresses that ask nobody
 
 
@@ -107,7 +108,7 @@ class Visitor:
         self.errors.append(str(error.error))
 
     def _said(self, message: ConsoleMessage) -> None:
-        if re.search("Content Security Policy|Permissions.Policy|Trusted Type", message.text):
+        if re.search(POLICY, message.text):
             self.violations.append(message.text)
 
 

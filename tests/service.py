@@ -62,6 +62,7 @@ class Service:
             text=True,
         )
         seen = len(self.log)
+        self.url = ""
         self._ended = False
         self._reader = threading.Thread(target=self._read_log, args=(self._process,), daemon=True)
         self._reader.start()
@@ -130,8 +131,9 @@ class Service:
         assert self._process is not None
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
-            self.wait_for_log("draining", END_SECONDS, pid=self.pid)  # two signals that come together are one
-            self.signal(signal.SIGTERM)  # at once
+            if self.url:  # one that never served ends at the first
+                self.wait_for_log("draining", END_SECONDS, pid=self.pid)  # two signals that come together are one
+                self.signal(signal.SIGTERM)  # at once
         status = self.wait()
         self.check_no_secret()
         return status

@@ -202,6 +202,7 @@ def test_nothing_is_deleted_or_added_while_an_answer_runs(
     assert caught.value.response.headers["x-should-retry"] == "false"
     with pytest.raises(openai.ConflictError):
         client.conversations.items.create(made.id, items=user("three"))
+    assert gate.reached.wait(10), "the upstream has been asked: the next test does not see it"
     gate.open()
 
 

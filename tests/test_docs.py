@@ -63,20 +63,24 @@ def test_the_reference_page_is_whole_and_needs_nothing_from_elsewhere(shared: Se
         assert path in page.text
 
 
-SOURCES = {file: file.read_text() for file in (PROJECT / "chatapi").rglob("*.py") if "simulator" not in file.parts}
+SOURCES = {
+    file: file.read_text()
+    for file in (PROJECT / "chatapi").rglob("*.*")
+    if file.suffix in {".py", ".js"} and not {"simulator", "vendor"} & set(file.parts)
+}
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:\w+\.)+[A-Za-z_]\w*)`", ARCHITECTURE))))
 def test_every_name_in_the_architecture_exists(name: str) -> None:
     *holders, last = name.split(".")
-    if last == "py":
-        assert any(path.name == name for path in PROJECT.rglob("*.py")), name
+    if last in {"py", "js"}:
+        assert name in {path.name for path in (*SOURCES, *(PROJECT / "tests").glob("*.py"))}, name
         return
     holder = holders[-1]
     homes = [
         text for file, text in SOURCES.items() if holder in (file.stem, file.parent.name) or f"class {holder}" in text
     ]
-    assert any(re.search(rf"(?:def |class |self\.|^ *){last}\b", text, re.MULTILINE) for text in homes), name
+    assert any(re.search(rf"(?:def |class |self\.|async |^ *){last}\b", text, re.MULTILINE) for text in homes), name
 
 
 def test_the_tests_that_the_architecture_names_exist() -> None:

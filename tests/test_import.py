@@ -332,3 +332,14 @@ def test_what_is_no_document_is_refused_with_a_sentence_that_echoes_nothing(serv
     assert service.post("/api/sessions/import", json=FULL).status_code == 401
     assert service.get("/api/sessions", key=KEY).json()["data"] == []
     assert service.get("/api/health").json()["active_sessions"] == 0
+
+
+def test_a_title_that_was_taken_away_does_not_come_back_by_another_message(server: Service, key: str) -> None:
+    sent = server.send("A first message", key=key)
+    assert sent.text
+    session_id = sent.headers["X-Session-ID"]
+    assert server.patch(f"/api/sessions/{session_id}", key=key, json={"title": ""}).json()["title"] is None
+    again = brought(server, taken(server, session_id, key), key).json()
+    assert again["title"] is None
+    assert server.send("A second message", key=key, session_id=again["session_id"]).text
+    assert server.get(f"/api/sessions/{again['session_id']}", key=key).json()["title"] is None

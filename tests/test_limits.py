@@ -12,6 +12,7 @@ from chatapi.simulator import Gate, Simulator, refuse, scripts
 from tests.service import Serve, Service, fresh_key
 
 SECONDS = 10.0
+NARROW = {"CHATAPI_RATE_LIMIT": "0", "CHATAPI_MAX_GENERATIONS_PER_KEY": "1", "CHATAPI_MAX_GENERATIONS": "2"}
 RATE_LIMIT = 3  # requests per key and minute, on the server that counts
 EVENTS = {"Accept": "text/event-stream"}
 
@@ -25,8 +26,13 @@ def counting(serve_module: Serve) -> Service:
 @pytest.fixture(scope="module")
 def narrow(serve_module: Serve) -> Service:
     """Runs one answer per key, and two in all."""
-    limits = {"CHATAPI_MAX_GENERATIONS_PER_KEY": "1", "CHATAPI_MAX_GENERATIONS": "2", "CHATAPI_IDLE_SECONDS": "0.5"}
-    return serve_module(CHATAPI_RATE_LIMIT="0", **limits)
+    return serve_module(**NARROW)
+
+
+@pytest.fixture(scope="module")
+def impatient(serve_module: Serve) -> Service:
+    """The same, and it waits for no upstream that falls silent."""
+    return serve_module(CHATAPI_IDLE_SECONDS="0.3", **NARROW)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +235,6 @@ def is_only_repeated(server: Service, upstream: Simulator, key: str) -> None:
         completes,
         is_refused,
         is_cut,
-        falls_silent,
         is_stopped,
         loses_its_only_reader,
         never_begins,
@@ -243,6 +248,16 @@ def test_however_an_answer_ends_its_place_is_free_at_once(
         ends(narrow, upstream, key)
     upstream.script = None
     with narrow.send("Count to 2", key=key) as response:
+        assert (response.status_code, response.text) == (200, "1 2")
+
+
+def test_when_its_upstream_falls_silent_its_place_is_free_at_once(
+    impatient: Service, upstream: Simulator, key: str
+) -> None:
+    for _ in range(3):
+        falls_silent(impatient, upstream, key)
+    upstream.script = None
+    with impatient.send("Count to 2", key=key) as response:
         assert (response.status_code, response.text) == (200, "1 2")
 
 

@@ -514,6 +514,7 @@ def test_a_busy_session_is_a_conflict_that_is_not_worth_repeating(
         with pytest.raises(openai.ConflictError) as caught:
             client.responses.create(model=MODEL, input="three", previous_response_id=previous)
         assert caught.value.response.headers["x-should-retry"] == "false"
+    assert gate.reached.wait(10), "the upstream has been asked: the next test does not see it"
     gate.open()
 
 

@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatapi.model import ROOT, Call, Input, Kind, Media, Part, Place, Role, user_text
-from chatapi.search import _MARKS, BEFORE, MARKS, RUN_CHARACTERS, Words, fold, search, snippet
+from chatapi.search import (
+    _MARKS,
+    BEFORE,
+    MARKS,
+    MOST_CANDIDATES,
+    MOST_CHARACTERS,
+    RUN_CHARACTERS,
+    Words,
+    fold,
+    search,
+    snippet,
+)
 from chatapi.store import Candidate, Store
 from chatapi.store.transactions.walking import LOT_ROWS, SESSIONS_A_LOT, STEP_ROWS
 from tests.service import Service, fresh_key
@@ -234,6 +245,30 @@ async def test_an_answer_that_runs_is_found_when_it_has_ended(store: Store) -> N
     assert {candidate.text for candidate in await everything(store, "anna")} == {"question", ""}
     await writer.finish(store)
     assert {candidate.text for candidate in await everything(store, "anna")} == {"question", "needle"}
+
+
+async def test_instructions_are_nobodys_words(store: Store) -> None:
+    said_by = [Input(role, (Part(Kind.TEXT, "needle"),)) for role in (Role.SYSTEM, Role.DEVELOPER, Role.USER)]
+    await store.create_conversation("anna", {}, tuple(said_by))
+    found = await search(store, "anna", Words("needle"), None, 100)
+    assert [hit.role for hit in found.hits] == [None, "user"]
+
+
+async def test_one_look_goes_through_so_much_and_no_more(store: Store, clock: Clock) -> None:
+    await store.create_conversation("anna", {}, user_text("needle"))
+    clock.advance(1)
+    await store.create_conversation("anna", {}, user_text("hay") * (MOST_CANDIDATES + 2 * LOT_ROWS))
+    clock.advance(1)
+    await store.create_conversation("anna", {}, user_text("x" * (MOST_CHARACTERS // 4)) * 5)
+    first = await search(store, "anna", Words("needle"), None, 100)
+    assert first.hits == []
+    assert first.place is not None
+    second = await search(store, "anna", Words("needle"), first.place, 100)
+    assert second.hits == []
+    assert second.place is not None
+    third = await search(store, "anna", Words("needle"), second.place, 100)
+    assert [hit.role for hit in third.hits] == [None, "user"]
+    assert third.place is None
 
 
 # The route

@@ -20,6 +20,8 @@ ROUTES = [
     ("GET", "/api/sessions/{id}", None),
     ("PATCH", "/api/sessions/{id}", {"title": "Mine now"}),
     ("GET", "/api/sessions/{id}/messages", None),
+    ("GET", "/api/sessions/{id}/export", None),
+    ("GET", "/api/sessions/{id}/export?format=markdown", None),
     ("GET", "/api/chat/{id}/stream", None),
     ("GET", "/api/chat/{id}/stream?offset=0", None),
     ("GET", "/api/chat/{id}/stream?generation_id={generation}", None),

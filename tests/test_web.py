@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import posixpath
+import re
 from contextlib import closing
 from urllib.parse import urlsplit
 
@@ -115,3 +117,16 @@ def test_the_page_takes_no_other_methods(shared: Service) -> None:
 
 def test_the_libraries_of_the_page_are_the_published_ones() -> None:
     assert compare(VENDOR) == []
+
+
+def test_the_page_asks_at_once_for_every_module_that_it_begins_with(shared: Service) -> None:
+    reached: set[str] = set()
+    waiting = {"main.js"}
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        text = FILES[path].data.decode()
+        named = re.findall(r'^(?:import|export)\b[^;]*?\bfrom "(\.[^"]+)"', text, re.MULTILINE)
+        waiting |= {posixpath.normpath(posixpath.join(posixpath.dirname(path), name)) for name in named} - reached
+    preloaded = re.findall('rel="modulepreload" href="/web/([^"]+)"', shared.get("/").text)
+    assert set(preloaded) | {"main.js"} == reached

@@ -170,7 +170,7 @@ async def write(store: Store, walk: Walk, now: Microseconds) -> AsyncGenerator[b
 
 def _session(session: Session) -> dict[str, Any]:
     return {
-        "title": session.title,
+        "title": session.given_title,
         "developer_message": session.developer_message,
         "metadata": session.metadata,
         "created_at": iso(session.created_at),

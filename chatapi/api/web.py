@@ -29,7 +29,8 @@ TYPES = {  # the kinds of files that are served; any other in the folder is not
 }
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types dompurify highlighting"
 )
 UNUSED = (  # what a browser could do for a page, and this one has no use for
     "accelerometer", "autoplay", "camera", "clipboard-read", "display-capture", "encrypted-media",

@@ -1,9 +1,19 @@
 // Colours for code, found by highlight.js in a worker: whatever the code does to its patterns, the page goes on.
 
-const MAX_CODE = 50_000; // characters; longer code stays plain
+const MAX_CODE = 30_000; // characters; longer code stays plain
 const MAX_PIECES = 20_000;
 const PATIENCE_MS = 2000; // the longest that one piece of code may take
 const KNOWN = /^[a-z0-9+#-]{1,20}$/i;
+
+const URL_OF_WORKER = new URL("./highlighting-worker.js", import.meta.url);
+/**
+ * Where a browser lets only trusted addresses become scripts, this one is: the page's policy knows no other.
+ * @type {string | URL}
+ */
+const SCRIPT =
+  /** @type {any} */ (globalThis).trustedTypes
+    ?.createPolicy("highlighting", { createScriptURL: () => URL_OF_WORKER.href })
+    .createScriptURL("") ?? URL_OF_WORKER;
 
 /** @typedef {{code: HTMLElement, text: string, language: string}} Job */
 /** @typedef {[text: string, scopes: string]} Piece */
@@ -44,7 +54,7 @@ async function work() {
  * @returns {Promise<Piece[] | null>}
  */
 function coloured(text, language) {
-  worker ??= new Worker(new URL("./highlighting-worker.js", import.meta.url), { type: "module" });
+  worker ??= new Worker(SCRIPT, { type: "module" });
   const asked = worker;
   return new Promise((resolve) => {
     /** @param {Piece[] | null} pieces @param {boolean} usable */

@@ -30,6 +30,9 @@ const FRAME_MS = 16; // text that comes faster than the screen shows it is shown
 const SHARE = 3; // rendering takes at most one part of so many of the time, however slow the machine
 const MAX_BLOCK = 100_000; // characters: a longer paragraph, list or table, by accident or ill will, is shown as it is
 const MAX_DEPTH = 24; // of blocks in blocks
+const MAX_MARKS = 1500; // in a paragraph: what could begin emphasis, code, a link; beyond that it is no prose
+const WINDOW = 16_384; // characters that are read together, where the blocks in them are not longer
+const MAX_READ_MS = 200; // reading that takes longer is not tried again: what is left is shown as it is
 const COPIED_MS = 2000; // how long a button tells that it has copied
 const LINK = /^(?:https?:\/\/|mailto:)/i;
 const PICTURE = /^data:image\/(?:png|jpeg|gif|webp);base64,[a-z0-9+/=]+$/i;
@@ -54,6 +57,7 @@ const ALLOWED = {
 };
 
 const purify = DOMPurify(window);
+purify.setConfig(ALLOWED);
 purify.addHook("afterSanitizeAttributes", secure);
 
 const marked = new Marked({ gfm: true, extensions: mathTokens });
@@ -83,12 +87,18 @@ export class StreamingMarkdown {
     /** How many of the blocks are finished, and how much of the text they are. */
     this.finished = 0;
     this.offset = 0;
-    /** Definitions of links, which may come after their use. @type {Links} */
+    /** Definitions of links, which may come after their use: in finished blocks, and in all. @type {Links} */
+    this.finishedLinks = Object.create(null);
+    /** @type {Links} */
     this.links = Object.create(null);
+    /** How often those have changed, and what they are. */
     this.defined = 0;
+    this.definitions = "{}";
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.restUntil = 0;
+    /** Where what took too long to read begins. */
+    this.heavy = -1;
     element.addEventListener("click", copy);
   }
 
@@ -112,8 +122,7 @@ export class StreamingMarkdown {
   restart() {
     this.finished = 0;
     this.offset = 0;
-    this.links = Object.create(null);
-    this.defined = 0;
+    this.finishedLinks = Object.create(null);
   }
 
   show() {
@@ -122,64 +131,86 @@ export class StreamingMarkdown {
     const begun = performance.now();
     // What comes later can, rarely, change how an earlier block is to be read. So the end is read as a whole.
     if (this.ended) this.restart();
-    const tokens = this.read(this.text.slice(this.offset));
-    const known = Object.keys(this.links).length;
-    if (known !== this.defined) {
-      this.defined = known;
+    const { tokens, finished, offset } = this.read();
+    const definitions = JSON.stringify(this.links);
+    if (definitions !== this.definitions) {
+      this.definitions = definitions;
+      this.defined += 1;
       this.relink(this.blocks.slice(0, this.finished));
     }
     const fresh = this.blocks.splice(this.finished);
     this.reconcile(this.element, fresh, tokens, !this.ended, 0);
     this.blocks.push(...fresh);
-    if (!this.ended) this.finish(tokens);
+    if (!this.ended) {
+      this.finished += tokens.slice(0, finished).filter(isShown).length;
+      this.offset = offset;
+    }
     const cost = performance.now() - begun;
     this.restUntil = begun + cost + Math.max(FRAME_MS - cost, cost * (SHARE - 1));
   }
 
   /**
-   * The blocks of a text.
-   * @param {string} text
-   * @returns {Token[]}
+   * The blocks of the text after those that are finished, how many of them nothing that follows can change, and where
+   * the first that it can change begins. A long text is read piece by piece, which costs less than as a whole.
    */
-  read(text) {
-    const lexer = this.lexer();
-    try {
-      return lexer.blockTokens(text);
-    } catch {
-      return [asItIs(text)]; // nested so deeply that no stack holds it
+  read() {
+    this.links = Object.assign(Object.create(null), this.finishedLinks);
+    /** @type {Token[]} */
+    const tokens = [];
+    let offset = this.offset;
+    for (let size = WINDOW; ; ) {
+      const isLast = this.text.length - offset <= size;
+      const text = this.text.slice(offset, isLast ? undefined : offset + size);
+      const part = this.readPart(text, offset, this.ended && isLast);
+      const settled = settledIn(part, text);
+      if (settled.count > 0) size = WINDOW;
+      else size *= 2;
+      if (isLast) {
+        const finished = tokens.length + settled.count;
+        this.keepLinks(offset + settled.length);
+        return { tokens: [...tokens, ...part], finished, offset: offset + settled.length };
+      }
+      tokens.push(...part.slice(0, settled.count));
+      offset += settled.length;
     }
   }
 
-  lexer() {
-    const lexer = new Lexer(marked.defaults);
-    lexer.tokens.links = this.links;
-    lexer.ended = this.ended;
-    return lexer;
+  /**
+   * Keep the definitions in the blocks that are finished now. One at the end of the text may still be growing.
+   * @param {number} offset where they end
+   */
+  keepLinks(offset) {
+    const text = this.text.slice(this.offset, offset);
+    if (!text.includes("]:") || this.ended) return;
+    const links = this.links;
+    this.links = this.finishedLinks;
+    this.readPart(text, this.offset, false);
+    this.links = links;
   }
 
   /**
-   * Note which blocks nothing that follows can change: all before the last one, once so much of that one is there that
-   * it cannot turn out to be part of the one before.
-   * @param {Token[]} tokens
+   * @param {string} text
+   * @param {number} offset where it stands
+   * @param {boolean} ended
+   * @returns {Token[]}
    */
-  finish(tokens) {
-    let start = 0; // of the last block, in what was read
-    let last = -1;
-    let shown = 0; // blocks before it
-    let at = 0;
-    tokens.forEach((token, index) => {
-      if (isShown(token)) {
-        if (last >= 0) shown += 1;
-        last = index;
-        start = at;
-      }
-      at += token.raw.length;
-    });
-    if (shown === 0 || !this.text.startsWith(tokens[last].raw, this.offset + start)) return;
-    const lines = this.text.slice(this.offset + start).split("\n", 3).length - 1;
-    if (lines < (tokens[last].type === "table" ? 2 : 1)) return;
-    this.finished += shown;
-    this.offset += start;
+  readPart(text, offset, ended) {
+    if (offset === this.heavy || /^(?:[ \t]*>){100}/m.test(text)) return [asItIs(text)];
+    const begun = performance.now();
+    try {
+      return this.lexer(ended).blockTokens(text);
+    } catch {
+      return [asItIs(text)]; // nested so deeply that no stack holds it
+    } finally {
+      if (performance.now() - begun > MAX_READ_MS) this.heavy = offset;
+    }
+  }
+
+  lexer(ended = true) {
+    const lexer = new Lexer(marked.defaults);
+    lexer.tokens.links = this.links;
+    lexer.ended = ended;
+    return lexer;
   }
 
   /**
@@ -223,6 +254,9 @@ export class StreamingMarkdown {
     /** @type {Block} */
     const block = { kind, raw: "", open, node, blocks: [], text: null, html: "", defined: this.defined };
     this.update(block, token, open, depth);
+    // Which way it runs is told by its first letter; by now there is one, and the browser need not look for it anew with
+    // every node that comes. What is inside runs the same way.
+    if (depth === 0 && node.dir === "" && kind !== "hr") node.dir = "auto";
     return block;
   }
 
@@ -251,7 +285,7 @@ export class StreamingMarkdown {
       case "blockquote":
         return this.reconcile(block.node, block.blocks, token.tokens ?? [], open, depth + 1);
       case "list":
-        block.node.classList.toggle("tight", !token.loose);
+        block.node.className = token.loose ? "loose" : "tight";
         return this.reconcile(block.node, block.blocks, token.items, open, depth + 1);
       case "list_item":
         return this.reconcile(block.node, block.blocks, inItem(token), open, depth + 1);
@@ -286,7 +320,7 @@ export class StreamingMarkdown {
         text: cell.text,
         align: token.align[column],
       }));
-      this.reconcile(row.node, row.blocks, tokens, isOpen, 0);
+      this.reconcile(row.node, row.blocks, tokens, isOpen, 1);
     });
     for (const { node } of block.blocks.splice(rows.length)) node.remove();
     if (table.tBodies[0]?.rows.length === 0) table.tBodies[0].remove();
@@ -300,6 +334,7 @@ export class StreamingMarkdown {
     const text = block.open ? mended(block.text ?? "") : (block.text ?? "");
     let html;
     try {
+      if ((text.match(/[*_`~[\]<$\\@]/g)?.length ?? 0) > MAX_MARKS) throw new RangeError("It is no prose.");
       const tokens = this.lexer().inlineTokens(text);
       html = new Parser(marked.defaults).parseInline(tokens);
     } catch {
@@ -316,7 +351,11 @@ export class StreamingMarkdown {
     if (block.html === html) return;
     block.html = html;
     const element = block.node;
-    const clean = /** @type {DocumentFragment} */ (purify.sanitize(html, ALLOWED));
+    if (!/[<&\r\0]/.test(html)) {
+      morph(element, document.createTextNode(html)); // most list items and cells are no more than text
+      return;
+    }
+    const clean = /** @type {DocumentFragment} */ (purify.sanitize(html));
     /** @type {HTMLElement[]} */
     const formulas = [...clean.querySelectorAll("[data-math]")].map((node) => formula(/** @type {Element} */ (node)));
     morph(element, clean);
@@ -344,6 +383,21 @@ export class StreamingMarkdown {
 /** @param {Token} token */
 function isShown(token) {
   return token.type !== "space" && token.type !== "def" && token.type !== "checkbox";
+}
+
+/**
+ * How many of a text's blocks nothing that follows can change, and how long they are: all before the last one, once so
+ * much of that one is there that it cannot turn out to be part of the one before.
+ * @param {Token[]} tokens
+ * @param {string} text
+ */
+function settledIn(tokens, text) {
+  const count = tokens.findLastIndex(isShown);
+  const length = tokens.slice(0, Math.max(0, count)).reduce((sum, { raw }) => sum + raw.length, 0);
+  const none = { count: 0, length: 0 };
+  if (count <= 0 || !text.startsWith(tokens[count].raw, length)) return none;
+  const lines = text.slice(length).split("\n", 3).length - 1;
+  return lines < (tokens[count].type === "table" ? 2 : 1) ? none : { count, length };
 }
 
 /** @param {string} text @returns {Token} */
@@ -408,7 +462,7 @@ function make(kind, token) {
     case "math":
     case "html": {
       const block = element("div", `${name}-block`);
-      block.dir = name === "math" ? "ltr" : "auto";
+      if (name === "math") block.dir = "ltr";
       return block;
     }
     case "list_item":
@@ -423,14 +477,10 @@ function make(kind, token) {
     case "ol": {
       const list = /** @type {HTMLOListElement} */ (element("ol"));
       if (token.start !== 1) list.start = token.start;
-      list.dir = "auto";
       return list;
     }
-    default: {
-      const block = element(name);
-      if (name !== "hr") block.dir = "auto";
-      return block;
-    }
+    default:
+      return element(name);
   }
 }
 
@@ -444,9 +494,7 @@ function element(name, className) {
 function tableIn() {
   const box = element("div", "table-scroll");
   box.tabIndex = 0; // so that who has no mouse can scroll it
-  const table = element("table");
-  table.dir = "auto";
-  box.append(table);
+  box.append(element("table"));
   return box;
 }
 
@@ -634,7 +682,7 @@ function formula(source) {
  */
 function morph(old, fresh) {
   let here = old.firstChild;
-  let next = fresh.firstChild;
+  let next = fresh instanceof Text ? fresh : fresh.firstChild;
   while (next !== null) {
     const following = next.nextSibling;
     if (here === null) old.appendChild(next);
@@ -681,7 +729,7 @@ function mended(text) {
   if (target >= 0 && !/[)\s]/.test(text.slice(target + 2))) {
     const label = text.lastIndexOf("[", target);
     const start = text[label - 1] === "!" ? label - 1 : label;
-    if (label >= 0) return mended(text.slice(0, start) + text.slice(label + 1, target));
+    if (label >= 0) return text.slice(0, start) + text.slice(label + 1, target);
   }
   if (isOdd(text, /(?<!`)`(?!`)/g)) return `${text}\``;
   const bare = text.replace(/(^|\s)[*_~]{1,3}$/, "$1"); // it has not begun to emphasise anything

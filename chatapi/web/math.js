@@ -79,7 +79,7 @@ export const mathTokens = [
  */
 function isMath(tex) {
   if (tex.length > MAX_TEX) return false;
-  return /[\\^_={}<>]/.test(tex) || /^[^a-z]*[a-z](?![a-z])[^a-z]*$/i.test(tex) || isSum(tex);
+  return /[\\^_={}<>]|^[a-z]\([^()]{1,20}\)$/i.test(tex) || /^[^a-z]*[a-z](?![a-z])[^a-z]*$/i.test(tex) || isSum(tex);
 }
 
 /** @param {string} tex */

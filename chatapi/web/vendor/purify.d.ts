@@ -12,7 +12,8 @@ export interface Config {
 
 export interface Purify {
   (window: Window): Purify;
-  sanitize(html: string, config: Config): string | DocumentFragment;
+  setConfig(config: Config): void;
+  sanitize(html: string): string | DocumentFragment;
   addHook(name: "afterSanitizeAttributes", hook: (node: Element) => void): void;
 }
 

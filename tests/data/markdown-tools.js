@@ -1,0 +1,42 @@
+// What the tests of Markdown do in the page. `write` shows a text in steps of `size`, each at once.
+async () => {
+  const {StreamingMarkdown} = await import('/web/markdown.js');
+  document.body.replaceChildren();
+  window.fresh = () => {
+    const place = document.createElement('div');
+    place.className = 'markdown';
+    document.body.append(place);
+    return new StreamingMarkdown(place);
+  };
+  window.write = (text, size, look = () => {}) => {
+    const shown = fresh();
+    for (let at = size; at < text.length; at += size) {
+      shown.restUntil = 0;
+      shown.set(text.slice(0, at), false);
+      look(shown.element);
+    }
+    shown.set(text, true);
+    return shown;
+  };
+  window.whole = (text) => write(text, text.length).element;
+  // Colours and mathematics come when their libraries have: compared is what they are made from.
+  window.normal = (element) => {
+    const copy = element.cloneNode(true);
+    for (const math of copy.querySelectorAll('.math')) {
+      math.textContent = math.querySelector('annotation')?.textContent ?? math.textContent;
+      math.classList.remove('broken');
+    }
+    for (const code of copy.querySelectorAll('.code-block code')) code.textContent = code.textContent;
+    copy.normalize();
+    for (const node of copy.querySelectorAll('*')) {
+      const attributes = [...node.attributes].sort((a, b) => (a.name < b.name ? -1 : 1));
+      for (const {name} of attributes) node.removeAttribute(name);
+      for (const {name, value} of attributes) node.setAttribute(name, value);
+    }
+    return copy.innerHTML;
+  };
+  window.settled = () => [...document.querySelectorAll('.math')]
+    .every((math) => math.matches('.broken') || math.querySelector('.katex'));
+  window.runs = 0;
+  window.ran = () => { window.runs += 1; };
+}

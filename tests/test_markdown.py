@@ -1,0 +1,343 @@
+"""An answer as Markdown, in a browser, while it is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser import Visitor
+from tests.hostile_markdown import PAYLOADS
+from tests.service import PROJECT, Service
+
+pytestmark = pytest.mark.one_process("the page is the same on any of them")
+
+DATA = PROJECT / "tests/data"
+TOOLS = (DATA / "markdown-tools.js").read_text()
+FAULTS = (DATA / "markdown-faults.js").read_text()
+DOCUMENT = (DATA / "varied.md").read_text()
+ARABIC = "\u0645\u0631\u062d\u0628\u0627"
+
+
+@pytest.fixture(scope="module")
+def reader(browser: Browser, shared: Service) -> Iterator[Visitor]:
+    """One visitor for all: each test looks at texts of its own."""
+    visitor = Visitor(browser)
+    page = visitor.open(shared)
+    page.evaluate(TOOLS)
+    yield visitor
+    visitor.close()
+    visitor.check()
+
+
+@pytest.fixture
+def page(reader: Visitor) -> Page:
+    page = reader.context.pages[0]
+    page.evaluate("document.body.replaceChildren()")
+    return page
+
+
+def show(page: Page, text: str) -> str:
+    """What the whole text is shown as."""
+    html: str = page.evaluate("(text) => normal(whole(text))", text)
+    return html
+
+
+def test_the_corpus_is_large_and_says_nothing_twice() -> None:
+    assert len(PAYLOADS) == len(set(PAYLOADS)) >= 200
+
+
+def test_nothing_in_an_answer_runs_or_loads_or_poses_as_the_page(page: Page, reader: Visitor) -> None:
+    page.evaluate("whole('$x^2$\\n\\n```js\\nlet a;\\n```')")  # so that the libraries are there before we count
+    page.wait_for_function("() => settled() && document.querySelector('.hljs-keyword')")
+    before = len(reader.requests)
+    faults = page.evaluate(
+        f"""(payloads) => {{
+          const faultsIn = {FAULTS};
+          const found = [];
+          const note = (payload) => (element) => {{
+            for (const fault of faultsIn(element)) found.push([payload, fault]);
+          }};
+          for (const payload of payloads) {{
+            for (const text of [payload, `Text ${{payload}} text`, `- ${{payload}}\\n\\n> ${{payload}}`])
+              note(text)(whole(text));
+            write(`${{payload}}\\n\\nafter`, 3, note(payload)).element.remove();
+          }}
+          window.faultsIn = faultsIn;
+          return found.slice(0, 20);
+        }}""",
+        PAYLOADS,
+    )
+    assert faults == []
+    page.wait_for_function("() => settled()")
+    # What only happens when it is touched.
+    page.evaluate(
+        """() => {
+          for (const type of ['click', 'mouseover', 'pointerenter', 'focus', 'toggle', 'error', 'load'])
+            for (const node of document.querySelectorAll('.markdown *:not(a, button)'))
+              node.dispatchEvent(new Event(type, {bubbles: false}));
+        }"""
+    )
+    assert page.evaluate("[...document.querySelectorAll('.markdown')].flatMap(faultsIn)") == []
+    assert page.evaluate("runs") == 0
+    fetched = [address for address in reader.requests[before:] if not address.startswith("data:image/")]
+    fonts = [address for address in fetched if "/web/vendor/fonts/" in address]
+    assert fetched == fonts
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 61, 250])
+def test_text_that_came_in_pieces_ends_as_if_it_had_come_at_once(page: Page, size: int) -> None:
+    streamed, at_once = page.evaluate(
+        "([text, size]) => [normal(write(text, size).element), normal(whole(text))]", [DOCUMENT, size]
+    )
+    assert streamed == at_once
+
+
+AMBIGUOUS = "text\n***bold*** more\n\nnext\n```x`y` z\n\na | b\n--|--x\n\n- a\n\n-b\n\nc\n#d\n\ne\n<div\nf"
+
+
+@pytest.mark.parametrize(("text", "size"), [(DOCUMENT, 9), (AMBIGUOUS, 1)], ids=["varied", "ambiguous"])
+def test_on_its_way_a_text_looks_as_if_so_much_of_it_had_come_at_once(page: Page, text: str, size: int) -> None:
+    differing = page.evaluate(
+        """([text, size]) => {
+          const differing = [];
+          let length = 0;
+          write(text, size, (element) => {
+            length += size;
+            const other = fresh();
+            other.set(text.slice(0, length), false);
+            if (normal(element) !== normal(other.element)) differing.push(text.slice(length - 30, length));
+            other.element.remove();
+          });
+          return differing;
+        }""",
+        [text, size],
+    )
+    assert differing == []
+
+
+def test_a_definition_whose_title_goes_on_is_read_as_one_in_the_end(page: Page) -> None:
+    text = 'see [t]\n\n[t]: https://example.com/\n"a title\n\nthat goes on"\n\nend'
+    streamed, at_once = page.evaluate("(text) => [normal(write(text, 1).element), normal(whole(text))]", text)
+    assert streamed == at_once
+
+
+def test_a_long_text_that_came_in_pieces_ends_as_if_it_had_come_at_once(page: Page) -> None:
+    text = "\n\n".join(DOCUMENT.replace("later", f"later{number}") for number in range(30))
+    streamed, at_once = page.evaluate(
+        "([text]) => [normal(write(text, 997).element), normal(whole(text))]", [text + "\n```\n"]
+    )
+    assert len(text) > 2 * 16_384
+    assert streamed == at_once
+
+
+def test_line_ends_of_every_kind_are_line_ends(page: Page) -> None:
+    text = "a\n\n- b\n- c\n\n```\nd\n```\n"
+    for ends in ("\r\n", "\r"):
+        assert show(page, text.replace("\n", ends)) == show(page, text)
+
+
+def test_finished_blocks_keep_their_nodes(page: Page) -> None:
+    kept = page.evaluate(
+        """(text) => {
+          const seen = new Set();
+          const shown = write(text, 5, (element) => {
+            for (const block of [...element.children].slice(0, -3)) seen.add(block);
+          });
+          const gone = [...seen].filter((block) => block.parentNode !== shown.element);
+          return {all: seen.size, shown: shown.element.children.length, gone: gone.map((block) => block.outerHTML)};
+        }""",
+        DOCUMENT,
+    )
+    assert kept["gone"] == []
+    assert kept["all"] > 20
+
+
+@pytest.mark.parametrize(
+    ("text", "inner"),
+    [
+        ("\n".join(f"- item **{number}** of many" for number in range(30)), "li"),
+        ("| a | b |\n|---|---|\n" + "\n".join(f"| cell {number} | *b* |" for number in range(30)), "td"),
+        ("\n".join(f"> line {number}\n>" for number in range(30)), "p"),
+    ],
+)
+def test_what_is_written_of_a_list_table_or_quote_keeps_its_nodes(page: Page, text: str, inner: str) -> None:
+    kept = page.evaluate(
+        """([text, inner]) => {
+          const seen = new Set();
+          const {element} = write(text, 4, (element) => {
+            for (const node of [...element.querySelectorAll(inner)].slice(0, -4)) seen.add(node);
+          });
+          return [seen.size, [...seen].every((node) => element.contains(node))];
+        }""",
+        [text, inner],
+    )
+    assert kept[0] >= 20
+    assert kept[1]
+
+
+def test_a_paragraph_that_is_being_written_keeps_its_nodes(page: Page) -> None:
+    assert (
+        page.evaluate(
+            """() => {
+          const seen = new Set();
+          write('some **bold** text and `code` and $x^2$ and more, **more** text', 3, (element) => {
+            if (element.textContent.includes('more')) seen.add([...element.querySelectorAll('strong, code, .math')][0]);
+          });
+          return seen.size;
+        }"""
+        )
+        == 1
+    )
+
+
+def test_code_that_is_being_written_is_only_added_to(page: Page) -> None:
+    text = "```python\n" + "".join(f"x{number} = {number}\n" for number in range(200)) + "```\n\nafter"
+    nodes, code = page.evaluate(
+        """(text) => {
+          const seen = new Set();
+          const shown = write(text, 5, (element) => {
+            if (element.children.length === 1) seen.add(element.querySelector('code')?.firstChild);
+          });
+          return [seen.size, shown.element.querySelector('code').textContent];
+        }""",
+        text,
+    )
+    assert nodes == 2  # none before the fence is there, then one
+    assert code == text.removeprefix("```python\n").removesuffix("\n```\n\nafter")
+
+
+def test_what_is_open_looks_as_it_will_when_it_is_closed(page: Page) -> None:
+    def open_text(text: str) -> str:
+        shown: str = page.evaluate(
+            "(text) => { const m = fresh(); m.set(text, false); return m.element.innerHTML }", text
+        )
+        return shown
+
+    assert open_text("some **bold") == '<p dir="auto">some <strong>bold</strong></p>'
+    assert open_text("some `code") == '<p dir="auto">some <code>code</code></p>'
+    assert open_text("a [link](https://exam") == '<p dir="auto">a link</p>'
+    assert "```" not in open_text("```\ncode\n``")
+
+
+def test_text_shows_by_itself_when_no_more_comes(page: Page) -> None:
+    page.evaluate("() => { const m = fresh(); for (const text of ['a', 'a b', 'a b c']) m.set(text, false) }")
+    page.wait_for_function("() => document.querySelector('.markdown').textContent === 'a b c'")
+
+
+def test_code_is_coloured_when_it_is_whole_and_copied_as_it_is(
+    new_visitor: Callable[..., Visitor], shared: Service
+) -> None:
+    visitor = new_visitor(permissions=["clipboard-write"])
+    page = visitor.open(shared)
+    page.evaluate(TOOLS)
+    page.evaluate("whole('```python\\ndef f():\\n    return \"<b>\"\\n```')")
+    page.wait_for_selector(".hljs-keyword")
+    assert page.text_content("code") == 'def f():\n    return "<b>"'
+    page.get_by_role("button", name="Copy").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    page.evaluate("document.body.append(document.createElement('textarea'))")
+    page.focus("textarea")
+    page.keyboard.press("Control+V")
+    assert page.input_value("textarea") == 'def f():\n    return "<b>"'
+
+
+def test_mathematics_is_shown_as_such_and_read_out(page: Page) -> None:
+    page.evaluate(r"whole('$$\\frac{a}{b}$$\n\n\\(x^2\\) and $\\pmb{y} \\fcolorbox{red}{blue}{z}$ and $\\nonsense{$')")
+    page.wait_for_function("() => settled()")
+    assert page.locator(".katex-display mfrac").count() == 1
+    assert page.locator(".katex msup").count() == 1
+    assert page.locator(".math.broken").text_content() == r"\nonsense{"
+
+
+@pytest.mark.parametrize(
+    "text", ["$5 and $10", "$HOME and $PATH", "costs 5$, or 10$ more", "US$ 5 a$b", "$ x $", "$5-$10"]
+)
+def test_money_is_no_mathematics(page: Page, text: str) -> None:
+    assert show(page, text) == f'<p dir="auto">{text}</p>'
+
+
+@pytest.mark.parametrize("tex", ["x", "x^2", "n-1", r"\alpha", "f(x)", "a + b", "2x", "a = b"])
+def test_what_plainly_is_mathematics_is(page: Page, tex: str) -> None:
+    assert show(page, f"is ${tex}$.") == f'<p dir="auto">is <span class="math" dir="ltr">{tex}</span>.</p>'
+
+
+def test_a_picture_from_elsewhere_is_a_link(page: Page) -> None:
+    cat, rel = "https://example.com/cat.png", "noopener noreferrer nofollow"
+    assert show(page, f"![cat]({cat})") == f'<p dir="auto"><a href="{cat}" rel="{rel}" target="_blank">cat</a></p>'
+    dot = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    assert show(page, f"![dot]({dot})") == f'<p dir="auto"><img alt="dot" src="{dot}"></p>'
+
+
+def test_a_link_whose_address_comes_later_becomes_one(page: Page) -> None:
+    counts = page.evaluate(
+        """() => {
+          const m = fresh(), counts = [];
+          const pieces = ['see [this]\\n\\nand\\n\\n', 'more\\n\\n', '[this]: https://example.com/\\n\\n', 'end\\n\\n'];
+          for (const text of pieces) {
+            m.restUntil = 0;
+            m.set(m.text + text, false);
+            counts.push(m.element.querySelectorAll('a').length);
+          }
+          return counts;
+        }"""
+    )
+    assert counts == [0, 0, 1, 1]
+
+
+def test_text_that_runs_from_right_to_left_does(page: Page) -> None:
+    page.evaluate("(text) => whole(text)", f"hello\n\n{ARABIC}\n\n- {ARABIC}\n- b\n\n```\n{ARABIC}\n```")
+    directions = page.evaluate(
+        "() => [...document.querySelectorAll('.markdown > *')].map((block) => getComputedStyle(block).direction)"
+    )
+    assert directions == ["ltr", "rtl", "rtl", "ltr"]
+
+
+HOSTILE: dict[str, str] = {
+    "emphasis": "*a_" * 10_000,
+    "brackets": "[" * 20_000,
+    "quotes": "> " * 20_000 + "x",
+    "nested lists": "\n".join("  " * depth + "- a" for depth in range(150)),
+    "backticks": " ".join("`" * length for length in range(1, 200)),
+    "tags": "<b>" * 10_000,
+    "formulas": "$x_{" * 5_000 + "\\(" * 5_000,
+    "a wide table": "|a" * 1000 + "|\n" + "|-" * 1000 + "|\n" + "|x" * 1000 + "|",
+    "definitions": "[x]: x\n" * 2_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_text_that_is_hard_to_read_is_shown_all_the_same(page: Page, name: str) -> None:
+    lost = page.evaluate(
+        """(text) => {
+          const element = write(text, Math.ceil(text.length / 5)).element;
+          const letters = (text) => text.replace(/[^a-wyz]/g, '').length;
+          return letters(text) - letters(element.textContent);
+        }""",
+        HOSTILE[name] + "\n\nend",
+    )
+    assert lost == 0
+
+
+def test_what_ten_thousand_tokens_cost(page: Page, figures: Callable[[str], None]) -> None:
+    text = "\n\n".join(f"## Part {number}\n\n{DOCUMENT[:-20]}\n\n~~~\n~~~" for number in range(25))[:40_000]
+    cost: dict[str, Any] = page.evaluate(
+        """(text) => {
+          const times = [];
+          let last = performance.now();
+          const m = write(text, 16, (element) => {
+            element.offsetHeight;
+            times.push(performance.now() - last);
+            last = performance.now();
+          });
+          times.sort((a, b) => b - a);
+          return {updates: times.length, sum: times.reduce((a, b) => a + b, 0), worst: times[0], left: times.length};
+        }""",
+        text,
+    )
+    figures(
+        f"{len(text)} characters in {cost['updates']} updates, {cost['sum'] / cost['updates']:.1f} ms each with "
+        f"layout, the longest {cost['worst']:.0f} ms"
+    )
