@@ -19,6 +19,7 @@ from chatapi.model import Microseconds, Place
 from chatapi.store import Candidate, Store
 
 MOST_CANDIDATES = 4_000  # looked through for one request,
+LEAST_CANDIDATES = 64  # so many a lot counts for at least: sessions with nothing in them are looked up too
 MOST_CHARACTERS = 4 * 1024 * 1024  # or so much as it is stored: a sixth of a second's work or two
 RUN_CHARACTERS = 16 * 1024  # folded at once: half a millisecond
 SLICE_SECONDS = 0.001  # of looking, before whatever else is to be done
@@ -54,7 +55,21 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
+    # Python sorts the marks on a character one by one, which takes seconds where there are as many as a run has. Where
+    # one has more than `MARKS`, they are sorted in parts.
+    marked = [at for at in range(MARKS, len(text), MARKS) if text[at] in _MARKS]
+    cuts = [at for at in marked if _MARKS.issuperset(text[at - MARKS : at])]
+    if not cuts:
+        return _fold(text)
+    return "".join([_fold(text[start:end]) for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)])
+
+
+def _fold(text: str) -> str:
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+
+
+_MADE_OF_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"  # and no marks themselves
+_MARKS = frozenset(filter(unicodedata.combining, map(chr, range(0x300, 0x1F000)))) | frozenset(_MADE_OF_MARKS)
 
 
 class Words:
@@ -210,7 +225,7 @@ async def search(store: Store, owner: str, words: Words, place: Place | None, li
         if len(hits) == limit:
             last = found[-1][1]
             return Found(hits, place if last == candidates[-1].place else last)
-        looked += len(candidates)
+        looked += max(len(candidates), LEAST_CANDIDATES)
         characters += sum(len(candidate.content) for candidate in candidates)
         if place is None or looked >= MOST_CANDIDATES or characters >= MOST_CHARACTERS:
             return Found(hits, place)

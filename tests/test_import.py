@@ -192,6 +192,33 @@ def test_a_conversation_that_was_led_here_comes_back_as_it_was(
     assert without_ids(again) == without_ids(document)
 
 
+@pytest.mark.one_process("it is about a document, which one process reads as any does")
+def test_an_annotation_of_any_depth_leaves_its_conversation_readable(service: Service) -> None:
+    for depth in (60, 64, 65, 300, 800, *range(900, 1000, 2)):
+        nested = '{"a":' * depth + "1" + "}" * depth
+        answer = message("a", None, "assistant", text("said"), text(nested + '\n{"b":1}\n', "annotation"), **COMPLETED)
+        made = brought(service, FULL | {"session": {**FULL["session"], "head": "a"}, "messages": [answer]})
+        if made.status_code == 422:
+            continue  # deeper than anything is read
+        session_id = made.json()["session_id"]
+        (shown,) = service.messages(session_id, key=KEY)
+        annotations = [part["annotation"] for part in shown["parts"] if part["type"] == "annotation"]
+        assert annotations == ([json.loads(nested)] if depth < 64 else []) + [{"b": 1}], depth
+        told = taken(service, session_id)["messages"][0]["parts"][1]["text"]
+        assert told == nested + '\n{"b":1}\n'
+        for path in (
+            f"conversations/{session_id.replace('ses', 'conv', 1)}/items",
+            f"chat/completions/{shown['generation_id']}?stream=true",
+        ):
+            assert service.get(f"/v1/{path}", key=KEY).status_code == 200
+
+
+def test_keys_that_are_made_up_do_not_make_for_more_imports(serve: Serve) -> None:
+    service = serve(CHATAPI_RATE_LIMIT="3")
+    statuses = [brought(service, FULL, fresh_key(f"made-up-{number}")).status_code for number in range(5)]
+    assert statuses == [201, 201, 201, 429, 429]
+
+
 # What is no document
 
 
@@ -218,6 +245,10 @@ REFUSED: dict[str, tuple[Document, str]] = {
     "another format": (FULL | {"format": "chatapi.message"}, "format"),
     "another version": (FULL | {"version": 2}, "version"),
     "an unknown member": (FULL | {"secret": 1}, "body"),
+    "an unknown member that looks like a place": (FULL | {"x - at `$.secret": 1}, "body"),
+    "an unknown role that looks like a place": (field("role", "x - at `$.robot"), "messages.0.role"),
+    "a role that goes on": (field("role", "x`\n - at `$.robot" * 1000), "messages.0.role"),
+    "metadata that looks like a place": (about("metadata", {"x - at `$.secret`": 1}), "session.metadata"),
     "messages that are none": (FULL | {"messages": {}}, "messages"),
     "no session": ({name: FULL[name] for name in FULL if name != "session"}, "session"),
     "a time without offset": (FULL | {"exported_at": "2026-01-01T00:00:00"}, "exported_at"),

@@ -306,6 +306,12 @@ HOSTILE: dict[str, str] = {
     "a wide table": "|a" * 1000 + "|\n" + "|-" * 1000 + "|\n" + "|x" * 1000 + "|",
     "definitions": "[x]: x\n" * 2_000,
 }
+SLOW = {  # each took seconds, some of them twenty
+    "a long word": "a" * 90_000 + "@",
+    "a long attribute": "<b " + "a" * 90_000 + ">b</b>",
+    "tags that do not end": "<div>\n" + "<a " * 12_000 + "</a " * 12_000 + "</div ",
+    "lists in lists on a line": "- " * 40_000 + "b",
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -319,6 +325,24 @@ def test_text_that_is_hard_to_read_is_shown_all_the_same(page: Page, name: str) 
         HOSTILE[name] + "\n\nend",
     )
     assert lost == 0
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_text_that_is_hard_to_read_holds_nobody_up(page: Page, name: str) -> None:
+    spent = page.evaluate(
+        """(text) => {
+          const begun = performance.now();
+          whole(text);
+          return performance.now() - begun;
+        }""",
+        SLOW[name],
+    )
+    assert spent < 1500
+
+
+def test_a_picture_in_a_paragraph_is_no_long_word(page: Page) -> None:
+    picture = "data:image/png;base64," + "A" * 50_000
+    assert page.evaluate("(text) => whole(text).querySelector('img').src", f"See ![it]({picture}).") == picture
 
 
 def test_what_ten_thousand_tokens_cost(page: Page, figures: Callable[[str], None]) -> None:

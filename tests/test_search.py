@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import unicodedata
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from chatapi.model import ROOT, Call, Input, Kind, Media, Part, Place, Role, user_text
 from chatapi.search import (
+    _MARKS,
     BEFORE,
     MARKS,
     MOST_CANDIDATES,
@@ -91,6 +94,21 @@ def test_marks_without_end_are_looked_through_in_time() -> None:
     text = ("a" + "\u0301" * (2 * MARKS)) * 500
     assert found("a b", text) is None
     assert found("b", text + "b") == "b"
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0323", "\u0323\u0301\u0345\u0334", "\u0f73\u0f81", "\uff9e\u0334"])
+def test_marks_in_no_order_hold_nobody_up(marks: str) -> None:
+    text = "a" + "".join(mark * (RUN_CHARACTERS // len(marks)) for mark in marks)
+    for one in (text, text[::-1], marks * (RUN_CHARACTERS // len(marks))):
+        begun = time.perf_counter()
+        fold(one[:RUN_CHARACTERS])
+        assert time.perf_counter() - begun < 0.1, "the event loop waited for it"
+
+
+def test_marks_are_told_from_characters_that_have_some() -> None:
+    for character in map(chr, range(sys.maxunicode + 1)):
+        made = unicodedata.normalize("NFKD", character)
+        assert (character in _MARKS) == all(map(unicodedata.combining, made)), f"U+{ord(character):04X}"
 
 
 @settings(deadline=None, derandomize=True)
@@ -182,6 +200,18 @@ async def test_large_messages_come_few_at_a_time(store: Store) -> None:
     assert 0 < len(lot) < 10
     assert place is not None
     assert len(await everything(store, "anna")) == 10 + 1, "and a title"
+
+
+async def test_one_search_looks_through_so_many_sessions_even_if_nothing_is_in_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatapi.search.MOST_CANDIDATES", 2 * SESSIONS_A_LOT)
+    for _ in range(3 * SESSIONS_A_LOT):
+        await store.create_session("anna", "Be brief.")
+    found = await search(store, "anna", Words("x"), None, 1)
+    assert found.hits == []
+    assert found.place is not None, "it went on and on"
+    assert (await search(store, "anna", Words("x"), found.place, 1)).place is None
 
 
 async def test_a_place_in_somebody_elses_session_leads_nowhere(store: Store, clock: Clock) -> None:

@@ -275,9 +275,12 @@ def read(data: bytes, owner: str, developer_bytes: int) -> Restored:
 
 def _not_as_documented(error: str) -> InvalidRequest:
     """A decoder's sentence as ours: where it is, and nothing that was in the document."""
-    found = re.fullmatch(r"(.*?)(?: - at (?:`key` in )?`\$\.?(.*)`)?", error, re.DOTALL)
-    assert found is not None, "every text is like that"
-    message, path = found[1], re.sub(r"\[(\d+)\]", r".\1", (found[2] or "").replace("[...]", ""))
+    # It may quote what was sent, and that may look like anything: only the end of it tells the place.
+    message, _, place = error.rpartition(" - at ")
+    found = _PLACE.fullmatch(place)
+    if found is None or not _FIELDS.issuperset(re.findall("[a-z_]+", found[1])):
+        message, found = error, None
+    path = re.sub(r"\[(\d+)\]", r".\1", found[1].replace("[...]", "")).strip(".") if found is not None else ""
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", message):
         return InvalidRequest.field(f"{path}.{missing[1]}".strip("."), "This field is required.")
     if message.startswith("Object contains unknown field"):
@@ -285,6 +288,14 @@ def _not_as_documented(error: str) -> InvalidRequest:
     elif not message.startswith("Expected "):
         message = "It is none of the values that are possible here"
     return InvalidRequest.field(path or "body", f"{message}.")
+
+
+_PLACE = re.compile(r"(?:`key` in )?`\$((?:\.[a-z_]+|\[(?:\d+|\.\.\.)\])*)`")
+_FIELDS = {
+    name
+    for struct in (Document, SessionDocument, MessageDocument, PartDocument, UsageDocument, ErrorDocument)
+    for name in struct.__struct_fields__
+}
 
 
 def _refuse_nul(document: Document) -> None:

@@ -51,6 +51,8 @@ async def import_session(request: Request) -> JSONResponse:
     answer that ran comes in as interrupted; none counts as usage."""
     core = core_of(request)
     owner = owner_of(request)
+    # By address too: nothing has shown yet that the key is anybody's, and keys are quickly made up.
+    await core.rate_limit.take(f"address {request.client.host if request.client else ''}")
     request.state.limit = await core.rate_limit.take(owner)
     data = await receive_json(request, core.settings.max_media_bytes)
     async with core.imports:

@@ -15,6 +15,7 @@ from chatapi.errors import InvalidRequest
 from chatapi.model import Generation, Kind, Message, Microseconds, Part, Session, Status, Usage, spoken
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DEEPEST_ANNOTATION = 64  # values in values; what reads JSON here goes some hundreds deep, and not everywhere as far
 
 
 def iso(at: Microseconds) -> str:
@@ -96,7 +97,26 @@ def parts_json(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
 
 def annotations_of(part: Part) -> list[Any]:
     """The annotations in a part of them; one that was cut off in its middle is left out."""
-    return [msgspec.json.decode(line) for line in part.text.split("\n")[:-1]]
+    return [one for line in part.text.split("\n")[:-1] if (one := read_annotation(line)) is not None]
+
+
+def read_annotation(line: str | bytes) -> Any:
+    """An annotation from its line; None for one that nests so deeply that it could not be written again."""
+    try:
+        annotation = msgspec.json.decode(line)
+    except RecursionError:
+        return None
+    row = [annotation]
+    for _ in range(DEEPEST_ANNOTATION):
+        row = [
+            inner
+            for value in row
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not row:
+            return annotation
+    return None
 
 
 def message_json(message: Message) -> dict[str, Any]:

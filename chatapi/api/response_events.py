@@ -28,6 +28,7 @@ import msgspec
 
 from chatapi import sse
 from chatapi.api.answers import EVENT_TEXT_BYTES
+from chatapi.api.formats import read_annotation
 from chatapi.api.items import (
     CALL,
     COMPLETED,
@@ -237,7 +238,7 @@ class ResponsesEncoder:
         for line in lines:
             at += len(line) + 1
             self._position = at
-            annotation = write_annotation(msgspec.json.decode(line))
+            annotation = write_annotation(read_annotation(line))
             if annotation is None:
                 continue
             content = item.content

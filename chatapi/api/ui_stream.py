@@ -9,7 +9,7 @@ import msgspec
 
 from chatapi import sse
 from chatapi.api.answers import ENDED_WELL, EVENT_TEXT_BYTES
-from chatapi.api.formats import annotations_of, usage_json
+from chatapi.api.formats import read_annotation, usage_json
 from chatapi.errors import ChatError, from_code
 from chatapi.log import cut, pieces_of
 from chatapi.model import Generation, Kind, Message, Part, Piece, Role, Status, Usage
@@ -86,8 +86,7 @@ class VercelEncoder:
         self._rest = [rest]
         told = b""
         for line in lines:
-            [annotation] = annotations_of(Part(Kind.ANNOTATION, line.decode() + "\n"))
-            source = _source(annotation)
+            source = _source(read_annotation(line))
             if source is not None:
                 self._sources += 1
                 told += _frame({"type": "source-url", "sourceId": f"source-{self._sources}", **source})

@@ -31,6 +31,8 @@ const SHARE = 3; // rendering takes at most one part of so many of the time, how
 const MAX_BLOCK = 100_000; // characters: a longer paragraph, list or table, by accident or ill will, is shown as it is
 const MAX_DEPTH = 24; // of blocks in blocks
 const MAX_MARKS = 1500; // in a paragraph: what could begin emphasis, code, a link; beyond that it is no prose
+const LONG_WORD = /[\w.!#$%&'*+/=?^`{|}~-]{2000}/; // each letter of it could begin an address of mail
+const NESTED = /^(?:[ \t]*(?:>|[-*+][ \t]|\d{1,9}[.)][ \t])){100}/m; // quotations and lists within each other on one line
 const WINDOW = 16_384; // characters that are read together, where the blocks in them are not longer
 const MAX_READ_MS = 200; // reading that takes longer is not tried again: what is left is shown as it is
 const COPIED_MS = 2000; // how long a button tells that it has copied
@@ -195,7 +197,7 @@ export class StreamingMarkdown {
    * @returns {Token[]}
    */
   readPart(text, offset, ended) {
-    if (offset === this.heavy || /^(?:[ \t]*>){100}/m.test(text)) return [asItIs(text)];
+    if (offset === this.heavy || NESTED.test(text)) return [asItIs(text)];
     const begun = performance.now();
     try {
       return this.lexer(ended).blockTokens(text);
@@ -334,7 +336,7 @@ export class StreamingMarkdown {
     const text = block.open ? mended(block.text ?? "") : (block.text ?? "");
     let html;
     try {
-      if ((text.match(/[*_`~[\]<$\\@]/g)?.length ?? 0) > MAX_MARKS) throw new RangeError("It is no prose.");
+      if (!isProse(text)) throw new RangeError("It is no prose.");
       const tokens = this.lexer().inlineTokens(text);
       html = new Parser(marked.defaults).parseInline(tokens);
     } catch {
@@ -398,6 +400,15 @@ function settledIn(tokens, text) {
   if (count <= 0 || !text.startsWith(tokens[count].raw, length)) return none;
   const lines = text.slice(length).split("\n", 3).length - 1;
   return lines < (tokens[count].type === "table" ? 2 : 1) ? none : { count, length };
+}
+
+/**
+ * Is it something that somebody may have written to be read, and that can be read in time?
+ * @param {string} text
+ */
+function isProse(text) {
+  if ((text.match(/[*_`~[\]<$\\@]/g)?.length ?? 0) > MAX_MARKS) return false;
+  return !LONG_WORD.test(text.replace(/!\[[^[\]\n]{0,200}\]\(data:image\/[a-z]+;base64,[a-z0-9+/=]*\)/gi, ""));
 }
 
 /** @param {string} text @returns {Token} */
@@ -622,11 +633,14 @@ function isBalanced(html) {
  * @param {string} html
  */
 function bare(html) {
-  return html.replace(/<([a-z][^\s/>]*)([^>]*)>/gi, (_, name, attributes) => {
-    const kept = attributes.matchAll(/([a-z-]+)\s*=\s*("[^"]*"|'[^']*'|[^\s"'=<>`]+)/gi);
+  // Each search ends soon: behind the last tag none begins, and a name begins where the one before it has ended.
+  const end = html.lastIndexOf(">") + 1;
+  const tags = html.slice(0, end).replace(/<([a-z][^\s/>]*)([^>]*)>/gi, (_, name, attributes) => {
+    const kept = attributes.matchAll(/(?<![a-z-])([a-z-]+)\s*=\s*("[^"]*"|'[^']*'|[^\s"'=<>`]+)/gi);
     const known = [...kept].filter(([, attribute]) => ATTRIBUTES.includes(attribute.toLowerCase()));
     return `<${name}${known.map(([attribute]) => ` ${attribute}`).join("")}>`;
   });
+  return tags + html.slice(end);
 }
 
 /**

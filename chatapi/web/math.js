@@ -36,15 +36,15 @@ export const mathTokens = [
         const opening = text.match(begins);
         if (opening === null) continue;
         const start = opening[0].length;
-        const blank = text.slice(start).search(/\n[ \t]*\n/);
-        const limit = blank < 0 ? text.length : start + blank;
         const at = text.indexOf(/** @type {string} */ (end), start);
-        if (at >= 0 && at < limit) {
+        // No further than it may go, so that a text of many is not searched again for each.
+        const blank = text.slice(start, at < 0 ? text.length : at).search(/\n[ \t]*\n/);
+        if (at >= 0 && blank < 0) {
           const rest = text.slice(at + 2).match(/^[ \t]*(?:\n|$)/);
           if (rest === null) return undefined;
           return { type: "math", raw: text.slice(0, at + 2 + rest[0].length), text: text.slice(start, at).trim() };
         }
-        if (limit < text.length || this.lexer.ended) return undefined;
+        if (blank >= 0 || this.lexer.ended) return undefined;
         return { type: "math", raw: text, text: text.slice(start).trim(), unfinished: true };
       }
       return undefined;
