@@ -1,6 +1,6 @@
 // Whose chats these are: the key, where it is kept, and what the server told of itself.
 import { Observable } from "./observable.js";
-import { drafts, ofTab } from "./storage.js";
+import { ofTab } from "./storage.js";
 import { strings } from "./strings.js";
 
 /**
@@ -18,8 +18,6 @@ export class Account extends Observable {
   prices = { as_of: null, currency: null, models: {} };
   /** The ids of models that the key may use; empty until they are known. @type {string[]} */
   models = [];
-  /** What is wrong with the key, once somebody said so. @type {string | null} */
-  complaint = null;
 
   #api;
 
@@ -64,24 +62,14 @@ export class Account extends Observable {
    */
   use(key, remember) {
     this.#api.key = key;
-    this.complaint = null;
     ofTab.set(KEY, remember ? key : null);
     this.changed();
   }
 
-  /** Leave: nothing of the person stays in this browser. */
+  /** The key is not kept any longer. */
   forget() {
     this.#api.key = null;
-    this.models = [];
     ofTab.set(KEY, null);
-    drafts.clear();
-    this.changed();
-  }
-
-  /** @param {string} complaint by the server, about the key */
-  complain(complaint) {
-    this.complaint = complaint;
-    this.changed();
   }
 
   /** Ask which models there are, and what they cost. It does no harm if nobody says: a name can be typed. */

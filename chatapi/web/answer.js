@@ -12,6 +12,7 @@ import { Observable } from "./observable.js";
 
 const FIRST_PAUSE_SECONDS = 0.5; // before the second attempt; doubled each time
 const LONGEST_PAUSE_SECONDS = 8;
+const STOPPING_SECONDS = 5; // while the connection is broken: longer nobody waits for a server to say that it has stopped
 const SENDING_SECONDS = 60; // a message that reaches no server for so long goes back to its writer
 
 /**
@@ -93,6 +94,8 @@ export class Answer extends Observable {
   /** Read it to its end; returns when it is over. */
   async read() {
     const begun = performance.now();
+    /** @type {Error} */
+    let trouble = new Unreachable();
     for (let attempt = 0; !this.over; attempt += 1) {
       try {
         const response = await this.#ask();
@@ -104,9 +107,11 @@ export class Answer extends Observable {
       } catch (error) {
         if (this.over) return; // given up
         if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
-        const tooLong = this.generationId === null && performance.now() - begun > SENDING_SECONDS * 1000;
-        if (tooLong || (error instanceof Problem && !this.#passes(error))) return this.#refuse(error);
+        if (error instanceof Problem && !this.#passes(error)) return this.#refuse(error);
+        trouble = error;
       }
+      const tooLong = this.generationId === null && performance.now() - begun > SENDING_SECONDS * 1000;
+      if (tooLong) return this.#refuse(trouble);
       this.#become("reconnecting");
       await this.#pause(Math.min(FIRST_PAUSE_SECONDS * 2 ** attempt, LONGEST_PAUSE_SECONDS));
     }
@@ -122,10 +127,22 @@ export class Answer extends Observable {
    * waits until it does: to leave now would let it go on. Where the server cannot be reached, nobody waits for it.
    */
   async stop() {
-    if (this.state === "reconnecting") return this.#leave();
-    this.stopping = true;
-    this.changed();
-    if (this.sessionId !== null && this.generationId !== null) await this.#api.stop(this.sessionId, this.generationId);
+    const isCut = this.state === "reconnecting";
+    if (this.sessionId === null || this.generationId === null) {
+      if (isCut) return this.#leave();
+      this.#become(this.state, true);
+      return;
+    }
+    this.#become(this.state, true);
+    try {
+      await this.#api.stop(this.sessionId, this.generationId, isCut ? AbortSignal.timeout(STOPPING_SECONDS * 1000) : undefined);
+      this.retryNow(); // for its end
+    } catch (error) {
+      if (this.over) return;
+      this.#become(this.state, false); // it goes on, and can be stopped again
+      if (!isCut) throw error;
+      this.#leave();
+    }
   }
 
   /** Read no more of it; it may go on without us. */
@@ -154,9 +171,6 @@ export class Answer extends Observable {
   /** @param {Error} problem */
   #refuse(problem) {
     this.problem = problem;
-    if (problem instanceof Problem && this.generationId !== null && problem.status === 404) {
-      this.status = "interrupted"; // its session is gone
-    }
     this.#become("refused");
   }
 
@@ -169,8 +183,10 @@ export class Answer extends Observable {
         this.generationId = data.generation_id;
         this.messageId = data.message_id;
         this.model = data.model;
-        if (this.stopping) this.stop().catch(() => {}); // it goes on, and can be stopped again
-        return this.#become("streaming");
+        this.#body = null; // it may be large
+        this.#become("streaming");
+        if (this.stopping) this.stop().catch(() => {});
+        return;
       case "usage":
         this.usage = data;
         break;
@@ -202,9 +218,13 @@ export class Answer extends Observable {
     else this.parts.push({ type, text: data.text });
   }
 
-  /** @param {State} state */
-  #become(state) {
+  /**
+   * @param {State} state
+   * @param {boolean} [stopping]
+   */
+  #become(state, stopping = this.stopping) {
     this.state = state;
+    this.stopping = stopping;
     this.changed();
   }
 

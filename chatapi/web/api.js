@@ -36,6 +36,10 @@ export class Problem extends Error {
 /** No answer came: no network, no server, or a connection that broke. */
 export class Unreachable extends Error {}
 
+const EVENTS = "text/event-stream";
+const PATIENCE_SECONDS = 60; // for the beginning of a response; the server breaks each silence of its own long before
+const SLOWEST_BYTES_A_SECOND = 20_000; // of what is sent: a body takes its time
+
 /**
  * @typedef {object} Asking
  * @property {unknown} [body]
@@ -59,13 +63,19 @@ export class Api {
     const all = new Headers(headers);
     if (this.key !== null) all.set("Authorization", `Bearer ${this.key}`);
     if (body !== undefined) all.set("Content-Type", "application/json");
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const impatience = new AbortController();
+    const patience = PATIENCE_SECONDS + (text ?? "").length / SLOWEST_BYTES_A_SECOND;
+    const timer = setTimeout(() => impatience.abort(), patience * 1000);
+    const either = signal === undefined ? impatience.signal : AbortSignal.any([signal, impatience.signal]);
     let response;
     try {
-      const text = body === undefined ? undefined : JSON.stringify(body);
-      response = await fetch(path, { method, headers: all, body: text, signal, keepalive, cache: "no-store" });
+      response = await fetch(path, { method, headers: all, body: text, signal: either, keepalive, cache: "no-store" });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Unreachable();
+    } finally {
+      clearTimeout(timer);
     }
     if (!response.ok) throw await problemOf(response);
     return response;
@@ -125,7 +135,7 @@ export class Api {
    * @returns {Promise<Session>}
    */
   session(id) {
-    return this.#json("GET", `/api/sessions/${id}`);
+    return this.#json("GET", pathOf(id));
   }
 
   /**
@@ -134,7 +144,7 @@ export class Api {
    * @returns {Promise<Session>}
    */
   changeSession(id, change) {
-    return this.#json("PATCH", `/api/sessions/${id}`, { body: change });
+    return this.#json("PATCH", pathOf(id), { body: change });
   }
 
   /**
@@ -142,7 +152,7 @@ export class Api {
    * @param {boolean} leaving whether the page is about to go
    */
   async deleteSession(id, leaving) {
-    await this.request("DELETE", `/api/sessions/${id}`, { keepalive: leaving });
+    await this.request("DELETE", pathOf(id), { keepalive: leaving });
   }
 
   /**
@@ -151,7 +161,7 @@ export class Api {
    * @returns {Promise<Session>} a new one, with a copy of the path to that message
    */
   fork(id, messageId) {
-    return this.#json("POST", `/api/sessions/${id}/fork`, { body: { message_id: messageId } });
+    return this.#json("POST", `${pathOf(id)}/fork`, { body: { message_id: messageId } });
   }
 
   /**
@@ -160,7 +170,7 @@ export class Api {
    * @returns {Promise<Page<Message>>} the active path, the last first
    */
   messages(id, cursor) {
-    return this.#json("GET", `/api/sessions/${id}/messages?${query({ order: "desc", limit: "50", cursor })}`);
+    return this.#json("GET", `${pathOf(id)}/messages?${query({ order: "desc", limit: "50", cursor })}`);
   }
 
   /**
@@ -179,7 +189,7 @@ export class Api {
    * @returns {Promise<{name: string, content: Blob}>}
    */
   async export(id, format) {
-    const response = await this.request("GET", `/api/sessions/${id}/export?${query({ format })}`);
+    const response = await this.request("GET", `${pathOf(id)}/export?${query({ format })}`);
     const disposition = response.headers.get("Content-Disposition") ?? "";
     const name = /filename="([^"]+)"/.exec(disposition)?.[1] ?? (format === "json" ? "chat.json" : "chat.md");
     try {
@@ -208,35 +218,54 @@ export class Api {
   }
 
   /**
-   * Send a message; the answer comes as events.
+   * Send a message; the answer comes as events. Throws a Problem also where what comes is something else.
    * @param {object} body
    * @param {string} idempotencyKey repeated with the same, it is sent once
    * @param {AbortSignal} signal
    */
   send(body, idempotencyKey, signal) {
-    const headers = { Accept: "text/event-stream", "Idempotency-Key": idempotencyKey };
-    return this.request("POST", "/api/chat", { body, headers, signal });
+    const headers = { Accept: EVENTS, "Idempotency-Key": idempotencyKey };
+    return this.#events("POST", "/api/chat", { body, headers, signal });
   }
 
   /**
-   * The rest of an answer, as events.
+   * The rest of an answer, as events. The same holds.
    * @param {string} id
    * @param {string} generationId
    * @param {number} position what has come already
    * @param {AbortSignal} signal
    */
   resume(id, generationId, position, signal) {
-    const headers = { Accept: "text/event-stream", "Last-Event-ID": String(position) };
-    return this.request("GET", `/api/chat/${id}/stream?${query({ generation_id: generationId })}`, { headers, signal });
+    const headers = { Accept: EVENTS, "Last-Event-ID": String(position) };
+    return this.#events("GET", `/api/chat/${id}/stream?${query({ generation_id: generationId })}`, { headers, signal });
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {Asking} asking
+   */
+  async #events(method, path, asking) {
+    const response = await this.request(method, path, asking);
+    const { status, headers } = response;
+    if (headers.get("Content-Type")?.startsWith(EVENTS)) return response;
+    await response.body?.cancel();
+    throw new Problem(`HTTP ${status}`, status, null, headers); // the sign-in page of a network, say
   }
 
   /**
    * @param {string} id
    * @param {string} generationId
+   * @param {AbortSignal} [signal]
    */
-  async stop(id, generationId) {
-    await this.request("POST", `/api/chat/${id}/stop`, { body: { generation_id: generationId } });
+  async stop(id, generationId, signal) {
+    await this.request("POST", `/api/chat/${id}/stop`, { body: { generation_id: generationId }, signal });
   }
+}
+
+/** @param {string} id of a session; whatever the address bar had instead leads nowhere else */
+function pathOf(id) {
+  return `/api/sessions/${encodeURIComponent(id)}`;
 }
 
 /** @param {Record<string, string | null>} values null ones are left out */
@@ -259,12 +288,10 @@ async function problemOf(response) {
     // Not ours; a proxy's page, or cut off.
   }
   const { status, headers } = response;
-  if (said === null || typeof said !== "object") return new Problem(`HTTP ${status}`, status, null, headers);
-  if (said.error?.message) return new Problem(said.error.message, status, said.error.code ?? "error", headers);
-  const fields = (said.errors ?? []).map(
-    (/** @type {{field: string, message: string}} */ error) => `${error.field}: ${error.message}`,
-  );
-  const sentence = fields.length ? fields.join(" ") : (said.detail ?? `HTTP ${status}`);
-  const code = said.code ?? (typeof said.detail === "string" ? "seed" : null);
-  return new Problem(String(sentence), status, code, headers);
+  const { detail, code, errors, error } = said !== null && typeof said === "object" ? said : {};
+  if (typeof error?.message === "string") return new Problem(error.message, status, "error", headers);
+  if (typeof detail !== "string") return new Problem(`HTTP ${status}`, status, null, headers);
+  const fields = Array.isArray(errors) ? errors.map(({ field, message }) => `${field}: ${message}`) : [];
+  const sentence = fields.length ? fields.join(" ") : detail;
+  return new Problem(sentence, status, typeof code === "string" ? code : "seed", headers);
 }

@@ -3,36 +3,41 @@ import { Account } from "./account.js";
 import { Api, Problem } from "./api.js";
 import { Conversation } from "./conversation.js";
 import { Observable } from "./observable.js";
-import { Sessions } from "./sessions.js";
+import { Sessions, UNDO_SECONDS } from "./sessions.js";
+import { drafts } from "./storage.js";
 import { strings } from "./strings.js";
 
 const KEPT = 8; // conversations that stay as they are when another is opened, those that are answering always
-const TOAST_SECONDS = 7;
+
+let toasts = 0;
 
 /** @typedef {{id: number, text: string, action?: {label: string, act: () => void}}} Toast */
 
 export class Chat extends Observable {
   api = new Api();
   account = new Account(this.api);
-  sessions = new Sessions(this.api);
+  sessions = new Sessions(this.api, (id) => this.tellOthers(id));
   /** @type {Conversation} */
   conversation;
   /** @type {"chat" | "usage"} */
   view = "chat";
-  /** A message that a search found, to be scrolled to. @type {string | null} */
-  sought = null;
   /** @type {Toast[]} */
   toasts = [];
   /** What screen readers are to say. */
   said = "";
 
+  /** The one that begins with its first message: what was written for it waits while another is looked at. @type {Conversation} */
+  #beginning;
+  /** The answer whose end was said last. @type {import("./answer.js").Answer | null} */
+  #announced = null;
   /** @type {Conversation[]} the last opened last */
   #open = [];
   #others = new BroadcastChannel("chatapi"); // this page in other tabs
 
   constructor() {
     super();
-    this.conversation = this.#fresh();
+    this.#beginning = this.#opened(null);
+    this.conversation = this.#beginning;
     this.#others.onmessage = ({ data }) => this.#heard(data);
     addEventListener("hashchange", () => this.#go());
     addEventListener("pagehide", () => this.sessions.leave());
@@ -65,17 +70,32 @@ export class Chat extends Observable {
     this.#go();
   }
 
+  /** Forget the key, and what was typed. */
   leave() {
-    this.sessions.clear();
-    this.#open = [];
-    this.conversation = this.#fresh();
-    this.account.forget();
-    location.hash = "";
-    this.changed();
+    drafts.clear();
+    this.#start();
   }
 
-  #fresh() {
-    return new Conversation(this.api, null, (conversation) => this.#told(conversation));
+  /** Forget the key; what was typed stays, and what could not be said with the old key can be said with another. */
+  changeKey() {
+    const { messages, problem } = this.conversation;
+    const last = messages.findLast((message) => message.role === "user");
+    const isRefused = problem instanceof Problem && problem.status === 401;
+    if (isRefused && last !== undefined && drafts.get("") === "") drafts.set("", last.content);
+    this.#start();
+  }
+
+  /** Load the page anew: nothing that one key has seen or asked for is there for the next. */
+  #start() {
+    this.sessions.leave();
+    this.account.forget();
+    history.replaceState(null, "", location.pathname);
+    location.reload();
+  }
+
+  /** @param {string | null} id */
+  #opened(id) {
+    return new Conversation(this.api, id, (conversation, ours) => this.#told(conversation, ours));
   }
 
   /** Open what the address names. */
@@ -90,12 +110,14 @@ export class Chat extends Observable {
   /** @param {string | null} id */
   #show(id) {
     if (id === null) {
-      if (this.conversation.id !== null) this.conversation = this.#fresh();
+      if (this.#beginning.id !== null) this.#beginning = this.#opened(null);
+      this.conversation = this.#beginning;
       return;
     }
     if (this.conversation.id === id) return;
+    void this.sessions.restore(id); // who opens what is about to be deleted wants it
     const known = this.#open.find((conversation) => conversation.id === id);
-    this.conversation = known ?? new Conversation(this.api, id, (conversation) => this.#told(conversation));
+    this.conversation = known ?? this.#opened(id);
     this.#keep(this.conversation);
     if (known === undefined) void this.conversation.load();
     else void known.refresh();
@@ -110,17 +132,21 @@ export class Chat extends Observable {
   }
 
   /**
-   * A conversation has begun or changed at the server.
+   * A conversation has changed at the server.
    * @param {Conversation} conversation
+   * @param {boolean} ours whether this page has changed it
    */
-  #told(conversation) {
-    if (conversation === this.conversation && conversation.id !== null && this.view === "chat") {
-      if (location.hash !== `#/${conversation.id}`) history.replaceState(null, "", `#/${conversation.id}`);
-      this.#keep(conversation);
-    }
-    this.tellOthers(conversation.id);
+  #told(conversation, ours) {
+    const isShown = conversation === this.conversation && this.view === "chat";
+    if (isShown && conversation.id !== null && location.hash !== `#/${conversation.id}`)
+      history.replaceState(null, "", `#/${conversation.id}`);
+    if (conversation.id !== null && (conversation === this.conversation || conversation.answering)) this.#keep(conversation);
+    if (ours) this.tellOthers(conversation.id);
     void this.sessions.load();
-    if (!conversation.answering) this.say(this.#endingOf(conversation));
+    if (isShown && conversation.answer?.over && conversation.answer !== this.#announced) {
+      this.#announced = conversation.answer;
+      this.say(this.#endingOf(conversation));
+    }
     this.changed();
   }
 
@@ -168,8 +194,6 @@ export class Chat extends Observable {
     if (messageId === null || id === null) return;
     if (this.conversation.id !== id) this.#show(id); // the browser tells of the new address a little later
     await this.conversation.reveal(messageId);
-    this.sought = messageId;
-    this.changed();
   }
 
   /** @param {string} id */
@@ -219,14 +243,15 @@ export class Chat extends Observable {
    * @param {Toast["action"]} [action]
    */
   toast(text, action) {
-    const id = Date.now() + Math.random();
+    toasts += 1;
+    const id = toasts;
     const dismiss = () => {
       this.toasts = this.toasts.filter((toast) => toast.id !== id);
       this.changed();
     };
     const acting = action && { ...action, act: () => [dismiss(), action.act()] };
     this.toasts = [...this.toasts, { id, text, action: acting }];
-    setTimeout(dismiss, TOAST_SECONDS * 1000);
+    setTimeout(dismiss, UNDO_SECONDS * 1000);
     this.changed();
   }
 

@@ -2,6 +2,7 @@
 import { Answer } from "./answer.js";
 import { Problem, Unreachable } from "./api.js";
 import { Observable } from "./observable.js";
+import { drafts } from "./storage.js";
 import { fieldsOf, freshWishes, rememberModel, wishesIn, withWishes } from "./wishes.js";
 
 /**
@@ -22,8 +23,14 @@ import { fieldsOf, freshWishes, rememberModel, wishesIn, withWishes } from "./wi
  * @typedef {{text: string, attachments: Attachment[], replaces: string | null}} Saying
  */
 
-/** @typedef {{saying: Saying, key: string, asks: boolean}} Turn `asks`: with a message of the user's own */
+/**
+ * `asks`: with a message of the user's own. `place`: where its draft is kept, until the server has it.
+ * @typedef {{saying: Saying, key: string, asks: boolean, place: string, begun_at: string}} Turn
+ */
 
+/** @typedef {{messageId: string, control: string | null}} Sought */
+
+const DEVELOPER_MESSAGE = "developer"; // the draft of the session that has not begun
 const FOUND_PAGES = 100; // of messages are looked through for one that a search found
 
 let turns = 0;
@@ -41,32 +48,46 @@ export class Conversation extends Observable {
   answer = null;
   /** Why the last thing that was asked for did not happen. @type {Error | null} */
   problem = null;
-  /** What could not be said, for the writer to have back. @type {Saying | null} */
+  /** What could not be said, for the writer to have back; an edit's words are in its draft. @type {Saying | null} */
   unsaid = null;
+  /** Images and files that are to go with the next message. @type {Attachment[]} */
+  attachments = [];
+  /** A message to go to, and what there is to be focused: itself, or a control of it. @type {Sought | null} */
+  sought = null;
   /** @type {"loading" | "ready" | "gone"} */
   state;
-  /** Of a session that has not begun. */
-  developerMessage = "";
+  /** Of a session that has not begun; kept as a draft until it does. */
+  developerMessage;
   /** @type {Wishes} */
   wishes = freshWishes();
 
   #api;
   #told;
-  /** Turns that were said here, by the id of the answer: they are shown under the keys they began with. @type {Map<string, Turn>} */
-  #settled = new Map();
+  /** Turns that were said here, by the id of the answer: they are shown under the keys they began with. @type {Map<string, {key: string, asks: boolean}>} */
+  #keys = new Map();
   /** The turn that was said here and is not in `messages` yet. @type {Turn | null} */
   #turn = null;
-  /** @type {Promise<void> | null} */
+  /** Whether a message waits for the turn before it to be settled. */
+  #preparing = false;
+  /** @type {Promise<boolean> | null} */
   #loading = null;
+  /** How often the server was asked what it has, and which of its answers is shown. */
+  #readings = 0;
+  #taken = 0;
+  /** Why the last reading failed, if it did. @type {Error | null} */
+  #unread = null;
+  /** A running answer that the server does not let us read: to ask again and again helps nobody. @type {string | null} */
+  #unfollowed = null;
   /** @type {Promise<void> | null} */
   #loadingOlder = null;
-  /** The wishes on their way to the server. @type {Promise<void>} */
-  #keeping = Promise.resolve();
+  /** The wishes on their way to the server. @type {Promise<boolean>} */
+  #keeping = Promise.resolve(true);
 
   /**
    * @param {Api} api
    * @param {string | null} id null for a session that begins with its first message
-   * @param {(conversation: Conversation) => void} told called when its session has begun or changed at the server
+   * @param {(conversation: Conversation, ours: boolean) => void} told called when its session has changed at the server:
+   *   `ours` where this page has changed it
    */
   constructor(api, id, told) {
     super();
@@ -74,6 +95,7 @@ export class Conversation extends Observable {
     this.#told = told;
     this.id = id;
     this.state = id === null ? "ready" : "loading";
+    this.developerMessage = id === null ? drafts.get(DEVELOPER_MESSAGE) : "";
   }
 
   /** Whether an answer is on its way. */
@@ -81,15 +103,25 @@ export class Conversation extends Observable {
     return this.answer !== null && !this.answer.over;
   }
 
+  /** Whether what is shown may be old, because the server could not be asked. */
+  get behind() {
+    return this.#unread !== null;
+  }
+
+  /** The words that are on their way to the server, and may come back. */
+  get onTheirWay() {
+    return this.#turn !== null && this.answering && this.answer?.generationId === null ? this.#turn.saying.text : null;
+  }
+
   /** The path as it is shown, the turn that is on its way included. @returns {Shown[]} */
   get shown() {
     const shown = this.messages.map((message, index) => this.#keyed(message, this.messages[index + 1]));
     if (this.#turn === null) return shown;
-    const { saying, key, asks } = this.#turn;
+    const { saying, key, asks, begun_at } = this.#turn;
     const at = shown.findIndex((message) => message.id === saying.replaces);
     if (at >= 0) shown.length = at;
-    if (asks) shown.push(question(key, saying));
-    shown.push({ ...answerOf(key), answer: this.answer ?? undefined });
+    if (asks) shown.push(question(key, begun_at, saying));
+    shown.push({ ...answerOf(key, begun_at), answer: this.answer ?? undefined });
     return shown;
   }
 
@@ -99,8 +131,8 @@ export class Conversation extends Observable {
    * @returns {Shown}
    */
   #keyed(message, next) {
-    const own = this.#settled.get(message.id);
-    const followed = next === undefined ? undefined : this.#settled.get(next.id);
+    const own = this.#keys.get(message.id);
+    const followed = next === undefined ? undefined : this.#keys.get(next.id);
     const key = own ? `${own.key}-answer` : followed?.asks ? `${followed.key}-question` : message.id;
     const live = this.answer !== null && this.answer.generationId === message.generation_id ? this.answer : undefined;
     return { ...message, key, answer: message.status === "running" ? live : undefined };
@@ -108,31 +140,63 @@ export class Conversation extends Observable {
 
   /** Read what the server has, newest first, and follow what it is answering. Never throws: `problem` tells. */
   async load() {
-    this.#loading ??= this.#load().finally(() => {
+    this.#loading ??= this.#reread().finally(() => {
       this.#loading = null;
     });
     await this.#loading;
   }
 
-  async #load() {
-    if (this.id === null) return;
+  /**
+   * The same, whatever else is being read: of two readings, the one that began later is shown. A turn that has ended is
+   * shown as the server has it from then on; while one goes on, nothing is read. Returns whether it was read.
+   */
+  async #reread() {
+    const turn = this.#turn;
+    if (this.id === null || (turn !== null && this.answering)) return false;
+    this.#readings += 1;
+    const reading = this.#readings;
+    const isOld = () => reading < this.#taken || this.#turn !== turn;
+    const keeping = this.#keeping;
     try {
-      const [session, page] = await this.#ask(this.id);
-      if (this.#turn === null) this.#take(session, page.data.reverse(), page.next_cursor);
+      await keeping;
+      const [session, page] = await Promise.all([this.#api.session(this.id), this.#api.messages(this.id, null)]);
+      if (isOld()) return this.#turn === null;
+      this.#taken = reading;
+      this.#settled(turn);
+      this.#take(session, page.data.reverse(), page.next_cursor);
+      if (this.#keeping === keeping) this.wishes = wishesIn(session.metadata);
       this.state = "ready";
-      this.problem = null;
+      if (this.problem === this.#unread) this.problem = null;
+      this.#unread = null;
     } catch (error) {
+      if (isOld()) return false;
       this.#failed(error);
-      if (error instanceof Problem && error.status === 404) this.state = "gone";
+      this.#unread = this.problem;
+      if (isGone(error)) this.#forget();
+      return false;
+    } finally {
+      this.changed();
     }
-    this.changed();
     const last = this.messages.at(-1);
-    if (last?.status === "running" && !this.answering && this.#turn === null) this.#follow(last);
+    if (last?.status === "running" && !this.answering && last.generation_id !== this.#unfollowed) this.#follow(last);
+    return true;
   }
 
-  /** @param {string} id */
-  #ask(id) {
-    return Promise.all([this.#api.session(id), this.#api.messages(id, null)]);
+  /** @param {Turn | null} turn that is among the messages now */
+  #settled(turn) {
+    if (turn === null) return;
+    const messageId = this.answer?.messageId;
+    if (messageId) this.#keys.set(messageId, { key: turn.key, asks: turn.asks });
+    this.#turn = null;
+  }
+
+  /** The session is not there any more. */
+  #forget() {
+    this.state = "gone";
+    this.#turn = null;
+    this.answer = null;
+    this.messages = [];
+    this.older = null;
   }
 
   /**
@@ -142,7 +206,6 @@ export class Conversation extends Observable {
    */
   #take(session, messages, older) {
     this.session = session;
-    this.wishes = wishesIn(session.metadata);
     const joint = messages.length ? this.messages.findIndex((known) => known.id === messages[0].parent_id) : -1;
     if (joint >= 0) this.messages = [...this.messages.slice(0, joint + 1), ...messages];
     else [this.messages, this.older] = [messages, older];
@@ -150,16 +213,18 @@ export class Conversation extends Observable {
 
   /** Look whether others have changed the session, and if so, read it again. */
   async refresh() {
-    if (this.id === null || this.answering || this.session === null) return;
-    try {
-      const session = await this.#api.session(this.id);
-      const same = session.last_updated === this.session.last_updated && session.head === this.session.head;
-      const running = this.messages.at(-1)?.status === "running";
-      if (same && !running) return;
-    } catch (error) {
-      if (error instanceof Unreachable) return; // the next look will tell
+    if (this.id === null || this.answering) return;
+    const running = this.messages.at(-1)?.status === "running";
+    if (this.session !== null && this.#turn === null && this.#unread === null && !running) {
+      try {
+        const session = await this.#api.session(this.id);
+        if (session.last_updated === this.session.last_updated && session.head === this.session.head) return;
+      } catch (error) {
+        if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
+        if (!isGone(error)) return; // the next look will tell
+      }
     }
-    await this.load();
+    await this.#reread();
   }
 
   /** Read the messages before those that are here. */
@@ -190,8 +255,20 @@ export class Conversation extends Observable {
    */
   async reveal(messageId) {
     await this.load();
-    if (await this.#find(messageId)) return;
-    if (await this.switchTo(messageId)) await this.#find(messageId);
+    const isFound = (await this.#find(messageId)) || ((await this.switchTo(messageId)) && (await this.#find(messageId)));
+    if (isFound) this.seek({ messageId, control: null });
+  }
+
+  /** @param {Attachment[]} attachments all that are to go with the next message */
+  attach(attachments) {
+    this.attachments = attachments;
+    this.changed();
+  }
+
+  /** @param {Sought} sought */
+  seek(sought) {
+    this.sought = sought;
+    this.changed();
   }
 
   /** @param {string} messageId */
@@ -245,20 +322,34 @@ export class Conversation extends Observable {
 
   /** @param {Saying} saying */
   async #say(saying) {
-    if (this.answering) return;
-    if (this.#turn !== null && this.answer !== null) await this.#settle(this.answer); // it did not go when it ended
+    if (this.answering || this.#preparing) return this.#giveBack(saying);
+    if (this.#turn !== null && !(await this.#prepare())) return this.#giveBack(saying);
     turns += 1;
     this.problem = null;
     this.unsaid = null;
     const replaced = this.messages.find((message) => message.id === saying.replaces);
-    this.#turn = { saying, key: `turn-${turns}`, asks: replaced === undefined || replaced.role === "user" };
+    const asks = replaced === undefined || replaced.role === "user";
+    const place = saying.replaces ?? this.id ?? "";
+    this.#turn = { saying, key: `turn-${turns}`, asks, place, begun_at: new Date().toISOString() };
     const answer = new Answer(this.#api, this.#body(this.#turn));
     this.answer = answer;
     if (this.id === null) rememberModel(this.wishes);
-    const begun = answer.watch(() => this.#begun(answer));
+    const unwatch = answer.watch(() => {
+      if (answer.generationId === null) return;
+      unwatch();
+      this.#begun(answer);
+    });
     this.changed();
     await this.#read(answer);
-    begun();
+    unwatch();
+  }
+
+  /** The last turn is shown as the server has it, before another begins. Returns whether that went. */
+  async #prepare() {
+    this.#preparing = true;
+    await this.#reread();
+    this.#preparing = false;
+    return this.#turn === null && !this.answering;
   }
 
   /** @param {Turn} turn */
@@ -266,100 +357,100 @@ export class Conversation extends Observable {
     return {
       ...fieldsOf(this.wishes),
       ...(this.id === null ? { developer_message: this.developerMessage } : { session_id: this.id }),
-      ...(asks ? { user_message: text } : {}),
+      ...(asks && text !== "" ? { user_message: text } : {}),
       ...(replaces === null ? {} : { replace: replaces }),
       ...(attachments.length ? { attachments: attachments.map(({ name, ...sent }) => sent) } : {}),
     };
   }
 
   /**
-   * The server has the message: a new session has its id from now on.
+   * The server has the message: its draft is needed no more, and a new session has its id.
    * @param {Answer} answer
    */
   #begun(answer) {
-    if (answer.sessionId === null || this.id !== null) return;
-    this.id = answer.sessionId;
-    this.#keeping = this.#keepWishes(this.id);
-    this.#told(this);
+    if (this.#turn !== null) forgetDraft(this.#turn);
+    if (this.id === null) this.#born(/** @type {string} */ (answer.sessionId));
+    this.#told(this, true);
     this.changed();
+  }
+
+  /** @param {string} id of the session that has begun */
+  #born(id) {
+    this.id = id;
+    drafts.set(DEVELOPER_MESSAGE, "");
+    this.#keeping = this.#keepWishes(id);
   }
 
   /** @param {Answer} answer */
   async #read(answer) {
     await answer.read();
     if (answer !== this.answer) return;
+    const ours = this.#turn !== null;
     if (answer.state === "refused") await this.#refused(answer);
-    else if (answer.state === "ended") await this.#settle(answer);
+    else if (answer.state === "ended") {
+      await this.#reread(); // where the server is away again, what came is shown on
+      this.#told(this, ours);
+    }
     this.changed();
   }
 
   /**
-   * What was said is at the server, with its answer: show it as the server has it. Where the server is away again,
-   * what came is shown on.
+   * The answer cannot be had: it was begun, and cannot be read on; or the message is kept with an answer that failed
+   * at once; or the message was not taken.
    * @param {Answer} answer
    */
-  async #settle(answer) {
-    if (this.id === null) return;
-    await this.#keeping;
-    try {
-      const [session, page] = await this.#ask(this.id);
-      if (this.#turn !== null && answer.messageId !== null) this.#settled.set(answer.messageId, this.#turn);
-      this.#turn = null;
-      this.#take(session, page.data.reverse(), page.next_cursor);
-    } catch (error) {
-      this.#failed(error);
-    }
-    this.#told(this);
-  }
-
-  /**
-   * The message was not taken: either it is kept with an answer that failed at once, or nothing was.
-   * @param {Answer} answer
-   */
-  async #refused(answer) {
-    const { problem } = answer;
+  async #refused({ problem, generationId }) {
     const asked = problem instanceof Problem ? problem : null;
-    const isKept = answer.generationId !== null || (asked !== null && asked.generationId !== null && asked.status !== 409);
-    const saying = this.#turn?.saying ?? null;
-    this.#turn = null;
-    this.answer = null;
-    if (isKept) {
-      this.id ??= asked?.sessionId ?? null;
-      await this.load(); // the answer itself says what happened
-      if (asked?.status === 401) this.problem = problem;
-      this.#told(this);
+    if (generationId !== null) {
+      this.#unfollowed = generationId;
+      await this.#reread();
+      if (this.messages.at(-1)?.status === "running") this.problem = problem;
+    } else if (asked !== null && asked.generationId !== null && asked.status !== 409) {
+      if (this.#turn !== null) forgetDraft(this.#turn);
+      if (this.id === null && asked.sessionId !== null) this.#born(asked.sessionId);
+      await this.#reread(); // the answer itself says what happened
+      if (asked.status === 401) this.problem = problem;
+      this.#told(this, true);
     } else {
-      this.unsaid = saying;
-      if (asked?.status === 409) await this.load();
+      const saying = this.#turn?.saying ?? null;
+      this.#turn = null;
+      this.answer = null;
+      if (asked?.status === 409) await this.#reread();
       this.problem = problem;
+      if (saying !== null) this.#giveBack(saying);
     }
   }
 
   /** Stop the answer that comes. What there is of it stays. */
   async stop() {
-    if (!this.answering) return;
+    const { answer } = this;
+    if (answer === null || answer.over) return;
     try {
-      await this.answer?.stop();
-      if (this.answer?.state === "lost" && this.answer.generationId === null) this.#giveBack();
+      await answer.stop();
     } catch (error) {
       this.#failed(error);
       this.changed();
     }
-  }
-
-  /** What never reached the server goes back to its writer. */
-  #giveBack() {
-    this.unsaid = this.#turn?.saying ?? null;
+    const turn = this.#turn;
+    if (answer.state !== "lost" || answer.generationId !== null || answer !== this.answer || turn === null) return;
     this.#turn = null;
     this.answer = null;
+    this.#giveBack(turn.saying);
+  }
+
+  /**
+   * What the server has not said that it has goes back to its writer.
+   * @param {Saying} saying
+   */
+  #giveBack(saying) {
+    this.unsaid = saying.replaces === null ? saying : null;
     this.changed();
   }
 
   /** Go on reading an answer that was given up, or look whether the server has it. */
   async rejoin() {
-    this.answer = null;
-    this.#turn = null;
-    await this.load();
+    this.#unfollowed = null;
+    await this.#reread();
   }
 
   /**
@@ -370,21 +461,14 @@ export class Conversation extends Observable {
     if (this.id === null) return false;
     try {
       this.session = await this.#api.changeSession(this.id, { head: messageId });
-      this.#forgetPath();
-      await this.load();
-      return this.problem === null;
+      this.#turn = null;
+      this.answer = null;
+      return await this.#reread();
     } catch (error) {
       this.#failed(error);
       this.changed();
       return false;
     }
-  }
-
-  #forgetPath() {
-    this.#turn = null;
-    this.answer = null;
-    this.older = null;
-    this.messages = [];
   }
 
   /**
@@ -403,18 +487,19 @@ export class Conversation extends Observable {
   }
 
   /**
-   * @param {{developer_message?: string, title?: string}} change
+   * @param {{developer_message: string}} change
    * @returns {Promise<boolean>} whether it is kept
    */
   async change(change) {
     if (this.id === null) {
-      this.developerMessage = change.developer_message ?? this.developerMessage;
+      this.developerMessage = change.developer_message;
+      drafts.set(DEVELOPER_MESSAGE, this.developerMessage);
       this.changed();
       return true;
     }
     try {
       this.session = await this.#api.changeSession(this.id, change);
-      this.#told(this);
+      this.#told(this, true);
       this.changed();
       return true;
     } catch (error) {
@@ -424,26 +509,35 @@ export class Conversation extends Observable {
     }
   }
 
-  /** @param {Partial<Wishes>} wishes */
+  /**
+   * @param {Wishes} wishes
+   * @returns {Promise<boolean>} whether they are kept, or will be once there is a session
+   */
   async wish(wishes) {
-    this.wishes = { ...this.wishes, ...wishes };
+    this.wishes = wishes;
     this.changed();
-    if (this.id === null) return; // they are kept once there is a session
-    this.#keeping = this.#keepWishes(this.id);
-    await this.#keeping;
+    if (this.id === null) return true;
+    const { id } = this;
+    this.#keeping = this.#keeping.then(() => this.#keepWishes(id));
+    return this.#keeping;
   }
 
-  /** @param {string} id */
+  /**
+   * @param {string} id
+   * @returns {Promise<boolean>} whether they are kept
+   */
   async #keepWishes(id) {
     try {
       const wishes = this.wishes;
       const { metadata } = this.session ?? (await this.#api.session(id));
       const wanted = withWishes(metadata, wishes);
-      if (JSON.stringify(wanted) === JSON.stringify(metadata)) return;
+      if (JSON.stringify(wanted) === JSON.stringify(metadata)) return true;
       this.session = await this.#api.changeSession(id, { metadata: wanted });
+      return true;
     } catch (error) {
       this.#failed(error);
       this.changed();
+      return false;
     }
   }
 
@@ -460,17 +554,28 @@ export class Conversation extends Observable {
   }
 }
 
+/** @param {unknown} error */
+function isGone(error) {
+  return error instanceof Problem && error.status === 404 && error.code !== null; // a proxy's 404 is not the server's word
+}
+
+/** @param {Turn} turn that the server has */
+function forgetDraft({ place, saying }) {
+  if (drafts.get(place) === saying.text) drafts.set(place, "");
+}
+
 /**
  * @param {string} key
+ * @param {string} created_at
  * @param {Saying} saying
  * @returns {Shown}
  */
-function question(key, { text, attachments }) {
+function question(key, created_at, { text, attachments }) {
   const parts = attachments.map((one) =>
     one.type === "image" ? { type: "image", url: one.url } : { type: "file", filename: one.filename, data: one.data },
   );
   return {
-    ...fresh(`${key}-question`),
+    ...fresh(`${key}-question`, created_at),
     role: "user",
     content: text,
     parts: [...(text ? [{ type: "text", text }] : []), ...parts],
@@ -480,15 +585,18 @@ function question(key, { text, attachments }) {
 
 /**
  * @param {string} key
+ * @param {string} created_at
  * @returns {Shown}
  */
-function answerOf(key) {
-  return { ...fresh(`${key}-answer`), role: "assistant", content: "", parts: [], status: "running" };
+function answerOf(key, created_at) {
+  return { ...fresh(`${key}-answer`, created_at), role: "assistant", content: "", parts: [], status: "running" };
 }
 
-/** @param {string} key */
-function fresh(key) {
-  const created_at = new Date().toISOString();
+/**
+ * @param {string} key
+ * @param {string} created_at
+ */
+function fresh(key, created_at) {
   return { key, id: key, model: null, usage: null, created_at, parent_id: null, sibling_ids: [] };
 }
 

@@ -19,13 +19,21 @@ export class Sessions extends Observable {
   problem = null;
 
   #api;
-  /** What is about to be deleted, and the timers that do it. @type {Map<string, number>} */
+  #told;
+  /** What is about to be deleted, with the timers that do it; and, with none, what was. @type {Map<string, number | null>} */
   #going = new Map();
+  /** How often the list was asked for, and which of the answers is shown. */
+  #readings = 0;
+  #taken = 0;
 
-  /** @param {Api} api */
-  constructor(api) {
+  /**
+   * @param {Api} api
+   * @param {(id: string) => void} told called when a session was changed at the server
+   */
+  constructor(api, told) {
     super();
     this.#api = api;
+    this.#told = told;
   }
 
   /** Read the first page again. Never throws: `problem` tells. */
@@ -40,8 +48,14 @@ export class Sessions extends Observable {
 
   /** @param {string | null} cursor */
   async #read(cursor) {
+    this.#readings += 1;
+    const reading = this.#readings;
     try {
       const page = await this.#api.sessions(cursor);
+      if (cursor === null) {
+        if (reading < this.#taken) return; // one that was asked for later is shown
+        this.#taken = reading;
+      }
       const fresh = new Set(page.data.map((session) => session.session_id));
       const others = this.list.filter((session) => !fresh.has(session.session_id));
       if (cursor === null) {
@@ -70,15 +84,20 @@ export class Sessions extends Observable {
   /**
    * @param {string} id
    * @param {string} title
+   * @returns {Promise<boolean>} whether it has it
    */
   async rename(id, title) {
     try {
       const session = await this.#api.changeSession(id, { title });
       this.list = this.list.map((known) => (known.session_id === id ? session : known));
+      this.#told(id);
+      return true;
     } catch (error) {
       this.#failed(error);
+      return false;
+    } finally {
+      this.changed();
     }
-    this.changed();
   }
 
   /**
@@ -94,9 +113,11 @@ export class Sessions extends Observable {
     this.changed();
   }
 
-  /** @param {string} id */
+  /** @param {string} id of one that may be about to be deleted */
   async restore(id) {
-    clearTimeout(this.#going.get(id));
+    const timer = this.#going.get(id);
+    if (timer === undefined || timer === null) return;
+    clearTimeout(timer);
     this.#going.delete(id);
     await this.load();
   }
@@ -104,6 +125,7 @@ export class Sessions extends Observable {
   /** The page is about to go: what was to be deleted is, now. */
   leave() {
     for (const [id, timer] of this.#going) {
+      if (timer === null) continue;
       clearTimeout(timer);
       void this.#delete(id, true);
     }
@@ -114,20 +136,17 @@ export class Sessions extends Observable {
    * @param {boolean} [leaving]
    */
   async #delete(id, leaving = false) {
+    this.#going.set(id, null); // too late for a change of mind
     try {
       await this.#api.deleteSession(id, leaving);
+      this.#told(id);
     } catch (error) {
-      if (!(error instanceof Problem && error.status === 404)) this.#failed(error);
+      if (error instanceof Problem && error.status === 404) return;
+      this.#going.delete(id);
+      await this.load(); // it is still there, and is shown again
+      this.#failed(error);
+      this.changed();
     }
-    this.#going.delete(id);
-    if (this.problem !== null) await this.load(); // it is still there, and is shown again
-  }
-
-  /** The account was left. */
-  clear() {
-    this.leave();
-    [this.list, this.more, this.loaded, this.problem] = [[], null, false, null];
-    this.changed();
   }
 
   /** @param {unknown} error */

@@ -3,7 +3,6 @@
 /** @typedef {import("./types.d.ts").Status} Status */
 
 export const strings = {
-  title: "OpenAI Chat API",
   unreachable: "The server cannot be reached. Look whether it runs and whether you are online, then try again.",
   notOurs: (/** @type {number} */ status) =>
     `Something between here and the server answered with HTTP ${status}. Try again in a moment.`,
@@ -45,6 +44,7 @@ export const strings = {
     heading: "Chats",
     fresh: "New chat",
     search: "Search",
+    searchKeys: "Ctrl K",
     usage: "Usage",
     import: "Import a chat",
     untitled: "New chat",
@@ -70,6 +70,7 @@ export const strings = {
     label: "Search your chats",
     placeholder: "Words in titles and messages",
     none: "Nothing found.",
+    found: (/** @type {number} */ count) => `${count} found.`,
     looking: "Searching …",
     further: "Search older chats",
     inTitle: "Title",
@@ -136,7 +137,6 @@ export const strings = {
     cutShort: "The answer reached its length limit.",
     filtered: "The answer was cut by a content filter.",
     tokens: (/** @type {string} */ input, /** @type {string} */ output) => `${input} → ${output} tokens`,
-    tokensTitle: "Tokens in → tokens out",
     estimated: "estimated",
     first: (/** @type {string} */ seconds) => `first word after ${seconds}`,
     speed: (/** @type {string} */ rate) => `${rate} tokens/s`,
@@ -144,7 +144,7 @@ export const strings = {
 
   /** @type {Record<Status, string>} */
   ended: {
-    running: "Still answering",
+    running: "",
     completed: "",
     stopped: "Stopped",
     failed: "Failed",
@@ -198,7 +198,6 @@ export const strings = {
     noPrices: "The operator has set no prices, so no cost is told.",
     unpriced: (/** @type {number} */ count) => `${count} answers of models without a price are not in the cost.`,
     unknown: (/** @type {number} */ count) => `${count} answers whose tokens nobody counted are not in these sums.`,
-    total: "Total",
     loading: "Counting …",
     table: "The same as a table",
   },

@@ -52,19 +52,29 @@ function Rooms({ chat }) {
 
   useEffect(() => {
     const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
+      if (event.isComposing || event.key === undefined) return; // a browser that fills in a field names no key
       const command = event.ctrlKey || event.metaKey;
-      if (command && event.key.toLowerCase() === "k") setOver("search");
-      else if (command && event.shiftKey && event.key.toLowerCase() === "o") void chat.openSession(null);
-      else if (event.key === "?" && !isWriting(event.target)) setOver("help");
-      else if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
-        if (menu) setMenu(false);
-        else void chat.conversation.stop();
-      } else return;
+      const key = event.key.toLowerCase();
+      const isSearch = command && key === "k";
+      const isFresh = command && event.shiftKey && key === "o";
+      const { conversation: shown, view } = chat;
+      if (document.querySelector("dialog[open]")) {
+        if (!isSearch && !isFresh) return; // what is open may have something written in it: it stays
+      } else if (isSearch) setOver("search");
+      else if (isFresh) void chat.openSession(null);
+      else if (key === "?" && !isWriting(event.target)) setOver("help");
+      else if (key === "escape" && menu) setMenu(false);
+      else if (key === "escape" && view === "chat" && shown.answering) void shown.stop();
+      else return;
       event.preventDefault();
     };
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);
   }, [chat, menu]);
+  useEffect(() => setMenu(false), [conversation, chat.view]);
+  useEffect(() => {
+    if (menu) document.getElementById("new-chat")?.focus();
+  }, [menu]);
 
   const skip = (/** @type {Event} */ event) => {
     event.preventDefault(); // the address names the chat
@@ -86,7 +96,7 @@ function Rooms({ chat }) {
         ${chat.view === "chat" &&
         html`${chat.account.config?.demo && html`<span class="badge">${strings.simulated}</span>`}
           <span class="model">${conversation.wishes.model || chat.account.config?.default_model}</span>
-          <${IconButton} icon="settings" label=${strings.conversation.settings} onClick=${() => setOver("panel")} />`}
+          <${IconButton} icon="settings" label=${strings.conversation.settings} disabled=${conversation.state !== "ready"} onClick=${() => setOver("panel")} />`}
         <${IconButton} icon="plus" class="narrow" label=${strings.sessions.fresh} onClick=${() => chat.openSession(null)} />
       </header>
       ${chat.view === "usage"
@@ -95,7 +105,7 @@ function Rooms({ chat }) {
     </main>
     ${over === "search" && html`<${Search} chat=${chat} onClose=${close} />`}
     ${over === "help" && html`<${Help} onClose=${close} />`}
-    ${over === "panel" && html`<${Panel} chat=${chat} conversation=${conversation} onClose=${close} />`}
+    ${over === "panel" && html`<${Panel} key=${keyOf(conversation)} chat=${chat} conversation=${conversation} onClose=${close} />`}
     <${Toasts} chat=${chat} />
     <div class="hidden" role="status" aria-live="polite">${chat.said}</div>
   </div>`;

@@ -9,17 +9,20 @@ import { Icon, IconButton } from "./icons.js";
 /**
  * @typedef {import("../chat.js").Chat} Chat
  * @typedef {import("../conversation.js").Conversation} Conversation
- * @typedef {import("../types.d.ts").Attachment} Attachment
  */
 
-const isTouch = () => matchMedia("(pointer: coarse)").matches;
+/** Whether the person writes on a screen. */
+export const isTouch = () => matchMedia("(pointer: coarse)").matches;
 
 /** @param {{chat: Chat, conversation: Conversation}} properties keyed by the conversation: each has its own draft */
 export function Composer({ chat, conversation }) {
   useWatch(conversation);
-  const draftOf = conversation.id ?? "";
-  const [text, setText] = useState(() => drafts.get(draftOf));
-  const [attachments, setAttachments] = useState(/** @type {Attachment[]} */ ([]));
+  const place = conversation.id ?? "";
+  const [text, setText] = useState(() => {
+    const draft = drafts.get(place);
+    return draft === conversation.onTheirWay ? "" : draft;
+  });
+  const { attachments } = conversation;
   const [complaint, setComplaint] = useState(/** @type {string | null} */ (null));
   const [dropping, setDropping] = useState(false);
   const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
@@ -27,15 +30,24 @@ export function Composer({ chat, conversation }) {
 
   const write = (/** @type {string} */ written) => {
     setText(written);
-    drafts.set(conversation.id ?? "", written);
+    drafts.set(place, written);
   };
+  // What is written while a chat begins belongs to that chat.
+  const placed = useRef(place);
+  useEffect(() => {
+    if (placed.current !== place && text !== "") {
+      drafts.set(placed.current, "");
+      drafts.set(place, text);
+    }
+    placed.current = place;
+  }, [place]);
   // What could not be sent comes back, unless something else was written meanwhile.
   useEffect(() => {
     const { unsaid } = conversation;
     if (unsaid === null) return;
     conversation.unsaid = null;
     if (unsaid.text) write(text.trim() ? `${unsaid.text}\n\n${text}` : unsaid.text);
-    setAttachments((others) => [...unsaid.attachments, ...others]);
+    conversation.attach([...unsaid.attachments, ...conversation.attachments]);
   }, [conversation.unsaid]);
   useLayoutEffect(() => fit(box.current), [text]);
   useEffect(() => {
@@ -48,13 +60,11 @@ export function Composer({ chat, conversation }) {
     for (const one of files) {
       try {
         const made = await attach(one, most);
-        setAttachments((others) => {
-          const size = [made, ...others].reduce((sum, each) => sum + (each.type === "image" ? each.url : each.data).length, 0);
-          if (others.length >= MOST) setComplaint(strings.composer.tooMany(MOST));
-          else if (size > most * 0.9) setComplaint(strings.composer.tooLarge(made.name));
-          else return [...others, made];
-          return others;
-        });
+        const all = [...conversation.attachments, made];
+        const size = all.reduce((sum, each) => sum + (each.type === "image" ? each.url : each.data).length, 0);
+        if (all.length > MOST) throw new Unattachable(strings.composer.tooMany(MOST));
+        if (size > most * 0.9) throw new Unattachable(strings.composer.tooLarge(made.name));
+        conversation.attach(all);
       } catch (error) {
         if (!(error instanceof Unattachable)) throw error;
         setComplaint(error.message);
@@ -63,14 +73,16 @@ export function Composer({ chat, conversation }) {
   };
   const tooLong = () =>
     new TextEncoder().encode(text).length > (chat.account.config?.max_message_bytes ?? Infinity);
+  const canSend = (text.trim() !== "" || attachments.length > 0) && conversation.state === "ready";
   const send = () => {
-    if (!text.trim() || conversation.answering || conversation.state !== "ready") return;
+    if (!canSend || conversation.answering) return;
     if (tooLong()) {
       setComplaint(strings.composer.tooLong);
       return;
     }
-    write("");
-    setAttachments([]);
+    drafts.set(place, text); // stays until the server has it
+    setText("");
+    conversation.attach([]);
     setComplaint(null);
     chat.say(strings.announcedSending);
     void conversation.send(text, attachments);
@@ -90,22 +102,40 @@ export function Composer({ chat, conversation }) {
   };
   const onPaste = (/** @type {ClipboardEvent} */ event) => {
     const files = event.clipboardData?.files;
-    if (!files?.length) return;
+    if (!files?.length || event.clipboardData?.types.includes("text/plain")) return; // a text has its picture with it
     event.preventDefault();
     void add(files);
   };
-  const onDrop = (/** @type {DragEvent} */ event) => {
-    event.preventDefault();
-    setDropping(false);
-    if (event.dataTransfer?.files.length) void add(event.dataTransfer.files);
-  };
+  // Files may be dropped anywhere: beside the box, the browser would leave the page for them.
+  useEffect(() => {
+    const hasFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files") ?? false;
+    const onDragOver = (/** @type {DragEvent} */ event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      setDropping(true);
+    };
+    const onDragLeave = (/** @type {DragEvent} */ event) => {
+      if (event.relatedTarget === null) setDropping(false); // it has left the window
+    };
+    const onDrop = (/** @type {DragEvent} */ event) => {
+      setDropping(false);
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      void add(event.dataTransfer?.files ?? []);
+    };
+    addEventListener("dragover", onDragOver);
+    addEventListener("dragleave", onDragLeave);
+    addEventListener("drop", onDrop);
+    return () => {
+      removeEventListener("dragover", onDragOver);
+      removeEventListener("dragleave", onDragLeave);
+      removeEventListener("drop", onDrop);
+    };
+  }, [conversation]);
 
   return html`<form
     class="composer ${dropping ? "dropping" : ""}"
     onSubmit=${(/** @type {Event} */ event) => [event.preventDefault(), send()]}
-    onDragOver=${(/** @type {DragEvent} */ event) => [event.preventDefault(), setDropping(true)]}
-    onDragLeave=${() => setDropping(false)}
-    onDrop=${onDrop}
   >
     ${complaint !== null && html`<p class="notice" role="alert">${complaint}</p>`}
     ${attachments.length > 0 &&
@@ -113,7 +143,7 @@ export function Composer({ chat, conversation }) {
       ${attachments.map(
         (one, index) => html`<li>
           ${one.type === "image" ? html`<img src=${one.url} alt=${one.name} />` : html`<span><${Icon} name="file" /> <bdi>${one.name}</bdi></span>`}
-          <${IconButton} icon="close" label=${strings.composer.remove(one.name)} onClick=${() => setAttachments(attachments.filter((_, at) => at !== index))} />
+          <${IconButton} icon="close" label=${strings.composer.remove(one.name)} onClick=${() => conversation.attach(attachments.filter((_, at) => at !== index))} />
         </li>`,
       )}
     </ul>`}
@@ -136,7 +166,7 @@ export function Composer({ chat, conversation }) {
       ></textarea>
       ${conversation.answering
         ? html`<${IconButton} icon="stop" class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`
-        : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!text.trim() || conversation.state !== "ready"} onClick=${send} />`}
+        : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!canSend} onClick=${send} />`}
     </div>
   </form>`;
 }

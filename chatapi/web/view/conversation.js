@@ -22,15 +22,18 @@ export function ConversationView({ chat, conversation }) {
   const { shown } = conversation;
 
   useEffect(() => {
-    if (chat.sought === null) return;
-    const found = document.getElementById(chat.sought);
+    if (conversation.sought === null) return;
+    const { messageId, control } = conversation.sought;
+    const found = document.getElementById(messageId);
     if (found === null) return;
-    chat.sought = null;
-    found.scrollIntoView({ block: "center" });
-    found.focus({ preventScroll: true });
+    conversation.sought = null;
+    const sought = control === null ? null : found.querySelector(`${control}:enabled`);
+    found.scrollIntoView({ block: control === null ? "center" : "nearest" });
+    (sought instanceof HTMLElement ? sought : found).focus({ preventScroll: true });
+    if (control !== null) return;
     found.classList.add("sought");
     setTimeout(() => found.classList.remove("sought"), 2000);
-  }, [chat.sought, shown.length]);
+  }, [conversation.sought, shown]);
 
   return html`<div class="conversation">
     <div class="scroller" ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label=${strings.conversation.label}>
@@ -61,7 +64,7 @@ function Empty({ chat, conversation }) {
     return html`<p class="hint centre" role="status">${strings.conversation.loading}</p>`;
   if (conversation.shown.length > 0 || conversation.state !== "ready") return null;
   return html`<div class="hello">
-    <h1>${strings.conversation.hello}</h1>
+    <h2>${strings.conversation.hello}</h2>
     ${chat.account.config?.demo &&
     html`<div class="suggestions">
       ${strings.conversation.suggestions.map(
@@ -100,9 +103,10 @@ function Trouble({ chat, conversation }) {
   return html`<div class="trouble" role="alert">
     <${Icon} name="warning" />
     <span>${sentence(problem)}</span>
-    ${aboutKey && html`<button type="button" onClick=${() => chat.leave()}>${strings.key.change}</button>`}
-    ${conversation.state === "loading" && html`<button type="button" onClick=${() => conversation.load()}>${strings.retry}</button>`}
-    <${IconButton} icon="close" label=${strings.dismiss} onClick=${() => conversation.dismissProblem()} />
+    ${aboutKey && html`<button type="button" onClick=${() => chat.changeKey()}>${strings.key.change}</button>`}
+    ${conversation.behind && html`<button type="button" onClick=${() => conversation.load()}>${strings.retry}</button>`}
+    ${conversation.state !== "loading" &&
+    html`<${IconButton} icon="close" label=${strings.dismiss} onClick=${() => conversation.dismissProblem()} />`}
   </div>`;
 }
 

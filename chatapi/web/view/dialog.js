@@ -15,6 +15,7 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
       if (before instanceof HTMLElement) before.focus();
     };
   }, []);
+  // Not `click`: that is one outside also where a selection begins in the dialog and ends beside it.
   const outside = (/** @type {Event} */ event) => {
     if (event.target === dialog.current) onClose();
   };
@@ -31,7 +32,7 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
     aria-labelledby="dialog-heading"
     onClose=${onClose}
     onCancel=${onClose}
-    onClick=${outside}
+    onPointerDown=${outside}
     onKeyDown=${onKeyDown}
   >
     <div class="dialog-body">

@@ -14,26 +14,18 @@ export function KeyPage({ chat }) {
   const [key, setKey] = useState(account.config?.demo_key ?? "");
   const [shown, setShown] = useState(false);
   const [remember, setRemember] = useState(false);
-  const [tested, setTested] = useState(/** @type {Verdict | null} */ (null));
+  const [tested, setTested] = useState(/** @type {{key: string, verdict: Verdict} | null} */ (null));
   const [testing, setTesting] = useState(false);
   const id = useId();
 
   const trimmed = key.trim();
   const complaint = account.complaintAbout(trimmed);
-  const verdict = tested ?? formVerdict(trimmed, complaint, account.complaint);
+  const verdict = tested?.key === trimmed ? tested.verdict : formVerdict(trimmed, complaint);
 
-  const type = (/** @type {InputEvent} */ event) => {
-    setKey(/** @type {HTMLInputElement} */ (event.target).value);
-    setTested(null);
-  };
+  const type = (/** @type {InputEvent} */ event) => setKey(/** @type {HTMLInputElement} */ (event.target).value);
   const test = async () => {
     setTesting(true);
-    try {
-      const { valid, message } = await chat.api.testKey(trimmed);
-      setTested({ kind: valid ? "good" : "bad", text: message });
-    } catch (error) {
-      setTested({ kind: "bad", text: sentence(error) });
-    }
+    setTested({ key: trimmed, verdict: await verdictOf(chat, trimmed) });
     setTesting(false);
   };
   const begin = (/** @type {Event} */ event) => {
@@ -60,7 +52,7 @@ export function KeyPage({ chat }) {
           aria-invalid=${trimmed !== "" && complaint !== null}
           autofocus
         />
-        <button type="button" class="plain" aria-pressed=${shown} onClick=${() => setShown(!shown)}>
+        <button type="button" class="plain" onClick=${() => setShown(!shown)}>
           ${shown ? strings.key.hide : strings.key.show}
         </button>
       </div>
@@ -80,13 +72,26 @@ export function KeyPage({ chat }) {
 }
 
 /**
+ * What the server says of a key, or why it says nothing.
+ * @param {import("../chat.js").Chat} chat
+ * @param {string} key
+ * @returns {Promise<Verdict>}
+ */
+async function verdictOf(chat, key) {
+  try {
+    const { valid, message } = await chat.api.testKey(key);
+    return { kind: valid ? "good" : "bad", text: message };
+  } catch (error) {
+    return { kind: "bad", text: sentence(error) };
+  }
+}
+
+/**
  * @param {string} key
  * @param {string | null} complaint about its form
- * @param {string | null} said about it by the server, before
  * @returns {Verdict}
  */
-function formVerdict(key, complaint, said) {
-  if (said !== null && (key === "" || complaint === null)) return { kind: "bad", text: said };
+function formVerdict(key, complaint) {
   if (key === "") return { kind: "neutral", text: "" };
   return complaint === null ? { kind: "good", text: strings.key.wellFormed } : { kind: "neutral", text: complaint };
 }

@@ -1,9 +1,11 @@
 // One message: what was said, how it stands, and what can be done with it.
-import { html, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { cost, count, duration, pace, time } from "../format.js";
 import { StreamingMarkdown } from "../markdown.js";
 import { useWatchByFrame } from "../observable.js";
+import { drafts } from "../storage.js";
 import { strings } from "../strings.js";
+import { isTouch } from "./composer.js";
 import { Icon, IconButton } from "./icons.js";
 
 /**
@@ -34,20 +36,28 @@ export function MessageView({ chat, conversation, message, last }) {
 
 /** A message that is no answer. @param {{conversation: Conversation, message: Shown}} properties */
 function SaidView({ conversation, message }) {
-  const [editing, setEditing] = useState(false);
+  const [editing, setEditing] = useState(() => drafts.get(message.id) !== "");
+  const article = useRef(/** @type {HTMLElement | null} */ (null));
+  const hadEditing = useRef(false);
+  useEffect(() => {
+    // Who leaves the box without sending goes on where they came from.
+    const edit = hadEditing.current && !editing ? article.current?.querySelector(".edit") : null;
+    if (edit instanceof HTMLElement) edit.focus();
+    hadEditing.current = editing;
+  }, [editing]);
   const isQuestion = message.role === "user";
-  const kept = message.id !== message.key || !message.key.startsWith("turn-"); // the server has given it its id
+  const kept = !message.id.startsWith("turn-"); // the server has given it its id
   const name = strings.message[isQuestion ? "user" : message.role === "tool" ? "tool" : "system"];
   if (editing) {
-    const say = (/** @type {string} */ text) => {
+    const cancel = () => {
+      drafts.set(message.id, "");
       setEditing(false);
-      void conversation.edit(message, text);
     };
-    return html`<article class="message user" aria-label=${name}>
-      <${Editing} text=${message.content} onSay=${say} onCancel=${() => setEditing(false)} />
+    return html`<article ref=${article} class="message user" aria-label=${name} id=${message.id}>
+      <${Editing} conversation=${conversation} message=${message} onCancel=${cancel} />
     </article>`;
   }
-  return html`<article class="message ${message.role}" aria-label=${name} id=${message.id} tabindex="-1">
+  return html`<article ref=${article} class="message ${message.role}" aria-label=${name} id=${message.id} tabindex="-1">
     <h2 class="hidden">${name}</h2>
     <div class="bubble">
       ${message.parts.map((part, index) => html`<${SaidPart} key=${index} part=${part} />`)}
@@ -69,18 +79,34 @@ function SaidView({ conversation, message }) {
   </article>`;
 }
 
-/** @param {{text: string, onSay: (text: string) => void, onCancel: () => void}} properties */
-function Editing({ text, onSay, onCancel }) {
-  const [said, setSaid] = useState(text);
+/**
+ * The box in which a message is said in other words. They are kept as a draft until the server has them: whatever
+ * happens, the box is open with them again.
+ * @param {{conversation: Conversation, message: Shown, onCancel: () => void}} properties
+ */
+function Editing({ conversation, message, onCancel }) {
+  const [said, setSaid] = useState(() => drafts.get(message.id) || message.content);
+  const canSay = !conversation.answering && (said.trim() !== "" || message.parts.some((part) => part.type !== "text"));
+  const say = () => {
+    if (!canSay) return;
+    drafts.set(message.id, said);
+    if (!isTouch()) document.getElementById("composer")?.focus();
+    void conversation.edit(message, said);
+  };
   const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   useLayoutEffect(() => {
     box.current?.focus();
-    box.current?.setSelectionRange(text.length, text.length);
+    box.current?.setSelectionRange(said.length, said.length);
   }, []);
+  const write = (/** @type {InputEvent} */ event) => {
+    const { value } = /** @type {HTMLTextAreaElement} */ (event.target);
+    setSaid(value);
+    drafts.set(message.id, value);
+  };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
     if (event.key === "Escape") onCancel();
-    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && said.trim()) onSay(said);
+    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) say();
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -89,7 +115,7 @@ function Editing({ text, onSay, onCancel }) {
     class="editing"
     onSubmit=${(/** @type {Event} */ event) => {
       event.preventDefault();
-      if (said.trim()) onSay(said);
+      say();
     }}
   >
     <textarea
@@ -98,12 +124,12 @@ function Editing({ text, onSay, onCancel }) {
       rows=${Math.min(12, said.split("\n").length + 1)}
       aria-label=${strings.message.editLabel}
       value=${said}
-      onInput=${(/** @type {InputEvent} */ event) => setSaid(/** @type {HTMLTextAreaElement} */ (event.target).value)}
+      onInput=${write}
       onKeyDown=${onKeyDown}
     ></textarea>
     <div class="buttons">
       <button type="button" onClick=${onCancel}>${strings.cancel}</button>
-      <button type="submit" class="primary" disabled=${!said.trim()}>${strings.message.sendEdit}</button>
+      <button type="submit" class="primary" disabled=${!canSay}>${strings.message.sendEdit}</button>
     </div>
   </form>`;
 }
@@ -137,7 +163,7 @@ function AnswerView({ chat, conversation, message, last }) {
     <h2 class="hidden">${strings.message.assistant}</h2>
     ${parts.map((part, index) => html`<${AnswerPart} key=${index} part=${part} open=${coming && index === parts.length - 1} />`)}
     <${Sources} parts=${parts} />
-    ${coming ? html`<${Connection} answer=${answer} />` : html`<${Ending} conversation=${conversation} message=${message} status=${status} />`}
+    ${coming ? html`<${Connection} answer=${answer} />` : html`<${Ending} conversation=${conversation} message=${message} status=${status} last=${last} />`}
     ${!coming &&
     html`<footer>
       <${Versions} conversation=${conversation} message=${message} />
@@ -235,7 +261,7 @@ function sourceOf(annotation) {
 
 /** How an answer that comes is reached. @param {{answer: Answer}} properties */
 function Connection({ answer }) {
-  if (answer.stopping && answer.state !== "reconnecting") return html`<p class="connection">${strings.message.stopping}</p>`;
+  if (answer.stopping) return html`<p class="connection">${strings.message.stopping}</p>`;
   switch (answer.state) {
     case "sending":
       return html`<p class="connection">${strings.message.sending}</p>`;
@@ -249,10 +275,10 @@ function Connection({ answer }) {
   }
 }
 
-/** How an answer ended, where that is worth a word. @param {{conversation: Conversation, message: Shown, status: Status}} properties */
-function Ending({ conversation, message, status }) {
+/** How an answer ended, where that is worth a word. @param {{conversation: Conversation, message: Shown, status: Status, last: boolean}} properties */
+function Ending({ conversation, message, status, last }) {
   const { answer } = message;
-  if (answer?.state === "lost")
+  if (status === "running")
     return html`<p class="ending warning" role="status">
       <${Icon} name="warning" /> ${strings.message.lost}
       <button type="button" onClick=${() => conversation.rejoin()}>${strings.message.rejoin}</button>
@@ -263,10 +289,9 @@ function Ending({ conversation, message, status }) {
     const empty = message.parts.length || answer?.parts.length ? "" : strings.message.nothing;
     return cut || empty ? html`<p class="ending">${cut || empty}</p>` : null;
   }
-  if (status === "running") return null;
   const error = answer?.error ?? message.error;
   const bad = status !== "stopped";
-  return html`<p class="ending ${bad ? "bad" : ""}" role=${bad ? "alert" : undefined}>
+  return html`<p class="ending ${bad ? "bad" : ""}" role=${bad && last ? "alert" : undefined}>
     ${bad && html`<${Icon} name="warning" />`}
     <span>${status === "failed" ? `${strings.ended.failed}: ${error?.detail ?? ""}` : strings.ended[status]}</span>
     ${bad &&
@@ -280,11 +305,15 @@ function Versions({ conversation, message }) {
   const { sibling_ids: siblings } = message;
   if (siblings.length < 2) return null;
   const at = siblings.indexOf(message.id);
-  const go = (/** @type {number} */ step) => void conversation.switchTo(siblings[at + step]);
+  const go = async (/** @type {number} */ step) => {
+    const messageId = siblings[at + step];
+    if (!(await conversation.switchTo(messageId))) return;
+    conversation.seek({ messageId, control: step < 0 ? ".previous" : ".next" });
+  };
   return html`<span class="versions">
-    <${IconButton} icon="previous" label=${strings.message.previous} disabled=${at === 0 || conversation.answering} onClick=${() => go(-1)} />
+    <${IconButton} icon="previous" class="previous" label=${strings.message.previous} disabled=${at === 0 || conversation.answering} onClick=${() => go(-1)} />
     <span aria-label=${strings.message.version(at + 1, siblings.length)}>${at + 1}/${siblings.length}</span>
-    <${IconButton} icon="next" label=${strings.message.next} disabled=${at === siblings.length - 1 || conversation.answering} onClick=${() => go(1)} />
+    <${IconButton} icon="next" class="next" label=${strings.message.next} disabled=${at === siblings.length - 1 || conversation.answering} onClick=${() => go(1)} />
   </span>`;
 }
 
@@ -321,11 +350,12 @@ function CopyButton({ text }) {
  * Put a text into the clipboard. Returns whether that went: without https, browsers offer the old way only.
  * @param {string} text
  */
-export async function copyText(text) {
+async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
+    const before = document.activeElement;
     const box = document.createElement("textarea");
     box.value = text;
     box.className = "hidden";
@@ -333,6 +363,7 @@ export async function copyText(text) {
     box.select();
     const went = document.execCommand("copy");
     box.remove();
+    if (before instanceof HTMLElement) before.focus();
     return went;
   }
 }

@@ -1,6 +1,8 @@
 // What holds for one chat: its developer message, its model, its parameters.
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { sentence } from "../chat.js";
 import { useWatch } from "../observable.js";
+import { drafts } from "../storage.js";
 import { strings } from "../strings.js";
 import { Dialog } from "./dialog.js";
 import { useId } from "./id.js";
@@ -17,8 +19,10 @@ const EFFORTS = ["minimal", "low", "medium", "high"];
 export function Panel({ chat, conversation, onClose }) {
   useWatch(chat.account, conversation);
   const told = conversation.session?.developer_message ?? conversation.developerMessage;
-  const [developerMessage, setDeveloperMessage] = useState(told);
+  const place = `${conversation.id ?? ""}.instructions`; // of the draft: an Escape too many costs no word
+  const [developerMessage, setDeveloperMessage] = useState(() => drafts.get(place) || told);
   const [wishes, setWishes] = useState(conversation.wishes);
+  const [trouble, setTrouble] = useState(/** @type {Error | null} */ (null));
   const id = useId();
   useEffect(() => {
     if (chat.account.models.length === 0) void chat.account.learnModels();
@@ -28,8 +32,20 @@ export function Panel({ chat, conversation, onClose }) {
     setWishes({ ...wishes, [name]: /** @type {HTMLInputElement} */ (event.target).value });
   const save = async (/** @type {Event} */ event) => {
     event.preventDefault();
-    if (developerMessage !== told && !(await conversation.change({ developer_message: developerMessage }))) return;
-    await conversation.wish(wishes);
+    const isKept =
+      (developerMessage === told || (await conversation.change({ developer_message: developerMessage }))) &&
+      (await conversation.wish(wishes));
+    if (!isKept) return setTrouble(conversation.problem);
+    conversation.dismissProblem();
+    drop();
+  };
+  const write = (/** @type {InputEvent} */ event) => {
+    const { value } = /** @type {HTMLTextAreaElement} */ (event.target);
+    setDeveloperMessage(value);
+    drafts.set(place, value);
+  };
+  const drop = () => {
+    drafts.set(place, "");
     onClose();
   };
   const number = (/** @type {keyof Wishes} */ name, /** @type {Record<string, string>} */ bounds) => html`<label>
@@ -46,7 +62,7 @@ export function Panel({ chat, conversation, onClose }) {
         rows="6"
         aria-describedby="${id}-developer-hint"
         value=${developerMessage}
-        onInput=${(/** @type {InputEvent} */ event) => setDeveloperMessage(/** @type {HTMLTextAreaElement} */ (event.target).value)}
+        onInput=${write}
       ></textarea>
       <p class="hint" id="${id}-developer-hint">${strings.panel.developerHint}</p>
       <label for="${id}-model">${strings.panel.model}</label>
@@ -77,8 +93,9 @@ export function Panel({ chat, conversation, onClose }) {
           </select>
         </label>
       </fieldset>
+      ${trouble !== null && html`<p class="notice" role="alert">${sentence(trouble)}</p>`}
       <div class="buttons">
-        <button type="button" onClick=${onClose}>${strings.cancel}</button>
+        <button type="button" onClick=${drop}>${strings.cancel}</button>
         <button type="submit" class="primary">${strings.save}</button>
       </div>
     </form>

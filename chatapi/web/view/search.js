@@ -73,7 +73,9 @@ export function Search({ chat, onClose }) {
     event.preventDefault();
   };
 
-  const note = { idle: "", looking: strings.search.looking, done: hits.length ? "" : strings.search.none }[state] ?? state;
+  const found = hits.length ? strings.search.found(hits.length) : strings.search.none;
+  const note = { idle: "", looking: strings.search.looking, done: found }[state] ?? state;
+  const isStuck = !["idle", "looking", "done"].includes(state);
   return html`<${Dialog} heading=${strings.search.label} onClose=${onClose} class="search">
     <input
       type="search"
@@ -81,6 +83,7 @@ export function Search({ chat, onClose }) {
       role="combobox"
       aria-label=${strings.search.label}
       aria-controls=${id}
+      aria-autocomplete="list"
       aria-expanded=${hits.length > 0}
       aria-activedescendant=${hits.length ? `${id}-${chosen}` : undefined}
       placeholder=${strings.search.placeholder}
@@ -107,10 +110,9 @@ export function Search({ chat, onClose }) {
       )}
     </ul>
     <p class="hint" role="status">${note}</p>
-    ${further !== null &&
-    state === "done" &&
+    ${((further !== null && state === "done") || isStuck) &&
     html`<button type="button" class="wide" onClick=${() => look(hits, further)}>
-      ${strings.search.further}
+      ${isStuck ? strings.retry : strings.search.further}
     </button>`}
   <//>`;
 }

@@ -29,11 +29,11 @@ export function Sidebar({ chat, onSearch, onHelp, onLeave }) {
 
   return html`<nav class="sidebar" aria-label=${strings.sessions.heading}>
     <div class="sidebar-top">
-      <button type="button" class="wide" onClick=${() => open(null)}>
+      <button type="button" id="new-chat" class="wide" onClick=${() => open(null)}>
         <${Icon} name="plus" /> ${strings.sessions.fresh}
       </button>
       <button type="button" class="wide plain" onClick=${onSearch}>
-        <${Icon} name="search" /> ${strings.sessions.search} <kbd>Ctrl K</kbd>
+        <${Icon} name="search" /> ${strings.sessions.search} <kbd>${strings.sessions.searchKeys}</kbd>
       </button>
     </div>
     <div class="session-list">
@@ -72,7 +72,7 @@ export function Sidebar({ chat, onSearch, onHelp, onLeave }) {
       <div class="row">
         <${ThemeChoice} />
         <${IconButton} icon="help" label=${strings.help.open} shortcut="?" onClick=${onHelp} />
-        <${IconButton} icon="key" label=${account.config?.demo ? strings.key.change : strings.key.leave} onClick=${() => chat.leave()} />
+        <${IconButton} icon="key" label=${account.config?.demo ? strings.key.change : strings.key.leave} onClick=${() => (account.config?.demo ? chat.changeKey() : chat.leave())} />
       </div>
     </div>
   </nav>`;
@@ -96,16 +96,31 @@ function ThemeChoice() {
  * @param {{chat: Chat, session: Session, current: boolean, answering: boolean, onOpen: () => void}} properties
  */
 function Row({ chat, session, current, answering, onOpen }) {
-  const [renaming, setRenaming] = useState(false);
+  const [renaming, setRenaming] = useState(/** @type {string | null} */ (null));
+  const row = useRef(/** @type {HTMLLIElement | null} */ (null));
+  const hadRenaming = useRef(false);
+  useEffect(() => {
+    // Who leaves the field by a key goes on where they came from.
+    const isLost = document.activeElement === document.body;
+    if (hadRenaming.current && renaming === null && isLost) row.current?.querySelector("button")?.focus();
+    hadRenaming.current = renaming !== null;
+  }, [renaming]);
   const title = session.title ?? strings.sessions.untitled;
-  if (renaming) {
-    const rename = (/** @type {string} */ text) => {
-      setRenaming(false);
-      if (text.trim() !== title) void chat.sessions.rename(session.session_id, text.trim());
+  if (renaming !== null) {
+    const rename = async (/** @type {string} */ text) => {
+      setRenaming(null);
+      if (text.trim() === (session.title ?? "")) return;
+      if (!(await chat.sessions.rename(session.session_id, text.trim()))) setRenaming(text);
     };
-    return html`<li><${Rename} title=${session.title ?? ""} onDone=${rename} onCancel=${() => setRenaming(false)} /></li>`;
+    return html`<li ref=${row}><${Rename} title=${renaming} onDone=${rename} onCancel=${() => setRenaming(null)} /></li>`;
   }
-  return html`<li class=${current ? "current" : ""}>
+  const remove = () => {
+    const { nextElementSibling, previousElementSibling } = row.current ?? {};
+    const neighbour = (nextElementSibling ?? previousElementSibling)?.querySelector("a") ?? document.getElementById("new-chat");
+    neighbour?.focus();
+    chat.deleteSession(session.session_id);
+  };
+  return html`<li ref=${row} class=${current ? "current" : ""}>
     <a
       href="#/${session.session_id}"
       dir="auto"
@@ -119,10 +134,10 @@ function Row({ chat, session, current, answering, onOpen }) {
     <${Menu}
       label=${strings.sessions.actions(title)}
       items=${[
-        [strings.sessions.rename, () => setRenaming(true)],
+        [strings.sessions.rename, () => setRenaming(session.title ?? "")],
         [strings.sessions.exportMarkdown, () => chat.exportSession(session.session_id, "markdown")],
         [strings.sessions.exportJson, () => chat.exportSession(session.session_id, "json")],
-        [strings.sessions.delete, () => chat.deleteSession(session.session_id)],
+        [strings.sessions.delete, remove],
       ]}
     />
   </li>`;
@@ -134,7 +149,10 @@ function Row({ chat, session, current, answering, onOpen }) {
 function Rename({ title, onDone, onCancel }) {
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   const over = useRef(false); // going away, the field loses the focus once more
-  useEffect(() => input.current?.select(), []);
+  useEffect(() => {
+    input.current?.focus();
+    input.current?.select();
+  }, []);
   const end = (/** @type {boolean} */ keep) => {
     if (over.current) return;
     over.current = true;
@@ -188,6 +206,8 @@ function Menu({ label, items }) {
     if (event.key === "Escape") close();
     else if (event.key === "ArrowDown") all[(at + 1) % all.length].focus();
     else if (event.key === "ArrowUp") all[(at - 1 + all.length) % all.length].focus();
+    else if (event.key === "Home") all[0].focus();
+    else if (event.key === "End") all[all.length - 1].focus();
     else if (event.key === "Tab") setOpen(false);
     else return;
     if (event.key !== "Tab") event.preventDefault();
@@ -195,7 +215,7 @@ function Menu({ label, items }) {
   };
   return html`<div class="menu" ref=${box} onKeyDown=${onKeyDown}>
     <button type="button" class="icon-button" aria-label=${label} title=${label} aria-haspopup="menu" aria-expanded=${open}
-      aria-controls=${id} onClick=${() => setOpen(!open)}><${Icon} name="more" /></button>
+      aria-controls=${open ? id : undefined} onClick=${() => setOpen(!open)}><${Icon} name="more" /></button>
     ${open &&
     html`<div class="menu-items" role="menu" id=${id} aria-label=${label}>
       ${items.map(
