@@ -431,10 +431,13 @@ def test_offline_nothing_typed_is_lost(person: Person, visitor: Visitor) -> None
     expect(person.questions).to_have_count(2)
 
 
-def test_a_draft_outlives_a_reload(person: Person) -> None:
+def test_a_draft_outlives_a_reload_and_is_shown_to_nobody_else(server: Service, person: Person) -> None:
     person.box.fill("I was going to")
     person.page.reload()
     expect(person.box).to_have_value("I was going to")
+    person.page.close()
+    other = Person(person.visitor, server).enter(fresh_key("page-other"))
+    expect(other.box).to_have_value("")
 
 
 def test_a_server_that_is_away_at_the_start_is_said_so_and_asked_again(
