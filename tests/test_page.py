@@ -265,7 +265,7 @@ def test_what_is_exported_can_be_imported(person: Person, tmp_path: Path) -> Non
     with person.page.expect_file_chooser() as chooser:
         person.press("Import a chat")
     chooser.value.set_files(saved["md"])
-    expect(person.page.get_by_text("is no JSON file")).to_be_visible()
+    expect(person.page.get_by_text("is no exported chat")).to_be_visible()
 
 
 def test_a_chat_is_renamed_and_deleted_and_the_deletion_undone(server: Service, person: Person, key: str) -> None:

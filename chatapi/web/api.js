@@ -157,10 +157,11 @@ export class Api {
   /**
    * @param {string} id
    * @param {string | null} cursor
+   * @param {number} [limit]
    * @returns {Promise<Page<Message>>} the active path, the last first
    */
-  messages(id, cursor) {
-    return this.#json("GET", `/api/sessions/${id}/messages?${query({ order: "desc", limit: "50", cursor })}`);
+  messages(id, cursor, limit = 50) {
+    return this.#json("GET", `/api/sessions/${id}/messages?${query({ order: "desc", limit: String(limit), cursor })}`);
   }
 
   /**
