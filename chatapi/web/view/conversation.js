@@ -126,17 +126,18 @@ function useFollowing(conversation) {
     const box = scroller.current;
     if (box === null || content.current === null) return;
     goToEnd();
-    let height = box.scrollHeight;
+    let top = box.scrollTop;
     const onScroll = () => {
       const near = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PIXELS;
-      // The content has grown, and the browser tells of the scrolling before we could follow: nobody has scrolled.
-      if (!near && following.current && box.scrollHeight !== height) return;
+      // Content that grows takes the end away from under a reader who has not moved: only who goes up leaves it.
+      const up = box.scrollTop < top;
+      top = box.scrollTop;
+      if (!near && !up && following.current) return;
       following.current = near;
       setAtEnd(near);
     };
     const grown = new ResizeObserver(() => {
-      height = box.scrollHeight;
-      if (following.current) box.scrollTop = height;
+      if (following.current) box.scrollTop = box.scrollHeight;
     });
     grown.observe(content.current);
     grown.observe(box);
