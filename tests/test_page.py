@@ -6,16 +6,17 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
 from tests.databases import free_port
 from tests.page_campaign import fill
 from tests.person import Person
-from tests.service import Serve, Service
+from tests.service import Serve, Service, fresh_key
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
@@ -78,6 +79,52 @@ def test_a_key_is_kept_for_the_tab_only_if_one_says_so_and_never_in_an_address(
     person.press("Forget the key")
     expect(person.page.get_by_label("OpenAI API key")).to_have_value("")
     assert key not in person.page.evaluate("JSON.stringify(sessionStorage)")
+
+
+def test_nothing_of_one_key_meets_the_next_one(
+    server: Service, person: Person, upstream: Simulator, gate: Gate, key: str
+) -> None:
+    upstream.script = scripts.held(gate, "Her", " secret.")
+    person.say("Annas first")
+    person.sees_coming("Her")
+    person.press("New chat")
+    held: list[Route] = []
+    person.page.route("**/api/sessions?*", lambda route: held.append(route))  # a list that comes too late
+    person.page.route("**/api/chat", lambda route: route.abort())  # a message that does not get there
+    person.page.evaluate("dispatchEvent(new Event('online'))")
+    person.say("Annas second")
+    expect(person.answers.last.get_by_role("status")).to_contain_text("Reconnecting")
+    person.press("Forget the key")
+    expect(person.page.get_by_label("OpenAI API key")).to_have_value("")
+    assert held
+    person.page.unroute_all()
+    other = fresh_key("page-bert")
+    person.enter(other)
+    gate.open()
+    upstream.script = None
+    person.say("Count to 3")
+    person.sees_answer("1 2 3")
+    person.page.evaluate("dispatchEvent(new Event('online'))")
+    expect(person.page.get_by_role("navigation").get_by_role("link", name="Count to 3")).to_be_visible()
+    assert "Annas" not in person.page.content()
+    assert "secret" not in person.page.content()
+    assert [session["title"] for session in server.get("/api/sessions", key=other).json()["data"]] == ["Count to 3"]
+    assert "Annas" not in person.page.evaluate("JSON.stringify([sessionStorage, localStorage])")
+
+
+def test_an_address_leads_to_a_chat_and_to_nothing_else(person: Person) -> None:
+    for place in ("../prices", "x/../../../v1/models?", "..%2f..%2fv1/models", "ses_x?a=", "\\\\example.com/x"):
+        asked = len(person.visitor.requests)
+        person.page.evaluate("(place) => { location.hash = `#/${place}`; }", place)
+        expect(person.page.get_by_text("There is no such chat here")).to_be_visible()
+        paths = {urlsplit(address).path for address in person.visitor.requests[asked:]}
+        assert {path for path in paths if path.startswith(("/api/", "/v1/"))} <= {
+            "/api/sessions",
+            "/api/sessions/none",
+            "/api/sessions/none/messages",
+        }, place
+        person.page.evaluate("location.hash = ''")
+        expect(person.page.get_by_text("There is no such chat here")).to_have_count(0)
 
 
 def test_a_key_that_the_model_refuses_is_said_so_and_can_be_changed(
@@ -462,10 +509,13 @@ def test_offline_nothing_typed_is_lost(person: Person, visitor: Visitor) -> None
     expect(person.questions).to_have_count(2)
 
 
-def test_a_draft_outlives_a_reload(person: Person) -> None:
+def test_a_draft_outlives_a_reload_and_is_shown_to_nobody_else(server: Service, person: Person) -> None:
     person.box.fill("I was going to")
     person.page.reload()
     expect(person.box).to_have_value("I was going to")
+    person.page.close()
+    other = Person(person.visitor, server).enter(fresh_key("page-other"))
+    expect(other.box).to_have_value("")
 
 
 def test_a_server_that_is_away_at_the_start_is_said_so_and_asked_again(

@@ -2,6 +2,7 @@
 import { Observable } from "./observable.js";
 import { drafts, ofTab } from "./storage.js";
 import { strings } from "./strings.js";
+import { forgetModel } from "./wishes.js";
 
 /**
  * @typedef {import("./api.js").Api} Api
@@ -69,13 +70,11 @@ export class Account extends Observable {
     this.changed();
   }
 
-  /** Leave: nothing of the person stays in this browser. */
+  /** Nothing of the person stays in this browser; the page that has the key is to end. */
   forget() {
-    this.#api.key = null;
-    this.models = [];
     ofTab.set(KEY, null);
     drafts.clear();
-    this.changed();
+    forgetModel();
   }
 
   /** @param {string} complaint by the server, about the key */

@@ -7,6 +7,8 @@ import { Sessions } from "./sessions.js";
 import { strings } from "./strings.js";
 
 const KEPT = 8; // conversations that stay as they are when another is opened, those that are answering always
+const ID = /^[\w-]+$/; // of a session, as the address may name it: anything else could lead to another route
+const NO_ID = "none"; // of no session
 const TOAST_SECONDS = 7;
 const GLANCE_SECONDS = 4; // between looks at answers that go on unseen
 const HIDDEN_SECONDS = 15; // a page that was not looked at for so long reads no answer
@@ -67,13 +69,11 @@ export class Chat extends Observable {
     this.#go();
   }
 
+  /** Leave, and begin the page anew: what was on its way for this key must meet no other. */
   leave() {
-    this.sessions.clear();
-    this.#open = [];
-    this.conversation = this.#fresh();
     this.account.forget();
-    location.hash = "";
-    this.changed();
+    history.replaceState(null, "", location.pathname);
+    location.reload();
   }
 
   #fresh() {
@@ -85,7 +85,7 @@ export class Chat extends Observable {
     if (!this.account.open) return;
     const place = location.hash.replace(/^#\/?/, "");
     this.view = place === "usage" ? "usage" : "chat";
-    if (this.view === "chat") this.#show(place === "" ? null : place);
+    if (this.view === "chat") this.#show(place === "" ? null : ID.test(place) ? place : NO_ID);
     this.changed();
   }
 

@@ -123,13 +123,6 @@ export class Sessions extends Observable {
     if (this.problem !== null) await this.load(); // it is still there, and is shown again
   }
 
-  /** The account was left. */
-  clear() {
-    this.leave();
-    [this.list, this.more, this.loaded, this.problem] = [[], null, false, null];
-    this.changed();
-  }
-
   /** @param {unknown} error */
   #failed(error) {
     if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
