@@ -93,7 +93,7 @@ def test_nothing_of_one_key_meets_the_next_one(
     person.page.route("**/api/chat", lambda route: route.abort())  # a message that does not get there
     person.page.evaluate("dispatchEvent(new Event('online'))")
     person.say("Annas second")
-    expect(person.answers.last.get_by_role("status")).to_contain_text("Reconnecting")
+    expect(person.answers.last.get_by_role("status")).to_contain_text("cannot be reached")
     person.press("Forget the key")
     expect(person.page.get_by_label("OpenAI API key")).to_have_value("")
     assert held
@@ -383,6 +383,7 @@ def test_model_and_parameters_belong_to_the_chat(
     body = upstream.requests[-1].body
     assert (body["model"], body["temperature"]) == ("gpt-4.1-nano", 0.5)
     assert body["messages"][0] == {"role": "developer", "content": "Be brief."}
+    expect(person.answers.get_by_role("button", name="Another answer")).to_be_visible()  # all of it is kept
     person.page.reload()
     person.sees_answer("1 2")
     person.press("Settings of this chat")

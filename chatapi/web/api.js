@@ -134,7 +134,7 @@ export class Api {
    * @returns {Promise<Session>}
    */
   changeSession(id, change) {
-    return this.#json("PATCH", `/api/sessions/${id}`, { body: change });
+    return this.#json("PATCH", `/api/sessions/${id}`, { body: change, keepalive: true });
   }
 
   /**
