@@ -19,10 +19,11 @@ const SENDING_SECONDS = 60; // a message that reaches no server for so long goes
  * - `sending`: the server has not said that it has the message;
  * - `streaming`: it comes;
  * - `reconnecting`: the connection broke, and we try again by ourselves;
+ * - `away`: nobody looks at it, and it goes on at the server;
  * - `lost`: we were told to give up trying; the server may go on;
  * - `ended`: all has come that ever will: `status` says how it ended;
  * - `refused`: the server did not take the message: `problem` says why.
- * @typedef {"sending" | "streaming" | "reconnecting" | "lost" | "ended" | "refused"} State
+ * @typedef {"sending" | "streaming" | "reconnecting" | "away" | "lost" | "ended" | "refused"} State
  */
 
 export class Answer extends Observable {
@@ -90,19 +91,23 @@ export class Answer extends Observable {
     return this.state === "ended" || this.state === "refused" || this.state === "lost";
   }
 
-  /** Read it to its end; returns when it is over. */
+  get #left() {
+    return this.over || this.state === "away";
+  }
+
+  /** Read it to its end; returns when it is over, or nobody looks. */
   async read() {
     const begun = performance.now();
-    for (let attempt = 0; !this.over; attempt += 1) {
+    for (let attempt = 0; !this.#left; attempt += 1) {
       try {
         const response = await this.#ask();
         for await (const event of events(response)) {
           attempt = 0;
           this.#take(event);
         }
-        if (this.over) return;
+        if (this.#left) return;
       } catch (error) {
-        if (this.over) return; // given up
+        if (this.#left) return;
         if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
         const tooLong = this.generationId === null && performance.now() - begun > SENDING_SECONDS * 1000;
         if (tooLong || (error instanceof Problem && !this.#passes(error))) return this.#refuse(error);
@@ -122,15 +127,20 @@ export class Answer extends Observable {
    * waits until it does: to leave now would let it go on. Where the server cannot be reached, nobody waits for it.
    */
   async stop() {
-    if (this.state === "reconnecting") return this.#leave();
+    if (this.state === "reconnecting") return this.#leave("lost");
     this.stopping = true;
     this.changed();
     if (this.sessionId !== null && this.generationId !== null) await this.#api.stop(this.sessionId, this.generationId);
   }
 
-  /** Read no more of it; it may go on without us. */
-  #leave() {
-    this.#become("lost");
+  /** Read no more of it, once the server has it: it goes on there, and takes no connection here. */
+  goAway() {
+    if (!this.#left && this.generationId !== null) this.#leave("away");
+  }
+
+  /** @param {"away" | "lost"} state */
+  #leave(state) {
+    this.#become(state);
     this.#aborting.abort();
     this.#hurry?.();
   }

@@ -134,7 +134,7 @@ export class Api {
    * @returns {Promise<Session>}
    */
   changeSession(id, change) {
-    return this.#json("PATCH", `/api/sessions/${id}`, { body: change });
+    return this.#json("PATCH", `/api/sessions/${id}`, { body: change, keepalive: true });
   }
 
   /**
@@ -157,10 +157,11 @@ export class Api {
   /**
    * @param {string} id
    * @param {string | null} cursor
+   * @param {number} [limit]
    * @returns {Promise<Page<Message>>} the active path, the last first
    */
-  messages(id, cursor) {
-    return this.#json("GET", `/api/sessions/${id}/messages?${query({ order: "desc", limit: "50", cursor })}`);
+  messages(id, cursor, limit = 50) {
+    return this.#json("GET", `/api/sessions/${id}/messages?${query({ order: "desc", limit: String(limit), cursor })}`);
   }
 
   /**

@@ -10,6 +10,8 @@ const KEPT = 8; // conversations that stay as they are when another is opened, t
 const ID = /^[\w-]+$/; // of a session, as the address may name it: anything else could lead to another route
 const NO_ID = "none"; // of no session
 const TOAST_SECONDS = 7;
+const GLANCE_SECONDS = 4; // between looks at answers that go on unseen
+const HIDDEN_SECONDS = 15; // a page that was not looked at for so long reads no answer
 
 /** @typedef {{id: number, text: string, action?: {label: string, act: () => void}}} Toast */
 
@@ -31,6 +33,7 @@ export class Chat extends Observable {
   /** @type {Conversation[]} the last opened last */
   #open = [];
   #others = new BroadcastChannel("chatapi"); // this page in other tabs
+  #hiding = 0; // the timer of a page that nobody looks at
 
   constructor() {
     super();
@@ -39,9 +42,8 @@ export class Chat extends Observable {
     addEventListener("hashchange", () => this.#go());
     addEventListener("pagehide", () => this.sessions.leave());
     addEventListener("online", () => void this.#lookAgain());
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) void this.#lookAgain();
-    });
+    document.addEventListener("visibilitychange", () => this.#seen());
+    setInterval(() => void this.#glance(), GLANCE_SECONDS * 1000);
   }
 
   /**
@@ -89,16 +91,17 @@ export class Chat extends Observable {
 
   /** @param {string | null} id */
   #show(id) {
+    const before = this.conversation;
+    if (before.id === id && !(id === null && before.answering)) return;
+    before.hide();
     if (id === null) {
-      if (this.conversation.id !== null) this.conversation = this.#fresh();
+      this.conversation = this.#fresh();
       return;
     }
-    if (this.conversation.id === id) return;
     const known = this.#open.find((conversation) => conversation.id === id);
     this.conversation = known ?? new Conversation(this.api, id, (conversation) => this.#told(conversation));
     this.#keep(this.conversation);
-    if (known === undefined) void this.conversation.load();
-    else void known.refresh();
+    void (known === undefined ? this.conversation.load() : known.show());
   }
 
   /** @param {Conversation} opened */
@@ -114,13 +117,13 @@ export class Chat extends Observable {
    * @param {Conversation} conversation
    */
   #told(conversation) {
-    if (conversation === this.conversation && conversation.id !== null && this.view === "chat") {
-      if (location.hash !== `#/${conversation.id}`) history.replaceState(null, "", `#/${conversation.id}`);
-      this.#keep(conversation);
-    }
+    const isShown = conversation === this.conversation;
+    if (isShown && conversation.id !== null && this.view === "chat" && location.hash !== `#/${conversation.id}`)
+      history.replaceState(null, "", `#/${conversation.id}`);
+    if (conversation.id !== null) this.#keep(conversation);
     this.tellOthers(conversation.id);
     void this.sessions.load();
-    if (!conversation.answering) this.say(this.#endingOf(conversation));
+    if (isShown && !conversation.answering) this.say(this.#endingOf(conversation));
     this.changed();
   }
 
@@ -148,10 +151,22 @@ export class Chat extends Observable {
     for (const conversation of this.#open) if (conversation.id === changed) void conversation.refresh();
   }
 
+  /** The person looks at the page, or away from it. */
+  #seen() {
+    clearTimeout(this.#hiding);
+    if (document.hidden) this.#hiding = setTimeout(() => this.conversation.hide(), HIDDEN_SECONDS * 1000);
+    else void this.#lookAgain();
+  }
+
+  async #glance() {
+    const unseen = this.#open.filter((conversation) => conversation.unseen && conversation !== this.conversation);
+    for (const conversation of unseen) await conversation.glance();
+  }
+
   async #lookAgain() {
     if (!this.account.open) return;
     this.conversation.answer?.retryNow();
-    await Promise.all([this.sessions.load(), this.conversation.refresh()]);
+    await Promise.all([this.sessions.load(), this.conversation.show()]);
   }
 
   /**
@@ -175,12 +190,14 @@ export class Chat extends Observable {
   /** @param {string} id */
   deleteSession(id) {
     this.sessions.remove(id);
-    if (this.conversation.id === id) void this.openSession(null);
+    const wasOpen = this.view === "chat" && this.conversation.id === id;
+    if (wasOpen) void this.openSession(null);
     this.#open = this.#open.filter((conversation) => conversation.id !== id);
     this.toast(strings.sessions.deleted, {
       label: strings.sessions.undo,
       act: () => {
         void this.sessions.restore(id);
+        if (wasOpen) void this.openSession(id);
       },
     });
   }
@@ -210,7 +227,8 @@ export class Chat extends Observable {
       this.tellOthers(session.session_id);
       void this.openSession(session.session_id);
     } catch (error) {
-      this.toast(error instanceof SyntaxError ? strings.sessions.notJson(file.name) : sentence(error));
+      const isOther = error instanceof SyntaxError || (error instanceof Problem && error.code === "invalid_request");
+      this.toast(isOther ? strings.sessions.notOurs(file.name) : sentence(error));
     }
   }
 
@@ -244,6 +262,7 @@ export class Chat extends Observable {
 export function sentence(error) {
   if (!(error instanceof Problem)) return strings.unreachable;
   if (error.code === null) return strings.notOurs(error.status);
+  if (error.code === "session_busy") return strings.busy;
   if (error.status === 429 && error.retryAfter !== null) return strings.tooMany(error.retryAfter);
   return error.message;
 }

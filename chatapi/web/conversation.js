@@ -52,12 +52,15 @@ export class Conversation extends Observable {
 
   #api;
   #told;
+  #hidden = false;
   /** Turns that were said here, by the id of the answer: they are shown under the keys they began with. @type {Map<string, Turn>} */
   #settled = new Map();
   /** The turn that was said here and is not in `messages` yet. @type {Turn | null} */
   #turn = null;
   /** @type {Promise<void> | null} */
   #loading = null;
+  /** @type {Promise<void> | null} */
+  #loadingOlder = null;
   /** The wishes on their way to the server. @type {Promise<void>} */
   #keeping = Promise.resolve();
 
@@ -146,9 +149,42 @@ export class Conversation extends Observable {
     else [this.messages, this.older] = [messages, older];
   }
 
+  /** Nobody looks at it now: an answer goes on at the server. A browser has few connections, and needs them elsewhere. */
+  hide() {
+    this.#hidden = true;
+    this.answer?.goAway();
+    this.changed();
+  }
+
+  /** Somebody looks at it again. */
+  async show() {
+    this.#hidden = false;
+    if (this.unseen) await this.rejoin();
+    else await this.refresh();
+  }
+
+  /** Whether an answer goes on at the server, and nobody here looks. */
+  get unseen() {
+    return this.answer?.state === "away";
+  }
+
+  /** Look whether an answer that goes on unseen has ended. */
+  async glance() {
+    if (this.id === null || !this.unseen) return;
+    try {
+      const page = await this.#api.messages(this.id, null, 1);
+      if (page.data[0]?.status === "running" || !this.unseen) return;
+    } catch (error) {
+      if (error instanceof Unreachable) return; // the next look will tell
+    }
+    await this.rejoin();
+    this.#told(this);
+  }
+
   /** Look whether others have changed the session, and if so, read it again. */
   async refresh() {
-    if (this.id === null || this.answering || this.session === null) return;
+    if (this.id === null || this.answering) return;
+    if (this.session === null) return this.load();
     try {
       const session = await this.#api.session(this.id);
       const same = session.last_updated === this.session.last_updated && session.head === this.session.head;
@@ -162,11 +198,19 @@ export class Conversation extends Observable {
 
   /** Read the messages before those that are here. */
   async loadOlder() {
-    if (this.id === null || this.older === null) return;
+    this.#loadingOlder ??= this.#loadOlder().finally(() => {
+      this.#loadingOlder = null;
+    });
+    await this.#loadingOlder;
+  }
+
+  async #loadOlder() {
+    const [first] = this.messages;
+    if (this.id === null || this.older === null || first === undefined) return;
     try {
       const page = await this.#api.messages(this.id, this.older);
-      const known = new Set(this.messages.map((message) => message.id));
-      this.messages = [...page.data.reverse().filter((message) => !known.has(message.id)), ...this.messages];
+      if (first !== this.messages[0]) return; // another path was opened meanwhile
+      this.messages = [...page.data.reverse(), ...this.messages];
       this.older = page.next_cursor;
     } catch (error) {
       this.#failed(error);
@@ -244,11 +288,14 @@ export class Conversation extends Observable {
     this.#turn = { saying, key: `turn-${turns}`, asks: replaced === undefined || replaced.role === "user" };
     const answer = new Answer(this.#api, this.#body(this.#turn));
     this.answer = answer;
-    if (this.id === null) rememberModel(this.wishes);
-    const begun = answer.watch(() => this.#begun(answer));
+    const unwatch = answer.watch(() => {
+      if (answer.sessionId === null) return;
+      unwatch();
+      this.#begun(answer.sessionId);
+    });
     this.changed();
     await this.#read(answer);
-    begun();
+    unwatch();
   }
 
   /** @param {Turn} turn */
@@ -264,12 +311,14 @@ export class Conversation extends Observable {
 
   /**
    * The server has the message: a new session has its id from now on.
-   * @param {Answer} answer
+   * @param {string} id
    */
-  #begun(answer) {
-    if (answer.sessionId === null || this.id !== null) return;
-    this.id = answer.sessionId;
-    this.#keeping = this.#keepWishes(this.id);
+  #begun(id) {
+    if (this.id === null) {
+      this.id = id;
+      this.#keeping = this.#keepWishes(id);
+    }
+    if (this.#hidden) this.answer?.goAway();
     this.#told(this);
     this.changed();
   }
@@ -296,6 +345,7 @@ export class Conversation extends Observable {
       if (this.#turn !== null && answer.messageId !== null) this.#settled.set(answer.messageId, this.#turn);
       this.#turn = null;
       this.#take(session, page.data.reverse(), page.next_cursor);
+      if (answer.status === "completed") rememberModel(this.wishes);
     } catch (error) {
       this.#failed(error);
     }
@@ -314,7 +364,10 @@ export class Conversation extends Observable {
     this.#turn = null;
     this.answer = null;
     if (isKept) {
-      this.id ??= asked?.sessionId ?? null;
+      if (this.id === null && asked?.sessionId) {
+        this.id = asked.sessionId;
+        await this.#keepWishes(this.id);
+      }
       await this.load(); // the answer itself says what happened
       if (asked?.status === 401) this.problem = problem;
       this.#told(this);

@@ -58,7 +58,7 @@ function Rooms({ chat }) {
       else if (event.key === "?" && !isWriting(event.target)) setOver("help");
       else if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
         if (menu) setMenu(false);
-        else void chat.conversation.stop();
+        else if (chat.view === "chat") void chat.conversation.stop();
       } else return;
       event.preventDefault();
     };
@@ -116,7 +116,7 @@ function Toasts({ chat }) {
 /** @param {Chat} chat */
 function titleOf({ conversation, sessions }) {
   const listed = sessions.list.find((session) => session.session_id === conversation.id);
-  return listed?.title ?? conversation.session?.title ?? strings.sessions.untitled;
+  return (listed ?? conversation.session)?.title ?? strings.sessions.untitled;
 }
 
 /** @param {EventTarget | null} target */

@@ -4,6 +4,7 @@ import { attach, MOST, Unattachable } from "../attachments.js";
 import { useWatch } from "../observable.js";
 import { drafts } from "../storage.js";
 import { strings } from "../strings.js";
+import { focusComposer, isTouch } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
 
 /**
@@ -11,8 +12,6 @@ import { Icon, IconButton } from "./icons.js";
  * @typedef {import("../conversation.js").Conversation} Conversation
  * @typedef {import("../types.d.ts").Attachment} Attachment
  */
-
-const isTouch = () => matchMedia("(pointer: coarse)").matches;
 
 /** @param {{chat: Chat, conversation: Conversation}} properties keyed by the conversation: each has its own draft */
 export function Composer({ chat, conversation }) {
@@ -38,9 +37,11 @@ export function Composer({ chat, conversation }) {
     setAttachments((others) => [...unsaid.attachments, ...others]);
   }, [conversation.unsaid]);
   useLayoutEffect(() => fit(box.current), [text]);
+  useEffect(focusComposer, []);
+  // A button that was pressed may be gone now: to stop, to suggest, to try again.
   useEffect(() => {
-    if (!isTouch()) box.current?.focus();
-  }, []);
+    if (document.activeElement === document.body) focusComposer();
+  }, [conversation.answer, conversation.answering]);
 
   const add = async (/** @type {Iterable<File>} */ files) => {
     setComplaint(null);
@@ -61,10 +62,12 @@ export function Composer({ chat, conversation }) {
       }
     }
   };
+  const isSaid = text.trim() !== "" || attachments.length > 0;
+  const sendable = isSaid && !conversation.answering && conversation.state === "ready";
   const tooLong = () =>
     new TextEncoder().encode(text).length > (chat.account.config?.max_message_bytes ?? Infinity);
   const send = () => {
-    if (!text.trim() || conversation.answering || conversation.state !== "ready") return;
+    if (!sendable) return;
     if (tooLong()) {
       setComplaint(strings.composer.tooLong);
       return;
@@ -136,7 +139,7 @@ export function Composer({ chat, conversation }) {
       ></textarea>
       ${conversation.answering
         ? html`<${IconButton} icon="stop" class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`
-        : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!text.trim() || conversation.state !== "ready"} onClick=${send} />`}
+        : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!sendable} onClick=${send} />`}
     </div>
   </form>`;
 }

@@ -4,6 +4,7 @@ import { cost, count, duration, pace, time } from "../format.js";
 import { StreamingMarkdown } from "../markdown.js";
 import { useWatchByFrame } from "../observable.js";
 import { strings } from "../strings.js";
+import { focusComposer, isTouch } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
 
 /**
@@ -15,6 +16,7 @@ import { Icon, IconButton } from "./icons.js";
  * @typedef {import("../types.d.ts").Status} Status
  */
 
+const LONG_CHARACTERS = 6000; // of a message of the user's: more is folded
 const COPIED_MS = 1500; // how long a button says that it has copied
 
 /**
@@ -39,12 +41,16 @@ function SaidView({ conversation, message }) {
   const kept = message.id !== message.key || !message.key.startsWith("turn-"); // the server has given it its id
   const name = strings.message[isQuestion ? "user" : message.role === "tool" ? "tool" : "system"];
   if (editing) {
-    const say = (/** @type {string} */ text) => {
+    const end = () => {
       setEditing(false);
+      focusComposer();
+    };
+    const say = (/** @type {string} */ text) => {
+      end();
       void conversation.edit(message, text);
     };
     return html`<article class="message user" aria-label=${name}>
-      <${Editing} text=${message.content} onSay=${say} onCancel=${() => setEditing(false)} />
+      <${Editing} text=${message.content} onSay=${say} onCancel=${end} />
     </article>`;
   }
   return html`<article class="message ${message.role}" aria-label=${name} id=${message.id} tabindex="-1">
@@ -80,7 +86,7 @@ function Editing({ text, onSay, onCancel }) {
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
     if (event.key === "Escape") onCancel();
-    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && said.trim()) onSay(said);
+    else if (event.key === "Enter" && !event.shiftKey && !isTouch() && said.trim()) onSay(said);
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -121,8 +127,16 @@ function SaidPart({ part }) {
     case "tool_result":
       return html`<details><summary>${strings.message.result}</summary><pre>${part.text}</pre></details>`;
     default:
-      return html`<p class="said" dir="auto">${part.text}</p>`;
+      return html`<${SaidText} text=${part.text ?? ""} />`;
   }
+}
+
+/** What was said, folded where it is very long. @param {{text: string}} properties */
+function SaidText({ text }) {
+  const [whole, setWhole] = useState(text.length <= LONG_CHARACTERS);
+  if (whole) return html`<p class="said" dir="auto">${text}</p>`;
+  return html`<p class="said" dir="auto">${text.slice(0, LONG_CHARACTERS / 2)} …</p>
+    <button type="button" onClick=${() => setWhole(true)}>${strings.message.showAll}</button>`;
 }
 
 /** An answer, coming or whole. @param {MessageProperties} properties */
@@ -241,7 +255,7 @@ function Connection({ answer }) {
       return html`<p class="connection">${strings.message.sending}</p>`;
     case "reconnecting":
       return html`<p class="connection warning" role="status">
-        <${Icon} name="warning" /> ${strings.message.reconnecting}
+        <${Icon} name="warning" /> ${answer.generationId === null ? strings.message.unsent : strings.message.reconnecting}
         <button type="button" onClick=${() => answer.retryNow()}>${strings.message.retryNow}</button>
       </p>`;
     default:

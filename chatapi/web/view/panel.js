@@ -24,6 +24,8 @@ export function Panel({ chat, conversation, onClose }) {
     if (chat.account.models.length === 0) void chat.account.learnModels();
   }, []);
 
+  const { models } = chat.account;
+  const isUnknown = wishes.model !== "" && models.length > 0 && !models.includes(wishes.model);
   const set = (/** @type {keyof Wishes} */ name) => (/** @type {Event} */ event) =>
     setWishes({ ...wishes, [name]: /** @type {HTMLInputElement} */ (event.target).value });
   const save = async (/** @type {Event} */ event) => {
@@ -44,6 +46,7 @@ export function Panel({ chat, conversation, onClose }) {
         id="${id}-developer"
         dir="auto"
         rows="6"
+        autofocus
         aria-describedby="${id}-developer-hint"
         value=${developerMessage}
         onInput=${(/** @type {InputEvent} */ event) => setDeveloperMessage(/** @type {HTMLTextAreaElement} */ (event.target).value)}
@@ -61,7 +64,7 @@ export function Panel({ chat, conversation, onClose }) {
         onInput=${set("model")}
       />
       <datalist id="${id}-models">${chat.account.models.map((model) => html`<option value=${model}></option>`)}</datalist>
-      <p class="hint" id="${id}-model-hint">${strings.panel.modelHint}</p>
+      <p class="hint" id="${id}-model-hint">${isUnknown ? strings.panel.unknownModel : strings.panel.modelHint}</p>
       <fieldset>
         <legend>${strings.panel.parameters}</legend>
         <p class="hint">${strings.panel.parametersHint}</p>
