@@ -115,13 +115,17 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle the signals while it serves. uvicorn would raise them again at the end, before the store is closed."""
-        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        """Handle the signals while it serves, and then let none cut what is left, which closes the store.
+
+        uvicorn would put the old handlers back and raise the signals again, before that.
+        """
+        for number in SIGNALS:
+            signal.signal(number, self.handle_exit)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._hurry.set if self.should_exit else self._core.generations.refuse_new)

@@ -96,8 +96,7 @@ def serve_module(
         return started[-1].start()
 
     yield start
-    for service in started:
-        assert service.stop() == 0
+    assert [service.stop() for service in started] == [0] * len(started)
 
 
 @pytest.fixture

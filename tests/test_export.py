@@ -212,6 +212,7 @@ def test_a_fence_is_longer_than_any_in_its_code() -> None:
     assert fenced("a ```` b") == "`````\na ```` b\n`````"
     assert quoted("a\n\nb") == "> a\n> \n> b"
     assert plain("a\n `b` *c*") == r"a \`b\` \*c\*"
+    assert [plain(text) for text in ("- a", "+", "12. a", "4.1-mini")] == [r"\- a", r"\+", r"12\. a", "4.1-mini"]
     for code in ("`" * 50, "```\n```", "\r`````"):
         fence = fenced(code).split("\n")[0]
         assert fence not in code

@@ -6,9 +6,12 @@ import json
 import re
 import socket
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from tests.service import KEY, Serve, Service
 
@@ -160,3 +163,20 @@ def test_invented_keys_do_not_make_sessions_without_limit(serve: Serve) -> None:
     keys = [f"sk-proj-{number:0156d}" for number in range(5)]
     made = [server.post("/api/sessions", key=key, json={"developer_message": "d"}).status_code for key in keys]
     assert made == [200, 200, 200, 429, 429]
+
+
+@pytest.mark.parametrize("name", ["attachments", "messages"])
+def test_nobody_waits_while_a_large_body_is_read(server: Service, name: str) -> None:
+    body = f'{{"trigger":"submit-message","{name}":[' + "{}," * 2_500_000 + "{}]}"
+    longest = 0.0
+    with ThreadPoolExecutor(1) as elsewhere, requests.Session() as asking:
+        begun = time.perf_counter()
+        headers = {"Content-Type": "application/json"}
+        large = elsewhere.submit(server.post, "/api/chat", data=body, headers=headers)
+        while not large.done():
+            asked = time.perf_counter()
+            assert asking.get(f"{server.url}/api/config", timeout=SECONDS).status_code == 200
+            longest = max(longest, time.perf_counter() - asked)
+        spent = time.perf_counter() - begun
+    assert large.result().status_code == 422
+    assert longest < spent / 2

@@ -284,6 +284,10 @@ REFUSED: dict[str, tuple[Document, str]] = {
     "a file of nothing": (part({"type": "file", "filename": "x"}), "messages.3.parts.0"),
     "annotations that are none": (part(text("nonsense\n", "annotation"), 0), "messages.0.parts.0.text"),
     "annotations that nest": (part(text("[" * 50_000 + "\n", "annotation"), 0), "messages.0.parts.0.text"),
+    "annotations without end": (
+        field("parts", [text('{"a":0}\n' * 17_000, "annotation")] * 2),
+        "messages.0.parts",
+    ),
     "a question with a status": (field("status", "completed", 3), "messages.3.status"),
     "an answer without a model": (field("model", None), "messages.0.status"),
     "an answer without an end": (field("ended_at", None), "messages.0.ended_at"),

@@ -365,3 +365,18 @@ def test_what_ten_thousand_tokens_cost(page: Page, figures: Callable[[str], None
         f"{len(text)} characters in {cost['updates']} updates, {cost['sum'] / cost['updates']:.1f} ms each with "
         f"layout, the longest {cost['worst']:.0f} ms"
     )
+
+
+def test_no_line_looks_like_another_kind_before_it_is_known(page: Page) -> None:
+    text = "1. One\n2. Another\n   - with a detail\n\nText\n- item\n\n## Heading\n\nMore\n\n---\n\nend"
+    kinds = page.evaluate(
+        """(text) => {
+          const kinds = [];
+          write(text, 1, (element) => {
+            for (const heading of element.querySelectorAll('h3, h4, h5')) kinds.push(heading.textContent);
+          });
+          return [...new Set(kinds)].filter((kind) => !'Heading'.startsWith(kind) || kind === '');
+        }""",
+        text,
+    )
+    assert kinds == []

@@ -6,15 +6,17 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
 from tests.databases import free_port
+from tests.page_campaign import fill
 from tests.person import Person
-from tests.service import Serve, Service
+from tests.service import Serve, Service, fresh_key
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
@@ -77,6 +79,52 @@ def test_a_key_is_kept_for_the_tab_only_if_one_says_so_and_never_in_an_address(
     person.press("Forget the key")
     expect(person.page.get_by_label("OpenAI API key")).to_have_value("")
     assert key not in person.page.evaluate("JSON.stringify(sessionStorage)")
+
+
+def test_nothing_of_one_key_meets_the_next_one(
+    server: Service, person: Person, upstream: Simulator, gate: Gate, key: str
+) -> None:
+    upstream.script = scripts.held(gate, "Her", " secret.")
+    person.say("Annas first")
+    person.sees_coming("Her")
+    person.press("New chat")
+    held: list[Route] = []
+    person.page.route("**/api/sessions?*", lambda route: held.append(route))  # a list that comes too late
+    person.page.route("**/api/chat", lambda route: route.abort())  # a message that does not get there
+    person.page.evaluate("dispatchEvent(new Event('online'))")
+    person.say("Annas second")
+    expect(person.answers.last.get_by_role("status")).to_contain_text("cannot be reached")
+    person.press("Forget the key")
+    expect(person.page.get_by_label("OpenAI API key")).to_have_value("")
+    assert held
+    person.page.unroute_all()
+    other = fresh_key("page-bert")
+    person.enter(other)
+    gate.open()
+    upstream.script = None
+    person.say("Count to 3")
+    person.sees_answer("1 2 3")
+    person.page.evaluate("dispatchEvent(new Event('online'))")
+    expect(person.page.get_by_role("navigation").get_by_role("link", name="Count to 3")).to_be_visible()
+    assert "Annas" not in person.page.content()
+    assert "secret" not in person.page.content()
+    assert [session["title"] for session in server.get("/api/sessions", key=other).json()["data"]] == ["Count to 3"]
+    assert "Annas" not in person.page.evaluate("JSON.stringify([sessionStorage, localStorage])")
+
+
+def test_an_address_leads_to_a_chat_and_to_nothing_else(person: Person) -> None:
+    for place in ("../prices", "x/../../../v1/models?", "..%2f..%2fv1/models", "ses_x?a=", "\\\\example.com/x"):
+        asked = len(person.visitor.requests)
+        person.page.evaluate("(place) => { location.hash = `#/${place}`; }", place)
+        expect(person.page.get_by_text("There is no such chat here")).to_be_visible()
+        paths = {urlsplit(address).path for address in person.visitor.requests[asked:]}
+        assert {path for path in paths if path.startswith(("/api/", "/v1/"))} <= {
+            "/api/sessions",
+            "/api/sessions/none",
+            "/api/sessions/none/messages",
+        }, place
+        person.page.evaluate("location.hash = ''")
+        expect(person.page.get_by_text("There is no such chat here")).to_have_count(0)
 
 
 def test_a_key_that_the_model_refuses_is_said_so_and_can_be_changed(
@@ -196,6 +244,40 @@ def test_stop_closes_the_upstream_and_keeps_the_text(person: Person, upstream: S
     person.sees_answer("1 2")
 
 
+def test_many_chats_answer_at_once_and_each_can_be_opened_and_stopped(
+    person: Person, upstream: Simulator, gate: Gate
+) -> None:
+    # A browser has six connections to a server.
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    links = person.page.get_by_role("navigation").get_by_role("link")
+    for number in range(8):
+        person.press("New chat")
+        person.say(f"Hi {number}")
+        person.sees_coming("Hello")
+    links.filter(has_text="Hi 0").click()
+    person.sees_coming("Hello")
+    person.press("Stop the answer")
+    expect(person.answers.last).to_contain_text("Stopped")
+    expect(person.page.get_by_label("answering")).to_have_count(7)
+    gate.open()
+    expect(person.page.get_by_label("answering")).to_have_count(0)  # seen from afar
+    links.filter(has_text="Hi 3").click()
+    person.sees_answer("Hello there.")
+
+
+def test_another_chat_can_be_begun_while_a_message_is_on_its_way(
+    person: Person, upstream: Simulator, gate: Gate
+) -> None:
+    upstream.script = scripts.Script(before_headers=(scripts.Wait(gate), scripts.Hang()))
+    person.say("Hi")
+    expect(person.answers.last).to_contain_text("Sending")
+    person.press("New chat")
+    expect(person.answers).to_have_count(0)
+    upstream.script = None
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+
+
 # Branches
 
 
@@ -265,7 +347,7 @@ def test_what_is_exported_can_be_imported(person: Person, tmp_path: Path) -> Non
     with person.page.expect_file_chooser() as chooser:
         person.press("Import a chat")
     chooser.value.set_files(saved["md"])
-    expect(person.page.get_by_text("is no JSON file")).to_be_visible()
+    expect(person.page.get_by_text("is no exported chat")).to_be_visible()
 
 
 def test_a_chat_is_renamed_and_deleted_and_the_deletion_undone(server: Service, person: Person, key: str) -> None:
@@ -301,6 +383,7 @@ def test_model_and_parameters_belong_to_the_chat(
     body = upstream.requests[-1].body
     assert (body["model"], body["temperature"]) == ("gpt-4.1-nano", 0.5)
     assert body["messages"][0] == {"role": "developer", "content": "Be brief."}
+    expect(person.answers.get_by_role("button", name="Another answer")).to_be_visible()  # all of it is kept
     person.page.reload()
     person.sees_answer("1 2")
     person.press("Settings of this chat")
@@ -339,6 +422,49 @@ def test_usage_is_shown_by_day_model_and_chat(person: Person) -> None:
     person.sees_answer("1 2 3 4 5 6 7")
 
 
+def test_a_model_that_does_not_exist_is_not_asked_for_in_the_next_chat(person: Person) -> None:
+    person.press("Settings of this chat")
+    person.page.get_by_label("Model").fill("gpt-nope")
+    expect(person.page.get_by_text("The list of models has no such name.")).to_be_visible()
+    person.press("Save")
+    person.say("Hi")
+    expect(person.answers.get_by_role("alert")).to_contain_text("does not exist")
+    expect(person.page.locator("header .model")).to_have_text("gpt-nope")
+    person.press("New chat")
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+
+
+# Long chats
+
+
+def test_a_hit_in_a_long_chat_is_where_the_reader_looks(server: Service, person: Person, key: str) -> None:
+    fill(server, key, 200)
+    person.page.keyboard.press("Control+k")
+    person.page.get_by_role("combobox", name="Search your chats").fill("Question 24?")
+    person.page.get_by_role("dialog").get_by_role("option").filter(has_text="Question 24?").click()
+    found = person.questions.filter(has_text="Question 24?")
+    expect(found).to_be_in_viewport()
+    expect(found).to_be_focused()
+    expect(person.page.get_by_role("button", name="Go to the latest message")).to_be_visible()
+    expect(found).to_be_in_viewport()
+
+
+def test_earlier_messages_come_in_above_what_is_read(server: Service, person: Person, key: str) -> None:
+    session_id = fill(server, key, 200)
+    person.page.evaluate("id => { location.hash = `#/${id}` }", session_id)
+    articles = person.page.locator("article")
+    expect(articles).to_have_count(50)
+    first = person.questions.first
+    expect(first).to_contain_text("Question 150?")
+    read = person.questions.filter(has_text="Question 150?")
+    person.page.get_by_role("log").evaluate("log => { log.scrollTop = 0 }")
+    expect(articles).to_have_count(100)
+    expect(read).to_be_in_viewport()
+    assert articles.count() == 100  # one page at a time, not all at once
+    assert person.page.evaluate("document.documentElement.scrollHeight <= innerHeight"), "the page itself scrolls"
+
+
 # What goes wrong
 
 
@@ -374,20 +500,23 @@ def test_offline_nothing_typed_is_lost(person: Person, visitor: Visitor) -> None
     person.sees_answer("1 2")
     visitor.context.set_offline(True)
     person.say("Count to 3")
-    expect(person.answers.last.get_by_role("status")).to_contain_text("Reconnecting")
+    expect(person.answers.last.get_by_role("status")).to_contain_text("cannot be reached")
     person.press("Stop the answer")
     expect(person.box).to_have_value("Count to 3")
     person.box.press("Enter")
-    expect(person.answers.last.get_by_role("status")).to_contain_text("Reconnecting")
+    expect(person.answers.last.get_by_role("status")).to_contain_text("cannot be reached")
     visitor.context.set_offline(False)
     person.sees_answer("1 2 3")
     expect(person.questions).to_have_count(2)
 
 
-def test_a_draft_outlives_a_reload(person: Person) -> None:
+def test_a_draft_outlives_a_reload_and_is_shown_to_nobody_else(server: Service, person: Person) -> None:
     person.box.fill("I was going to")
     person.page.reload()
     expect(person.box).to_have_value("I was going to")
+    person.page.close()
+    other = Person(person.visitor, server).enter(fresh_key("page-other"))
+    expect(other.box).to_have_value("")
 
 
 def test_a_server_that_is_away_at_the_start_is_said_so_and_asked_again(
@@ -408,6 +537,25 @@ def test_a_chat_that_is_not_there_is_said_so(person: Person) -> None:
 
 
 # Keys and eyes
+
+
+def test_what_had_the_focus_gets_it_back_and_else_the_message_box_does(person: Person) -> None:
+    person.say("Count to 2")
+    person.sees_answer("1 2")
+    for opener in ("Settings of this chat", "Show the keys"):
+        person.press(opener)
+        person.page.keyboard.press("Escape")
+        expect(person.page.get_by_role("button", name=opener)).to_be_focused()
+    person.box.focus()
+    person.page.keyboard.press("Control+k")
+    person.page.keyboard.press("Escape")
+    expect(person.box).to_be_focused()
+    person.press("Another answer", person.answers.last)
+    expect(person.answers.last).to_contain_text("2/2")
+    expect(person.box).to_be_focused()
+    person.press("Edit", person.questions.last)
+    person.page.keyboard.press("Escape")
+    expect(person.box).to_be_focused()
 
 
 def test_keys_write_lines_show_help_and_edit_the_last_message(person: Person) -> None:

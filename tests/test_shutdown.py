@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
+import subprocess
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +21,7 @@ pytestmark = pytest.mark.one_process("it is about the end of a process")
 
 LONG_DRAIN = "60"  # seconds, longer than a test may take: only what ends early passes
 SHORT_DRAIN = "0.5"
+BETWEEN_SIGNALS_SECONDS = 0.005
 SOON_SECONDS = 15.0  # much less than a long drain
 
 
@@ -87,6 +91,17 @@ def test_what_still_runs_is_interrupted_and_stored(
     for reader in (text, told):
         stored = service.database.answer(reader.generation_id)
         assert (stored.status, stored.text) == ("interrupted", "Grüße, 東京")
+
+
+def test_an_impatient_operator_cuts_nothing(service: Service) -> None:
+    assert service.send().content
+    with service.database.locked():  # closing the file waits for that
+        for number in itertools.cycle([signal.SIGTERM, signal.SIGINT]):
+            service.signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                assert service.wait(BETWEEN_SIGNALS_SECONDS) == 0
+                break
+    assert any('"event":"stopped"' in line for line in service.log)
 
 
 def test_the_end_leaves_a_whole_file_and_a_free_port(service: Service, simulator: Simulator) -> None:

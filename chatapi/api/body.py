@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Annotated, Any, TypeVar
@@ -24,6 +25,7 @@ from chatapi.errors import BodyTooLarge, InvalidRequest, MalformedJSON, Unsuppor
 from chatapi.keys import Key
 
 KEY_FIELD = "api_key"
+PARSED_AT_ONCE = 64 * 1024  # bytes of a body: some milliseconds, whatever is in it
 STOP_WORDS = 4  # sequences, as OpenAI's API takes them
 _NAMEABLE = re.compile(r"[a-z_-]{1,32}")  # a field name that may be repeated to its sender: no key is of letters alone
 
@@ -91,14 +93,14 @@ async def read_body(request: Request, model: type[M]) -> M:
     Raises:
         UnsupportedMediaType, BodyTooLarge, MalformedJSON, InvalidRequest: it is not that.
     """
-    return validate(model, parse(await receive_json(request)))
+    return validate(model, await parse_aside(request, await receive_json(request)))
 
 
 async def read_optional_body(request: Request, model: type[M], most_bytes: int | None = None) -> M:
     """The request's body as `model`; no body at all is an empty object."""
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return validate(model, {})
-    return validate(model, parse(await receive_json(request, most_bytes)))
+    return validate(model, await parse_aside(request, await receive_json(request, most_bytes)))
 
 
 async def read_raw_body(request: Request, most_bytes: int) -> tuple[bytes, dict[str, Any]]:
@@ -108,7 +110,7 @@ async def read_raw_body(request: Request, most_bytes: int) -> tuple[bytes, dict[
         UnsupportedMediaType, BodyTooLarge, MalformedJSON, InvalidRequest: it is not that, or brings a key.
     """
     data = await receive_json(request, most_bytes)
-    value = parse(data, hide_keys=False)
+    value = await parse_aside(request, data, hide_keys=False)
     if not isinstance(value, dict):
         raise InvalidRequest.field("body", "The body must be a JSON object.")
     if KEY_FIELD in value:
@@ -137,6 +139,18 @@ async def receive_json(request: Request, most_bytes: int | None = None) -> bytes
     except ClientDisconnect:
         raise MalformedJSON from None  # nobody is there to read it
     return bytes(body)
+
+
+async def parse_aside(request: Request, data: bytes, *, hide_keys: bool = True) -> Any:
+    """`parse`, on a thread where there is much: anybody may send it, and nobody else is to wait.
+
+    Raises:
+        MalformedJSON: as `parse` does.
+    """
+    if len(data) <= PARSED_AT_ONCE:
+        return parse(data, hide_keys=hide_keys)
+    async with core_of(request).parses:
+        return await asyncio.to_thread(parse, data, hide_keys=hide_keys)
 
 
 def parse(data: bytes, *, hide_keys: bool = True) -> Any:

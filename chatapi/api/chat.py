@@ -28,7 +28,7 @@ from chatapi.api.body import (
     Parameters,
     Text,
     body_schema,
-    parse,
+    parse_aside,
     read_optional_body,
     receive_json,
     validate,
@@ -88,12 +88,15 @@ async def chat(request: Request) -> Response:
     one is given anew. What the Vercel AI SDK's `useChat` sends is answered as it reads."""
     core = core_of(request)
     data = await receive_json(request, core.settings.max_media_bytes)
-    if vercel.may_be_chat(data) and vercel.is_chat(value := parse(data)):
-        return await vercel.send(request, value)
     is_large = len(data) > core.settings.max_body_bytes
+    if is_large and not vercel.may_be_chat(data) and not may_have_attachments(data):
+        raise BodyTooLarge
+    value = await parse_aside(request, data)
+    if vercel.may_be_chat(data) and vercel.is_chat(value):
+        return await vercel.send(request, value)
     if is_large and not may_have_attachments(data):
         raise BodyTooLarge
-    body = _read(parse(data))
+    body = _read(value)
     if is_large and not body.attachments:
         raise BodyTooLarge
     key = key_of(request, body.api_key)

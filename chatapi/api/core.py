@@ -32,6 +32,7 @@ FORWARDING = (  # and every x-forwarded-*, cf-*
 )
 PROBES_AT_ONCE = 8  # of streams that only show how streams pass; anybody may ask, and nobody needs more
 SEARCHES_AT_ONCE = 2  # the others wait: a search works, and answers that run come first
+PARSES_AT_ONCE = 1  # of large bodies: each takes a thread, and all threads share one interpreter
 IMPORTS_AT_ONCE = 1  # a document that is read takes several times its size
 LOOPBACK_NAME = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 
@@ -57,6 +58,7 @@ class Core:
     links: list[Link]
     prices: Prices = field(default_factory=Prices)
     imports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IMPORTS_AT_ONCE))
+    parses: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARSES_AT_ONCE))
     searches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SEARCHES_AT_ONCE))
     secret: bytes = b""
     demo_key: str | None = None  # of the demo, whose upstream takes any: no secret

@@ -42,6 +42,7 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)  # a year before the last time that can be written
 MOST_MESSAGES = 10_000  # in a document that is read: they are stored in one transaction, while other writers wait
 MOST_PARTS = 50_000  # in all of them
+MOST_ANNOTATIONS = 256 * 1024  # characters of them in a message: each is made anew whenever it is shown
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Name = Annotated[str, Meta(max_length=1024)]
@@ -344,6 +345,8 @@ def _read_message(
             raise InvalidRequest.field(f"{path}.parts.{index}.type", "This role's messages have no such part.")
     if message.role is Role.TOOL and len(message.parts) != 1:
         raise InvalidRequest.field(f"{path}.parts", "A tool's message has one part.")
+    if sum(len(part.text or "") for part in message.parts if part.type is Kind.ANNOTATION) > MOST_ANNOTATIONS:
+        raise InvalidRequest.field(f"{path}.parts", f"It has more than {MOST_ANNOTATIONS} characters of annotations.")
     parts = tuple(_read_part(part, f"{path}.parts.{index}") for index, part in enumerate(message.parts))
     created_at = _microseconds(message.created_at, f"{path}.created_at")
     generation = _read_generation(message, path, session_id, ids[message.id], parts, exported_at)

@@ -129,7 +129,8 @@ def fenced(text: str) -> str:
 
 def plain(text: str) -> str:
     """`text` on one line, without meaning to Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>#~|&!()$])", r"\\\1", " ".join(text.split()))
+    line = re.sub(r"([\\`*_{}\[\]<>#~|&!()$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"^([0-9]*)([-+.])(?= |$)", r"\1\\\2", line)  # no list begins with it
 
 
 def time_of(at: Microseconds) -> str:

@@ -66,9 +66,8 @@ export class Account extends Observable {
     this.changed();
   }
 
-  /** The key is not kept any longer. */
+  /** The key is not kept any longer; the page that has it is to end. */
   forget() {
-    this.#api.key = null;
     ofTab.set(KEY, null);
   }
 

@@ -20,10 +20,11 @@ const SENDING_SECONDS = 60; // a message that reaches no server for so long goes
  * - `sending`: the server has not said that it has the message;
  * - `streaming`: it comes;
  * - `reconnecting`: the connection broke, and we try again by ourselves;
+ * - `away`: nobody looks at it, and it goes on at the server;
  * - `lost`: we were told to give up trying; the server may go on;
  * - `ended`: all has come that ever will: `status` says how it ended;
  * - `refused`: the server did not take the message: `problem` says why.
- * @typedef {"sending" | "streaming" | "reconnecting" | "lost" | "ended" | "refused"} State
+ * @typedef {"sending" | "streaming" | "reconnecting" | "away" | "lost" | "ended" | "refused"} State
  */
 
 export class Answer extends Observable {
@@ -91,21 +92,25 @@ export class Answer extends Observable {
     return this.state === "ended" || this.state === "refused" || this.state === "lost";
   }
 
-  /** Read it to its end; returns when it is over. */
+  get #left() {
+    return this.over || this.state === "away";
+  }
+
+  /** Read it to its end; returns when it is over, or nobody looks. */
   async read() {
     const begun = performance.now();
     /** @type {Error} */
     let trouble = new Unreachable();
-    for (let attempt = 0; !this.over; attempt += 1) {
+    for (let attempt = 0; !this.#left; attempt += 1) {
       try {
         const response = await this.#ask();
         for await (const event of events(response)) {
           attempt = 0;
           this.#take(event);
         }
-        if (this.over) return;
+        if (this.#left) return;
       } catch (error) {
-        if (this.over) return; // given up
+        if (this.#left) return;
         if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
         if (error instanceof Problem && !this.#passes(error)) return this.#refuse(error);
         trouble = error;
@@ -129,7 +134,7 @@ export class Answer extends Observable {
   async stop() {
     const isCut = this.state === "reconnecting";
     if (this.sessionId === null || this.generationId === null) {
-      if (isCut) return this.#leave();
+      if (isCut) return this.#leave("lost");
       this.#become(this.state, true);
       return;
     }
@@ -138,16 +143,21 @@ export class Answer extends Observable {
       await this.#api.stop(this.sessionId, this.generationId, isCut ? AbortSignal.timeout(STOPPING_SECONDS * 1000) : undefined);
       this.retryNow(); // for its end
     } catch (error) {
-      if (this.over) return;
+      if (this.#left) return;
       this.#become(this.state, false); // it goes on, and can be stopped again
       if (!isCut) throw error;
-      this.#leave();
+      this.#leave("lost");
     }
   }
 
-  /** Read no more of it; it may go on without us. */
-  #leave() {
-    this.#become("lost");
+  /** Read no more of it, once the server has it: it goes on there, and takes no connection here. */
+  goAway() {
+    if (!this.#left && this.generationId !== null) this.#leave("away");
+  }
+
+  /** @param {"away" | "lost"} state */
+  #leave(state) {
+    this.#become(state);
     this.#aborting.abort();
     this.#hurry?.();
   }

@@ -38,6 +38,7 @@ export class Unreachable extends Error {}
 
 const EVENTS = "text/event-stream";
 const PATIENCE_SECONDS = 60; // for the beginning of a response; the server breaks each silence of its own long before
+const KEPT_ALIVE_BYTES = 60_000; // browsers let no more outlive a page
 const SLOWEST_BYTES_A_SECOND = 20_000; // of what is sent: a body takes its time
 
 /**
@@ -45,7 +46,7 @@ const SLOWEST_BYTES_A_SECOND = 20_000; // of what is sent: a body takes its time
  * @property {unknown} [body]
  * @property {Record<string, string>} [headers]
  * @property {AbortSignal} [signal]
- * @property {boolean} [keepalive] outlives the page
+ * @property {boolean} [keepalive] outlives the page, if it is not too large for that
  */
 
 export class Api {
@@ -68,9 +69,12 @@ export class Api {
     const patience = PATIENCE_SECONDS + (text ?? "").length / SLOWEST_BYTES_A_SECOND;
     const timer = setTimeout(() => impatience.abort(), patience * 1000);
     const either = signal === undefined ? impatience.signal : AbortSignal.any([signal, impatience.signal]);
+    const outlives = keepalive && new Blob([text ?? ""]).size < KEPT_ALIVE_BYTES;
+    /** @type {RequestInit} */
+    const asking = { method, headers: all, body: text, signal: either, keepalive: outlives, cache: "no-store" };
     let response;
     try {
-      response = await fetch(path, { method, headers: all, body: text, signal: either, keepalive, cache: "no-store" });
+      response = await fetch(path, asking);
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Unreachable();
@@ -144,7 +148,7 @@ export class Api {
    * @returns {Promise<Session>}
    */
   changeSession(id, change) {
-    return this.#json("PATCH", pathOf(id), { body: change });
+    return this.#json("PATCH", pathOf(id), { body: change, keepalive: true });
   }
 
   /**
@@ -167,10 +171,11 @@ export class Api {
   /**
    * @param {string} id
    * @param {string | null} cursor
+   * @param {number} [limit]
    * @returns {Promise<Page<Message>>} the active path, the last first
    */
-  messages(id, cursor) {
-    return this.#json("GET", `${pathOf(id)}/messages?${query({ order: "desc", limit: "50", cursor })}`);
+  messages(id, cursor, limit = 50) {
+    return this.#json("GET", `${pathOf(id)}/messages?${query({ order: "desc", limit: String(limit), cursor })}`);
   }
 
   /**

@@ -1,13 +1,18 @@
 // The page as a whole: which conversation is open, and how its parts hear of each other.
 import { Account } from "./account.js";
 import { Api, Problem } from "./api.js";
-import { Conversation } from "./conversation.js";
+import { Conversation, SENT } from "./conversation.js";
 import { Observable } from "./observable.js";
 import { Sessions, UNDO_SECONDS } from "./sessions.js";
 import { drafts } from "./storage.js";
 import { strings } from "./strings.js";
+import { forgetModel } from "./wishes.js";
 
 const KEPT = 8; // conversations that stay as they are when another is opened, those that are answering always
+const ID = /^[\w-]+$/; // of a session, as the address may name it: anything else could lead to another route
+const NO_ID = "none"; // of no session
+const GLANCE_SECONDS = 4; // between looks at answers that go on unseen
+const HIDDEN_SECONDS = 15; // a page that was not looked at for so long reads no answer
 
 let toasts = 0;
 
@@ -33,18 +38,21 @@ export class Chat extends Observable {
   /** @type {Conversation[]} the last opened last */
   #open = [];
   #others = new BroadcastChannel("chatapi"); // this page in other tabs
+  #hiding = 0; // the timer of a page that nobody looks at
 
   constructor() {
     super();
+    // A first message that was on its way when the page was loaded anew: nobody knows whether it has arrived.
+    drafts.set("", [drafts.get(SENT), drafts.get("")].filter(Boolean).join("\n\n"));
+    drafts.set(SENT, "");
     this.#beginning = this.#opened(null);
     this.conversation = this.#beginning;
     this.#others.onmessage = ({ data }) => this.#heard(data);
     addEventListener("hashchange", () => this.#go());
     addEventListener("pagehide", () => this.sessions.leave());
     addEventListener("online", () => void this.#lookAgain());
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) void this.#lookAgain();
-    });
+    document.addEventListener("visibilitychange", () => this.#seen());
+    setInterval(() => void this.#glance(), GLANCE_SECONDS * 1000);
   }
 
   /**
@@ -70,9 +78,10 @@ export class Chat extends Observable {
     this.#go();
   }
 
-  /** Forget the key, and what was typed. */
+  /** Leave: nothing of the person stays in this browser. */
   leave() {
     drafts.clear();
+    forgetModel();
     this.#start();
   }
 
@@ -85,9 +94,8 @@ export class Chat extends Observable {
     this.#start();
   }
 
-  /** Load the page anew: nothing that one key has seen or asked for is there for the next. */
+  /** Begin the page anew: what was on its way for this key must meet no other. */
   #start() {
-    this.sessions.leave();
     this.account.forget();
     history.replaceState(null, "", location.pathname);
     location.reload();
@@ -103,24 +111,26 @@ export class Chat extends Observable {
     if (!this.account.open) return;
     const place = location.hash.replace(/^#\/?/, "");
     this.view = place === "usage" ? "usage" : "chat";
-    if (this.view === "chat") this.#show(place === "" ? null : place);
+    if (this.view === "chat") this.#show(place === "" ? null : ID.test(place) ? place : NO_ID);
     this.changed();
   }
 
   /** @param {string | null} id */
   #show(id) {
+    const before = this.conversation;
+    if (before.id === id && !(id === null && before.answering)) return;
+    before.hide();
     if (id === null) {
-      if (this.#beginning.id !== null) this.#beginning = this.#opened(null);
+      if (this.#beginning.id !== null || this.#beginning.answering) this.#beginning = this.#opened(null);
       this.conversation = this.#beginning;
+      void this.conversation.show();
       return;
     }
-    if (this.conversation.id === id) return;
     void this.sessions.restore(id); // who opens what is about to be deleted wants it
     const known = this.#open.find((conversation) => conversation.id === id);
     this.conversation = known ?? this.#opened(id);
     this.#keep(this.conversation);
-    if (known === undefined) void this.conversation.load();
-    else void known.refresh();
+    void (known === undefined ? this.conversation.load() : known.show());
   }
 
   /** @param {Conversation} opened */
@@ -137,10 +147,10 @@ export class Chat extends Observable {
    * @param {boolean} ours whether this page has changed it
    */
   #told(conversation, ours) {
-    const isShown = conversation === this.conversation && this.view === "chat";
-    if (isShown && conversation.id !== null && location.hash !== `#/${conversation.id}`)
+    const isShown = conversation === this.conversation;
+    if (isShown && conversation.id !== null && this.view === "chat" && location.hash !== `#/${conversation.id}`)
       history.replaceState(null, "", `#/${conversation.id}`);
-    if (conversation.id !== null && (conversation === this.conversation || conversation.answering)) this.#keep(conversation);
+    if (conversation.id !== null) this.#keep(conversation);
     if (ours) this.tellOthers(conversation.id);
     void this.sessions.load();
     if (isShown && conversation.answer?.over && conversation.answer !== this.#announced) {
@@ -174,10 +184,22 @@ export class Chat extends Observable {
     for (const conversation of this.#open) if (conversation.id === changed) void conversation.refresh();
   }
 
+  /** The person looks at the page, or away from it. */
+  #seen() {
+    clearTimeout(this.#hiding);
+    if (document.hidden) this.#hiding = setTimeout(() => this.conversation.hide(), HIDDEN_SECONDS * 1000);
+    else void this.#lookAgain();
+  }
+
+  async #glance() {
+    const unseen = this.#open.filter((conversation) => conversation.unseen && conversation !== this.conversation);
+    for (const conversation of unseen) await conversation.glance();
+  }
+
   async #lookAgain() {
     if (!this.account.open) return;
     this.conversation.answer?.retryNow();
-    await Promise.all([this.sessions.load(), this.conversation.refresh()]);
+    await Promise.all([this.sessions.load(), this.conversation.show()]);
   }
 
   /**
@@ -199,12 +221,14 @@ export class Chat extends Observable {
   /** @param {string} id */
   deleteSession(id) {
     this.sessions.remove(id);
-    if (this.conversation.id === id) void this.openSession(null);
+    const wasOpen = this.view === "chat" && this.conversation.id === id;
+    if (wasOpen) void this.openSession(null);
     this.#open = this.#open.filter((conversation) => conversation.id !== id);
     this.toast(strings.sessions.deleted, {
       label: strings.sessions.undo,
       act: () => {
         void this.sessions.restore(id);
+        if (wasOpen) void this.openSession(id);
       },
     });
   }
@@ -234,7 +258,8 @@ export class Chat extends Observable {
       this.tellOthers(session.session_id);
       void this.openSession(session.session_id);
     } catch (error) {
-      this.toast(error instanceof SyntaxError ? strings.sessions.notJson(file.name) : sentence(error));
+      const isOther = error instanceof SyntaxError || (error instanceof Problem && error.code === "invalid_request");
+      this.toast(isOther ? strings.sessions.notOurs(file.name) : sentence(error));
     }
   }
 
@@ -269,6 +294,7 @@ export class Chat extends Observable {
 export function sentence(error) {
   if (!(error instanceof Problem)) return strings.unreachable;
   if (error.code === null) return strings.notOurs(error.status);
+  if (error.code === "session_busy") return strings.busy;
   if (error.status === 429 && error.retryAfter !== null) return strings.tooMany(error.retryAfter);
   return error.message;
 }

@@ -30,6 +30,7 @@ import { fieldsOf, freshWishes, rememberModel, wishesIn, withWishes } from "./wi
 
 /** @typedef {{messageId: string, control: string | null}} Sought */
 
+export const SENT = "sent"; // the draft of a first message that is on its way
 const DEVELOPER_MESSAGE = "developer"; // the draft of the session that has not begun
 const FOUND_PAGES = 100; // of messages are looked through for one that a search found
 
@@ -63,6 +64,7 @@ export class Conversation extends Observable {
 
   #api;
   #told;
+  #hidden = false;
   /** Turns that were said here, by the id of the answer: they are shown under the keys they began with. @type {Map<string, {key: string, asks: boolean}>} */
   #keys = new Map();
   /** The turn that was said here and is not in `messages` yet. @type {Turn | null} */
@@ -152,7 +154,7 @@ export class Conversation extends Observable {
    */
   async #reread() {
     const turn = this.#turn;
-    if (this.id === null || (turn !== null && this.answering)) return false;
+    if (this.id === null || (turn !== null && this.answering && !this.unseen)) return false;
     this.#readings += 1;
     const reading = this.#readings;
     const isOld = () => reading < this.#taken || this.#turn !== turn;
@@ -163,6 +165,7 @@ export class Conversation extends Observable {
       if (isOld()) return this.#turn === null;
       this.#taken = reading;
       this.#settled(turn);
+      if (this.unseen) this.answer = null;
       this.#take(session, page.data.reverse(), page.next_cursor);
       if (this.#keeping === keeping) this.wishes = wishesIn(session.metadata);
       this.state = "ready";
@@ -209,6 +212,38 @@ export class Conversation extends Observable {
     const joint = messages.length ? this.messages.findIndex((known) => known.id === messages[0].parent_id) : -1;
     if (joint >= 0) this.messages = [...this.messages.slice(0, joint + 1), ...messages];
     else [this.messages, this.older] = [messages, older];
+  }
+
+  /** Nobody looks at it now: an answer goes on at the server. A browser has few connections, and needs them elsewhere. */
+  hide() {
+    this.#hidden = true;
+    this.answer?.goAway();
+    this.changed();
+  }
+
+  /** Somebody looks at it again. */
+  async show() {
+    this.#hidden = false;
+    if (this.unseen) await this.rejoin();
+    else await this.refresh();
+  }
+
+  /** Whether an answer goes on at the server, and nobody here looks. */
+  get unseen() {
+    return this.answer?.state === "away";
+  }
+
+  /** Look whether an answer that goes on unseen has ended. */
+  async glance() {
+    if (this.id === null || !this.unseen) return;
+    try {
+      const page = await this.#api.messages(this.id, null, 1);
+      if (page.data[0]?.status === "running" || !this.unseen) return;
+    } catch (error) {
+      if (error instanceof Unreachable) return; // the next look will tell
+    }
+    await this.rejoin();
+    this.#told(this, false);
   }
 
   /** Look whether others have changed the session, and if so, read it again. */
@@ -290,6 +325,7 @@ export class Conversation extends Observable {
       message_id: running.id,
       model: running.model,
     });
+    if (this.#hidden) this.answer.goAway();
     this.changed();
     void this.#read(this.answer);
   }
@@ -329,15 +365,16 @@ export class Conversation extends Observable {
     this.unsaid = null;
     const replaced = this.messages.find((message) => message.id === saying.replaces);
     const asks = replaced === undefined || replaced.role === "user";
-    const place = saying.replaces ?? this.id ?? "";
+    const place = saying.replaces ?? this.id ?? SENT;
+    if (asks) drafts.set(place, saying.text);
+    if (place === SENT) drafts.set("", "");
     this.#turn = { saying, key: `turn-${turns}`, asks, place, begun_at: new Date().toISOString() };
     const answer = new Answer(this.#api, this.#body(this.#turn));
     this.answer = answer;
-    if (this.id === null) rememberModel(this.wishes);
     const unwatch = answer.watch(() => {
-      if (answer.generationId === null) return;
+      if (answer.sessionId === null) return;
       unwatch();
-      this.#begun(answer);
+      this.#begun(answer.sessionId);
     });
     this.changed();
     await this.#read(answer);
@@ -365,11 +402,12 @@ export class Conversation extends Observable {
 
   /**
    * The server has the message: its draft is needed no more, and a new session has its id.
-   * @param {Answer} answer
+   * @param {string} id
    */
-  #begun(answer) {
+  #begun(id) {
     if (this.#turn !== null) forgetDraft(this.#turn);
-    if (this.id === null) this.#born(/** @type {string} */ (answer.sessionId));
+    if (this.id === null) this.#born(id);
+    if (this.#hidden) this.answer?.goAway();
     this.#told(this, true);
     this.changed();
   }
@@ -388,6 +426,7 @@ export class Conversation extends Observable {
     const ours = this.#turn !== null;
     if (answer.state === "refused") await this.#refused(answer);
     else if (answer.state === "ended") {
+      if (answer.status === "completed") rememberModel(this.wishes);
       await this.#reread(); // where the server is away again, what came is shown on
       this.#told(this, ours);
     }
@@ -431,6 +470,7 @@ export class Conversation extends Observable {
       this.#failed(error);
       this.changed();
     }
+    if (this.unseen) await this.rejoin();
     const turn = this.#turn;
     if (answer.state !== "lost" || answer.generationId !== null || answer !== this.answer || turn === null) return;
     this.#turn = null;
@@ -445,6 +485,12 @@ export class Conversation extends Observable {
   #giveBack(saying) {
     this.unsaid = saying.replaces === null ? saying : null;
     this.changed();
+  }
+
+  /** The writer has it back. */
+  takeBack() {
+    this.unsaid = null;
+    if (this.id === null) drafts.set(SENT, "");
   }
 
   /** Go on reading an answer that was given up, or look whether the server has it. */

@@ -16,7 +16,7 @@ const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: 
 /** @param {number | null} number */
 export const count = (number) => (number === null ? "?" : whole.format(number));
 /** @param {number} number */
-export const compact = (number) => short.format(number);
+export const compact = (number) => (number < 10_000 ? whole : short).format(number);
 
 /** @param {string} iso a time */
 export function time(iso) {

@@ -1,9 +1,7 @@
 // Where the page begins.
 import { html, render } from "./vendor/htm-preact.js";
 import { Chat } from "./chat.js";
-import { setTheme, theme } from "./storage.js";
 import { App } from "./view/app.js";
 
-setTheme(theme());
 const chat = new Chat();
 render(html`<${App} chat=${chat} />`, /** @type {HTMLElement} */ (document.getElementById("page")));

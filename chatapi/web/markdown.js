@@ -10,6 +10,8 @@ import { strings } from "./strings.js";
 import { Lexer, Marked, Parser } from "./vendor/marked.js";
 import DOMPurify from "./vendor/purify.js";
 
+const UNDECIDED = /^[ \t>]*(?:[-=+*#]{1,6}|\d{1,9}[.)])[ \t]*$/;
+
 /** @typedef {import("./vendor/marked.js").Token} Token */
 /** @typedef {import("./vendor/marked.js").Links} Links */
 
@@ -110,7 +112,8 @@ export class StreamingMarkdown {
    * @param {boolean} ended is it whole?
    */
   set(text, ended) {
-    const plain = text.includes("\r") ? text.replace(/\r\n?/g, "\n") : text;
+    const lines = text.includes("\r") ? text.replace(/\r\n?/g, "\n") : text;
+    const plain = ended ? lines : decided(lines);
     if (plain === this.text && ended === this.ended) return;
     if (!plain.startsWith(this.text.slice(0, this.offset))) this.restart();
     this.text = plain;
@@ -750,6 +753,15 @@ function mended(text) {
   if (bare !== text || /\s$/.test(text)) return bare;
   const prose = text.replace(/`[^`]*`/g, "");
   return ["**", "~~"].reduce((so, mark) => (isOdd(prose, mark) ? so.replace(/[*~]$/, "") + mark : so), text);
+}
+
+/**
+ * Text without a last line that may yet become a list, a heading or a rule, and looks like another of them until then.
+ * @param {string} text
+ */
+function decided(text) {
+  const line = text.lastIndexOf("\n") + 1;
+  return text.length - line < 20 && UNDECIDED.test(text.slice(line)) ? text.slice(0, line) : text;
 }
 
 /** @param {string} text @param {string | RegExp} mark */

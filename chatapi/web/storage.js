@@ -56,16 +56,19 @@ export const ofTab = shelf(() => sessionStorage);
 
 const DRAFT = "chatapi.draft.";
 
-/** What was typed and not sent yet, by session; "" for the one that has not begun. */
+/**
+ * What was typed and not sent yet, by session; "" for the one that has not begun. It is the tab's own: whoever opens
+ * another may bring another key.
+ */
 export const drafts = {
   /** @param {string} sessionId */
-  get: (sessionId) => local.get(DRAFT + sessionId) ?? "",
+  get: (sessionId) => ofTab.get(DRAFT + sessionId) ?? "",
   /**
    * @param {string} sessionId
    * @param {string} text
    */
-  set: (sessionId, text) => local.set(DRAFT + sessionId, text),
-  clear: () => local.clear(DRAFT),
+  set: (sessionId, text) => ofTab.set(DRAFT + sessionId, text),
+  clear: () => ofTab.clear(DRAFT),
 };
 
 const THEME = "chatapi.theme";

@@ -42,6 +42,10 @@ export function rememberModel(wishes) {
   local.set(MODEL, wishes.model);
 }
 
+export function forgetModel() {
+  local.set(MODEL, null);
+}
+
 /**
  * The wishes as fields of a request. What is no number stays a text: the server says what is wrong with it.
  * @param {Wishes} wishes

@@ -126,7 +126,7 @@ function Toasts({ chat }) {
 /** @param {Chat} chat */
 function titleOf({ conversation, sessions }) {
   const listed = sessions.list.find((session) => session.session_id === conversation.id);
-  return listed?.title ?? conversation.session?.title ?? strings.sessions.untitled;
+  return (listed ?? conversation.session)?.title ?? strings.sessions.untitled;
 }
 
 /** @param {EventTarget | null} target */

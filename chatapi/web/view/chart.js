@@ -3,7 +3,6 @@ import { html } from "../vendor/htm-preact.js";
 import { calendarDay } from "../format.js";
 import { strings } from "../strings.js";
 
-const WIDTH = 720;
 const HEIGHT = 200;
 const LEFT = 70; // for the numbers of the axis
 const BOTTOM = 22; // for the days
@@ -20,18 +19,19 @@ const COLOURS = 6; // in style.css; the series after them share the last
  * @param {(value: number) => string} properties.show
  */
 export function StackedBars({ heading, days, series, values, show }) {
+  const width = matchMedia("(max-width: 48rem)").matches ? 400 : 720; // as wide as it is shown: its letters keep their size
   const sums = days.map((day) => [...(values.get(day)?.values() ?? [])].reduce((sum, value) => sum + value, 0));
   const step = roundStep(Math.max(...sums) / LINES);
   const top = step * LINES;
   const y = (/** @type {number} */ value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
-  const slot = (WIDTH - LEFT) / days.length;
-  const labelled = Math.ceil(days.length / 8); // each so-manieth day has its name below
+  const slot = (width - LEFT) / days.length;
+  const labelled = Math.ceil((days.length * 90) / width); // each so-manieth day has its name below
   return html`<section class="chart">
     <h2>${heading}</h2>
-    <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label=${heading}>
+    <svg viewBox="0 0 ${width} ${HEIGHT}" role="img" aria-label=${heading}>
       ${Array.from({ length: LINES + 1 }, (_, line) => line * step).map(
         (value) => html`<g>
-          <line class="grid" x1=${LEFT} x2=${WIDTH} y1=${y(value)} y2=${y(value)} />
+          <line class="grid" x1=${LEFT} x2=${width} y1=${y(value)} y2=${y(value)} />
           <text x=${LEFT - 6} y=${y(value) + 4} text-anchor="end">${show(value)}</text>
         </g>`,
       )}

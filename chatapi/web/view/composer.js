@@ -4,15 +4,13 @@ import { attach, MOST, Unattachable } from "../attachments.js";
 import { useWatch } from "../observable.js";
 import { drafts } from "../storage.js";
 import { strings } from "../strings.js";
+import { focusComposer, isTouch } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
 
 /**
  * @typedef {import("../chat.js").Chat} Chat
  * @typedef {import("../conversation.js").Conversation} Conversation
  */
-
-/** Whether the person writes on a screen. */
-export const isTouch = () => matchMedia("(pointer: coarse)").matches;
 
 /** @param {{chat: Chat, conversation: Conversation}} properties keyed by the conversation: each has its own draft */
 export function Composer({ chat, conversation }) {
@@ -45,14 +43,16 @@ export function Composer({ chat, conversation }) {
   useEffect(() => {
     const { unsaid } = conversation;
     if (unsaid === null) return;
-    conversation.unsaid = null;
+    conversation.takeBack();
     if (unsaid.text) write(text.trim() ? `${unsaid.text}\n\n${text}` : unsaid.text);
     conversation.attach([...unsaid.attachments, ...conversation.attachments]);
   }, [conversation.unsaid]);
   useLayoutEffect(() => fit(box.current), [text]);
+  useEffect(focusComposer, []);
+  // A button that was pressed may be gone now: to stop, to suggest, to try again.
   useEffect(() => {
-    if (!isTouch()) box.current?.focus();
-  }, []);
+    if (document.activeElement === document.body) focusComposer();
+  }, [conversation.answer, conversation.answering]);
 
   const add = async (/** @type {Iterable<File>} */ files) => {
     setComplaint(null);
@@ -71,16 +71,16 @@ export function Composer({ chat, conversation }) {
       }
     }
   };
+  const isSaid = text.trim() !== "" || attachments.length > 0;
+  const sendable = isSaid && !conversation.answering && conversation.state === "ready";
   const tooLong = () =>
     new TextEncoder().encode(text).length > (chat.account.config?.max_message_bytes ?? Infinity);
-  const canSend = (text.trim() !== "" || attachments.length > 0) && conversation.state === "ready";
   const send = () => {
-    if (!canSend || conversation.answering) return;
+    if (!sendable) return;
     if (tooLong()) {
       setComplaint(strings.composer.tooLong);
       return;
     }
-    drafts.set(place, text); // stays until the server has it
     setText("");
     conversation.attach([]);
     setComplaint(null);
@@ -166,7 +166,7 @@ export function Composer({ chat, conversation }) {
       ></textarea>
       ${conversation.answering
         ? html`<${IconButton} icon="stop" class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`
-        : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!canSend} onClick=${send} />`}
+        : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!sendable} onClick=${send} />`}
     </div>
   </form>`;
 }

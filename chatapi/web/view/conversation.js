@@ -18,8 +18,9 @@ const NEAR_PIXELS = 60; // from the bottom: a reader there follows what comes
 /** @param {{chat: Chat, conversation: Conversation}} properties */
 export function ConversationView({ chat, conversation }) {
   useWatch(conversation);
-  const { scroller, content, atEnd, goToEnd } = useFollowing(conversation);
+  const { scroller, content, atEnd, goToEnd, stay } = useFollowing(conversation);
   const { shown } = conversation;
+  usePlace(scroller, conversation.messages[0]?.id);
 
   useEffect(() => {
     if (conversation.sought === null) return;
@@ -27,6 +28,7 @@ export function ConversationView({ chat, conversation }) {
     const found = document.getElementById(messageId);
     if (found === null) return;
     conversation.sought = null;
+    stay();
     const sought = control === null ? null : found.querySelector(`${control}:enabled`);
     found.scrollIntoView({ block: control === null ? "center" : "nearest" });
     (sought instanceof HTMLElement ? sought : found).focus({ preventScroll: true });
@@ -128,17 +130,18 @@ function useFollowing(conversation) {
     const box = scroller.current;
     if (box === null || content.current === null) return;
     goToEnd();
-    let height = box.scrollHeight;
+    let top = box.scrollTop;
     const onScroll = () => {
       const near = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PIXELS;
-      // The content has grown, and the browser tells of the scrolling before we could follow: nobody has scrolled.
-      if (!near && following.current && box.scrollHeight !== height) return;
+      // Content that grows takes the end away from under a reader who has not moved: only who goes up leaves it.
+      const up = box.scrollTop < top;
+      top = box.scrollTop;
+      if (!near && !up && following.current) return;
       following.current = near;
       setAtEnd(near);
     };
     const grown = new ResizeObserver(() => {
-      height = box.scrollHeight;
-      if (following.current) box.scrollTop = height;
+      if (following.current) box.scrollTop = box.scrollHeight;
     });
     grown.observe(content.current);
     grown.observe(box);
@@ -150,5 +153,27 @@ function useFollowing(conversation) {
   }, [conversation]);
   // Whoever sends looks at what they sent.
   useLayoutEffect(goToEnd, [conversation.answer]);
-  return { scroller, content, atEnd, goToEnd };
+  const stay = () => {
+    following.current = false;
+  };
+  return { scroller, content, atEnd, goToEnd, stay };
+}
+
+/**
+ * Keep what is looked at where it is when earlier messages come in above it. Browsers do so by themselves, but not for
+ * a reader who is at the very top, nor all of them.
+ * @param {{current: HTMLElement | null}} scroller
+ * @param {string | undefined} first the id of the earliest message
+ */
+function usePlace(scroller, first) {
+  const before = useRef(/** @type {{first: string | undefined, element: Element | null, top: number} | null} */ (null));
+  if (before.current?.first !== first) {
+    const element = scroller.current?.querySelector("article") ?? null;
+    before.current = { first, element, top: element?.getBoundingClientRect().top ?? 0 };
+  }
+  useLayoutEffect(() => {
+    const { element, top } = before.current ?? { element: null, top: 0 };
+    if (scroller.current === null || !element?.isConnected) return;
+    scroller.current.scrollTop += element.getBoundingClientRect().top - top;
+  }, [first]);
 }

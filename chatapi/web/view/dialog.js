@@ -1,6 +1,7 @@
 // A dialog over the page: the browser's own, which keeps the focus in it and closes on Escape.
 import { html, useLayoutEffect, useRef } from "../vendor/htm-preact.js";
 import { strings } from "../strings.js";
+import { focusComposer } from "./focus.js";
 import { IconButton } from "./icons.js";
 
 /**
@@ -10,9 +11,12 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useLayoutEffect(() => {
     const before = document.activeElement;
-    dialog.current?.showModal();
+    const shown = dialog.current;
+    shown?.showModal();
     return () => {
-      if (before instanceof HTMLElement) before.focus();
+      shown?.close(); // while it is open, nothing outside takes the focus
+      if (before instanceof HTMLElement && before !== document.body && before.isConnected) before.focus();
+      else focusComposer();
     };
   }, []);
   // Not `click`: that is one outside also where a selection begins in the dialog and ends beside it.

@@ -13,7 +13,7 @@ export function KeyPage({ chat }) {
   useWatch(account);
   const [key, setKey] = useState(account.config?.demo_key ?? "");
   const [shown, setShown] = useState(false);
-  const [remember, setRemember] = useState(false);
+  const [remember, setRemember] = useState(account.config?.demo ?? false); // a key that is made up is no secret
   const [tested, setTested] = useState(/** @type {{key: string, verdict: Verdict} | null} */ (null));
   const [testing, setTesting] = useState(false);
   const id = useId();

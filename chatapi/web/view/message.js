@@ -1,11 +1,11 @@
 // One message: what was said, how it stands, and what can be done with it.
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { html, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { cost, count, duration, pace, time } from "../format.js";
 import { StreamingMarkdown } from "../markdown.js";
 import { useWatchByFrame } from "../observable.js";
 import { drafts } from "../storage.js";
 import { strings } from "../strings.js";
-import { isTouch } from "./composer.js";
+import { focusComposer, isTouch } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
 
 /**
@@ -17,6 +17,7 @@ import { Icon, IconButton } from "./icons.js";
  * @typedef {import("../types.d.ts").Status} Status
  */
 
+const LONG_CHARACTERS = 6000; // of a message of the user's: more is folded
 const COPIED_MS = 1500; // how long a button says that it has copied
 
 /**
@@ -37,14 +38,6 @@ export function MessageView({ chat, conversation, message, last }) {
 /** A message that is no answer. @param {{conversation: Conversation, message: Shown}} properties */
 function SaidView({ conversation, message }) {
   const [editing, setEditing] = useState(() => drafts.get(message.id) !== "");
-  const article = useRef(/** @type {HTMLElement | null} */ (null));
-  const hadEditing = useRef(false);
-  useEffect(() => {
-    // Who leaves the box without sending goes on where they came from.
-    const edit = hadEditing.current && !editing ? article.current?.querySelector(".edit") : null;
-    if (edit instanceof HTMLElement) edit.focus();
-    hadEditing.current = editing;
-  }, [editing]);
   const isQuestion = message.role === "user";
   const kept = !message.id.startsWith("turn-"); // the server has given it its id
   const name = strings.message[isQuestion ? "user" : message.role === "tool" ? "tool" : "system"];
@@ -52,12 +45,13 @@ function SaidView({ conversation, message }) {
     const cancel = () => {
       drafts.set(message.id, "");
       setEditing(false);
+      focusComposer();
     };
-    return html`<article ref=${article} class="message user" aria-label=${name} id=${message.id}>
+    return html`<article class="message user" aria-label=${name} id=${message.id}>
       <${Editing} conversation=${conversation} message=${message} onCancel=${cancel} />
     </article>`;
   }
-  return html`<article ref=${article} class="message ${message.role}" aria-label=${name} id=${message.id} tabindex="-1">
+  return html`<article class="message ${message.role}" aria-label=${name} id=${message.id} tabindex="-1">
     <h2 class="hidden">${name}</h2>
     <div class="bubble">
       ${message.parts.map((part, index) => html`<${SaidPart} key=${index} part=${part} />`)}
@@ -90,7 +84,7 @@ function Editing({ conversation, message, onCancel }) {
   const say = () => {
     if (!canSay) return;
     drafts.set(message.id, said);
-    if (!isTouch()) document.getElementById("composer")?.focus();
+    focusComposer();
     void conversation.edit(message, said);
   };
   const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
@@ -106,7 +100,7 @@ function Editing({ conversation, message, onCancel }) {
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
     if (event.key === "Escape") onCancel();
-    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) say();
+    else if (event.key === "Enter" && !event.shiftKey && !isTouch()) say();
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -147,8 +141,16 @@ function SaidPart({ part }) {
     case "tool_result":
       return html`<details><summary>${strings.message.result}</summary><pre>${part.text}</pre></details>`;
     default:
-      return html`<p class="said" dir="auto">${part.text}</p>`;
+      return html`<${SaidText} text=${part.text ?? ""} />`;
   }
+}
+
+/** What was said, folded where it is very long. @param {{text: string}} properties */
+function SaidText({ text }) {
+  const [whole, setWhole] = useState(text.length <= LONG_CHARACTERS);
+  if (whole) return html`<p class="said" dir="auto">${text}</p>`;
+  return html`<p class="said" dir="auto">${text.slice(0, LONG_CHARACTERS / 2)} …</p>
+    <button type="button" onClick=${() => setWhole(true)}>${strings.message.showAll}</button>`;
 }
 
 /** An answer, coming or whole. @param {MessageProperties} properties */
@@ -267,7 +269,7 @@ function Connection({ answer }) {
       return html`<p class="connection">${strings.message.sending}</p>`;
     case "reconnecting":
       return html`<p class="connection warning" role="status">
-        <${Icon} name="warning" /> ${strings.message.reconnecting}
+        <${Icon} name="warning" /> ${answer.generationId === null ? strings.message.unsent : strings.message.reconnecting}
         <button type="button" onClick=${() => answer.retryNow()}>${strings.message.retryNow}</button>
       </p>`;
     default:

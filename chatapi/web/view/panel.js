@@ -28,6 +28,8 @@ export function Panel({ chat, conversation, onClose }) {
     if (chat.account.models.length === 0) void chat.account.learnModels();
   }, []);
 
+  const { models } = chat.account;
+  const isUnknown = wishes.model !== "" && models.length > 0 && !models.includes(wishes.model);
   const set = (/** @type {keyof Wishes} */ name) => (/** @type {Event} */ event) =>
     setWishes({ ...wishes, [name]: /** @type {HTMLInputElement} */ (event.target).value });
   const save = async (/** @type {Event} */ event) => {
@@ -60,6 +62,7 @@ export function Panel({ chat, conversation, onClose }) {
         id="${id}-developer"
         dir="auto"
         rows="6"
+        autofocus
         aria-describedby="${id}-developer-hint"
         value=${developerMessage}
         onInput=${write}
@@ -77,7 +80,7 @@ export function Panel({ chat, conversation, onClose }) {
         onInput=${set("model")}
       />
       <datalist id="${id}-models">${chat.account.models.map((model) => html`<option value=${model}></option>`)}</datalist>
-      <p class="hint" id="${id}-model-hint">${strings.panel.modelHint}</p>
+      <p class="hint" id="${id}-model-hint">${isUnknown ? strings.panel.unknownModel : strings.panel.modelHint}</p>
       <fieldset>
         <legend>${strings.panel.parameters}</legend>
         <p class="hint">${strings.panel.parametersHint}</p>
