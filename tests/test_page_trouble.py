@@ -311,6 +311,21 @@ def test_a_server_that_says_nothing_at_all_is_not_waited_for_without_end(
     person.sees_answer("1 2")
 
 
+def test_a_message_whose_receipt_is_lost_is_said_once(person: Person, upstream: Simulator) -> None:
+    before = len(upstream.requests)
+
+    def lose(route: Route) -> None:
+        route.fetch()  # the server has it, and has answered
+        route.abort()
+
+    person.page.route(SENDS, lose, times=1)
+    person.say("Count to 3")
+    person.sees_answer("1 2 3")
+    expect(person.answers).to_have_count(1)
+    asked = [request for request in upstream.requests[before:] if request.path.endswith("/chat/completions")]
+    assert len(asked) == 1
+
+
 def test_a_stop_that_did_not_go_is_said_so_and_can_be_tried_again(
     person: Person, upstream: Simulator, gate: Gate
 ) -> None:
@@ -429,15 +444,16 @@ def test_who_writes_while_another_client_is_answered_has_their_words_and_sees_th
 # Keys, eyes and paper
 
 
-def test_a_key_within_another_writing_does_not_stop_the_answer(person: Person, upstream: Simulator, gate: Gate) -> None:
+def test_a_key_within_another_writing_does_not_stop_the_answer(
+    person: Person, visitor: Visitor, upstream: Simulator, gate: Gate
+) -> None:
     upstream.script = scripts.held(gate, "Hello", " there.")
     person.say("Hi")
     person.sees_coming("Hello")
-    person.page.evaluate(
-        "dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', isComposing: true, bubbles: true}))"
-    )
+    person.page.evaluate("() => { dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', isComposing: true})); }")
     gate.open()
     person.sees_answer("Hello there.")
+    assert not [address for address in visitor.requests if address.endswith("/stop")]
 
 
 def test_the_focus_goes_on_where_it_was(person: Person) -> None:
