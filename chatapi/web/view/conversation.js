@@ -61,7 +61,11 @@ export function ConversationView({ chat, conversation }) {
 
 /** What is there when there are no messages. @param {{chat: Chat, conversation: Conversation}} properties */
 function Empty({ chat, conversation }) {
-  if (conversation.state === "gone") return html`<p class="hint centre" role="status">${strings.conversation.gone}</p>`;
+  if (conversation.state === "gone")
+    return html`<div class="hint centre">
+      <p role="status">${strings.conversation.gone}</p>
+      <button type="button" onClick=${() => chat.openSession(null)}>${strings.sessions.fresh}</button>
+    </div>`;
   if (conversation.state === "loading" && conversation.problem === null)
     return html`<p class="hint centre" role="status">${strings.conversation.loading}</p>`;
   if (conversation.shown.length > 0 || conversation.state !== "ready") return null;

@@ -64,7 +64,7 @@ function Report({ reports, dates }) {
   return html`
     <${Tiles} totals=${totals} currency=${prices?.currency ?? null} />
     <${StackedBars} heading=${strings.usage.byDay} days=${dates} series=${models} show=${compact}
-      values=${valuesOf(reports.days.data, (row) => row.input_tokens + row.output_tokens)} />
+      values=${valuesOf(reports.days.data, tokensOf)} />
     ${prices !== null &&
     priced.length > 0 &&
     html`<${StackedBars} heading=${strings.usage.costByDay} days=${dates} series=${models} show=${(/** @type {number} */ amount) => money(amount, prices.currency)}
@@ -99,6 +99,7 @@ function Tiles({ totals, currency }) {
  * @param {{heading: string, first: string, rows: UsageRow[], currency: string | null, name: (row: UsageRow) => unknown}} properties
  */
 function Table({ heading, first, rows, currency, name }) {
+  const most = Math.max(...rows.map(tokensOf));
   return html`<section class="table-box">
     <h2>${heading}</h2>
     <div class="table-scroll" tabindex="0" role="region" aria-label=${heading}>
@@ -115,7 +116,7 @@ function Table({ heading, first, rows, currency, name }) {
         <tbody>
           ${rows.map(
             (row) => html`<tr>
-              <th scope="row">${name(row)}</th>
+              <th scope="row">${name(row)}<${Share} of=${most === 0 ? 0 : tokensOf(row) / most} /></th>
               <td class="number">${count(row.answers)}</td>
               <td class="number">${count(row.input_tokens)}</td>
               <td class="number">${count(row.output_tokens)}</td>
@@ -127,6 +128,16 @@ function Table({ heading, first, rows, currency, name }) {
     </div>
   </section>`;
 }
+
+/** The picture of a row: how much it has beside the largest, which the numbers say too. @param {{of: number}} properties */
+function Share({ of }) {
+  return html`<svg class="share" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
+    <rect class="series-0" width=${100 * of} height="4" />
+  </svg>`;
+}
+
+/** @param {UsageRow} row */
+const tokensOf = (row) => row.input_tokens + row.output_tokens;
 
 /**
  * The days of a period that ends today, in UTC, as the API counts them.
