@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -340,6 +341,16 @@ def test_a_stop_that_did_not_go_is_said_so_and_can_be_tried_again(
     person.page.unroute(stops)
     person.press("Stop the answer")
     expect(person.answers.last).to_contain_text("Stopped")
+
+
+def test_a_stop_before_the_answer_begins_holds_when_it_does(person: Person, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = replace(scripts.silent_after("Hello"), before_headers=(scripts.Wait(gate),))
+    person.say("Hi")
+    person.press("Stop the answer")
+    expect(person.answers.last).to_contain_text("Stopping …")
+    gate.open()
+    expect(person.answers.last).to_contain_text("Stopped")
+    assert upstream.requests[-1].left.wait(5), "the upstream's socket was not closed"
 
 
 def test_stop_while_the_connection_is_cut_stops_the_upstream_too(
