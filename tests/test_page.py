@@ -569,6 +569,7 @@ def test_keys_write_lines_show_help_and_edit_the_last_message(person: Person) ->
     expect(person.box).to_have_value("Count\nto 2")
     person.box.press("Enter")
     person.sees_answer("1 2")
+    expect(person.questions.get_by_role("button", name="Edit")).to_be_enabled()  # once the server's list has come
     person.box.press("ArrowUp")
     expect(person.page.get_by_label("Say it in other words")).to_have_value("Count\nto 2")
     person.page.keyboard.press("Escape")
