@@ -8,7 +8,7 @@ from pathlib import Path
 from chatapi.simulator import Simulator
 from tests.kill_campaign import Campaign
 
-ROUNDS = 20
+ROUNDS = 12
 RECOVERY_SECONDS = 1.0  # that a start after a kill may take longer than one with nothing to look through
 
 

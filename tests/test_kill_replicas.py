@@ -8,7 +8,7 @@ from pathlib import Path
 from chatapi.simulator import Simulator
 from tests.replica_campaign import SLEEP_EVERY, STREAMS, Campaign
 
-ROUNDS = 20
+ROUNDS = 10
 
 
 def test_a_killed_or_sleeping_replica_costs_nobody_a_byte_or_a_session(
