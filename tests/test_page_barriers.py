@@ -23,8 +23,9 @@ def server(serve_module: Serve) -> Service:
     return serve_module(CHATAPI_RATE_LIMIT="0")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("options", [pytest.param({}, id="wide"), pytest.param(PHONE, id="phone")])
+@pytest.mark.parametrize(
+    ("options", "scheme"), [pytest.param({}, "light", id="wide-light"), pytest.param(PHONE, "dark", id="phone-dark")]
+)
 def test_no_room_has_a_barrier(
     server: Service,
     upstream: Simulator,
