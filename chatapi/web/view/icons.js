@@ -22,7 +22,6 @@ const PATHS = {
   usage: "M5 20V11M12 20V4M19 20v-6",
   key: "M14 10a4 4 0 1 0-3 3.9L13 16h2v2h2v2h3v-3l-6-6",
   help: "M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2M12 18h.01",
-  theme: "M12 4a8 8 0 1 0 8 8 6 6 0 0 1-8-8",
   import: "M12 4v11M7 10l5 5 5-5M5 20h14",
   file: "M7 3h7l4 4v14H7zM14 3v4h4",
   warning: "M12 4l9 16H3zM12 10v4M12 17h.01",
