@@ -5,27 +5,21 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from chatapi import __version__, telemetry
-from chatapi.api import (
-    chat,
-    config,
-    conversations,
-    docs,
-    export,
-    health,
-    keys,
-    openai_chat,
-    problems,
-    responses,
-    search,
-    sessions,
-    usage,
-    web,
-)
-from chatapi.keys import KeyPolicy
+from chatapi import __version__
+from chatapi.api.account import config, keys, usage
+from chatapi.api.chat import routes as chat
+from chatapi.api.http import error_responses
+from chatapi.api.openai.completions import routes as completions
+from chatapi.api.openai.conversations import routes as conversations
+from chatapi.api.openai.responses import routes as responses
+from chatapi.api.ops import docs, health, page
+from chatapi.api.sessions import routes as sessions
+from chatapi.api.sessions import search, transfer
+from chatapi.auth.keys import KeyPolicy
 from chatapi.middleware import Boundary, LastResort
-from chatapi.service import make_core, running
 from chatapi.settings import Settings
+from chatapi.telemetry import logging as telemetry
+from chatapi.wiring import make_services, running
 
 EXPOSED = [
     "X-Session-ID",
@@ -60,28 +54,28 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         # FastAPI's own telemetry could be pointed elsewhere by the environment, and sees bodies.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.core = make_core(settings)
+    app.state.core = make_services(settings)
     app.state.core.demo_key = demo_key
     for router in (
         chat.sending,
         chat.router,
-        openai_chat.sending,
-        openai_chat.router,
+        completions.sending,
+        completions.router,
         responses.creating,
         responses.router,
         conversations.router,
         sessions.router,
         search.router,
-        export.router,
+        transfer.router,
         usage.router,
         keys.router,
         health.router,
         config.router,
         docs.router,
-        web.router,
+        page.router,
     ):
         app.router.routes += router.routes  # as they are: an included router matches each request twice
-    problems.install(app)
+    error_responses.install(app)
     # The last one added is the outermost.
     app.add_middleware(LastResort)
     app.add_middleware(

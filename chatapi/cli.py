@@ -89,11 +89,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _migrate(source: str, target: str | None) -> int:
-    from chatapi.migrate import Unfinished, migrate  # here, as below
+    from chatapi.migrate import MigrationIncomplete, migrate  # here, as below
 
     try:
         print(migrate(source, target if target is not None else read_settings().database_url))
-    except Unfinished as error:
+    except MigrationIncomplete as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -118,7 +118,7 @@ def _doctor(url: str | None) -> int:
 def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_key: str | None = None) -> None:
     """Serve; `greet` is told the URL once the port is ours. `demo_key` is shown to everybody."""
     from chatapi.app import create_app  # here, so that --help and a bad setting are answered at once
-    from chatapi.server import listen, serve, url_of
+    from chatapi.server.serve import listen, serve, url_of
 
     with listen(settings) as listener:
         if greet is not None:

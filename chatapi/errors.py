@@ -266,7 +266,7 @@ class Draining(Unavailable):
     message = "This server is shutting down. Send the request again; another will take it."
 
 
-class UpstreamSaid(NamedTuple):
+class UpstreamErrorBody(NamedTuple):
     """A refusal in the upstream's own words, and its status."""
 
     status: int
@@ -283,9 +283,9 @@ class UpstreamError(ChatError):
     code = "upstream_error"
     message = "The model API did not answer as it should."
     limit: Limit | None = None  # the upstream's request limit, when it told
-    said: UpstreamSaid | None = None
+    said: UpstreamErrorBody | None = None
     asked_to_wait: float | None = None  # seconds, when the upstream itself named them
-    worth_repeating: bool = True
+    retryable: bool = True
 
 
 class UpstreamRejectedRequest(UpstreamError):

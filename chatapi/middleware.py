@@ -10,17 +10,17 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chatapi.api.answers import ABORTED, UNDISTURBED
-from chatapi.api.problems import render_for
+from chatapi.api.http.error_responses import render_for
+from chatapi.api.http.streaming import ABORTED, RAW_SEND
+from chatapi.auth.keys import KeyPolicy
 from chatapi.errors import ChatError
-from chatapi.keys import KeyPolicy
 from chatapi.model import new_id
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # one that a caller may choose, unless it looks like a key
 _UNCACHED = (b"cache-control", b"no-store")  # an answer is its caller's; X-API-Key does not keep a cache away by itself
 _SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 
 class Boundary:
@@ -54,12 +54,12 @@ class Boundary:
                 message = {**message, "headers": headers + added}
             await send(message)
 
-        scope[UNDISTURBED] = send
+        scope[RAW_SEND] = send
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self.app(scope, receive, send_with_id)
         finally:
-            log.info(
+            logger.info(
                 "request",
                 method=scope["method"],
                 path=_printable(self._key_policy.redact(scope["path"])[:200]),
@@ -93,7 +93,7 @@ class LastResort:
         except Exception:
             if scope["type"] != "http":
                 raise
-            log.exception("unforeseen error")
+            logger.exception("unforeseen error")
             if started:
                 scope[ABORTED] = True
             else:

@@ -20,17 +20,17 @@ from urllib.parse import quote
 
 import msgspec
 
+from chatapi.auth.keys import fingerprint
 from chatapi.errors import StoreUnavailable
-from chatapi.keys import fingerprint
 from chatapi.model import wall_clock
 from chatapi.settings import POSTGRES_SCHEMES, SettingsError, secret_beside
 from chatapi.store import Store
-from chatapi.store.sqlite import SQLiteDriver, holder
+from chatapi.store.drivers.sqlite import SQLiteDriver, holder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chatapi.postgres_link import Connection
+    from chatapi.connections.postgres import Connection
 
 LOT_ROWS = 2_000  # copied by one COPY, compared by one query
 LOT_CHARACTERS = 4 * 1024 * 1024  # or fewer rows, where they are long: one more than this is held at most
@@ -43,7 +43,7 @@ BOOKKEEPING = "migration"  # each database's own list of the changes of its sche
 Row = tuple[Any, ...]
 
 
-class Unfinished(Exception):
+class MigrationIncomplete(Exception):
     """The copy is not whole, or not proven to be; the message says what to do."""
 
 
@@ -86,9 +86,11 @@ def migrate(source_url: str, target_url: str) -> str:
         with asyncio.Runner() as runner:
             sums = runner.run(_migrate(source, target_url))
     except KeyboardInterrupt:
-        raise Unfinished("Stopped. What was copied stays: the same command goes on from there.") from None
+        raise MigrationIncomplete("Stopped. What was copied stays: the same command goes on from there.") from None
     except sqlite3.Error as error:
-        raise Unfinished(f"The file {source} cannot be read to its end: {error}. Mend it; run this again.") from error
+        raise MigrationIncomplete(
+            f"The file {source} cannot be read to its end: {error}. Mend it; run this again."
+        ) from error
     return _what_next(source, sums)
 
 
@@ -125,7 +127,7 @@ async def _migrate(path: Path, target_url: str) -> list[Sum]:
             tables = [await _agreed(target, table) for table in _tables(source)]
             total = sum(_count(source, table) for table in tables)
             for table in tables:
-                await _refuse_strangers(source, target, table)
+                await _reject_foreign_rows(source, target, table)
             with _progress("Copying", total) as progress:
                 for table in tables:
                     await _copy(source, target, table, progress)
@@ -137,11 +139,13 @@ async def _migrate(path: Path, target_url: str) -> list[Sum]:
             return sums
     except _broken() as error:
         reason = str(error) or type(error).__name__
-        raise Unfinished(f"PostgreSQL broke off: {reason}. The same command, run again, goes on from there.") from error
+        raise MigrationIncomplete(
+            f"PostgreSQL broke off: {reason}. The same command, run again, goes on from there."
+        ) from error
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    from chatapi.postgres_link import CANNOT
+    from chatapi.connections.postgres import CANNOT
 
     return CANNOT
 
@@ -168,8 +172,8 @@ async def _source(path: Path) -> AsyncIterator[sqlite3.Connection]:
 async def _target(url: str) -> AsyncIterator[Connection]:
     """A connection to the target, its schema up to date."""
     try:
-        from chatapi.postgres_link import first_connection
-        from chatapi.store.postgres import PostgresDriver
+        from chatapi.connections.postgres import first_connection
+        from chatapi.store.drivers.postgres import PostgresDriver
     except ModuleNotFoundError as missing:
         raise SettingsError(
             f"--to: the package {missing.name} is not installed for this Python ({sys.executable}). "
@@ -303,7 +307,7 @@ async def _between(
 # The three passes
 
 
-async def _refuse_strangers(source: sqlite3.Connection, target: Connection, table: Table) -> None:
+async def _reject_foreign_rows(source: sqlite3.Connection, target: Connection, table: Table) -> None:
     """Raise `SettingsError` when the target has a row that is not in the file, or is another there."""
     after: Row | None = None
     async with _transaction(target, ONE_VIEW):
@@ -374,10 +378,10 @@ async def _compare(source: sqlite3.Connection, target: Connection, table: Table,
     return Sum(table.name, count, here.hexdigest())
 
 
-def _differs(table: Table, lot: list[Row], found: list[Row]) -> Unfinished:
+def _differs(table: Table, lot: list[Row], found: list[Row]) -> MigrationIncomplete:
     here, there = set(lot), set(found)
     row = next((row for row in (*lot, *found) if row not in here & there), found[0])
-    return Unfinished(
+    return MigrationIncomplete(
         f"The copy is not the same as the file: {table.named(row)} differs. Something else writes to that database, or "
         "changed it. Empty it (dropdb NAME, createdb NAME), see that nothing else uses it, and run this again."
     )

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from chatapi.model import Tally
+from chatapi.model import UsageTotal
 from chatapi.settings import SettingsError
 
 MOST_BYTES = 1024 * 1024  # of the file
@@ -51,7 +51,7 @@ class Prices:
         dated = re.search(f"{_DATED.pattern}$", model, re.ASCII)
         return self.models.get(model[: dated.start()]) if dated else None
 
-    def cost(self, tally: Tally) -> float | None:
+    def cost(self, tally: UsageTotal) -> float | None:
         """What the answers of a tally cost, where their model has a price."""
         price = self.of(tally.model)
         if price is None:

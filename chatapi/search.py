@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from chatapi.model import Microseconds, Place
+from chatapi.model import Microseconds, SearchCursor
 from chatapi.store import Candidate, Store
 
 MOST_CANDIDATES = 4_000  # looked through for one request,
@@ -45,7 +45,7 @@ class Found:
     """What one look found, and from where the next one goes on, if there is more."""
 
     hits: list[Hit]
-    place: Place | None
+    place: SearchCursor | None
 
 
 def fold(text: str) -> str:
@@ -170,9 +170,9 @@ def _on_one_line(text: str) -> str:
 SEARCHED_ROLES = frozenset({"user", "assistant"})
 
 
-async def matching(words: Words, candidates: Iterable[Candidate], limit: int) -> list[tuple[Hit, Place]]:
+async def matching(words: Words, candidates: Iterable[Candidate], limit: int) -> list[tuple[Hit, SearchCursor]]:
     """The first of the candidates that hold all words, and their places."""
-    found: list[tuple[Hit, Place]] = []
+    found: list[tuple[Hit, SearchCursor]] = []
     pause = _Pause()
     for candidate in candidates:
         if candidate.role is not None and candidate.role not in SEARCHED_ROLES:
@@ -213,7 +213,7 @@ class _Pause:
             self._due = time.perf_counter() + SLICE_SECONDS
 
 
-async def search(store: Store, owner: str, words: Words, place: Place | None, limit: int) -> Found:
+async def search(store: Store, owner: str, words: Words, place: SearchCursor | None, limit: int) -> Found:
     """Look from a place on (from the newest session, if None) for so many hits, or through so much as is looked
     through at once."""
     hits: list[Hit] = []

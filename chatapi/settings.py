@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from chatapi.keys import SEED_PATTERN
+from chatapi.auth.keys import SEED_PATTERN
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from chatapi.model import Input, Kind, Role, spoken
+from chatapi.model import Kind, NewMessage, Role, visible_text
 
 MOST_CHARACTERS = 60  # of a title made here, its ellipsis among them: a line of a list
 LOOKED_AT = 1_000  # characters: a turn of a long message begins as fast as any
@@ -13,10 +13,10 @@ ELLIPSIS = "…"
 _MEDIA = {Kind.IMAGE: "Image", Kind.AUDIO: "Recording", Kind.FILE: "File"}
 
 
-def title_of(input: Iterable[Input]) -> str | None:
+def title_of(input: Iterable[NewMessage]) -> str | None:
     """A title made of the first user message that says or shows something, if there is one."""
     for message in input:
-        if message.role is Role.USER and (title := _of_text(spoken(message.parts)) or _of_media(message)):
+        if message.role is Role.USER and (title := _of_text(visible_text(message.parts)) or _of_media(message)):
             return title
     return None
 
@@ -45,7 +45,7 @@ def _belongs_to_what_is_before(line: str, index: int) -> bool:
     )
 
 
-def _of_media(message: Input) -> str | None:
+def _of_media(message: NewMessage) -> str | None:
     for part in message.parts:
         if part.media is not None:
             return _of_text(part.media.filename or "") or _MEDIA[part.kind]

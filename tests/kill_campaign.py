@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from chatapi.simulator import Chunks, Pause, ReceivedRequest, Script, Send, Simulator, answer, running, scripts
 from tests.service import KEY, Service
-from tests.stored import SPOKEN
+from tests.stored import VISIBLE_KINDS
 
 READ_SECONDS = 20.0  # a read that takes longer has failed
 RECEIVE_BYTES = 64 * 1024
@@ -258,7 +258,7 @@ class Stream:
         message = self.service.messages(reader.session_id)[1]
         text = bytes(reader.body)
         if self.dialect == "events":
-            text = reader.said(*SPOKEN).encode()
+            text = reader.said(*VISIBLE_KINDS).encode()
             if not (message["reasoning"] or "").startswith(reader.said("reasoning")):
                 yield f"{reader.generation_id}: reasoning that was shown is not stored"
         if not message["content"].encode().startswith(text):

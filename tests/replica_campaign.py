@@ -30,7 +30,7 @@ from chatapi.simulator import Chunks, Pause, ReceivedRequest, Script, Send, Simu
 from tests.cluster import Cluster
 from tests.kill_campaign import EVENTS, SHORT, Reader
 from tests.service import Service
-from tests.stored import SPOKEN
+from tests.stored import VISIBLE_KINDS
 
 STREAMS = 50
 LEASE_SECONDS = 2.0  # with one of a second, a busy machine takes leases from replicas that are alive
@@ -136,7 +136,7 @@ class Stream(threading.Thread):
     def shown_text(self) -> bytes:
         """All text that it was shown, by whichever replica."""
         if self.events:
-            return "".join(reader.said(*SPOKEN) for reader in self.readers).encode()
+            return "".join(reader.said(*VISIBLE_KINDS) for reader in self.readers).encode()
         return b"".join(bytes(reader.body) for reader in self.readers)
 
     def shown_reasoning(self) -> str:

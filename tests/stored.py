@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 LOCK_SECONDS = 20.0
-SPOKEN = ("text", "refusal")
+VISIBLE_KINDS = ("text", "refusal")
 Rows = list[tuple[Any, ...]]
 
 
@@ -31,7 +31,7 @@ class StoredAnswer:
     @property
     def text(self) -> str:
         """What a plain-text client is shown."""
-        return self.of(*SPOKEN)
+        return self.of(*VISIBLE_KINDS)
 
     def of(self, *kinds: str) -> str:
         """The text of the parts of these kinds."""

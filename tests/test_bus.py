@@ -16,22 +16,23 @@ from typing import TypeVar
 
 import pytest
 
-from chatapi import housekeeper, redis_link
-from chatapi.bus import Bus, LocalBus, Post, ReplicaBus, replicas
-from chatapi.bus.postgres import OUTBOX, PostgresPost
-from chatapi.bus.redis import RedisPost
+from chatapi.auth.keys import Key
+from chatapi.bus import Bus, LocalBus, ReplicaBus, Transport, replicas
+from chatapi.bus.postgres import OUTBOX, PostgresTransport
+from chatapi.bus.redis import RedisTransport
+from chatapi.connections import redis as redis_connection
+from chatapi.connections.redis import UNDER_WAY, RedisConnection, RedisGone
 from chatapi.errors import SessionDeleted, SessionNotFound
-from chatapi.generations import Generations, Sent
-from chatapi.keys import Key
+from chatapi.generations import maintenance
+from chatapi.generations.manager import Generations, TurnHandle
+from chatapi.generations.running import LogChunk
 from chatapi.limits import LocalSlots
-from chatapi.live import Reading
-from chatapi.model import Session, Status, Turn, user_text, wall_clock
-from chatapi.redis_link import UNDER_WAY, RedisGone, RedisLink
+from chatapi.model import Session, Status, TurnRequest, user_text, wall_clock
 from chatapi.settings import Settings
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store import Store
-from chatapi.store.postgres import PostgresDriver
-from chatapi.upstream import Upstream
+from chatapi.store.drivers.postgres import PostgresDriver
+from chatapi.upstream.client import Upstream
 from tests.databases import Redis, free_port, postgres, redis
 from tests.service import KEY
 
@@ -102,13 +103,13 @@ class Replica:
     store: Store
     bus: Bus
     generations: Generations
-    post: Post | None
+    post: Transport | None
 
-    async def send(self) -> Sent:
-        turn = Turn("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
+    async def send(self) -> TurnHandle:
+        turn = TurnRequest("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
         return await self.generations.send(turn, Key(KEY), whoever_asks)
 
-    async def begin(self) -> Sent:
+    async def begin(self) -> TurnHandle:
         """A turn whose answer has said `BEFORE`, and waits. The status alone may be out before that is stored."""
         sent = await soon(self.send())
         assert await soon(next_with_text(sent.readings)) == BEFORE
@@ -136,13 +137,13 @@ async def happens(event: threading.Event) -> None:
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that come too late for any test."""
-    monkeypatch.setattr(housekeeper, "POLL_SECONDS", FAR_SECONDS)
+    monkeypatch.setattr(maintenance, "POLL_SECONDS", FAR_SECONDS)
 
 
 @pytest.fixture
 def near(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that come soon."""
-    monkeypatch.setattr(housekeeper, "POLL_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(maintenance, "POLL_SECONDS", SOON_SECONDS)
 
 
 @pytest.fixture
@@ -152,14 +153,14 @@ async def make(simulator: Simulator) -> AsyncIterator[Make]:
 
     async def one(database: str, kind: str) -> Replica:
         store = Store(PostgresDriver(database, 2, transaction_pooling=False), wall_clock, FAR_SECONDS)
-        post: Post | None = None
+        post: Transport | None = None
         if kind == "redis":
-            link = RedisLink(redis().url)
+            link = RedisConnection(redis().url)
             await link.open()
             closers.append(link.close)
-            post = RedisPost(link)
+            post = RedisTransport(link)
         elif kind == "notify":
-            post = PostgresPost(database)
+            post = PostgresTransport(database)
         elif kind == "deaf":
             post = DeafPost()
         bus = ReplicaBus(store.replica, post) if post else LocalBus()
@@ -184,7 +185,7 @@ async def make(simulator: Simulator) -> AsyncIterator[Make]:
         await soon(close())
 
 
-async def next_with_text(readings: AsyncGenerator[Reading]) -> str:
+async def next_with_text(readings: AsyncGenerator[LogChunk]) -> str:
     """The text of the next reading that has any."""
     async for reading in readings:
         if reading.pieces:
@@ -192,7 +193,7 @@ async def next_with_text(readings: AsyncGenerator[Reading]) -> str:
     raise AssertionError("the log ended without more")
 
 
-async def rest(readings: AsyncGenerator[Reading]) -> tuple[str, Status | None]:
+async def rest(readings: AsyncGenerator[LogChunk]) -> tuple[str, Status | None]:
     """The text that is still to come, and how it ended."""
     text, status = b"", None
     async for reading in readings:
@@ -349,7 +350,7 @@ async def test_a_replica_remembers_only_so_many_watchers(monkeypatch: pytest.Mon
 
 
 async def test_what_cannot_be_sent_is_dropped_by_notify() -> None:
-    post = PostgresPost(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    post = PostgresTransport(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
     await soon(post.open("rep_one", lambda _: None))
     for number in range(OUTBOX + 100):
         post.send("rep_two", f"wake gen_{number}")
@@ -359,9 +360,9 @@ async def test_what_cannot_be_sent_is_dropped_by_notify() -> None:
 
 async def test_what_cannot_be_sent_is_dropped_by_redis() -> None:
     server = Redis()
-    link = RedisLink(server.url)
+    link = RedisConnection(server.url)
     await link.open()
-    post = RedisPost(link)
+    post = RedisTransport(link)
     await soon(post.open("rep_one", lambda _: None))
     server.pause()
     for number in range(UNDER_WAY + 100):
@@ -379,9 +380,9 @@ async def test_what_cannot_be_sent_is_dropped_by_redis() -> None:
 
 async def test_a_redis_that_was_started_again_costs_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     # Its old connections lie in the pool, and each would be another failure, whenever it is used.
-    monkeypatch.setattr(redis_link, "DOWN_SECONDS", 0.0)
+    monkeypatch.setattr(redis_connection, "DOWN_SECONDS", 0.0)
     server = Redis()
-    link = RedisLink(server.url)
+    link = RedisConnection(server.url)
     await link.open()
 
     async def at_once() -> list[int]:
@@ -401,7 +402,7 @@ async def test_a_redis_that_was_started_again_costs_one_failure(monkeypatch: pyt
 async def test_a_turn_whose_begin_was_stored_and_not_told_is_closed_at_the_second_look(make: Make) -> None:
     # Else its session would be busy for a whole lease, which here is an hour.
     replica, _ = await make("deaf")
-    turn = Turn("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
+    turn = TurnRequest("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
     begun = await replica.store.begin(turn, whoever_asks)  # and nobody is there to run it
     async with aclosing(replica.generations.follow(begun.generation.id)) as readings:
         assert await soon(rest(readings)) == ("", Status.INTERRUPTED)
@@ -412,13 +413,13 @@ async def test_a_listener_whose_connection_went_silent_listens_again(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a failover, or in a network that forgets: no word that the connection is gone."""
-    monkeypatch.setattr(redis_link, "ECHO_SECONDS", SOON_SECONDS)
-    monkeypatch.setattr(redis_link, "DEAF_SECONDS", 1.0)
+    monkeypatch.setattr(redis_connection, "ECHO_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(redis_connection, "DEAF_SECONDS", 1.0)
     async with Mute(redis().port) as between:
-        link = RedisLink(f"redis://127.0.0.1:{between.port}/0")
+        link = RedisConnection(f"redis://127.0.0.1:{between.port}/0")
         await link.open()
         heard: asyncio.Queue[str] = asyncio.Queue()
-        post = RedisPost(link)
+        post = RedisTransport(link)
         await post.open("rep_one", lambda message: heard.put_nowait(message) if message else None)
         between.mute()
         async with asyncio.timeout(SECONDS):
@@ -431,7 +432,7 @@ async def test_a_listener_whose_connection_went_silent_listens_again(
 
 
 async def test_more_calls_than_there_are_connections_wait_for_one() -> None:
-    link = RedisLink(redis().url)
+    link = RedisConnection(redis().url)
     await link.open()
     values = await asyncio.gather(*(link.run("return ARGV[1]", "key", number) for number in range(200)))
     assert [int(value) for value in values] == list(range(200))

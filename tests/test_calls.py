@@ -10,18 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatapi.calls import CALLS_AT_MOST, HELD_BYTES, Calls
-from chatapi.context import for_upstream
 from chatapi.errors import InvalidRequest, UpstreamBroken
-from chatapi.model import Call, Input, Kind, Part, Role
-from chatapi.protocol import read_message, write_messages
+from chatapi.generations.history import select_history
+from chatapi.model import Kind, NewMessage, Part, Role, ToolCall
+from chatapi.upstream.tool_calls import CALLS_AT_MOST, HELD_BYTES, ToolCallAssembler
+from chatapi.wire.chat_messages import read_message, write_messages
 
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 values = st.recursive(st.text(max_size=4) | st.integers(), lambda inner: st.dictionaries(st.text(max_size=2), inner))
 argument_lists = st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), min_size=1, max_size=5)
 
 
-def log_of(writes: list[tuple[Call, str]]) -> list[tuple[str, str, str]]:
+def log_of(writes: list[tuple[ToolCall, str]]) -> list[tuple[str, str, str]]:
     """What a log makes of writes: id, name and arguments of each part."""
     parts = groupby(writes, key=lambda write: write[0])
     return [(call.id, call.name, "".join(text for _, text in run)) for call, run in parts]
@@ -38,7 +38,7 @@ def test_calls_that_come_interleaved_in_any_way_come_back_whole(
 ) -> None:
     texts = [json.dumps(value, ensure_ascii=False) for value in arguments]
     waiting = {index: in_pieces(text, size) for index, text in enumerate(texts)}
-    calls, writes, begun = Calls(), [], 0
+    calls, writes, begun = ToolCallAssembler(), [], 0
     while waiting:
         index = order.choice([one for one in waiting if one <= begun])  # an index is first seen in its turn
         first = index == begun
@@ -52,24 +52,24 @@ def test_calls_that_come_interleaved_in_any_way_come_back_whole(
 
 
 def test_calls_that_come_one_after_the_other_are_never_held_up() -> None:
-    calls = Calls()
+    calls = ToolCallAssembler()
     assert calls.take(0, "a", "f", "") == []
-    assert calls.take(0, None, None, '{"x":') == [(Call("a", "f"), '{"x":')]
-    assert calls.take(0, None, None, "1}") == [(Call("a", "f"), "1}")]
-    assert calls.take(1, "b", "g", "{") == [(Call("b", "g"), "{")]
-    assert calls.take(1, None, None, "}") == [(Call("b", "g"), "}")]
+    assert calls.take(0, None, None, '{"x":') == [(ToolCall("a", "f"), '{"x":')]
+    assert calls.take(0, None, None, "1}") == [(ToolCall("a", "f"), "1}")]
+    assert calls.take(1, "b", "g", "{") == [(ToolCall("b", "g"), "{")]
+    assert calls.take(1, None, None, "}") == [(ToolCall("b", "g"), "}")]
     assert calls.end() == []
 
 
 def test_a_call_without_arguments_is_there() -> None:
-    calls = Calls()
+    calls = ToolCallAssembler()
     assert calls.take(0, "a", "f", None) == []
     assert calls.take(1, "b", "g", "") == []
-    assert calls.end() == [(Call("a", "f"), "{}"), (Call("b", "g"), "{}")]
+    assert calls.end() == [(ToolCall("a", "f"), "{}"), (ToolCall("b", "g"), "{}")]
 
 
 def test_a_call_that_the_upstream_gave_no_id_gets_one_of_ours() -> None:
-    calls = Calls()
+    calls = ToolCallAssembler()
     writes = calls.take(0, "", "f", "{}") + calls.take(1, None, "f", "{}") + calls.end()
     ids = [call.id for call, _ in writes]
     assert len(set(ids)) == 2
@@ -77,13 +77,13 @@ def test_a_call_that_the_upstream_gave_no_id_gets_one_of_ours() -> None:
 
 
 def test_calls_that_all_have_the_same_index_are_told_apart_by_id() -> None:
-    calls = Calls()
+    calls = ToolCallAssembler()
     writes = calls.take(0, "a", "f", '{"x":1}') + calls.take(0, "b", "f", "{}") + calls.end()
     assert log_of(writes) == [("a", "f", '{"x":1}'), ("b", "f", "{}")]
 
 
 def test_an_id_that_is_repeated_with_each_delta_is_one_call() -> None:
-    calls = Calls()
+    calls = ToolCallAssembler()
     writes = calls.take(0, "a", "f", '{"x"') + calls.take(0, "a", "f", ":1}") + calls.end()
     assert log_of(writes) == [("a", "f", '{"x":1}')]
 
@@ -91,18 +91,18 @@ def test_an_id_that_is_repeated_with_each_delta_is_one_call() -> None:
 def test_calls_that_cannot_be_are_the_upstreams_fault() -> None:
     for wrong in ((0, "a", None, "{}"), (0, "a", "", "{}"), (0, "a", "f" * 300, "{}"), (0, "a" * 300, "f", "{}")):
         with pytest.raises(UpstreamBroken):
-            Calls().take(*wrong)
-    calls = Calls()
+            ToolCallAssembler().take(*wrong)
+    calls = ToolCallAssembler()
     for index in range(CALLS_AT_MOST):
         calls.take(index, None, "f", "{}")
     with pytest.raises(UpstreamBroken):
         calls.take(CALLS_AT_MOST, None, "f", "{}")
-    calls = Calls()
+    calls = ToolCallAssembler()
     calls.take(0, "a", "f", "{")
     calls.take(1, "b", "f", "{")
     with pytest.raises(UpstreamBroken):
         calls.take(1, None, None, " " * (HELD_BYTES + 1))
-    calls = Calls()
+    calls = ToolCallAssembler()
     calls.take(0, "a", "f", "{}")
     calls.take(1, "b", "f", "{")
     with pytest.raises(UpstreamBroken):
@@ -113,26 +113,26 @@ def test_calls_that_cannot_be_are_the_upstreams_fault() -> None:
 # What is sent upstream again
 
 
-def user(text: str) -> Input:
-    return Input(Role.USER, (Part(Kind.TEXT, text),))
+def user(text: str) -> NewMessage:
+    return NewMessage(Role.USER, (Part(Kind.TEXT, text),))
 
 
-def called(*ids: str, text: str = "") -> Input:
+def called(*ids: str, text: str = "") -> NewMessage:
     said = (Part(Kind.TEXT, text),) if text else ()
-    return Input(Role.ASSISTANT, (*said, *(Part(Kind.TOOL_CALL, "{}", Call(one, "f")) for one in ids)))
+    return NewMessage(Role.ASSISTANT, (*said, *(Part(Kind.TOOL_CALL, "{}", ToolCall(one, "f")) for one in ids)))
 
 
-def result(call_id: str, text: str = "result") -> Input:
-    return Input(Role.TOOL, (Part(Kind.TOOL_RESULT, text, Call(call_id)),))
+def result(call_id: str, text: str = "result") -> NewMessage:
+    return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, text, ToolCall(call_id)),))
 
 
-def answered(text: str) -> Input:
-    return Input(Role.ASSISTANT, (Part(Kind.TEXT, text),) if text else ())
+def answered(text: str) -> NewMessage:
+    return NewMessage(Role.ASSISTANT, (Part(Kind.TEXT, text),) if text else ())
 
 
 def test_a_result_follows_its_call_wherever_it_came() -> None:
     path = [user("1"), called("a", "b"), result("b", "B"), result("a", "A"), answered("2"), user("3")]
-    assert for_upstream(path) == [
+    assert select_history(path) == [
         user("1"),
         called("a", "b"),
         result("a", "A"),
@@ -143,22 +143,22 @@ def test_a_result_follows_its_call_wherever_it_came() -> None:
 
 
 def test_a_call_that_nobody_answered_is_left_out_and_the_question_stays() -> None:
-    assert for_upstream([user("1"), called("a"), user("2")]) == [user("1"), user("2")]
+    assert select_history([user("1"), called("a"), user("2")]) == [user("1"), user("2")]
     half = [user("1"), called("a", "b", text="Looking."), result("b"), user("2")]
-    assert for_upstream(half) == [user("1"), called("b", text="Looking."), result("b"), user("2")]
+    assert select_history(half) == [user("1"), called("b", text="Looking."), result("b"), user("2")]
 
 
 def test_results_outlive_the_refusal_of_the_turn_that_brought_them() -> None:
     path = [user("1"), called("a"), result("a"), answered(""), user("2")]
-    assert for_upstream(path) == [user("1"), called("a"), result("a"), user("2")]
+    assert select_history(path) == [user("1"), called("a"), result("a"), user("2")]
     again = [user("1"), called("a"), result("a", "old"), answered(""), result("a", "new")]
-    assert for_upstream(again) == [user("1"), called("a"), result("a", "new")]
+    assert select_history(again) == [user("1"), called("a"), result("a", "new")]
 
 
 def test_a_turn_that_says_nothing_is_left_out_with_its_messages() -> None:
-    thinking = Input(Role.ASSISTANT, (Part(Kind.REASONING, "Hm."),))
+    thinking = NewMessage(Role.ASSISTANT, (Part(Kind.REASONING, "Hm."),))
     for nothing in (answered(""), thinking):
-        assert for_upstream([user("1"), user("2"), nothing, user("3")]) == [user("3")]
+        assert select_history([user("1"), user("2"), nothing, user("3")]) == [user("3")]
 
 
 def test_a_message_is_written_as_it_was_read() -> None:
@@ -185,7 +185,7 @@ def test_a_message_is_written_as_it_was_read() -> None:
     ]
     read = [read_message(message, f"messages.{index}") for index, message in enumerate(messages)]
     assert write_messages(read, "developer") == messages
-    assert write_messages(for_upstream(read), "developer") == messages
+    assert write_messages(select_history(read), "developer") == messages
 
 
 @pytest.mark.parametrize(

@@ -206,8 +206,10 @@ def test_reasoning_is_shown_apart_from_the_text(server: Service, upstream: Simul
         assert (response.json()["text"], response.json()["reasoning"]) == ("Yes.", "Hm, naïve?")
     with server.send(headers=EVENTS) as response:
         told = events(response)
-    spoken = {kind: "".join(data["text"] for name, _, data in told if name == kind) for kind in ("reasoning", "text")}
-    assert spoken == {"reasoning": "Hm, naïve?", "text": "Yes."}
+    visible_text = {
+        kind: "".join(data["text"] for name, _, data in told if name == kind) for kind in ("reasoning", "text")
+    }
+    assert visible_text == {"reasoning": "Hm, naïve?", "text": "Yes."}
     assert told[-1][1] == len("Hm, naïve?Yes.".encode()), "positions count what was thought, too"
     reply = last(server, session_of(response))
     assert (reply["content"], reply["reasoning"]) == ("Yes.", "Hm, naïve?")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chatapi.errors import StoreUnavailable
-from chatapi.store.connections import Connections
+from chatapi.store.drivers.pool import Connections
 
 JOB_SECONDS = 4.0  # half of it to wait, half to run
 TAKES_SECONDS = 0.01

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from chatapi.api.answers import EVENT_TEXT_BYTES
-from chatapi.api.problems import render
+from chatapi.api.http.error_responses import render
+from chatapi.api.http.streaming import EVENT_TEXT_BYTES
 from chatapi.errors import RateLimited, TooManyGenerations, every_error, from_code
 from chatapi.settings import SettingsError, read_settings
 from chatapi.simulator import Gate, Pause, Script, Send, Simulator, answer, refuse, scripts

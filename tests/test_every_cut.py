@@ -13,7 +13,7 @@ import pytest
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, scripts
 from tests.kill_campaign import EVENTS, Reader, said_in
 from tests.service import Serve, Service
-from tests.stored import SPOKEN
+from tests.stored import VISIBLE_KINDS
 
 CLIENTS = 8  # that cut and resume side by side
 # Characters of one to four bytes, and some that are put together of several.
@@ -155,7 +155,7 @@ def test_every_cut_of_an_answer_that_has_ended_also_after_a_restart(unlimited: S
         assert text.read_all() == TEXT
         events.read_all()
         assert text.ended
-        assert events.said(*SPOKEN).encode() == TEXT
+        assert events.said(*VISIBLE_KINDS).encode() == TEXT
         assert {kind: events.said(kind) for kind in KINDS} == parts_after(0)
     check_every_cut_of_first_responses(unlimited)
     check_every_text_cut(unlimited, events.session_id, TEXT)

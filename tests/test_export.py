@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from chatapi.api.markdown import fenced, plain, quoted
-from chatapi.model import Mark, Message, user_text
+from chatapi.api.sessions.markdown import fenced, plain, quoted
+from chatapi.model import Message, MessageCursor, user_text
 from chatapi.simulator import Gate, Simulator, answer, scripts
 from chatapi.store import Store
 from chatapi.store.transactions.walking import STEP_ROWS, STRETCH
@@ -40,17 +40,17 @@ async def test_a_walk_comes_by_every_message_once_and_by_none_that_came_later(st
         clock.advance(number % 2)
         parent = first.generation.message_id if number % 3 else None
         await answered(store, turn(session_id, user_text(f"q{number}"), parent=parent), f"a{number}")
-    walk = await store.begin_walk(session_id)
+    walk = await store.begin_scan(session_id)
     assert walk is not None
     assert (walk.session.id, walk.messages, walk.newest) == (session_id, 2 * STEP_ROWS + 12, clock.now)
-    mark: Mark | None = walk.first
+    mark: MessageCursor | None = walk.first
     seen: list[Message] = []
     while mark is not None:
         page, mark = await store.walk(session_id, mark)
         seen += page
     assert len({message.id for message in seen}) == len(seen) == walk.messages
     assert {message.parent for message in seen} - {None} <= {message.id for message in seen}
-    assert await store.begin_walk("ses_none") is None
+    assert await store.begin_scan("ses_none") is None
 
 
 @pytest.mark.parametrize("count", [1, STRETCH - 1, STRETCH, STRETCH + 1, 2 * STRETCH + 1])

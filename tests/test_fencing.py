@@ -13,8 +13,8 @@ import pytest
 
 from chatapi.model import Status
 from chatapi.store import Fenced, Store
-from chatapi.store.driver import CrossedRows
-from chatapi.store.postgres import PostgresDriver
+from chatapi.store.drivers.driver import CrossedRows
+from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.transactions import find_session
 from tests.databases import postgres
 from tests.test_store import Clock, Writer, begin, stored_text

@@ -16,22 +16,22 @@ from typing import Any, TypeVar
 
 import pytest
 
-from chatapi import generations, housekeeper, live
-from chatapi.api.answers import LogResponse, TextEncoder
+from chatapi.api.http.streaming import LogResponse, TextEncoder
+from chatapi.auth.keys import Key
 from chatapi.bus import LocalBus
 from chatapi.errors import Draining, SessionDeleted, SessionNotFound, StoreUnavailable, UpstreamRejectedKey
-from chatapi.generations import Generations, Sent
-from chatapi.keys import Key
+from chatapi.generations import maintenance, manager, running
+from chatapi.generations.manager import Generations, TurnHandle
+from chatapi.generations.reader import READ_BYTES
 from chatapi.limits import LocalSlots
-from chatapi.logs import READ_BYTES
-from chatapi.model import Generation, Session, Status, Turn, user_text, wall_clock
+from chatapi.model import Generation, Session, Status, TurnRequest, user_text, wall_clock
 from chatapi.settings import Settings
 from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
 from chatapi.store import Store, transactions
-from chatapi.store.driver import Batch, Committed, Transaction
-from chatapi.store.sqlite import SQLiteDriver
+from chatapi.store.drivers.driver import Batch, Committed, Transaction
+from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.store import LEASE_SECONDS
-from chatapi.upstream import Upstream
+from chatapi.upstream.client import Upstream
 from tests.service import KEY
 
 T = TypeVar("T")
@@ -118,8 +118,10 @@ class Parts:
     slots: LocalSlots
     generations: Generations
 
-    async def send(self, text: str = "Hello", interrupt: bool = False, **more: Any) -> Sent:
-        turn = Turn(OWNER, more.pop("session_id", None), "Be brief.", user_text(text), "gpt-4.1-mini", "text", **more)
+    async def send(self, text: str = "Hello", interrupt: bool = False, **more: Any) -> TurnHandle:
+        turn = TurnRequest(
+            OWNER, more.pop("session_id", None), "Be brief.", user_text(text), "gpt-4.1-mini", "text", **more
+        )
         return await self.generations.send(turn, Key(KEY), whoever_asks, interrupt)
 
     async def session(self) -> str:
@@ -182,8 +184,8 @@ def gate() -> Iterator[Gate]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The housekeeper looks often."""
-    monkeypatch.setattr(housekeeper, "POLL_SECONDS", SOON_SECONDS)
-    monkeypatch.setattr(housekeeper, "RENEWALS", LEASE_SECONDS / SOON_SECONDS)
+    monkeypatch.setattr(maintenance, "POLL_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(maintenance, "RENEWALS", LEASE_SECONDS / SOON_SECONDS)
 
 
 def whoever_asks(session: Session | None) -> Session:
@@ -196,7 +198,7 @@ async def soon(awaitable: Awaitable[T]) -> T:
     return await asyncio.wait_for(awaitable, SECONDS)
 
 
-async def read_all(sent: Sent) -> tuple[str, Generation]:
+async def read_all(sent: TurnHandle) -> tuple[str, Generation]:
     """The text of an answer and how it ended."""
     text = b""
     async with aclosing(sent.readings) as readings:
@@ -206,7 +208,7 @@ async def read_all(sent: Sent) -> tuple[str, Generation]:
     return text.decode(), reading.ended
 
 
-async def read_first(sent: Sent, size: int = 1) -> None:
+async def read_first(sent: TurnHandle, size: int = 1) -> None:
     """Read until so many bytes are here, and stay subscribed."""
     async for reading in sent.readings:
         if reading.position >= size:
@@ -344,7 +346,7 @@ async def test_a_commit_that_fails_as_none_ever_did_fails_alone(make: Make, simu
 async def test_an_ending_that_cannot_be_stored_at_once_is_stored_later(
     make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generations, "STORE_RETRY_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(manager, "STORE_RETRY_SECONDS", SOON_SECONDS)
     simulator.script = scripts.answer("Hi")
     parts = await make()
     parts.driver.fail(transactions.finish, MemoryError())
@@ -355,7 +357,7 @@ async def test_an_ending_that_cannot_be_stored_at_once_is_stored_later(
 async def test_an_ending_that_cannot_be_stored_for_long_is_stored_later_and_its_readers_do_not_wait(
     make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generations, "STORE_RETRY_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(manager, "STORE_RETRY_SECONDS", SOON_SECONDS)
     simulator.script = scripts.answer("Hi")
     parts = await make()
     parts.store.patience_seconds = 0
@@ -417,8 +419,8 @@ async def test_a_commit_that_takes_long_holds_up_no_timer_and_no_reader(make: Ma
 async def test_an_upstream_that_chatters_after_its_finish_is_not_waited_for(
     make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "AFTER_FINISH_SECONDS", 0.2)
-    monkeypatch.setattr(housekeeper, "POLL_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(running, "AFTER_FINISH_SECONDS", 0.2)
+    monkeypatch.setattr(maintenance, "POLL_SECONDS", SOON_SECONDS)
     chatter = (Send(b'data: {"choices": []}\n\n'), Pause(0.01)) * 10_000
     simulator.script = scripts.event_stream(Send(CHUNKS.content("Done.")), Send(CHUNKS.finish("stop")), *chatter)
     parts = await make()
@@ -500,8 +502,8 @@ async def test_a_client_that_goes_away_leaves_no_reader_behind(make: Make, simul
     assert len(parts.generations) == 1, "a reader that leaves stops nothing"
 
 
-async def resumed(parts: Parts, sent: Sent) -> Sent:
-    return Sent(sent.session, sent.generation, parts.generations.follow(sent.generation.id), None, repeated=True)
+async def resumed(parts: Parts, sent: TurnHandle) -> TurnHandle:
+    return TurnHandle(sent.session, sent.generation, parts.generations.follow(sent.generation.id), None, repeated=True)
 
 
 # The end of the store

@@ -8,24 +8,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatapi.api.answers import TEXT_CHUNK_BYTES, TextEncoder, check_offset, check_position
+from chatapi.api.http.streaming import TEXT_CHUNK_BYTES, TextEncoder, check_offset, check_position
 from chatapi.errors import PositionOutOfRange
-from chatapi.log import Log, character_end, contiguous, parts_of, pieces_of
-from chatapi.model import SPOKEN, Call, Kind, Part, Piece, spoken
+from chatapi.model import VISIBLE_KINDS, Kind, Part, Piece, ToolCall, visible_text
+from chatapi.model.log import Log, character_end, contiguous, parts_of, pieces_of
 
 # A busy machine is no failure, and no two runs differ.
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 characters = st.one_of(st.characters(codec="utf-8"), st.sampled_from("aé漢👩\u200d\u2028\ufeff\r\n"))
 texts = st.text(characters, min_size=1, max_size=12)
-Said = tuple[Kind, str, Call | None]
-kinds: list[tuple[Kind, Call | None]] = [
+Said = tuple[Kind, str, ToolCall | None]
+kinds: list[tuple[Kind, ToolCall | None]] = [
     (Kind.TEXT, None),
     (Kind.REASONING, None),
     (Kind.REFUSAL, None),
     (Kind.ANNOTATION, None),
-    (Kind.TOOL_CALL, Call("call_1", "look_up")),
-    (Kind.TOOL_CALL, Call("call_2", "look_up")),
-    (Kind.TOOL_CALL, Call("call_3", "天気")),
+    (Kind.TOOL_CALL, ToolCall("call_1", "look_up")),
+    (Kind.TOOL_CALL, ToolCall("call_2", "look_up")),
+    (Kind.TOOL_CALL, ToolCall("call_3", "天気")),
 ]
 
 
@@ -131,7 +131,7 @@ def test_a_character_is_never_cut(text: str, at: int) -> None:
 @given(st.lists(saying(long_texts), max_size=4), st.data())
 def test_text_goes_out_in_chunks_that_a_client_can_decode_each(said: list[Said], data: st.DataObject) -> None:
     pieces = written(said).read(0)
-    whole = spoken(merged(said))
+    whole = visible_text(merged(said))
     offset = data.draw(st.sampled_from(boundaries(whole)))
     chunks = list(TextEncoder(offset).pieces(pieces))
     assert all(0 < len(chunk) <= TEXT_CHUNK_BYTES for chunk in chunks)
@@ -142,7 +142,7 @@ def test_text_goes_out_in_chunks_that_a_client_can_decode_each(said: list[Said],
 @given(writes, st.data())
 def test_an_offset_counts_across_readings(said: list[Said], data: st.DataObject) -> None:
     pieces = written(said).read(0)
-    whole = spoken(merged(said)).encode()
+    whole = visible_text(merged(said)).encode()
     offset = data.draw(st.integers(0, len(whole)))  # a client may have been cut inside a character
     encoder = TextEncoder(offset)
     assert b"".join(chunk for piece in pieces for chunk in encoder.pieces([piece])) == whole[offset:]
@@ -159,7 +159,7 @@ def test_a_place_that_no_reader_can_have_come_to_is_refused(said: list[Said], da
     else:
         with pytest.raises(PositionOutOfRange):
             check_position(pieces, position)
-    shown = sum(len(text.encode()) for kind, text, _ in said if kind in SPOKEN)
+    shown = sum(len(text.encode()) for kind, text, _ in said if kind in VISIBLE_KINDS)
     check_offset(pieces, shown)
     with pytest.raises(PositionOutOfRange):
         check_offset(pieces, shown + 1)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from chatapi.simulator import Gate, Simulator, scripts
-from chatapi.store.sqlite import SQLiteDriver
+from chatapi.store.drivers.sqlite import SQLiteDriver
 from tests.between import Pooler, Relay
 from tests.databases import PASSWORD, postgres
 from tests.service import KEY, OTHER_KEY, OURS, PROJECT, Serve, Service

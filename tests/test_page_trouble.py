@@ -60,7 +60,7 @@ class Held:
             address,
         )
 
-    def let_go(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """The one with this number, once it has come; returns when the page has drawn what it makes of it."""
         self._page.wait_for_function("number => held.length > number", arg=number)
         self._page.evaluate(
@@ -214,9 +214,9 @@ def test_a_late_reading_takes_no_newer_message_away(server: Service, person: Per
     )  # as another tab tells of it
     person.page.wait_for_function("() => held.length === 1")
     person.say("Count to 3")
-    readings.let_go(1)
+    readings.release(1)
     expect(person.answers.last.locator(".figures")).to_contain_text("tokens")
-    readings.let_go(0)
+    readings.release(0)
     person.sees_answer("1 2 3")
     expect(person.questions).to_have_count(2)
 
@@ -227,10 +227,10 @@ def test_who_writes_while_the_last_answer_is_being_filed_is_heard_once(person: P
     person.page.wait_for_function("() => held.length === 1")
     person.say("Count to 3")
     person.say("Count to 4")
-    readings.let_go(1)
+    readings.release(1)
     person.page.wait_for_function("() => held.length === 3")
-    readings.let_go(0)
-    readings.let_go(2)
+    readings.release(0)
+    readings.release(2)
     person.sees_answer("1 2 3")
     expect(person.questions).to_have_count(2)
     expect(person.box).to_have_value("Count to 4")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simulator, Wait, answer, scripts
-from chatapi.store.driver import Batch, Transaction
-from chatapi.store.sqlite import SQLiteDriver
+from chatapi.store.drivers.driver import Batch, Transaction
+from chatapi.store.drivers.sqlite import SQLiteDriver
 from tests.kill_campaign import EVENTS, Reader
 from tests.service import KEY, OTHER_KEY, Serve, Service
 from tests.stored import Database

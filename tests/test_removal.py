@@ -8,14 +8,14 @@ import pytest
 
 from chatapi.errors import MessageNotFound, SessionBusy, SessionNotFound
 from chatapi.model import ROOT, Message, user_text
-from chatapi.store import Begun, Store
+from chatapi.store import StartedTurn, Store
 from tests.test_store import PLENTY, anyone, clock, driver, nobody, store
 from tests.test_tree import answered, turn
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
 
-async def asked(store: Store, session_id: str | None, question: str, **more: Any) -> Begun:
+async def asked(store: Store, session_id: str | None, question: str, **more: Any) -> StartedTurn:
     """A turn that came as a response."""
     return await answered(store, turn(session_id, user_text(question), echo="{}", **more), f"to {question}")
 

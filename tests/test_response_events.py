@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatapi.api.response_events import PLACES, ResponsesEncoder, whole_response
-from chatapi.log import Log, parts_of, up_to
-from chatapi.model import Call, Generation, Kind, Microseconds, Part, Piece, Status, Usage
+from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder, whole_response
+from chatapi.model import Generation, Kind, Microseconds, Part, Piece, Status, ToolCall, Usage
+from chatapi.model.log import Log, parts_of, up_to
 from tests import schemas
 
 RUNNING = Generation(
@@ -38,7 +38,7 @@ parts = st.lists(
     st.one_of(
         st.builds(Part, st.sampled_from([Kind.TEXT, Kind.REASONING, Kind.REFUSAL]), texts),
         st.builds(Part, st.just(Kind.ANNOTATION), annotation_lines),
-        st.builds(Part, st.just(Kind.TOOL_CALL), texts, st.builds(Call, st.uuids().map(str), st.just("weather"))),
+        st.builds(Part, st.just(Kind.TOOL_CALL), texts, st.builds(ToolCall, st.uuids().map(str), st.just("weather"))),
     ),
     max_size=6,
 )
@@ -100,10 +100,10 @@ def spread(events: list[dict[str, Any]]) -> list[tuple[int, str, Any]]:
             found.append((number, kind, event))
             continue
         place = (event["item_id"], event["output_index"], event.get("content_index"))
-        at = number // PLACES - len(event["delta"].encode())
+        at = number // EVENTS_PER_POSITION - len(event["delta"].encode())
         for character in event["delta"]:
             at += len(character.encode())
-            found.append((at * PLACES, kind, (*place, character)))
+            found.append((at * EVENTS_PER_POSITION, kind, (*place, character)))
     return found
 
 
@@ -133,7 +133,7 @@ def test_whoever_was_cut_off_anywhere_gets_exactly_the_rest(
     whole = spread(events)
     for cut, event in enumerate(events):
         for after in (event["sequence_number"], event["sequence_number"] + 1):  # an `error` may have come behind it
-            position = after // PLACES
+            position = after // EVENTS_PER_POSITION
             encoder = ResponsesEncoder(RUNNING, {}, after, up_to(log.read(0), position))
             rest = events_in(frames(encoder, chunked(log, position, others), ending))
             assert spread(events[: cut + 1]) + spread(rest) == whole

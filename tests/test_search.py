@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatapi.model import ROOT, Call, Input, Kind, Media, Part, Place, Role, user_text
+from chatapi.model import ROOT, Kind, Media, NewMessage, Part, Role, SearchCursor, ToolCall, user_text
 from chatapi.search import (
     _MARKS,
     BEFORE,
@@ -144,7 +144,7 @@ def test_a_snippet_shows_where_in_it_the_word_is(begin: int) -> None:
 async def everything(store: Store, owner: str) -> list[Candidate]:
     """All candidates, by their places."""
     candidates: list[Candidate] = []
-    place: Place | None = None
+    place: SearchCursor | None = None
     for _ in range(MOST_PAGES):
         more, place = await store.candidates(owner, place)
         candidates += more
@@ -226,7 +226,7 @@ async def test_a_place_in_somebody_elses_session_leads_nowhere(store: Store, clo
 
 
 async def test_what_was_said_is_looked_through_and_nothing_else(store: Store) -> None:
-    call = Call("call_1", "weather")
+    call = ToolCall("call_1", "weather")
     shown = (
         Part(Kind.TEXT, "see "),
         Part(Kind.IMAGE, media=Media(url="data:image/png;base64,needle")),
@@ -234,7 +234,7 @@ async def test_what_was_said_is_looked_through_and_nothing_else(store: Store) ->
     )
     thoughts = (Part(Kind.REASONING, "needle"), Part(Kind.TEXT, "said"), Part(Kind.TOOL_CALL, "needle", call))
     result = (Part(Kind.TOOL_RESULT, "needle", call),)
-    input = (Input(Role.USER, shown), Input(Role.ASSISTANT, thoughts), Input(Role.TOOL, result))
+    input = (NewMessage(Role.USER, shown), NewMessage(Role.ASSISTANT, thoughts), NewMessage(Role.TOOL, result))
     await store.create_conversation("anna", {}, input)
     assert {candidate.text for candidate in await everything(store, "anna")} == {"see this", "said", ""}
 
@@ -248,7 +248,7 @@ async def test_an_answer_that_runs_is_found_when_it_has_ended(store: Store) -> N
 
 
 async def test_instructions_are_nobodys_words(store: Store) -> None:
-    said_by = [Input(role, (Part(Kind.TEXT, "needle"),)) for role in (Role.SYSTEM, Role.DEVELOPER, Role.USER)]
+    said_by = [NewMessage(role, (Part(Kind.TEXT, "needle"),)) for role in (Role.SYSTEM, Role.DEVELOPER, Role.USER)]
     await store.create_conversation("anna", {}, tuple(said_by))
     found = await search(store, "anna", Words("needle"), None, 100)
     assert [hit.role for hit in found.hits] == [None, "user"]

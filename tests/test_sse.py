@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from chatapi import sse
-from chatapi.api.answers import EventEncoder
+from chatapi.api.http.streaming import EventEncoder
 from chatapi.errors import UpstreamBroken
 from chatapi.model import Generation, Kind, Microseconds, Piece, Status, Usage
+from chatapi.wire import sse
 
 # A busy machine is no failure, and no two runs differ.
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

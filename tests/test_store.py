@@ -18,27 +18,27 @@ from chatapi.errors import (
     UpstreamBroken,
     UpstreamRejectedKey,
 )
-from chatapi.log import Log
 from chatapi.model import (
-    Call,
-    Ending,
     Generation,
     Kind,
     Microseconds,
+    Outcome,
     Piece,
     Role,
     Session,
     Status,
-    Turn,
+    ToolCall,
+    TurnRequest,
     Usage,
     new_id,
-    spoken,
     user_text,
+    visible_text,
 )
-from chatapi.store import Begun, Driver, Fenced, Store
-from chatapi.store.driver import Append, Batch, Committed, CrossedRows, Together, Transaction
-from chatapi.store.postgres import PostgresDriver
-from chatapi.store.sqlite import SQLiteDriver
+from chatapi.model.log import Log
+from chatapi.store import Driver, Fenced, StartedTurn, Store
+from chatapi.store.drivers.driver import Append, Batch, Committed, CrossedRows, Together, Transaction
+from chatapi.store.drivers.postgres import PostgresDriver
+from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.store import LEASE_SECONDS
 from chatapi.store.transactions import (
     SWEEP_AT_ONCE,
@@ -58,9 +58,9 @@ DRIVERS: dict[str, Callable[[Path], Driver]] = {
 TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \u2028 end"
 PLENTY = 1 << 20  # bytes of context
 MANY = 1 << 20  # failures: until told otherwise
-COMPLETED = Ending(Status.COMPLETED, "stop", Usage(3, 4, 1, 2))
-REFUSED = Ending(Status.FAILED, None, None, UpstreamBroken.code, "It broke.")
-KEY_REJECTED = Ending(Status.FAILED, None, None, UpstreamRejectedKey.code, "No such key.")
+COMPLETED = Outcome(Status.COMPLETED, "stop", Usage(3, 4, 1, 2))
+REFUSED = Outcome(Status.FAILED, None, None, UpstreamBroken.code, "It broke.")
+KEY_REJECTED = Outcome(Status.FAILED, None, None, UpstreamRejectedKey.code, "No such key.")
 
 
 class Clock:
@@ -102,7 +102,7 @@ class Watched:
 class Writer:
     """A generation that is being written, and what the store said to it."""
 
-    def __init__(self, begun: Begun) -> None:
+    def __init__(self, begun: StartedTurn) -> None:
         self.id = begun.generation.id
         self.log = Log()
         self.error: Exception | None = None
@@ -113,7 +113,7 @@ class Writer:
     def refused(self, error: Exception) -> None:
         self.error = error
 
-    async def write(self, store: Store, text: str, kind: Kind = Kind.TEXT, call: Call | None = None) -> Writer:
+    async def write(self, store: Store, text: str, kind: Kind = Kind.TEXT, call: ToolCall | None = None) -> Writer:
         """Write, and return when that is committed; raise what the store refused it with."""
         self.log.write(kind, text, call)
         store.touch(self)
@@ -122,7 +122,7 @@ class Writer:
             raise self.error
         return self
 
-    async def finish(self, store: Store, ending: Ending = COMPLETED) -> Generation:
+    async def finish(self, store: Store, ending: Outcome = COMPLETED) -> Generation:
         return await store.finish(self, ending, self.log.parts(), None)
 
 
@@ -156,15 +156,17 @@ def nobody(session: Session | None) -> Session:
     raise SessionNotFound
 
 
-def turn(session_id: str | None = None, text: str = "Hello", owner: str = "anna", **more: Any) -> Turn:
-    return Turn(owner, session_id, more.pop("developer_message", None), user_text(text), "gpt", "text", **more)
+def turn(session_id: str | None = None, text: str = "Hello", owner: str = "anna", **more: Any) -> TurnRequest:
+    return TurnRequest(owner, session_id, more.pop("developer_message", None), user_text(text), "gpt", "text", **more)
 
 
-async def begin(store: Store, session_id: str | None = None, text: str = "Hello", **more: Any) -> Begun:
+async def begin(store: Store, session_id: str | None = None, text: str = "Hello", **more: Any) -> StartedTurn:
     return await store.begin(turn(session_id, text, **more), anyone)
 
 
-async def said(store: Store, session_id: str | None, question: str, answer: str, ending: Ending = COMPLETED) -> Begun:
+async def said(
+    store: Store, session_id: str | None, question: str, answer: str, ending: Outcome = COMPLETED
+) -> StartedTurn:
     """A whole turn."""
     begun = await begin(store, session_id, question)
     writer = Writer(begun)
@@ -348,9 +350,9 @@ async def test_what_was_appended_reads_the_same_from_everywhere_before_and_after
         (Kind.REASONING, "Hm, ", None),
         (Kind.REASONING, "天", None),
         (Kind.TEXT, TEXT, None),
-        (Kind.TOOL_CALL, '{"city": ', Call("call_1", "weather")),
-        (Kind.TOOL_CALL, '"京"}', Call("call_1", "weather")),
-        (Kind.TOOL_CALL, "{}", Call("call_2", "weather")),
+        (Kind.TOOL_CALL, '{"city": ', ToolCall("call_1", "weather")),
+        (Kind.TOOL_CALL, '"京"}', ToolCall("call_1", "weather")),
+        (Kind.TOOL_CALL, "{}", ToolCall("call_2", "weather")),
         (Kind.REFUSAL, "No 👩‍👩‍👧", None),
     ]:
         await writer.write(store, text, kind, call)
@@ -360,7 +362,7 @@ async def test_what_was_appended_reads_the_same_from_everywhere_before_and_after
         for position in range(writer.log.position + 1):
             log = await store.read_log(writer.id, position)
             assert log is not None
-            joined: dict[int, tuple[Kind, Call | None, bytes]] = {}
+            joined: dict[int, tuple[Kind, ToolCall | None, bytes]] = {}
             for piece in log.pieces:
                 before = joined.get(piece.part, (piece.kind, piece.call, b""))[2]
                 joined[piece.part] = piece.kind, piece.call, before + piece.data
@@ -585,7 +587,7 @@ async def test_who_wants_an_answer_stopped_leaves_word_with_its_replica(store: S
     assert await store.request_stop(begun.generation.id) == store.replica == begun.generation.replica
     running = await store.running_here()
     assert {one.id: one.stop_requested for one in running} == {begun.generation.id: True, other.generation.id: False}
-    await Writer(begun).finish(store, Ending(Status.STOPPED))
+    await Writer(begun).finish(store, Outcome(Status.STOPPED))
     assert await store.request_stop(begun.generation.id) is None
     assert await store.request_stop("gen_none") is None
     store.replica = new_id("rep")
@@ -662,12 +664,12 @@ async def test_text_that_is_refused_for_too_long_is_given_up(failing: tuple[Fail
 
 
 @pytest.mark.parametrize("ending", [COMPLETED, REFUSED], ids=["completed", "failed"])
-async def test_an_ending_that_was_stored_and_not_told_is_found(failing: tuple[Failing, Store], ending: Ending) -> None:
+async def test_an_ending_that_was_stored_and_not_told_is_found(failing: tuple[Failing, Store], ending: Outcome) -> None:
     _, store = failing
     writer = await Writer(await begin(store)).write(store, "Hi")
     ended = await writer.finish(store, ending)
     assert await writer.finish(store, ending) == ended
-    assert await refused_with(writer.finish(store, Ending(Status.STOPPED))) is Fenced
+    assert await refused_with(writer.finish(store, Outcome(Status.STOPPED))) is Fenced
 
 
 async def test_a_log_with_a_hole_is_shown_up_to_there(driver: Watched, store: Store) -> None:
@@ -752,10 +754,12 @@ async def test_the_context_is_what_was_said_in_order(store: Store) -> None:
     await writer.finish(store)
     session_id = begun.session.id
     await said(store, session_id, "refused", "", REFUSED)
-    await said(store, session_id, "stopped at once", "", Ending(Status.STOPPED))
-    last = await said(store, session_id, "two", "2 and", Ending(Status.INTERRUPTED, error_code="interrupted"))
+    await said(store, session_id, "stopped at once", "", Outcome(Status.STOPPED))
+    last = await said(store, session_id, "two", "2 and", Outcome(Status.INTERRUPTED, error_code="interrupted"))
     assert last.session.head is not None
-    assert [(line.role, spoken(line.parts)) for line in await store.context(session_id, last.session.head, PLENTY)] == [
+    assert [
+        (line.role, visible_text(line.parts)) for line in await store.context(session_id, last.session.head, PLENTY)
+    ] == [
         (Role.USER, "one"),
         (Role.ASSISTANT, "1"),
         (Role.USER, "two"),
@@ -794,7 +798,7 @@ async def test_a_key_that_was_never_accepted_owns_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("before", [COMPLETED, REFUSED])
-async def test_a_key_that_was_accepted_once_keeps_its_session(store: Store, before: Ending) -> None:
+async def test_a_key_that_was_accepted_once_keeps_its_session(store: Store, before: Outcome) -> None:
     begun = await said(store, None, "Hello", "", before)
     await said(store, begun.session.id, "Hello", "", KEY_REJECTED)
     session = await store.find_session(begun.session.id)

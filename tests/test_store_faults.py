@@ -18,7 +18,7 @@ import pytest
 
 from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, scripts
-from chatapi.store.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
+from chatapi.store.drivers.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
 from tests.kill_campaign import EVENTS, Reader
 from tests.service import OURS, PROJECT, START_SECONDS, Serve, Service
 from tests.stored import SQLiteFile

@@ -21,10 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from chatapi.context import for_upstream
 from chatapi.errors import IdempotencyMismatch, SessionBusy, SessionNotFound, UpstreamRejectedKey
-from chatapi.log import parts_of
-from chatapi.model import Call, Ending, Kind, Role, Status, Turn, spoken, user_text
+from chatapi.generations.history import select_history
+from chatapi.model import Kind, Outcome, Role, Status, ToolCall, TurnRequest, user_text, visible_text
+from chatapi.model.log import parts_of
 from chatapi.store import Fenced, Store
 from chatapi.store.store import LEASE_SECONDS
 from chatapi.titles import title_of
@@ -37,10 +37,10 @@ OWNERS = st.sampled_from(["anna", "ben"])
 TEXTS = st.text(st.sampled_from("aß漢👩\n'"), min_size=1, max_size=4)
 ENDINGS = st.sampled_from(
     [
-        Ending(Status.COMPLETED, "stop"),
-        Ending(Status.STOPPED),
-        Ending(Status.FAILED, error_code="upstream_broken"),
-        Ending(Status.FAILED, error_code=UpstreamRejectedKey.code),
+        Outcome(Status.COMPLETED, "stop"),
+        Outcome(Status.STOPPED),
+        Outcome(Status.FAILED, error_code="upstream_broken"),
+        Outcome(Status.FAILED, error_code=UpstreamRejectedKey.code),
     ]
 )
 
@@ -60,7 +60,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        return spoken(merged(self.said))
+        return visible_text(merged(self.said))
 
     @property
     def called(self) -> bool:
@@ -123,7 +123,9 @@ class Machine(RuleBasedStateMachine):
             [answer.id for answer in conversation.answers if answer.status is Status.RUNNING] if conversation else []
         )
         try:
-            begun = self.do(self.store.begin(Turn(owner, session_id, None, user_text(question), "gpt", "text"), anyone))
+            begun = self.do(
+                self.store.begin(TurnRequest(owner, session_id, None, user_text(question), "gpt", "text"), anyone)
+            )
         except SessionNotFound:
             assert conversation is None
             return multiple()
@@ -140,14 +142,14 @@ class Machine(RuleBasedStateMachine):
         return Writer(begun)
 
     @rule(session_id=conversations, owner=OWNERS, question=TEXTS, ending=ENDINGS, said=st.just("") | TEXTS)
-    def whole_turn(self, session_id: str, owner: str, question: str, ending: Ending, said: str) -> None:
+    def whole_turn(self, session_id: str, owner: str, question: str, ending: Outcome, said: str) -> None:
         writer = self.begin(session_id, owner, question)
         if isinstance(writer, Writer):
             self.finish(writer, ending, (Kind.TEXT, None), said)
 
     @rule(owner=OWNERS, key=st.sampled_from("ab"), digest=st.sampled_from("12"))
     def begin_once(self, owner: str, key: str, digest: str) -> None:
-        turn = Turn(owner, None, "Be brief.", user_text(digest), "gpt", "text", {}, key, digest)
+        turn = TurnRequest(owner, None, "Be brief.", user_text(digest), "gpt", "text", {}, key, digest)
         before = self.known.get((owner, key))
         try:
             begun = self.do(self.store.begin(turn, anyone))
@@ -201,7 +203,7 @@ class Machine(RuleBasedStateMachine):
         return None
 
     @rule(writer=writers, kind=st.sampled_from(kinds), text=TEXTS)
-    def append(self, writer: Writer, kind: tuple[Kind, Call | None], text: str) -> None:
+    def append(self, writer: Writer, kind: tuple[Kind, ToolCall | None], text: str) -> None:
         answer = self.answer(writer)
         if answer is None and writer.error is not None:
             return  # it knows, and has stopped
@@ -215,7 +217,7 @@ class Machine(RuleBasedStateMachine):
         answer.said.append((kind[0], text, kind[1]))
 
     @rule(writer=consumes(writers), ending=ENDINGS, kind=st.sampled_from(kinds), more=st.just("") | TEXTS)
-    def finish(self, writer: Writer, ending: Ending, kind: tuple[Kind, Call | None], more: str) -> None:
+    def finish(self, writer: Writer, ending: Outcome, kind: tuple[Kind, ToolCall | None], more: str) -> None:
         answer = self.answer(writer)
         if more:
             writer.log.write(kind[0], more, kind[1])
@@ -304,8 +306,8 @@ class Machine(RuleBasedStateMachine):
             assert session is not None
             ended = all(answer.status is not Status.RUNNING for answer in conversation.answers)
             if session.head is not None and ended:
-                told = for_upstream(self.do(self.store.context(session.id, session.head, 1 << 20)))
-                assert [(line.role, spoken(line.parts)) for line in told] == [
+                told = select_history(self.do(self.store.context(session.id, session.head, 1 << 20)))
+                assert [(line.role, visible_text(line.parts)) for line in told] == [
                     line
                     for answer in conversation.answers
                     if answer.text or answer.called

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from chatapi.access import Action, Caller, permit
-from chatapi.model import Input, Kind, Media, Microseconds, Part, Role, Turn, new_id, user_text
+from chatapi.auth.authorization import Action, Caller, permit
+from chatapi.model import Kind, Media, Microseconds, NewMessage, Part, Role, TurnRequest, new_id, user_text
 from chatapi.simulator import Simulator, scripts
-from chatapi.store import Begun, Store, transactions
-from chatapi.store.driver import Batch, Driver, Together, Transaction, migrations
+from chatapi.store import StartedTurn, Store, transactions
+from chatapi.store.drivers.driver import Batch, Driver, Together, Transaction, migrations
 from chatapi.store.transactions import Lease, NewIds
 from chatapi.titles import title_of
 from tests.service import Serve, Service
@@ -53,14 +53,14 @@ def test_a_title_is_the_first_line_cut_where_a_word_ends(text: str, title: str |
 
 def test_a_message_without_text_is_called_what_it_shows() -> None:
     def of(*parts: Part) -> str | None:
-        return title_of([Input(Role.ASSISTANT, (Part(Kind.TEXT, "Hi"),)), Input(Role.USER, parts)])
+        return title_of([NewMessage(Role.ASSISTANT, (Part(Kind.TEXT, "Hi"),)), NewMessage(Role.USER, parts)])
 
     image, recording = Part(Kind.IMAGE, media=Media(url=PIXEL)), Part(Kind.AUDIO, media=Media(data="UklG"))
     file, nameless = (Part(Kind.FILE, media=Media(data="aGk=", filename=name)) for name in ("Über\nuns.pdf", None))
     assert [of(image), of(recording), of(file), of(nameless)] == ["Image", "Recording", "Über", "File"]
     assert of(image, Part(Kind.TEXT, "What is it?")) == "What is it?"
     assert of() is None
-    assert title_of([Input(Role.TOOL, (Part(Kind.TOOL_RESULT, "sun"),))]) is None
+    assert title_of([NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, "sun"),))]) is None
 
 
 async def test_a_session_is_named_once_and_never_against_its_owner(store: Store) -> None:
@@ -80,7 +80,7 @@ async def test_a_session_is_named_once_and_never_against_its_owner(store: Store)
 
 
 async def test_what_is_said_before_the_first_turn_names_the_session(store: Store) -> None:
-    told = Input(Role.SYSTEM, (Part(Kind.TEXT, "Speak Latin."),))
+    told = NewMessage(Role.SYSTEM, (Part(Kind.TEXT, "Speak Latin."),))
     conversation = await store.create_conversation("anna", {}, (told, *user_text("one")))
     assert conversation.title == "one"
     silent = await store.create_conversation("anna", {}, (told,))
@@ -111,10 +111,10 @@ async def test_a_title_costs_a_turn_no_statement(store: Store, driver: Driver) -
     await store.change_session(named.id, anyone, title="Mine")
     asked: dict[str, list[Any]] = {}
     for session_id in (named.id, unnamed.id, ""):
-        turn = Turn("anna", session_id or None, "", user_text("one"), "gpt", "text")
+        turn = TurnRequest("anna", session_id or None, "", user_text("one"), "gpt", "text")
         statements = asked[session_id] = []
 
-        def begin(turn: Turn = turn, statements: list[Any] = statements) -> Transaction[Begun]:
+        def begin(turn: TurnRequest = turn, statements: list[Any] = statements) -> Transaction[StartedTurn]:
             ids = NewIds(new_id("ses"), (new_id("msg"),), new_id("msg"), new_id("gen"))
             lease = Lease(store.replica, Microseconds(1))
             may = permit(Caller("anna"), Action.SPEND)

@@ -9,26 +9,26 @@ from typing import Any, TypeVar, cast
 import pytest
 import requests
 
-from chatapi.context import for_upstream
 from chatapi.errors import MessageNotFound, NothingToAnswer, SessionBusy, SessionNotFound
+from chatapi.generations.history import select_history
 from chatapi.model import (
     ROOT,
     Alias,
-    Call,
-    Input,
     Kind,
     Media,
     Microseconds,
+    NewMessage,
     Part,
     Role,
     Session,
-    Turn,
-    spoken,
+    ToolCall,
+    TurnRequest,
     user_text,
+    visible_text,
 )
 from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
-from chatapi.store import Begun, Store, transactions
-from chatapi.store.driver import Batch, Driver, Transaction
+from chatapi.store import StartedTurn, Store, transactions
+from chatapi.store.drivers.driver import Batch, Driver, Transaction
 from tests.kill_campaign import EVENTS, Reader
 from tests.service import Serve, Service, events
 from tests.test_store import PLENTY, REFUSED, Writer, anyone, clock, driver, nobody, said, store
@@ -36,15 +36,15 @@ from tests.test_store import PLENTY, REFUSED, Writer, anyone, clock, driver, nob
 __all__ = ["clock", "driver", "store"]  # fixtures
 
 T = TypeVar("T")
-CALL = Call("call_1", "weather")
+CALL = ToolCall("call_1", "weather")
 CHUNKS = Chunks()
 
 
-def turn(session_id: str | None, input: tuple[Input, ...] = (), **more: Any) -> Turn:
-    return Turn("anna", session_id, None, input, "gpt", "text", **more)
+def turn(session_id: str | None, input: tuple[NewMessage, ...] = (), **more: Any) -> TurnRequest:
+    return TurnRequest("anna", session_id, None, input, "gpt", "text", **more)
 
 
-async def answered(store: Store, turn: Turn, text: str) -> Begun:
+async def answered(store: Store, turn: TurnRequest, text: str) -> StartedTurn:
     """A turn, begun and ended."""
     begun = await store.begin(turn, anyone)
     await (await Writer(begun).write(store, text)).finish(store)
@@ -59,10 +59,10 @@ async def shown(store: Store, session_id: str) -> list[tuple[str, int, int]]:
     ]
 
 
-async def told(store: Store, begun: Begun, input: tuple[Input, ...] = ()) -> list[str]:
+async def told(store: Store, begun: StartedTurn, input: tuple[NewMessage, ...] = ()) -> list[str]:
     """What the upstream is told for a turn."""
     path = await store.context(begun.session.id, begun.parent, PLENTY) if begun.parent else []
-    return [spoken(line.parts) for line in for_upstream([*path, *input])]
+    return [visible_text(line.parts) for line in select_history([*path, *input])]
 
 
 # In the store
@@ -71,7 +71,7 @@ async def told(store: Store, begun: Begun, input: tuple[Input, ...] = ()) -> lis
 async def test_answers_and_results_that_follow_each_other_are_one_run(store: Store, clock: Any) -> None:
     first = await said(store, None, "one", "a call")
     session_id, top = first.session.id, first.generation.message_id
-    result = (Input(Role.TOOL, (Part(Kind.TOOL_RESULT, "sun", CALL),)),)
+    result = (NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, "sun", CALL),)),)
     clock.advance(1)
     second = await answered(store, turn(session_id, result), "sunny")
     clock.advance(1)
@@ -176,10 +176,10 @@ async def test_a_client_brings_its_own_history(store: Store) -> None:
         Part(Kind.FILE, media=Media(file_id="file-1", filename="ä.txt")),
     )
     history = (
-        Input(Role.DEVELOPER, (Part(Kind.TEXT, "Be brief."),)),
-        Input(Role.USER, parts),
-        Input(Role.ASSISTANT, (Part(Kind.TOOL_CALL, '{"x":1}', CALL),)),
-        Input(Role.TOOL, (Part(Kind.TOOL_RESULT, "sunny", Call(CALL.id)),)),
+        NewMessage(Role.DEVELOPER, (Part(Kind.TEXT, "Be brief."),)),
+        NewMessage(Role.USER, parts),
+        NewMessage(Role.ASSISTANT, (Part(Kind.TOOL_CALL, '{"x":1}', CALL),)),
+        NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, "sunny", ToolCall(CALL.id)),)),
         *user_text("so?") * 40,
     )
     begun = await answered(store, turn(None, history), "Sunny.")
@@ -191,7 +191,7 @@ async def test_a_client_brings_its_own_history(store: Store) -> None:
     assert begun.session.head is not None
     assert await store.context(begun.session.id, begun.session.head, PLENTY) == [
         *history,
-        Input(Role.ASSISTANT, (Part(Kind.TEXT, "Sunny."),)),
+        NewMessage(Role.ASSISTANT, (Part(Kind.TEXT, "Sunny."),)),
     ]
     found = await store.find_message(begun.session.id, begun.input[1])
     assert found is not None
@@ -203,12 +203,12 @@ async def test_what_tools_gave_outlives_the_refusal_of_the_turn_that_brought_it(
     begun = await store.begin(turn(None, user_text("weather?")), anyone)
     writer = await Writer(begun).write(store, "{}", Kind.TOOL_CALL, CALL)
     await writer.finish(store)
-    result = Input(Role.TOOL, (Part(Kind.TOOL_RESULT, "sunny", Call(CALL.id)),))
+    result = NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, "sunny", ToolCall(CALL.id)),))
     refused = await store.begin(turn(begun.session.id, (result, *user_text("so?"))), anyone)
     await Writer(refused).finish(store, REFUSED)
     assert refused.session.head is not None
     path = await store.context(begun.session.id, refused.session.head, PLENTY)
-    assert [one.role for one in for_upstream([*path, *user_text("again")])] == [
+    assert [one.role for one in select_history([*path, *user_text("again")])] == [
         Role.USER,
         Role.ASSISTANT,
         Role.TOOL,
@@ -228,7 +228,7 @@ async def test_messages_are_added_without_an_answer(store: Store) -> None:
 
 async def test_a_clients_own_name_finds_or_makes_its_session(store: Store) -> None:
     chat, message = Alias("chat", "my-chat"), Alias("message", "my-message")
-    named = (Input(Role.USER, (Part(Kind.TEXT, "one"),), message),)
+    named = (NewMessage(Role.USER, (Part(Kind.TEXT, "one"),), message),)
     first = await answered(store, turn(None, named, alias=chat), "1")
     assert await store.resolve("anna", chat) == first.session.id
     assert await store.resolve("anna", message) == first.input[0]
@@ -236,7 +236,7 @@ async def test_a_clients_own_name_finds_or_makes_its_session(store: Store) -> No
     assert await store.resolve("anna", Alias("other", "my-chat")) is None
     second = await answered(store, turn(None, user_text("two"), alias=chat), "2")
     assert second.session.id == first.session.id
-    hers = Turn("ben", None, None, user_text("hers"), "gpt", "text", alias=chat)
+    hers = TurnRequest("ben", None, None, user_text("hers"), "gpt", "text", alias=chat)
     assert (await answered(store, hers, "3")).session.id != first.session.id
     with pytest.raises(SessionNotFound):
         await store.begin(turn(None, user_text("x"), alias=chat), nobody)
@@ -359,7 +359,7 @@ async def test_a_long_path_is_switched_to_in_as_few_statements_as_a_short_one(st
         assert session is not None
         statements = asked[length] = []
 
-        def switch(begun: Begun = first, statements: list[Any] = statements) -> Transaction[Session]:
+        def switch(begun: StartedTurn = first, statements: list[Any] = statements) -> Transaction[Session]:
             change = transactions.change_session(
                 begun.session.id, anyone, Microseconds(1), None, None, None, begun.input[0]
             )

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from chatapi.errors import UpstreamBroken, UpstreamRateLimited, UpstreamTimeout
-from chatapi.model import DAY_MICROSECONDS, By, Ending, OwnUsage, Status, Tally, Usage
+from chatapi.model import DAY_MICROSECONDS, GroupBy, Outcome, Status, Usage, UsageReport, UsageTotal
 from chatapi.prices import Prices, read_prices
 from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, answer, refuse, scripts
 from chatapi.store import Fenced, Store
-from chatapi.store.sqlite import SQLiteDriver
+from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.transactions import MOST_TALLIES
 from chatapi.store.transactions.usage import MOST_TOKENS
 from tests.service import KEY, OTHER_KEY, PROJECT, Serve, Service, fresh_key
@@ -26,17 +26,17 @@ from tests.test_store import COMPLETED, TEXT, Clock, Writer, anyone, begin, cloc
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
-NO_DAYS = frozenset[By]()
-EVERY = frozenset(By)
+NO_DAYS = frozenset[GroupBy]()
+EVERY = frozenset(GroupBy)
 LAST_DAY = 1 << 30
-STOPPED = Ending(Status.STOPPED, None, Usage(None, 7, estimated=True))
-LOST = Ending(Status.FAILED, None, None, UpstreamBroken.code, "It broke.")
-SILENT = Ending(Status.FAILED, None, None, UpstreamTimeout.code, "It was silent.")
-REFUSED = Ending(Status.FAILED, None, None, UpstreamRateLimited.code, "Wait.")
-ABSURD = Ending(Status.COMPLETED, "stop", Usage(1 << 80, -5, None, 1 << 62))
+STOPPED = Outcome(Status.STOPPED, None, Usage(None, 7, estimated=True))
+LOST = Outcome(Status.FAILED, None, None, UpstreamBroken.code, "It broke.")
+SILENT = Outcome(Status.FAILED, None, None, UpstreamTimeout.code, "It was silent.")
+REFUSED = Outcome(Status.FAILED, None, None, UpstreamRateLimited.code, "Wait.")
+ABSURD = Outcome(Status.COMPLETED, "stop", Usage(1 << 80, -5, None, 1 << 62))
 
 
-async def used(store: Store, owner: str = "anna", by: frozenset[By] = NO_DAYS) -> list[Tally]:
+async def used(store: Store, owner: str = "anna", by: frozenset[GroupBy] = NO_DAYS) -> list[UsageTotal]:
     return (await store.usage_of(owner, 0, LAST_DAY, by)).tallies
 
 
@@ -47,7 +47,7 @@ async def test_every_answer_is_counted_when_it_ends_and_a_refusal_is_none(store:
     for ending, text in ((COMPLETED, TEXT), (STOPPED, "so far"), (LOST, "half"), (SILENT, ""), (REFUSED, "")):
         await said(store, None, "Hello", text, ending)
     await begin(store)  # which has not ended
-    assert await used(store) == [Tally(None, None, None, "gpt", 4, 3, 4 + 7, 1, 2, estimated=1, unknown=2)]
+    assert await used(store) == [UsageTotal(None, None, None, "gpt", 4, 3, 4 + 7, 1, 2, estimated=1, unknown=2)]
     assert await used(store, "bert") == []
 
 
@@ -83,11 +83,11 @@ async def test_what_is_deleted_was_spent_all_the_same(store: Store, clock: Clock
     await said(store, gone.session.id, "three", TEXT)
     also = await said(store, None, "four", TEXT)
     taken = await said(store, kept.session.id, "five", TEXT)
-    before = await used(store, by=frozenset({By.DAY}))
+    before = await used(store, by=frozenset({GroupBy.DAY}))
     for session in (gone.session, also.session):
         await store.delete_session(session.id, anyone)
     await store.remove_answer(taken.generation.id, anyone)
-    assert await used(store, by=frozenset({By.DAY})) == before
+    assert await used(store, by=frozenset({GroupBy.DAY})) == before
     today = clock.now // DAY_MICROSECONDS
     found = await used(store, by=EVERY)
     assert {(tally.day, tally.session_id): tally.answers for tally in found} == {
@@ -106,7 +106,7 @@ async def test_the_last_answer_taken_out_takes_its_session_and_leaves_its_cost(s
 async def test_an_answer_deleted_while_it_ran_is_counted_as_unknown(store: Store) -> None:
     begun = await begin(store)
     await store.delete_session(begun.session.id, anyone)
-    assert await used(store) == [Tally(None, None, None, "gpt", 1, 0, 0, 0, 0, 0, unknown=1)]
+    assert await used(store) == [UsageTotal(None, None, None, "gpt", 1, 0, 0, 0, 0, 0, unknown=1)]
 
 
 async def test_usage_is_told_apart_by_day_model_and_session(store: Store, clock: Clock) -> None:
@@ -116,17 +116,17 @@ async def test_usage_is_told_apart_by_day_model_and_session(store: Store, clock:
     await Writer(other).finish(store)
     await said(store, first.session.id, "two", TEXT)
     await store.begin(turn(owner="bert"), anyone)
-    one = replace(Tally(None, None, None, "gpt", 2, 6, 8, 2, 4, 0, 0))
+    one = replace(UsageTotal(None, None, None, "gpt", 2, 6, 8, 2, 4, 0, 0))
     two = replace(one, model="other", answers=1, input_tokens=3, output_tokens=4, reasoning_tokens=1, cached_tokens=2)
     day = clock.now // DAY_MICROSECONDS
     assert await used(store) == [one, two]
-    assert await used(store, by=frozenset({By.DAY})) == [replace(one, day=day), replace(two, day=day)]
-    assert await used(store, by=frozenset({By.SESSION})) == [
+    assert await used(store, by=frozenset({GroupBy.DAY})) == [replace(one, day=day), replace(two, day=day)]
+    assert await used(store, by=frozenset({GroupBy.SESSION})) == [
         replace(one, session_id=first.session.id, title="Ours"),
         replace(two, session_id=other.session.id, title="Hello"),
     ]
-    assert await store.usage_of("anna", day + 1, LAST_DAY, EVERY) == OwnUsage([], [], True)
-    assert await store.usage_of("anna", 0, day - 1, EVERY) == OwnUsage([], [], True)
+    assert await store.usage_of("anna", day + 1, LAST_DAY, EVERY) == UsageReport([], [], True)
+    assert await store.usage_of("anna", 0, day - 1, EVERY) == UsageReport([], [], True)
 
 
 async def test_the_answers_of_an_older_file_are_counted_as_new_ones_are(tmp_path: Path, clock: Clock) -> None:
@@ -204,7 +204,7 @@ def test_tokens_from_the_cache_have_their_own_price_where_there_is_one(tmp_path:
         tmp_path,
         LIST % '{"a": {"input": 2, "cached_input": 0.5, "output": 8}, "b": {"input": 2, "output": 8}}',
     )
-    tally = Tally(None, None, None, "a", 1, 1_000_000, 500_000, 0, 400_000, 0, 0)
+    tally = UsageTotal(None, None, None, "a", 1, 1_000_000, 500_000, 0, 400_000, 0, 0)
     assert known.cost(tally) == pytest.approx(0.6 * 2 + 0.4 * 0.5 + 0.5 * 8)
     assert known.cost(replace(tally, model="b")) == pytest.approx(2 + 4)
     assert known.cost(replace(tally, cached_tokens=9_000_000)) == pytest.approx(0.5 + 4), "not more than there were"

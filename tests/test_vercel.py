@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from chatapi.api.ui_stream import VercelEncoder
-from chatapi.model import Call, Generation, Kind, Message, Microseconds, Part, Piece, Role, Status
+from chatapi.api.vercel.stream import VercelEncoder
+from chatapi.model import Generation, Kind, Message, Microseconds, Part, Piece, Role, Status, ToolCall
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, refuse, scripts
 from chatapi.simulator.wire import DONE
 from tests import node_clients
@@ -820,7 +820,7 @@ def generation(status: Status = Status.RUNNING, **more: Any) -> Generation:
 
 
 def test_every_frame_is_written_whole() -> None:
-    call = Call("call_1", "weather")
+    call = ToolCall("call_1", "weather")
     pieces = [
         Piece(3, 0, Kind.REASONING, b"Hm."),
         Piece(4, 1, Kind.TEXT, b"a"),
@@ -847,15 +847,15 @@ def test_every_frame_is_written_whole() -> None:
 @pytest.mark.parametrize("status", [Status.STOPPED, Status.FAILED, Status.INTERRUPTED])
 def test_a_call_is_not_available_that_was_cut_off(status: Status) -> None:
     encoder = VercelEncoder(generation(), [], replay=True)
-    list(encoder.pieces([Piece(2, 0, Kind.TOOL_CALL, b"12", Call("call_1", "pay"))]))  # of what may be 1200
+    list(encoder.pieces([Piece(2, 0, Kind.TOOL_CALL, b"12", ToolCall("call_1", "pay"))]))  # of what may be 1200
     ended = chunks_in(encoder.end(generation(status, error_code="interrupted")))
     assert [chunk["type"] for chunk in ended][-1] in {"abort", "error"}
     assert not any(chunk["type"].startswith("tool-input") for chunk in ended)
 
 
 def test_what_a_tool_gave_is_told_of_calls_alone_that_were_told() -> None:
-    said = (Part(Kind.TOOL_CALL, "{}", Call("call_1", "weather")),)
-    given = tuple(Part(Kind.TOOL_RESULT, text, Call(name)) for text, name in (("[1]", "call_1"), ("x", "call_2")))
+    said = (Part(Kind.TOOL_CALL, "{}", ToolCall("call_1", "weather")),)
+    given = tuple(Part(Kind.TOOL_RESULT, text, ToolCall(name)) for text, name in (("[1]", "call_1"), ("x", "call_2")))
     before = [
         Message("msg_0", "ses_1", None, 0, Role.ASSISTANT, said, Microseconds(0)),
         Message("msg_1", "ses_1", "msg_0", 1, Role.TOOL, given, Microseconds(0)),

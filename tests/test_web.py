@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from chatapi.api.web import FILES, POLICY
+from chatapi.api.ops.page import FILES, POLICY
 from scripts.vendor import VENDOR, compare
 from tests.service import Service
 

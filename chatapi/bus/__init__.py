@@ -6,7 +6,7 @@ is asked to stop something.
 
 from __future__ import annotations
 
-from chatapi.bus.local import Bus, LocalBus, Wake
-from chatapi.bus.replicas import Post, ReplicaBus
+from chatapi.bus.local import Bus, LocalBus, Wakeup
+from chatapi.bus.replicas import ReplicaBus, Transport
 
-__all__ = ["Bus", "LocalBus", "Post", "ReplicaBus", "Wake"]
+__all__ = ["Bus", "LocalBus", "Transport", "ReplicaBus", "Wakeup"]

@@ -10,7 +10,7 @@ from typing import Protocol
 from chatapi.model import Generation
 
 
-class Wake:
+class Wakeup:
     """One reader's alarm. It costs one future for each wait, and no timer."""
 
     __slots__ = ("_loop", "_rung", "_waiter")
@@ -47,7 +47,7 @@ class Bus(Protocol):
     async def close(self) -> None:
         """Stop."""
 
-    def subscribe(self, generation_id: str) -> AbstractContextManager[Wake]:
+    def subscribe(self, generation_id: str) -> AbstractContextManager[Wakeup]:
         """An alarm that rings for this generation, while the block lasts."""
 
     def watch(self, generation: Generation) -> None:
@@ -59,7 +59,7 @@ class Bus(Protocol):
     def wake_all(self) -> None:
         """Ring for everyone here: to look whether a wake-up was lost, and whether their client is still there."""
 
-    def ask_to_stop(self, generation_id: str, replica: str) -> None:
+    def request_stop(self, generation_id: str, replica: str) -> None:
         """Ask the replica that produces this generation to stop it."""
 
 
@@ -67,7 +67,7 @@ class LocalBus:
     """Who waits for which generation, in this process; there is no other."""
 
     def __init__(self) -> None:
-        self._readers: dict[str, set[Wake]] = {}
+        self._readers: dict[str, set[Wakeup]] = {}
 
     async def open(self, stop: Callable[[str], None]) -> None:
         pass
@@ -76,8 +76,8 @@ class LocalBus:
         pass
 
     @contextmanager
-    def subscribe(self, generation_id: str) -> Iterator[Wake]:
-        wake = Wake()
+    def subscribe(self, generation_id: str) -> Iterator[Wakeup]:
+        wake = Wakeup()
         readers = self._readers.setdefault(generation_id, set())
         readers.add(wake)
         try:
@@ -99,5 +99,5 @@ class LocalBus:
             for wake in readers:
                 wake.ring()
 
-    def ask_to_stop(self, generation_id: str, replica: str) -> None:
+    def request_stop(self, generation_id: str, replica: str) -> None:
         pass

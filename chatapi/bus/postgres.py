@@ -9,16 +9,16 @@ from typing import Any
 
 import structlog
 
-from chatapi.postgres_link import CANNOT, JOB_SECONDS, Connection, connect_to
+from chatapi.connections.postgres import CANNOT, JOB_SECONDS, Connection, connect_to
 
 RECONNECT_SECONDS = 1.0
 LOOK_SECONDS = 1.0  # between looks at a connection on which nothing is sent
 OUTBOX = 10_000  # messages that wait to be sent; more are dropped
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 
-class PostgresPost:
+class PostgresTransport:
     """One connection that listens on this replica's channel, and sends."""
 
     def __init__(self, url: str) -> None:
@@ -55,9 +55,9 @@ class PostgresPost:
                 tried.set()
                 await self._send_from(connection)
             except CANNOT as error:
-                log.warning("bus out of order", reason=type(error).__name__)
+                logger.warning("bus out of order", reason=type(error).__name__)
             except Exception:  # whatever it is, the next connection may be better
-                log.exception("unforeseen error", where="bus")
+                logger.exception("unforeseen error", where="bus")
             finally:
                 tried.set()
                 if connection is not None:

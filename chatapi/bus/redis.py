@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from chatapi.redis_link import RedisLink
+from chatapi.connections.redis import RedisConnection
 
 
-class RedisPost:
+class RedisTransport:
     """A channel for each replica."""
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisConnection) -> None:
         self._link = link
         self._task: asyncio.Task[None] | None = None
 

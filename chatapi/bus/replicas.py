@@ -24,7 +24,7 @@ MESSAGE_IDS = 64  # in one message, which keeps it far below the 8,000 bytes tha
 WATCH, WAKE, STOP = "watch", "wake", "stop"
 
 
-class Post(Protocol):
+class Transport(Protocol):
     """Carries short messages between replicas: each at most once, in no order that counts."""
 
     async def open(self, replica: str, receive: Callable[[str], None]) -> None:
@@ -40,7 +40,7 @@ class Post(Protocol):
 class ReplicaBus(LocalBus):
     """The local bus, and word from and to the other replicas."""
 
-    def __init__(self, replica: str, post: Post) -> None:
+    def __init__(self, replica: str, post: Transport) -> None:
         super().__init__()
         self._replica = replica
         self._post = post
@@ -90,7 +90,7 @@ class ReplicaBus(LocalBus):
             else:
                 del self._watchers[generation_id]
 
-    def ask_to_stop(self, generation_id: str, replica: str) -> None:
+    def request_stop(self, generation_id: str, replica: str) -> None:
         self._post.send(replica, f"{STOP} {generation_id}")
 
     def _send_wakes(self) -> None:
@@ -109,9 +109,9 @@ class ReplicaBus(LocalBus):
         elif what == STOP and len(words) == 1:
             self._stop(words[0])
         elif what == WATCH and len(words) == 2:
-            self._heed_watch(*words)
+            self._on_watch(*words)
 
-    def _heed_watch(self, replica: str, generation_id: str) -> None:
+    def _on_watch(self, replica: str, generation_id: str) -> None:
         if len(replica) > ID_CHARACTERS or len(generation_id) > ID_CHARACTERS:
             return
         watchers = self._watchers.get(generation_id)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from chatapi.doctor.examination import examine
-from chatapi.doctor.finding import Finding, Findings, Level
+from chatapi.doctor.finding import Finding, Level, Reporter
 
-__all__ = ["Finding", "Findings", "Level", "examine"]
+__all__ = ["Finding", "Reporter", "Level", "examine"]

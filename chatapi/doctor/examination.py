@@ -8,7 +8,7 @@ from contextlib import aclosing
 from urllib.parse import unquote, urlsplit
 
 from chatapi.doctor import limits, proxy, sqlite, upstream
-from chatapi.doctor.finding import Check, Finding, Findings, Level
+from chatapi.doctor.finding import Check, Finding, Level, Reporter
 from chatapi.settings import Settings
 
 CHECK_SECONDS = 30.0  # the longest that all checks of one thing may take; each has closer bounds of its own
@@ -24,7 +24,7 @@ def examine(settings: Settings, url: str | None, tell: Callable[[Finding], None]
 async def _examine(settings: Settings, url: str | None, tell: Callable[[Finding], None]) -> bool:
     hide = _hiding(settings)
     well = True
-    tell(Findings("Settings").ok(_in_words(settings)))
+    tell(Reporter("Settings").ok(_in_words(settings)))
     for about, check in _checks(settings, url):
         async with aclosing(_bounded(about, check)) as findings:
             async for found in findings:
@@ -73,7 +73,7 @@ async def _redis(url: str) -> Check:
 
 
 def _package_missing(about: str, missing: ModuleNotFoundError) -> Finding:
-    return Findings(about).failure(
+    return Reporter(about).failure(
         f"the package {missing.name} is not installed for this Python. "
         "Install it with the others: pip install -r requirements-replicas.txt"
     )
@@ -89,11 +89,11 @@ async def _bounded(about: str, check: Check) -> Check:
         except StopAsyncIteration:
             return
         except TimeoutError:
-            yield Findings(about).failure("it did not answer in time. See that it is not overloaded, or out of order.")
+            yield Reporter(about).failure("it did not answer in time. See that it is not overloaded, or out of order.")
             return
         except Exception as error:  # whatever it is, the operator is told, and the other checks are made
             reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-            yield Findings(about).failure(f"it could not be examined to the end: {reason}.")
+            yield Reporter(about).failure(f"it could not be examined to the end: {reason}.")
             return
         yield finding
 

@@ -33,7 +33,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class Reporter:
     """Makes findings about one thing."""
 
     about: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 
-from chatapi.doctor.finding import Check, Findings
+from chatapi.doctor.finding import Check, Reporter
 from chatapi.settings import Settings
 
 SPARE_FILES = 100  # the store, the log, the listener, waiting connections, other routes
@@ -13,7 +13,7 @@ FILES_PER_ANSWER = 2  # a connection to the upstream, and one to a client
 
 async def check(settings: Settings) -> Check:
     """Open files against running answers."""
-    files = Findings("Open files")
+    files = Reporter("Open files")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = "any number" if soft == resource.RLIM_INFINITY else f"{soft:,}"
     if not settings.max_generations:

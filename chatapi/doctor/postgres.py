@@ -12,12 +12,12 @@ from typing import Any
 
 import asyncpg
 
-from chatapi.doctor.finding import Check, Finding, Findings, median_seconds
-from chatapi.keys import fingerprint
+from chatapi.auth.keys import fingerprint
+from chatapi.connections.postgres import CANNOT, Connection, first_connection
+from chatapi.doctor.finding import Check, Finding, Reporter, median_seconds
 from chatapi.model import new_id
-from chatapi.postgres_link import CANNOT, Connection, first_connection
 from chatapi.settings import Settings, SettingsError
-from chatapi.store.driver import migrations
+from chatapi.store.drivers.driver import migrations
 
 FAR_SECONDS = 0.005  # a round trip that is longer crosses more than a data centre; a turn takes a dozen
 SLOW_COMMIT_SECONDS = 0.02
@@ -25,8 +25,8 @@ HEARD_SECONDS = 2.0  # the longest that a notification may take
 CLOCK_LOOKS = 5
 PROBES = 4  # connections at once that look whether they are told apart
 
-found = Findings("PostgreSQL")
-secret = Findings("Secret")
+found = Reporter("PostgreSQL")
+secret = Reporter("Secret")
 
 
 async def check(settings: Settings) -> Check:
@@ -273,7 +273,7 @@ def _pooling(shared: bool | None, pooled: bool) -> Finding:
 
 
 async def _wake_ups(settings: Settings, pooled: bool) -> Finding:
-    bus = Findings("Wake-ups")
+    bus = Reporter("Wake-ups")
     if pooled:
         return bus.warning(
             "nothing wakes readers on other replicas through a pooler; they look once a second. Set REDIS_URL."

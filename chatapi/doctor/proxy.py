@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from chatapi.doctor.finding import Check, Finding, Findings
-from chatapi.sse import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
+from chatapi.doctor.finding import Check, Finding, Reporter
+from chatapi.wire.sse import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
 
 MOST_SECONDS = 15.0
 MOST_BYTES = 16 * 1024  # of a stream that is a few hundred
 LATE = 3  # intervals: a line that comes so late was held on the way, or the network stood still
 
-found = Findings("Proxy")
+found = Reporter("Proxy")
 
 
 class Seen(NamedTuple):
@@ -119,7 +119,7 @@ def _timing(times: list[float]) -> Finding:
 
 
 def _forwarding(said: dict[str, str], host: str) -> Finding:
-    access = Findings("Access")
+    access = Reporter("Access")
     if said.get("access") == "id":
         return access.warning(
             "CHATAPI_SESSION_ACCESS is id there: whoever learns a session's id may read it. Set it to key."

@@ -8,9 +8,9 @@ from typing import Any
 from redis import asyncio as client
 from redis.exceptions import RedisError
 
-from chatapi.doctor.finding import Check, Finding, Findings, median_seconds
+from chatapi.connections.redis import CALL_SECONDS, CANNOT, OLDEST_REDIS, client_of, why_not
+from chatapi.doctor.finding import Check, Finding, Reporter, median_seconds
 from chatapi.model import new_id
-from chatapi.redis_link import CALL_SECONDS, CANNOT, OLDEST_REDIS, client_of, why_not
 
 FAR_SECONDS = 0.005
 HEARD_SECONDS = 2.0  # the longest that a message may take
@@ -18,7 +18,7 @@ NEARLY_FULL = 0.9
 MIB = 1024 * 1024
 COUNT = "redis.call('SET', KEYS[1], redis.call('TIME')[1], 'PX', ARGV[1]) return redis.call('GET', KEYS[1])"
 
-found = Findings("Redis")
+found = Reporter("Redis")
 
 
 async def check(url: str) -> Check:

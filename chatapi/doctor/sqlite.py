@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from chatapi.doctor.finding import SAMPLES, Check, Finding, Findings
-from chatapi.keys import SECRET_BYTES, fingerprint
+from chatapi.auth.keys import SECRET_BYTES, fingerprint
+from chatapi.doctor.finding import SAMPLES, Check, Finding, Reporter
 from chatapi.settings import Settings
-from chatapi.store.driver import migrations
-from chatapi.store.sqlite import OLDEST_SQLITE, holder
+from chatapi.store.drivers.driver import migrations
+from chatapi.store.drivers.sqlite import OLDEST_SQLITE, holder
 
 MIB = 1024 * 1024
 LEAST_FREE = 64 * MIB  # below it, the next hour may be the last
@@ -41,7 +41,7 @@ ELSEWHERE = {
 }
 IN_MEMORY = {"tmpfs", "ramfs"}
 
-found = Findings("SQLite")
+found = Reporter("SQLite")
 
 
 async def check(settings: Settings) -> Check:
@@ -167,7 +167,7 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 
 def _secret(settings: Settings) -> Iterator[Finding]:
-    about = Findings("Secret")
+    about = Reporter("Secret")
     kept = settings.secret_path
     agreed = _agreed(settings.database_path)
     if settings.secret is not None:

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from chatapi.doctor.finding import Check, Finding, Findings
+from chatapi.doctor.finding import Check, Finding, Reporter
 from chatapi.settings import Settings
 
 ANSWER_SECONDS = 15.0
 DAYS_LEFT = 14  # a certificate that lapses sooner is spoken of
 DAY_SECONDS = 86_400
 
-found = Findings("Model API")
+found = Reporter("Model API")
 
 
 async def check(settings: Settings) -> Check:

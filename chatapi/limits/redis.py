@@ -12,12 +12,12 @@ from typing import Any
 
 import structlog
 
+from chatapi.connections.redis import RedisConnection, RedisGone
 from chatapi.errors import TooManyGenerations
 from chatapi.limits.local import WINDOW_SECONDS, LocalRateLimit, LocalSlots, Slot, too_many_requests
 from chatapi.model import Limit
-from chatapi.redis_link import RedisGone, RedisLink
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 SLOT_SECONDS = 60  # how long the slots of a replica that died stay taken
 KEEP_SECONDS = SLOT_SECONDS / 3
@@ -58,7 +58,7 @@ GIVE_BACK_SLOT = "redis.call('ZREM', KEYS[1], ARGV[1])"
 class SharedRateLimit:
     """The rate limit, counted by all replicas together; `alone` counts when the server is gone."""
 
-    def __init__(self, link: RedisLink, alone: LocalRateLimit) -> None:
+    def __init__(self, link: RedisConnection, alone: LocalRateLimit) -> None:
         self._link = link
         self._alone = alone
 
@@ -80,7 +80,7 @@ class SharedSlots:
     """Slots per owner, counted by all replicas together; `alone` bounds this process, and counts for itself when the
     server is gone."""
 
-    def __init__(self, link: RedisLink, alone: LocalSlots, replica: str) -> None:
+    def __init__(self, link: RedisConnection, alone: LocalSlots, replica: str) -> None:
         self._link = link
         self._alone = alone
         self._replica = replica
@@ -132,7 +132,7 @@ class SharedSlots:
             except RedisGone:
                 continue
             except Exception:  # a keeper that ends would let every slot lapse
-                log.exception("unforeseen error", where="slots")
+                logger.exception("unforeseen error", where="slots")
 
     async def _run(self, script: str, slot: Slot, *arguments: Any) -> Any:
         return await self._link.run(script, _key(slot), *arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatapi.store.driver import Driver, Fenced
-from chatapi.store.store import Begun, Candidate, SessionTime, Store, StoredLog, Walk
+from chatapi.store.drivers.driver import Driver, Fenced
+from chatapi.store.store import Candidate, ScanSnapshot, SessionTime, StartedTurn, Store, StoredLog
 
-__all__ = ["Begun", "Candidate", "Driver", "Fenced", "SessionTime", "Store", "StoredLog", "Walk"]
+__all__ = ["StartedTurn", "Candidate", "Driver", "Fenced", "SessionTime", "Store", "StoredLog", "ScanSnapshot"]

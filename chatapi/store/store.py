@@ -19,31 +19,40 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from chatapi.errors import StoreUnavailable
-from chatapi.log import Log
 from chatapi.model import (
     Alias,
-    By,
+    Authorizer,
     Clock,
-    Ending,
     Generation,
-    Input,
-    Mark,
+    GroupBy,
+    ImportedSession,
     Message,
+    MessageCursor,
     Microseconds,
-    OwnUsage,
+    NewMessage,
+    Outcome,
     Part,
-    Permit,
-    Place,
-    Restored,
+    SearchCursor,
     Session,
-    Turn,
+    TurnRequest,
+    UsageReport,
     new_id,
 )
+from chatapi.model.log import Log
 from chatapi.store import transactions
-from chatapi.store.driver import Append, Batch, Committed, Driver, Fenced, Transaction
-from chatapi.store.transactions import Begun, Candidate, Lease, NewIds, Running, SessionTime, StoredLog, Walk
+from chatapi.store.drivers.driver import Append, Batch, Committed, Driver, Fenced, Transaction
+from chatapi.store.transactions import (
+    Candidate,
+    Lease,
+    NewIds,
+    Running,
+    ScanSnapshot,
+    SessionTime,
+    StartedTurn,
+    StoredLog,
+)
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -55,7 +64,7 @@ SLOW_COUNT_SECONDS = 0.25  # a count of sessions that took longer is shown again
 COUNT_AGAIN = 100  # for so many times as long as it took
 EVERYTHING = 1 << 62  # later than every lease
 
-__all__ = ["Begun", "Candidate", "Running", "SessionTime", "Store", "StoredLog", "Walk", "Writing"]
+__all__ = ["StartedTurn", "Candidate", "Running", "SessionTime", "Store", "StoredLog", "ScanSnapshot", "Writing"]
 
 
 class Writing(Protocol):
@@ -141,14 +150,14 @@ class Store:
         session = Session(new_id("ses"), owner, developer_message, None, {}, None, 0, now, now)
         return await self._commit(partial(transactions.create_session, session), durable=True)
 
-    async def create_conversation(self, owner: str, metadata: dict[str, str], input: tuple[Input, ...]) -> Session:
+    async def create_conversation(self, owner: str, metadata: dict[str, str], input: tuple[NewMessage, ...]) -> Session:
         """A new session with these messages."""
         now = self._clock()
         session = Session(new_id("ses"), owner, "", None, metadata, None, 0, now, now)
         ids = tuple(new_id("msg") for _ in input)
         return await self._commit(partial(transactions.create_conversation, session, input, ids), durable=True)
 
-    async def restore(self, restored: Restored) -> Session:
+    async def restore(self, restored: ImportedSession) -> Session:
         """Store a session that was kept elsewhere, as it was; what it cost was counted there."""
         statements = await asyncio.to_thread(transactions.restoring, *restored)
         return await self._commit(partial(transactions.restore, restored.session, statements), durable=True)
@@ -160,7 +169,7 @@ class Store:
     async def change_session(
         self,
         session_id: str,
-        permit: Permit,
+        permit: Authorizer,
         developer_message: str | None = None,
         title: str | None = None,
         metadata: dict[str, str] | None = None,
@@ -172,11 +181,11 @@ class Store:
         )
         return await self._commit(change, durable=True)
 
-    async def delete_session(self, session_id: str, permit: Permit) -> Generation | None:
+    async def delete_session(self, session_id: str, permit: Authorizer) -> Generation | None:
         """Remove the session and all that is in it, if `permit` allows; the generation that ran in it, if one did."""
         return await self._commit(partial(transactions.delete_session, session_id, permit, self._clock()), durable=True)
 
-    async def fork(self, session_id: str, permit: Permit, message_id: str | None, most_bytes: int) -> Session:
+    async def fork(self, session_id: str, permit: Authorizer, message_id: str | None, most_bytes: int) -> Session:
         """A new session with a copy of the path to a message, if `permit` allows; see `transactions.fork`."""
         copy = partial(transactions.fork, session_id, permit, message_id, new_id("ses"), most_bytes, self._clock())
         return await self._commit(copy, durable=True)
@@ -200,15 +209,15 @@ class Store:
         """This owner's sessions that were created, or last used, before `before` (time and id), the newest first."""
         return await self._driver.read(partial(transactions.list_sessions, owner, before, limit, by))
 
-    async def candidates(self, owner: str, place: Place | None) -> tuple[list[Candidate], Place | None]:
+    async def candidates(self, owner: str, place: SearchCursor | None) -> tuple[list[Candidate], SearchCursor | None]:
         """What of this owner's is to be looked through next; see `transactions.candidates`."""
         return await self._driver.read(partial(transactions.candidates, owner, place))
 
-    async def begin_walk(self, session_id: str) -> Walk | None:
+    async def begin_scan(self, session_id: str) -> ScanSnapshot | None:
         """What a walk over all messages of this session is over, if there is such a session."""
-        return await self._driver.read(partial(transactions.begin_walk, session_id))
+        return await self._driver.read(partial(transactions.begin_scan, session_id))
 
-    async def walk(self, session_id: str, mark: Mark) -> tuple[list[Message], Mark | None]:
+    async def walk(self, session_id: str, mark: MessageCursor) -> tuple[list[Message], MessageCursor | None]:
         """The next messages of a walk, and from where to go on; see `transactions.walk`."""
         return await self._driver.read(partial(transactions.walk, session_id, mark))
 
@@ -220,7 +229,7 @@ class Store:
         """The next messages on the path to a stop; see `transactions.stretch`."""
         return await self._driver.read(partial(transactions.stretch, session_id, stop, after_depth))
 
-    async def usage_of(self, owner: str, first_day: int, last_day: int, by: frozenset[By]) -> OwnUsage:
+    async def usage_of(self, owner: str, first_day: int, last_day: int, by: frozenset[GroupBy]) -> UsageReport:
         """This owner's usage on these days, which count from the epoch; see `transactions.usage_of`."""
         return await self._driver.read(partial(transactions.usage_of, owner, first_day, last_day, by))
 
@@ -232,12 +241,12 @@ class Store:
         """The messages of the active path that are less deep than `before_depth`, the last first."""
         return await self._driver.read(partial(transactions.messages_before, session_id, before_depth, limit))
 
-    async def remove_message(self, session_id: str, message_id: str, permit: Permit) -> Session:
+    async def remove_message(self, session_id: str, message_id: str, permit: Authorizer) -> Session:
         """Take a message out of the tree, if `permit` allows; see `transactions.remove_message`."""
         remove = partial(transactions.remove_message, session_id, message_id, permit, self._clock())
         return await self._commit(remove, durable=True)
 
-    async def remove_answer(self, generation_id: str, permit: Permit) -> None:
+    async def remove_answer(self, generation_id: str, permit: Authorizer) -> None:
         """Take an answer and its question out of the tree, if `permit` allows; see `transactions.remove_answer`."""
         remove = partial(transactions.remove_answer, generation_id, permit, self._clock())
         return await self._commit(remove, durable=True)
@@ -258,7 +267,9 @@ class Store:
         """What some clients know as one message: answers and results of tools; see `transactions.answer_run`."""
         return await self._driver.read(partial(transactions.answer_run, session_id, message_id))
 
-    async def add_messages(self, session_id: str, owner: str, permit: Permit, input: tuple[Input, ...]) -> list[str]:
+    async def add_messages(
+        self, session_id: str, owner: str, permit: Authorizer, input: tuple[NewMessage, ...]
+    ) -> list[str]:
         """Add messages at the session's head without asking for an answer; their ids."""
         ids = tuple(new_id("msg") for _ in input)
         add = partial(transactions.add_messages, session_id, owner, permit, input, ids, self._clock())
@@ -268,13 +279,13 @@ class Store:
     async def resolve(self, owner: str, alias: Alias) -> str | None:
         """The id of the session or message that this owner knows by this name, if there is one.
 
-        A dialect whose clients make their own ids gives them as `Turn.alias` (of the session: found or made together
-        with the turn) and `Input.alias` (of a message), and asks here when a request names one of them. The names go
-        with their session. What is found is still asked for with a `Permit`, as every id is.
+        A dialect whose clients make their own ids stores them as `TurnRequest.alias` (of the session: found or created
+        with the turn) and `NewMessage.alias` (of a message). Deleting the session deletes them. Access to the id found
+        is still checked by an `Authorizer`.
         """
         return await self._driver.read(partial(transactions.resolve, owner, alias))
 
-    async def context(self, session_id: str, head: str, most_bytes: int) -> list[Input]:
+    async def context(self, session_id: str, head: str, most_bytes: int) -> list[NewMessage]:
         """What was said on the path that ends in `head`; see `transactions.context`.
 
         Raises:
@@ -284,15 +295,15 @@ class Store:
 
     # Generations
 
-    async def begin(self, turn: Turn, permit: Permit) -> Begun:
+    async def begin(self, turn: TurnRequest, permit: Authorizer) -> StartedTurn:
         """Commit a turn's messages, its empty answer and its running generation; see `transactions.begin`."""
         now = self._clock()
         ids = NewIds(new_id("ses"), tuple(new_id("msg") for _ in turn.input), new_id("msg"), new_id("gen"))
         return await self._commit(partial(transactions.begin, turn, ids, permit, self._lease(now), now), durable=True)
 
-    async def begun_before(self, turn: Turn) -> Begun | None:
-        """The turn that an earlier request with this idempotency key began; see `transactions.begun_before`."""
-        return await self._driver.read(partial(transactions.begun_before, turn))
+    async def find_by_idempotency_key(self, turn: TurnRequest) -> StartedTurn | None:
+        """Find the turn that an earlier request with this idempotency key began."""
+        return await self._driver.read(partial(transactions.find_by_idempotency_key, turn))
 
     def touch(self, writing: Writing, urgent: bool = False) -> None:
         """Commit what `writing`'s log has gained; soon, or at once. It is told when that is done."""
@@ -315,7 +326,7 @@ class Store:
         await done
 
     async def finish(
-        self, writing: Writing, ending: Ending, parts: tuple[Part, ...], first_token_at: Microseconds | None
+        self, writing: Writing, ending: Outcome, parts: tuple[Part, ...], first_token_at: Microseconds | None
     ) -> Generation:
         """End a generation with its whole text, durably.
 
@@ -333,7 +344,7 @@ class Store:
         for some in transactions.by_size(generation_ids):
             await self._commit(partial(transactions.renew, some, lease), durable=False)
 
-    async def give_up(self, generation_ids: list[str]) -> None:
+    async def expire_orphans(self, generation_ids: list[str]) -> None:
         """Let this replica's leases on these generations lapse at once."""
         for some in transactions.by_size(generation_ids):
             await self._commit(partial(transactions.renew, some, Lease(self.replica, Microseconds(0))), durable=False)
@@ -411,7 +422,7 @@ class Store:
             outcome = await self._driver.commit(batch) if waiting or appends else Committed([])
         except Exception as error:  # whatever it is, everyone who waits is told, and the next batch is tried
             if not isinstance(error, StoreUnavailable):
-                log.exception("unforeseen error", where="group commit")
+                logger.exception("unforeseen error", where="group commit")
             failed = StoreUnavailable()
             failed.__cause__ = error.__cause__ or error
             outcome = Committed([failed] * len(waiting), unstored={writing.id for writing in touched})

@@ -40,13 +40,13 @@ from chatapi.store.transactions.reading import (
 )
 from chatapi.store.transactions.restoring import restore, restoring
 from chatapi.store.transactions.rows import (
-    Begun,
     Candidate,
     Lease,
     NewIds,
     Running,
+    ScanSnapshot,
+    StartedTurn,
     StoredLog,
-    Walk,
     by_size,
     encode_call,
 )
@@ -63,13 +63,13 @@ from chatapi.store.transactions.sessions import (
     probe,
 )
 from chatapi.store.transactions.tree import resolve
-from chatapi.store.transactions.turns import begin, begun_before
+from chatapi.store.transactions.turns import begin, find_by_idempotency_key
 from chatapi.store.transactions.usage import MOST_TALLIES, usage_of
-from chatapi.store.transactions.walking import begin_walk, candidates, stops, stretch, walk
+from chatapi.store.transactions.walking import begin_scan, candidates, stops, stretch, walk
 
 __all__ = [
     "APPEND_ARRAYS",
-    "Begun",
+    "StartedTurn",
     "Candidate",
     "Lease",
     "MOST_TALLIES",
@@ -79,14 +79,14 @@ __all__ = [
     "SWEEP_AT_ONCE",
     "SessionTime",
     "StoredLog",
-    "Walk",
+    "ScanSnapshot",
     "add_messages",
     "agree",
     "answer_run",
     "append",
     "begin",
-    "begin_walk",
-    "begun_before",
+    "begin_scan",
+    "find_by_idempotency_key",
     "by_size",
     "candidates",
     "change_session",

@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any
 
 from chatapi.errors import ContextTooLarge, MessageNotFound, SessionBusy
-from chatapi.model import Microseconds, Permit, Session, Status, new_id
-from chatapi.store.driver import Statement, Transaction
-from chatapi.store.transactions.rows import askable, check_is, each
+from chatapi.model import Authorizer, Microseconds, Session, Status, new_id
+from chatapi.store.drivers.driver import Statement, Transaction
+from chatapi.store.transactions.rows import check_is, each, valid_id_or_empty
 from chatapi.store.transactions.sessions import find_session, insert_session
 
 MOST_COPIED = 10_000  # messages: while they are copied, SQLite writes nothing else
@@ -25,7 +25,7 @@ _PATH = (
 
 def fork(
     session_id: str,
-    permit: Permit,
+    permit: Authorizer,
     message_id: str | None,
     fork_id: str,
     most_bytes: int,
@@ -43,7 +43,7 @@ def fork(
     """
     session = permit((yield from find_session(session_id, lock=True)))
     last = session.head if message_id is None else message_id
-    path = (yield _PATH, (askable(last), session_id, MOST_COPIED)) if last is not None else []
+    path = (yield _PATH, (valid_id_or_empty(last), session_id, MOST_COPIED)) if last is not None else []
     if last is not None and not path:
         raise MessageNotFound
     if len(path) > MOST_COPIED or sum(row[2] for row in path) > most_bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chatapi.errors import MessageNotFound, SessionNotFound
-from chatapi.model import Input, Microseconds, Permit, Role, Session
-from chatapi.store.driver import Transaction
+from chatapi.model import Authorizer, Microseconds, NewMessage, Role, Session
+from chatapi.store.drivers.driver import Transaction
 from chatapi.store.transactions.logs import find_generation
 from chatapi.store.transactions.reading import input_of
 from chatapi.store.transactions.rows import decode_parts, each
@@ -18,8 +18,8 @@ from chatapi.titles import title_of
 def add_messages(
     session_id: str,
     owner: str,
-    permit: Permit,
-    input: tuple[Input, ...],
+    permit: Authorizer,
+    input: tuple[NewMessage, ...],
     ids: tuple[str, ...],
     now: Microseconds,
 ) -> Transaction[Session]:
@@ -50,7 +50,7 @@ def add_messages(
     return changed
 
 
-def remove_message(session_id: str, message_id: str, permit: Permit, now: Microseconds) -> Transaction[Session]:
+def remove_message(session_id: str, message_id: str, permit: Authorizer, now: Microseconds) -> Transaction[Session]:
     """Take a message out of the tree: what hung under it hangs under its parent from now on.
 
     Raises:
@@ -69,10 +69,10 @@ def remove_message(session_id: str, message_id: str, permit: Permit, now: Micros
     parent, role, content = rows[0]
     yield from _take_out(session_id, message_id, parent, 1)
     head = parent if session.head == message_id else session.head
-    return (yield from _shrink(session, 1, [Input(Role(role), decode_parts(content))], head, now))
+    return (yield from _shrink(session, 1, [NewMessage(Role(role), decode_parts(content))], head, now))
 
 
-def remove_answer(generation_id: str, permit: Permit, now: Microseconds) -> Transaction[None]:
+def remove_answer(generation_id: str, permit: Authorizer, now: Microseconds) -> Transaction[None]:
     """Take an answer and its question out of the tree, and the session too where nothing is left of it.
 
     A question to which there is another answer stays. What hung under the answer hangs under the turn's parent from now
@@ -95,7 +95,7 @@ def remove_answer(generation_id: str, permit: Permit, now: Microseconds) -> Tran
         parent = rows[0][0]
     yield from _take_out(session.id, generation.message_id, parent, len(input) + 1)
     removed, head = 1, session.head
-    asked: list[Input] = []  # and is removed
+    asked: list[NewMessage] = []  # and is removed
     if head == generation.message_id:
         head = input[-1].id if input else parent
     for message in reversed(input):
@@ -104,7 +104,7 @@ def remove_answer(generation_id: str, permit: Permit, now: Microseconds) -> Tran
             break
         yield from _take_out(session.id, message.id, message.parent, 1)
         removed += 1
-        asked.append(Input(message.role, message.parts))
+        asked.append(NewMessage(message.role, message.parts))
         head = message.parent if head == message.id else head
     if removed == session.message_count:
         yield from delete_session(session.id, permit, now)
@@ -136,7 +136,7 @@ def _take_out(session_id: str, message_id: str, parent: str | None, depths: int)
 
 
 def _shrink(
-    session: Session, removed: int, inputs: list[Input], head: str | None, now: Microseconds
+    session: Session, removed: int, inputs: list[NewMessage], head: str | None, now: Microseconds
 ) -> Transaction[Session]:
     """Let the session know that so many messages, these among them, were taken out. A title made of one goes too."""
     title = session.given_title
@@ -157,4 +157,4 @@ def _title_of_the_rest(session_id: str) -> Transaction[str | None]:
         "SELECT content FROM message WHERE session_id = $1 AND role = 'user' ORDER BY depth, created_at, id LIMIT 1",
         (session_id,),
     )
-    return title_of([Input(Role.USER, decode_parts(row[0])) for row in rows])
+    return title_of([NewMessage(Role.USER, decode_parts(row[0])) for row in rows])

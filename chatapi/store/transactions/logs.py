@@ -6,15 +6,14 @@ from functools import cache
 from typing import Any
 
 from chatapi.errors import UpstreamRejectedKey
-from chatapi.log import contiguous, parts_of, pieces_of
-from chatapi.model import Ending, Generation, Kind, Microseconds, Part, Piece, Status
-from chatapi.store.driver import Fenced, Together, Transaction
+from chatapi.model import Generation, Kind, Microseconds, Outcome, Part, Piece, Status
+from chatapi.model.log import contiguous, parts_of, pieces_of
+from chatapi.store.drivers.driver import Fenced, Together, Transaction
 from chatapi.store.transactions.rows import (
     GENERATION,
     Lease,
     Running,
     StoredLog,
-    askable,
     by_size,
     check_is,
     decode_call,
@@ -23,6 +22,7 @@ from chatapi.store.transactions.rows import (
     encode_parts,
     id_parameters,
     read_generation,
+    valid_id_or_empty,
 )
 from chatapi.store.transactions.usage import count_answer, is_counted
 
@@ -75,7 +75,7 @@ def still_ours(generation_ids: list[str], replica: str) -> Transaction[set[str]]
 def finish(
     generation_id: str,
     replica: str,
-    ending: Ending,
+    ending: Outcome,
     parts: tuple[Part, ...],
     first_token_at: Microseconds | None,
     now: Microseconds,
@@ -109,7 +109,7 @@ def _length(parts: tuple[Part, ...]) -> int:
 
 def _end(
     generation: Generation,
-    ending: Ending,
+    ending: Outcome,
     parts: tuple[Part, ...],
     first_token_at: Microseconds | None,
     now: Microseconds,
@@ -179,7 +179,7 @@ def sweep(lapsed_before: int, now: Microseconds) -> Transaction[list[Generation]
     closed = []
     for generation in map(read_generation, rows):
         pieces = yield from stored_pieces(generation.id, 0)
-        ending = Ending(Status.INTERRUPTED, error_code="interrupted")
+        ending = Outcome(Status.INTERRUPTED, error_code="interrupted")
         closed.append((yield from _end(generation, ending, parts_of(pieces), None, now)))
     return closed
 
@@ -238,7 +238,7 @@ def read_log(generation_id: str, position: int) -> Transaction[StoredLog | None]
 
 def find_generation(generation_id: str) -> Transaction[Generation | None]:
     """The generation of this id, if there is one."""
-    rows = yield f"SELECT {GENERATION} FROM generation g WHERE g.id = $1", (askable(generation_id),)
+    rows = yield f"SELECT {GENERATION} FROM generation g WHERE g.id = $1", (valid_id_or_empty(generation_id),)
     if not rows:
         return None
     check_is(rows[0][0], generation_id)

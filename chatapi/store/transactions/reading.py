@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chatapi.errors import ContextTooLarge, MessageNotFound, SessionNotFound
-from chatapi.log import parts_of
-from chatapi.model import Input, Message, Role, Status
-from chatapi.store.driver import Transaction
+from chatapi.model import Message, NewMessage, Role, Status
+from chatapi.model.log import parts_of
+from chatapi.store.drivers.driver import Transaction
 from chatapi.store.transactions.logs import stored_pieces
 from chatapi.store.transactions.rows import (
     GENERATION,
     MESSAGE,
-    askable,
     by_size,
     check_is,
     decode_parts,
     id_parameters,
     read_message,
+    valid_id_or_empty,
 )
 from chatapi.store.transactions.sessions import find_session
 
@@ -41,8 +41,8 @@ _SAID = (  # the path, and for each message whether its turn's answer has conten
 _TOLD = "FROM path p JOIN message m ON m.id = p.id WHERE p.said OR m.role = 'tool'"
 
 
-def context(session_id: str, head: str, most_bytes: int) -> Transaction[list[Input]]:
-    """What was said on the path that ends in `head`, in order; `context.for_upstream` makes of it what is sent.
+def context(session_id: str, head: str, most_bytes: int) -> Transaction[list[NewMessage]]:
+    """What was said on the path that ends in `head`, in order; `context.select_history` makes of it what is sent.
 
     A turn whose answer says nothing (it was refused, or stopped before its first word) is left out with its question:
     here, before its text is read. What tools gave is kept: nobody may send it again.
@@ -57,7 +57,7 @@ def context(session_id: str, head: str, most_bytes: int) -> Transaction[list[Inp
     said = []
     for role, content, found in rows:
         check_is(found, session_id)
-        said.append(Input(Role(role), decode_parts(content)))
+        said.append(NewMessage(Role(role), decode_parts(content)))
     return said
 
 
@@ -105,7 +105,7 @@ def find_message(session_id: str, message_id: str) -> Transaction[Message | None
     rows = yield (
         f"SELECT {MESSAGE}, {GENERATION} FROM message m LEFT JOIN generation g ON g.message_id = m.id "
         "WHERE m.id = $1 AND m.session_id = $2",
-        (askable(message_id), session_id),
+        (valid_id_or_empty(message_id), session_id),
     )
     return (yield from with_log(read_message(rows[0]))) if rows else None
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from chatapi.model import Generation, Message, Session
-from chatapi.store.driver import Statement, Transaction
+from chatapi.store.drivers.driver import Statement, Transaction
 from chatapi.store.transactions.rows import MESSAGE_COLUMNS, each, encode_json, encode_parts
 from chatapi.store.transactions.sessions import insert_session
 

@@ -9,23 +9,23 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chatapi.model import (
-    SPOKEN,
-    Call,
+    VISIBLE_KINDS,
     Generation,
     Kind,
-    Mark,
     Media,
     Message,
+    MessageCursor,
     Microseconds,
     Part,
     Piece,
-    Place,
     Role,
+    SearchCursor,
     Session,
     Status,
+    ToolCall,
     Usage,
 )
-from chatapi.store.driver import CrossedRows, Statement, Transaction
+from chatapi.store.drivers.driver import CrossedRows, Statement, Transaction
 
 SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at"
 
@@ -61,7 +61,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedTurn:
     """A turn that is committed. `parent` is the message before it; `repeated`: an earlier request began it already.
 
     `input` are the ids of the messages that it brought; a repeated one has none.
@@ -90,11 +90,11 @@ class Running:
     stop_requested: bool
 
 
-class Walk(NamedTuple):
+class ScanSnapshot(NamedTuple):
     """What a walk over all messages of a session is over: those that are there by now, and not what comes meanwhile."""
 
     session: Session
-    first: Mark
+    first: MessageCursor
     messages: int
     newest: Microseconds
 
@@ -102,7 +102,7 @@ class Walk(NamedTuple):
 class Candidate(NamedTuple):
     """A title or a message that somebody may look for, and its place. A title has no message; content is stored."""
 
-    place: Place
+    place: SearchCursor
     session_id: str
     title: str | None
     message_id: str | None
@@ -116,7 +116,7 @@ class Candidate(NamedTuple):
         if self.message_id is None:
             return self.content
         parts = _decode_texts(self.content)
-        return "".join([part.text for part in parts if part.type in SPOKEN and part.text is not None])
+        return "".join([part.text for part in parts if part.type in VISIBLE_KINDS and part.text is not None])
 
 
 class _StoredText(msgspec.Struct):
@@ -129,7 +129,7 @@ class _StoredText(msgspec.Struct):
 _decode_texts = msgspec.json.Decoder(list[_StoredText]).decode
 
 
-def askable(id: str) -> str:
+def valid_id_or_empty(id: str) -> str:
     """An id that a caller brings, as a statement takes it: one that can be no id of ours is the empty one, of no row.
 
     PostgreSQL refuses a NUL, and no driver takes half a character.
@@ -187,7 +187,7 @@ def decode_parts(content: str) -> tuple[Part, ...]:
         Part(
             part.type,
             part.text or "",
-            Call(part.call_id, part.name or "") if part.call_id is not None else None,
+            ToolCall(part.call_id, part.name or "") if part.call_id is not None else None,
             part.media,
         )
         for part in _decode_parts(content)
@@ -229,11 +229,11 @@ def id_parameters(first: int) -> str:
     return ", ".join(f"${number}" for number in range(first, first + IDS_A_STATEMENT))
 
 
-def encode_call(call: Call | None) -> str | None:
+def encode_call(call: ToolCall | None) -> str | None:
     """A piece's call, for its column."""
     return None if call is None else encode_json(call)
 
 
-def decode_call(call: str | None) -> Call | None:
+def decode_call(call: str | None) -> ToolCall | None:
     """A piece's call, from its column."""
-    return None if call is None else msgspec.json.decode(call, type=Call)
+    return None if call is None else msgspec.json.decode(call, type=ToolCall)

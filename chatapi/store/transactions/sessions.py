@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from chatapi.model import Ending, Generation, Input, Microseconds, Permit, Session, Status
-from chatapi.store.driver import Statement, Transaction
+from chatapi.model import Authorizer, Generation, Microseconds, NewMessage, Outcome, Session, Status
+from chatapi.store.drivers.driver import Statement, Transaction
 from chatapi.store.transactions.rows import (
     GENERATION,
     SESSION,
-    askable,
     check_is,
     each,
     encode_json,
     read_generation,
     read_session,
+    valid_id_or_empty,
 )
 from chatapi.store.transactions.tree import depth_under, insert_messages, leaf_of, name_messages, require_idle
 from chatapi.store.transactions.usage import count_answer, fold_usage
@@ -25,7 +25,7 @@ SessionTime = Literal["created_at", "updated_at"]
 """By which time sessions are listed: an index has each."""
 
 
-def create_conversation(session: Session, input: tuple[Input, ...], ids: tuple[str, ...]) -> Transaction[Session]:
+def create_conversation(session: Session, input: tuple[NewMessage, ...], ids: tuple[str, ...]) -> Transaction[Session]:
     """Add a session that is not there yet, with messages in it."""
     session = replace(session, given_title=title_of(input), head=ids[-1] if ids else None, message_count=len(ids))
     yield from create_session(session)
@@ -60,7 +60,10 @@ def insert_session(session: Session) -> Statement:
 
 def find_session(session_id: str, lock: bool = False) -> Transaction[Session | None]:
     """The session of this id, if there is one."""
-    rows = yield f"SELECT {SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}", (askable(session_id),)
+    rows = yield (
+        f"SELECT {SESSION} FROM session WHERE id = $1{' FOR UPDATE' if lock else ''}",
+        (valid_id_or_empty(session_id),),
+    )
     if not rows:
         return None
     check_is(rows[0][0], session_id)
@@ -69,7 +72,7 @@ def find_session(session_id: str, lock: bool = False) -> Transaction[Session | N
 
 def change_session(
     session_id: str,
-    permit: Permit,
+    permit: Authorizer,
     now: Microseconds,
     developer_message: str | None,
     title: str | None,
@@ -106,7 +109,7 @@ def change_session(
     return changed
 
 
-def delete_session(session_id: str, permit: Permit, now: Microseconds) -> Transaction[Generation | None]:
+def delete_session(session_id: str, permit: Authorizer, now: Microseconds) -> Transaction[Generation | None]:
     """Remove a session and all that is in it, but for what it cost.
 
     Whoever still generates for it is fenced from here on, and returned: how many tokens that took is not known.
@@ -117,7 +120,7 @@ def delete_session(session_id: str, permit: Permit, now: Microseconds) -> Transa
         (session_id,),
     )
     if running:
-        yield count_answer(read_generation(running[0]).id, Ending(Status.STOPPED), now)
+        yield count_answer(read_generation(running[0]).id, Outcome(Status.STOPPED), now)
     if session.owner is not None:
         yield from each(fold_usage(session.owner, session_id))
     messages_of = "SELECT id FROM message WHERE session_id = $1"

@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any
 
 from chatapi.errors import MessageNotFound, SessionBusy
-from chatapi.model import Alias, Input, Microseconds, Role
-from chatapi.store.driver import Statement, Transaction
-from chatapi.store.transactions.rows import MESSAGE_COLUMNS, askable, encode_parts
+from chatapi.model import Alias, Microseconds, NewMessage, Role
+from chatapi.store.drivers.driver import Statement, Transaction
+from chatapi.store.transactions.rows import MESSAGE_COLUMNS, encode_parts, valid_id_or_empty
 
 
 def require_idle(session_id: str) -> Transaction[None]:
@@ -24,7 +24,10 @@ def depth_under(session_id: str, parent: str) -> Transaction[tuple[int, Role]]:
     Raises:
         MessageNotFound: the session has no such message.
     """
-    rows = yield "SELECT depth + 1, role FROM message WHERE id = $1 AND session_id = $2", (askable(parent), session_id)
+    rows = yield (
+        "SELECT depth + 1, role FROM message WHERE id = $1 AND session_id = $2",
+        (valid_id_or_empty(parent), session_id),
+    )
     if not rows:
         raise MessageNotFound
     return rows[0][0], Role(rows[0][1])
@@ -49,7 +52,7 @@ def insert_messages(
     session_id: str,
     parent: str | None,
     depth: int,
-    input: tuple[Input, ...],
+    input: tuple[NewMessage, ...],
     ids: tuple[str, ...],
     now: Microseconds,
     answer: str | None = None,
@@ -74,7 +77,7 @@ def _insert_rows(count: int) -> str:
     return f"INSERT INTO message (id, session_id, parent, depth, role, content, created_at) VALUES {rows}"
 
 
-def name_messages(owner: str, session_id: str, input: tuple[Input, ...], ids: tuple[str, ...]) -> list[Statement]:
+def name_messages(owner: str, session_id: str, input: tuple[NewMessage, ...], ids: tuple[str, ...]) -> list[Statement]:
     """Let the owner's names stand for messages; the newest wins, as a client that repeats itself expects."""
     return [
         (

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chatapi.errors import IdempotencyMismatch, MessageNotFound, NothingToAnswer, SessionNotFound
-from chatapi.model import Generation, Microseconds, Permit, Role, Session, Status, Turn
-from chatapi.store.driver import Statement, Together, Transaction
-from chatapi.store.transactions.rows import GENERATION, Begun, Lease, NewIds, each, read_generation
+from chatapi.model import Authorizer, Generation, Microseconds, Role, Session, Status, TurnRequest
+from chatapi.store.drivers.driver import Statement, Together, Transaction
+from chatapi.store.transactions.rows import GENERATION, Lease, NewIds, StartedTurn, each, read_generation
 from chatapi.store.transactions.sessions import find_session, insert_session
 from chatapi.store.transactions.tree import depth_under, insert_messages, name_messages, require_idle, resolve
 from chatapi.titles import title_of
 
 
-def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microseconds) -> Transaction[Begun]:
+def begin(
+    turn: TurnRequest, new: NewIds, permit: Authorizer, lease: Lease, now: Microseconds
+) -> Transaction[StartedTurn]:
     """Add the turn's messages, an empty answer and a running generation; or find that the turn was begun before.
 
     Raises:
@@ -24,7 +26,7 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         IdempotencyMismatch: the idempotency key came with another request before.
     """
     if turn.idempotency_key is not None:
-        repeated = yield from begun_before(turn)
+        repeated = yield from find_by_idempotency_key(turn)
         if repeated:
             return repeated
     found = yield from _session_of(turn, new)
@@ -65,10 +67,10 @@ def begin(turn: Turn, new: NewIds, permit: Permit, lease: Lease, now: Microsecon
         ),
         whole=found is None and turn.alias is None and turn.idempotency_key is None and not earlier,
     )
-    return Begun(session, generation, parent, input=new.input)
+    return StartedTurn(session, generation, parent, input=new.input)
 
 
-def _session_of(turn: Turn, new: NewIds) -> Transaction[Session | None]:
+def _session_of(turn: TurnRequest, new: NewIds) -> Transaction[Session | None]:
     """The session that a turn continues, or None where it begins one; its name, if it has one, is taken by then.
 
     Raises:
@@ -117,7 +119,7 @@ def _move_head(session: Session) -> Statement:
     )
 
 
-def _insert_generation(turn: Turn, generation: Generation, lease: Lease) -> Statement:
+def _insert_generation(turn: TurnRequest, generation: Generation, lease: Lease) -> Statement:
     return (
         "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
         "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -137,7 +139,7 @@ def _insert_generation(turn: Turn, generation: Generation, lease: Lease) -> Stat
     )
 
 
-def _insert_response(turn: Turn, generation: Generation, parent: str | None) -> list[Statement]:
+def _insert_response(turn: TurnRequest, generation: Generation, parent: str | None) -> list[Statement]:
     """What a Responses client asked with, if one asks."""
     if turn.echo is None:
         return []
@@ -149,7 +151,7 @@ def _insert_response(turn: Turn, generation: Generation, parent: str | None) -> 
     ]
 
 
-def begun_before(turn: Turn) -> Transaction[Begun | None]:
+def find_by_idempotency_key(turn: TurnRequest) -> Transaction[StartedTurn | None]:
     """The turn that an earlier request with this idempotency key began, if one did.
 
     Raises:
@@ -167,4 +169,4 @@ def begun_before(turn: Turn) -> Transaction[Begun | None]:
     session = yield from find_session(generation.session_id)
     if session is None:
         return None  # deleted since, and forgotten with it
-    return Begun(session, generation, repeated=True)
+    return StartedTurn(session, generation, repeated=True)

@@ -14,8 +14,8 @@ from chatapi.errors import (
     UpstreamRejectedRequest,
     UpstreamUnavailable,
 )
-from chatapi.model import DAY_MICROSECONDS, By, Ending, Microseconds, OwnUsage, Status, Tally
-from chatapi.store.driver import Statement, Transaction
+from chatapi.model import DAY_MICROSECONDS, GroupBy, Microseconds, Outcome, Status, UsageReport, UsageTotal
+from chatapi.store.drivers.driver import Statement, Transaction
 from chatapi.store.transactions.rows import check_is
 
 MOST_TOKENS = 1_000_000_000  # counted of one answer: an upstream may say anything, and sums must fit
@@ -40,13 +40,13 @@ _ADD = "ON CONFLICT (owner, session_id, day, model) DO UPDATE SET " + ", ".join(
 _COLUMNS = f"owner, session_id, day, model, {', '.join(_COUNTS)}"
 
 
-def is_counted(ending: Ending, length: int) -> bool:
+def is_counted(ending: Outcome, length: int) -> bool:
     """Whether an answer that ended so may have cost something."""
     refused = ending.status is Status.FAILED and ending.usage is None and not length
     return not (refused and ending.error_code in REFUSALS)
 
 
-def count_answer(generation_id: str, ending: Ending, now: Microseconds) -> Statement:
+def count_answer(generation_id: str, ending: Outcome, now: Microseconds) -> Statement:
     """Add an answer that ends now to its owner's usage."""
     usage = ending.usage
     tokens = (
@@ -84,29 +84,29 @@ def fold_usage(owner: str, session_id: str) -> list[Statement]:
     ]
 
 
-_BY = {By.DAY: "u.day", By.SESSION: "u.session_id", By.MODEL: "u.model"}
+_BY = {GroupBy.DAY: "u.day", GroupBy.SESSION: "u.session_id", GroupBy.MODEL: "u.model"}
 
 
-def usage_of(owner: str, first_day: int, last_day: int, by: frozenset[By]) -> Transaction[OwnUsage]:
+def usage_of(owner: str, first_day: int, last_day: int, by: frozenset[GroupBy]) -> Transaction[UsageReport]:
     """This owner's usage on these days, added up as `by` says, and in all."""
     totals = yield from _tallies(owner, first_day, last_day, frozenset())
-    told_apart = by - {By.MODEL}
+    told_apart = by - {GroupBy.MODEL}
     found = (yield from _tallies(owner, first_day, last_day, told_apart)) if told_apart else totals
     complete = len(found) <= MOST_TALLIES and len(totals) <= MOST_TALLIES
-    return OwnUsage(found[:MOST_TALLIES], totals[:MOST_TALLIES], complete)
+    return UsageReport(found[:MOST_TALLIES], totals[:MOST_TALLIES], complete)
 
 
-def _tallies(owner: str, first_day: int, last_day: int, by: frozenset[By]) -> Transaction[list[Tally]]:
+def _tallies(owner: str, first_day: int, last_day: int, by: frozenset[GroupBy]) -> Transaction[list[UsageTotal]]:
     """A tally for each model, and within it as `by` says; those with the most tokens, first.
 
     At most `MOST_TALLIES`, and one more where there are more.
     """
-    day, session_id = (_BY[one] if one in by else "NULL" for one in (By.DAY, By.SESSION))
+    day, session_id = (_BY[one] if one in by else "NULL" for one in (GroupBy.DAY, GroupBy.SESSION))
     title, session = "NULL", ""
-    if By.SESSION in by:
+    if GroupBy.SESSION in by:
         title = "max(s.title)"
         session = " LEFT JOIN session s ON s.id = u.session_id AND s.owner = u.owner"
-    groups = ", ".join(column for one, column in _BY.items() if one in by or one is By.MODEL)
+    groups = ", ".join(column for one, column in _BY.items() if one in by or one is GroupBy.MODEL)
     sums = ", ".join(f"sum(u.{count})" for count in _COUNTS)
     rows = yield (
         f"SELECT u.owner, {day}, {session_id}, {title}, u.model, {sums} FROM usage u{session} "
@@ -116,4 +116,4 @@ def _tallies(owner: str, first_day: int, last_day: int, by: frozenset[By]) -> Tr
     )
     for row in rows:
         check_is(row[0], owner)
-    return [Tally(*row[1:5], *map(int, row[5:])) for row in rows]
+    return [UsageTotal(*row[1:5], *map(int, row[5:])) for row in rows]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chatapi.model import Mark, Message, Microseconds, Place
-from chatapi.store.driver import Transaction
+from chatapi.model import Message, MessageCursor, Microseconds, SearchCursor
+from chatapi.store.drivers.driver import Transaction
 from chatapi.store.transactions.reading import PAGE_BYTES, with_log
-from chatapi.store.transactions.rows import GENERATION, MESSAGE, Candidate, Walk, check_is, read_message
+from chatapi.store.transactions.rows import GENERATION, MESSAGE, Candidate, ScanSnapshot, check_is, read_message
 from chatapi.store.transactions.sessions import find_session
 
 STEP_ROWS = 64  # read by one statement at most, and the lengths of as many
@@ -21,15 +21,17 @@ STRETCH = 64  # messages of a path between two stops
 LOT_ROWS = 512  # candidates given at once
 SESSIONS_A_LOT = 64
 
-FIRST = Mark("", 0, "")
-_FIRST_CHILD = Mark("!", 0, "")  # before all ids, which have no such character
-LAST = Mark("~", 1 << 62, "~")  # behind all ids
-_LAST_ROOT = Mark("", 1 << 62, "~")
+FIRST = MessageCursor("", 0, "")
+_FIRST_CHILD = MessageCursor("!", 0, "")  # before all ids, which have no such character
+LAST = MessageCursor("~", 1 << 62, "~")  # behind all ids
+_LAST_ROOT = MessageCursor("", 1 << 62, "~")
 
 _ORDER = "parent {0}, created_at {0}, id {0}"
 
 
-def _step(session_id: str, mark: Mark, columns: str, backwards: bool) -> Transaction[tuple[list[Any], Mark | None]]:
+def _step(
+    session_id: str, mark: MessageCursor, columns: str, backwards: bool
+) -> Transaction[tuple[list[Any], MessageCursor | None]]:
     """The next rows past a mark, and the mark to go on from: None when that was the end.
 
     At most `STEP_ROWS`, and at most about `PAGE_BYTES`. There may be none, and more to come.
@@ -54,22 +56,22 @@ def _step(session_id: str, mark: Mark, columns: str, backwards: bool) -> Transac
     for row in rows:
         check_is(row[0], session_id)
     if rows:
-        return list(rows), Mark(rows[-1][1] or "", *rows[-1][2:4])
+        return list(rows), MessageCursor(rows[-1][1] or "", *rows[-1][2:4])
     if backwards:
         return [], None if roots else _LAST_ROOT
     return [], _FIRST_CHILD if roots else None
 
 
-def begin_walk(session_id: str) -> Transaction[Walk | None]:
+def begin_scan(session_id: str) -> Transaction[ScanSnapshot | None]:
     """What a walk is over: the session, if there is one, and how many messages it has by now."""
     session = yield from find_session(session_id)
     if session is None:
         return None
     rows = yield "SELECT count(*), max(created_at) FROM message WHERE session_id = $1", (session.id,)
-    return Walk(session, FIRST, int(rows[0][0]), Microseconds(rows[0][1] or 0))
+    return ScanSnapshot(session, FIRST, int(rows[0][0]), Microseconds(rows[0][1] or 0))
 
 
-def walk(session_id: str, mark: Mark) -> Transaction[tuple[list[Message], Mark | None]]:
+def walk(session_id: str, mark: MessageCursor) -> Transaction[tuple[list[Message], MessageCursor | None]]:
     """The next messages of a session, with what is committed of an answer that runs, and from where to go on."""
     rows, after = yield from _step(session_id, mark, f"{MESSAGE}, {GENERATION}", backwards=False)
     found = []
@@ -118,13 +120,13 @@ def stretch(session_id: str, stop: str, after_depth: int) -> Transaction[list[Me
     return found
 
 
-def candidates(owner: str, place: Place | None) -> Transaction[tuple[list[Candidate], Place | None]]:
+def candidates(owner: str, place: SearchCursor | None) -> Transaction[tuple[list[Candidate], SearchCursor | None]]:
     """The next titles and messages of this owner's to be looked through, the newest sessions first; where to go on.
 
     About `LOT_ROWS`, and about `PAGE_BYTES`; there may be none, and more to come. What tells the owner apart is asked
     with each session, wherever the place came from.
     """
-    at, session_id, mark = place or Place(1 << 62, "~", None)
+    at, session_id, mark = place or SearchCursor(1 << 62, "~", None)
     sessions = yield (
         "SELECT owner, id, title, created_at FROM session WHERE owner = $1 "
         f"AND (created_at < $2 OR (created_at = $2 AND id <= $3)) ORDER BY created_at DESC, id DESC "
@@ -139,19 +141,19 @@ def candidates(owner: str, place: Place | None) -> Transaction[tuple[list[Candid
         if going_on is None:
             going_on = LAST
             if title:
-                found.append(Candidate(Place(created_at, id, LAST), id, title, None, None, created_at, title))
+                found.append(Candidate(SearchCursor(created_at, id, LAST), id, title, None, None, created_at, title))
         while going_on is not None:
             rows, after = yield from _step(id, going_on, "m.role, m.content", backwards=True)
             for _, parent, made_at, message_id, role, content in rows:
-                place = Place(created_at, id, Mark(parent or "", made_at, message_id))
+                place = SearchCursor(created_at, id, MessageCursor(parent or "", made_at, message_id))
                 found.append(Candidate(place, id, title, message_id, role, made_at, content))
                 size += len(content)
             going_on = after
             if going_on is not None and (len(found) >= LOT_ROWS or size >= PAGE_BYTES):
-                return found, Place(created_at, id, going_on)
+                return found, SearchCursor(created_at, id, going_on)
         if len(found) >= LOT_ROWS or size >= PAGE_BYTES:
-            return found, Place(created_at, id, FIRST)
+            return found, SearchCursor(created_at, id, FIRST)
     if len(sessions) < SESSIONS_A_LOT:
         return found, None
     _, id, _, created_at = sessions[-1]
-    return found, Place(created_at, id, FIRST)
+    return found, SearchCursor(created_at, id, FIRST)

@@ -1,0 +1,1 @@
+"""Routes about the caller: usage, key tests, page configuration."""

@@ -1,0 +1,45 @@
+"""GET /api/config: what a page must know of this server before anything else. Anybody may ask: it holds no secret."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from chatapi import __version__
+from chatapi.api.http.services import Services, services_of
+from chatapi.auth.keys import SEED_LENGTH, SEED_PATTERN, SEED_PREFIX, Key
+from chatapi.errors import InvalidKeyFormat
+
+router = APIRouter(tags=["config"])
+
+
+@router.get("/api/config")
+async def config(request: Request) -> JSONResponse:
+    """The form of a key, the default model and the limits; and whether this is the demo, with a key for it."""
+    core = services_of(request)
+    settings = core.settings
+    of_the_seed = settings.key_pattern == SEED_PATTERN
+    return JSONResponse(
+        {
+            "version": __version__,
+            "demo": core.demo_key is not None,
+            "demo_key": _demo_key(core),
+            "key": {
+                "pattern": settings.key_pattern,
+                "prefix": SEED_PREFIX if of_the_seed else None,
+                "length": SEED_LENGTH if of_the_seed else None,
+            },
+            "default_model": settings.default_model,
+            "max_message_bytes": settings.max_message_bytes,
+            "max_body_bytes": settings.max_body_bytes,
+            "max_media_bytes": settings.max_media_bytes,
+        }
+    )
+
+
+def _demo_key(core: Services) -> str | None:
+    """The demo's key, where this server takes keys of its form."""
+    try:
+        return core.demo_key and core.key_policy.check(Key(core.demo_key)).reveal()
+    except InvalidKeyFormat:
+        return None

@@ -1,0 +1,38 @@
+"""POST /api/test-key: is this key good? Asks the upstream for its list of models, never for a completion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from chatapi.api.http.request_body import Body, KeyField, body_schema, read_body
+from chatapi.api.http.services import key_of, services_of
+from chatapi.errors import InvalidRequest, UpstreamForbidden, UpstreamRejectedKey
+
+router = APIRouter(tags=["keys"])
+
+
+class KeyBody(Body):
+    """A key to test."""
+
+    api_key: KeyField | None = None
+
+
+@router.post("/api/test-key", openapi_extra=body_schema(KeyBody))
+async def test_key(request: Request) -> JSONResponse:
+    """Whether the upstream knows this key. A key that it does not know is an answer, not an error."""
+    core = services_of(request)
+    body = await read_body(request, KeyBody)
+    key = key_of(request, body.api_key)
+    if key is None:
+        raise InvalidRequest.field("api_key", "This field is required.")
+    await core.rate_limit.take(core.owner(key))
+    answer: dict[str, Any]
+    try:
+        await core.upstream.check_key(key, core.settings.status_seconds)
+        answer = {"valid": True, "message": "API key is valid and working."}
+    except (UpstreamRejectedKey, UpstreamForbidden) as error:
+        answer = {"valid": False, "message": error.detail}
+    return JSONResponse(answer)

@@ -1,0 +1,1 @@
+"""The `/api/chat` dialect: plain text, server-sent events and JSON."""

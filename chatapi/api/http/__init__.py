@@ -1,0 +1,1 @@
+"""Parts that all routes share: bodies, streams, errors, services."""

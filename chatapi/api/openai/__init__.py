@@ -1,0 +1,1 @@
+"""OpenAI's protocols over stored sessions: Chat Completions, Responses, Conversations."""

@@ -1,0 +1,155 @@
+"""A log as OpenAI's chat completions: chunks while it is read, one object when it was.
+
+Each event's `id` is the position after it. No event has a name and none is foreign: strict clients read every one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from chatapi.api.http.error_responses import openai_error
+from chatapi.api.http.serializers import annotations_of
+from chatapi.api.http.streaming import ENDED_WELL, EVENT_TEXT_BYTES
+from chatapi.errors import ChatError, from_code
+from chatapi.model import Generation, Kind, Piece, Usage
+from chatapi.model.log import cut, parts_of
+from chatapi.wire import sse
+from chatapi.wire.chat_messages import answer_message
+
+GENERATION, COMPLETION = "gen_", "chatcmpl-"
+_FIELDS = {Kind.TEXT: "content", Kind.REFUSAL: "refusal", Kind.REASONING: "reasoning_content"}
+
+
+def completion_id(generation_id: str) -> str:
+    """The id under which OpenAI's clients know a generation."""
+    return COMPLETION + generation_id.removeprefix(GENERATION)
+
+
+def generation_id(name: str) -> str:
+    """The generation's own id, from that one or from either's header."""
+    return GENERATION + name.removeprefix(COMPLETION) if name.startswith(COMPLETION) else name
+
+
+def usage_object(usage: Usage | None) -> dict[str, Any] | None:
+    """OpenAI's usage object. What the upstream did not tell is 0: the object has no place for unknown."""
+    if usage is None:
+        return None
+    prompt, completion = usage.input_tokens or 0, usage.output_tokens or 0
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens or 0},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
+    }
+
+
+def completion(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
+    """A `chat.completion` object of an answer that ended well."""
+    parts = parts_of(pieces)
+    said = "".join(part.text for part in parts if part.kind is Kind.TEXT)
+    refusal = "".join(part.text for part in parts if part.kind is Kind.REFUSAL)
+    reasoning = "".join(part.text for part in parts if part.kind is Kind.REASONING)
+    annotations = [one for part in parts if part.kind is Kind.ANNOTATION for one in annotations_of(part)]
+    message = answer_message(parts) | {"content": said or None, "refusal": refusal or None, "annotations": annotations}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    finish = generation.finish_reason or "stop"
+    return {
+        "id": completion_id(generation.id),
+        "object": "chat.completion",
+        "created": generation.created_at // 1_000_000,
+        "model": generation.model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
+        "usage": usage_object(generation.usage),
+    }
+
+
+class CompletionsEncoder:
+    """Chunks of a chat completion. `before` is the log up to the reader's position."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, generation: Generation, usage: bool, position: int = 0, before: list[Piece] | None = None
+    ) -> None:
+        opening = {
+            "id": completion_id(generation.id),
+            "object": "chat.completion.chunk",
+            "created": generation.created_at // 1_000_000,
+            "model": generation.model,
+        }
+        self._opening = msgspec.json.encode(opening)[:-1]
+        self._usage = usage
+        self._no_usage = b',"usage":null}' if usage else b"}"
+        self._position = position
+        self._calls: dict[int, int] = {}  # the index of each part that is a call and has begun
+        self._line = b""  # of an annotation whose end has not come yet
+        for piece in before or ():
+            if piece.kind is Kind.TOOL_CALL:
+                self._calls.setdefault(piece.part, len(self._calls))
+            elif piece.kind is Kind.ANNOTATION:
+                self._line = (self._line + piece.data).rpartition(b"\n")[2]
+
+    def begin(self) -> bytes:
+        return b"" if self._position else self._delta(b'{"role":"assistant","content":""}')
+
+    def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
+        for piece in pieces:
+            if piece.kind is Kind.ANNOTATION:
+                yield from self._annotations(piece)
+                continue
+            self._position = piece.position - len(piece.data)
+            for text in cut(piece.data, EVENT_TEXT_BYTES):
+                self._position += len(text)
+                encoded = msgspec.json.encode(text.decode())
+                if piece.kind is Kind.TOOL_CALL:
+                    yield self._delta(self._call(piece, encoded))
+                else:
+                    yield self._delta(b'{"%b":%b}' % (_FIELDS[piece.kind].encode(), encoded))
+
+    def _call(self, piece: Piece, arguments: bytes) -> bytes:
+        assert piece.call is not None, "a part that is a call has one"
+        index = self._calls.get(piece.part)
+        if index is not None:
+            return b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (index, arguments)
+        index = self._calls[piece.part] = len(self._calls)
+        call_id, name = msgspec.json.encode(piece.call.id), msgspec.json.encode(piece.call.name)
+        function = b'{"name":%b,"arguments":%b}' % (name, arguments)
+        return b'{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":%b}]}' % (index, call_id, function)
+
+    def _annotations(self, piece: Piece) -> Iterator[bytes]:
+        """Whole annotations. The id stays at the beginning of one that has not come whole: it may have to come anew."""
+        *lines, rest = (self._line + piece.data).split(b"\n")
+        at = piece.position - len(piece.data) - len(self._line)
+        self._line = rest
+        for line in lines:
+            at += len(line) + 1
+            self._position = at
+            yield self._delta(b'{"annotations":[%b]}' % line)
+
+    def quiet(self) -> bytes:
+        return sse.HEARTBEAT_LINE
+
+    def end(self, generation: Generation) -> bytes:
+        if generation.status not in ENDED_WELL:
+            return self.error(from_code(generation.error_code, generation.error_detail))
+        finish = msgspec.json.encode(generation.finish_reason or "stop")
+        told = self._frame(b'[{"index":0,"delta":{},"logprobs":null,"finish_reason":%b}]' % finish, self._no_usage)
+        if self._usage:
+            usage = msgspec.json.encode(usage_object(generation.usage))
+            told += self._frame(b"[]", b',"usage":%b}' % usage)
+        return told + b"data: [DONE]\n\n"
+
+    def error(self, error: ChatError) -> bytes:
+        return b"data: %b\n\n" % msgspec.json.encode(openai_error(error))
+
+    def _delta(self, delta: bytes) -> bytes:
+        choice = b'[{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}]' % delta
+        return self._frame(choice, self._no_usage)
+
+    def _frame(self, choices: bytes, end: bytes) -> bytes:
+        return b'id: %d\ndata: %b,"choices":%b%b\n\n' % (self._position, self._opening, choices, end)

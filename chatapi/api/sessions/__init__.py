@@ -1,0 +1,1 @@
+"""`/api/sessions`: sessions, search, export and import."""

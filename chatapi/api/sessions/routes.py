@@ -1,0 +1,161 @@
+"""Sessions: make, look at, list, change and delete them; and the messages in them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from chatapi.api.http.request_body import Body, Text, body_schema, read_body, read_optional_body
+from chatapi.api.http.serializers import decode_cursor, encode_cursor, iso, message_json, session_json
+from chatapi.api.http.services import authorized, caller_of, services_of
+from chatapi.auth.authorization import Action, permit
+from chatapi.errors import InvalidRequest, KeyRequired
+from chatapi.model import DEEPEST
+from chatapi.store import SessionTime
+
+router = APIRouter(tags=["sessions"])
+
+PageSize = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+class Fork(Body):
+    """How much of a session to copy; left out, up to its head."""
+
+    message_id: Text | None = None
+
+
+SORTS: dict[str, tuple[SessionTime, str]] = {"created": ("created_at", ""), "updated": ("updated_at", "used ")}
+"""By which time a list of sessions goes, and what marks its cursors: those of one list are none of the other's."""
+
+
+class NewSession(Body):
+    """A session to make."""
+
+    developer_message: Text
+
+
+class SessionChange(Body):
+    """What to change of a session; what is left out or null stays."""
+
+    title: Annotated[Text, Field(max_length=200)] | None = None
+    developer_message: Text | None = None
+    metadata: (
+        Annotated[
+            dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
+        ]
+        | None
+    ) = None
+    head: Annotated[Text, Field(max_length=64)] | None = None
+
+
+@router.post("/api/sessions", openapi_extra=body_schema(NewSession))
+async def create_session(request: Request) -> JSONResponse:
+    """Make a session. A key that comes along owns it from the start; else the key of its first chat will."""
+    core = services_of(request)
+    body = await read_body(request, NewSession)
+    _check_length(request, body.developer_message)
+    # By address, key or no key: nothing has shown yet that the key is anybody's.
+    await core.rate_limit.take(f"address {request.client.host if request.client else ''}")
+    session = await core.store.create_session(caller_of(request).owner, body.developer_message)
+    return JSONResponse(
+        {
+            "session_id": session.id,
+            "message": "Session created successfully",
+            "created_at": iso(session.created_at),
+        }
+    )
+
+
+@router.get("/api/sessions")
+async def list_sessions(
+    request: Request, limit: PageSize = 20, cursor: Cursor = None, sort: Literal["created", "updated"] = "created"
+) -> JSONResponse:
+    """The sessions of the key that comes along, the newest first; with `sort=updated` the one that was used last."""
+    owner = caller_of(request).owner
+    if owner is None:
+        raise KeyRequired
+    by, mark = SORTS[sort]
+    before = None
+    if cursor is not None:
+        _, at, session_id = decode_cursor(cursor, rf"({mark})(\d{{1,18}}):([\w-]{{1,40}})")
+        before = int(at), session_id
+    sessions = await services_of(request).store.list_sessions(owner, before, limit + 1, by)
+    page = sessions[:limit]
+    more = encode_cursor(f"{mark}{getattr(page[-1], by)}", page[-1].id) if len(sessions) > limit else None
+    return JSONResponse({"data": [session_json(session) for session in page], "next_cursor": more})
+
+
+@router.get("/api/sessions/{session_id}")
+async def get_session(request: Request, session_id: str) -> JSONResponse:
+    """A session."""
+    return JSONResponse(session_json(await authorized(request, session_id, Action.READ)))
+
+
+@router.patch("/api/sessions/{session_id}", openapi_extra=body_schema(SessionChange))
+async def change_session(request: Request, session_id: str) -> JSONResponse:
+    """Set a session's title, developer message or metadata, or the message (`head`) through which its active path goes.
+    An empty title takes the title away."""
+    body = await read_body(request, SessionChange)
+    _check_length(request, body.developer_message or "")
+    session = await services_of(request).store.change_session(
+        session_id,
+        permit(caller_of(request), Action.CHANGE),
+        body.developer_message,
+        body.title,
+        body.metadata,
+        body.head,
+    )
+    return JSONResponse(session_json(session))
+
+
+@router.delete("/api/sessions/{session_id}")
+async def delete_session(request: Request, session_id: str) -> JSONResponse:
+    """Delete a session and all that is in it. A running answer is stopped."""
+    await services_of(request).generations.delete_session(session_id, permit(caller_of(request), Action.CHANGE))
+    return JSONResponse({"message": "Session deleted successfully"})
+
+
+@router.post("/api/sessions/{session_id}/fork", status_code=201, openapi_extra=body_schema(Fork, required=False))
+async def fork(request: Request, session_id: str) -> JSONResponse:
+    """Make a session of the same owner with a copy of what was said up to a message: the active path's last one, where
+    none is named."""
+    core = services_of(request)
+    body = await read_optional_body(request, Fork)
+    caller = caller_of(request)
+    await core.rate_limit.take(caller.owner or f"address {request.client.host if request.client else ''}")
+    session = await core.store.fork(
+        session_id, permit(caller, Action.CHANGE), body.message_id, core.settings.max_context_bytes
+    )
+    return JSONResponse(session_json(session), 201)
+
+
+@router.get("/api/sessions/{session_id}/messages")
+async def list_messages(
+    request: Request,
+    session_id: str,
+    limit: PageSize = 50,
+    cursor: Cursor = None,
+    order: Literal["asc", "desc"] = "asc",
+) -> JSONResponse:
+    """The conversation along its active path, from its first message on; with `order=desc` from its last one back."""
+    session = await authorized(request, session_id, Action.READ)
+    store = services_of(request).store
+    depth = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else None
+    if order == "asc":
+        page = await store.messages(session_id, -1 if depth is None else depth, limit)
+        ends = not page or page[-1].id == session.head
+    else:
+        page = await store.messages_before(session_id, DEEPEST if depth is None else depth, limit)
+        ends = not page or page[-1].depth == 0
+    more = None if ends else encode_cursor(page[-1].depth)
+    return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})
+
+
+def _check_length(request: Request, developer_message: str) -> None:
+    limit = services_of(request).settings.max_message_bytes
+    if len(developer_message.encode()) > limit:
+        raise InvalidRequest.field("developer_message", f"It is longer than {limit} bytes.")

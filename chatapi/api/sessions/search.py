@@ -1,0 +1,72 @@
+"""GET /api/search: where did somebody say that?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from chatapi.api.http.serializers import decode_cursor, encode_cursor, iso
+from chatapi.api.http.services import owner_of, services_of
+from chatapi.errors import InvalidRequest
+from chatapi.model import MessageCursor, SearchCursor
+from chatapi.search import Hit, Words
+from chatapi.search import search as look
+
+router = APIRouter(tags=["sessions"])
+
+_ID = r"[\w~-]{0,40}"
+_CURSOR = rf"(\d{{1,19}}):({_ID}):({_ID}):(\d{{1,19}}):({_ID})"
+
+
+@router.get("/api/search")
+async def search(
+    request: Request,
+    q: Annotated[str, Query(min_length=1, max_length=200)],
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=300)] = None,
+) -> Response:
+    """Titles and messages of the key that comes along that hold all words of `q`, the newest session first. One request
+    looks through so much and no more: where there is a `next_cursor`, there is more to look through, even if `data` is
+    empty."""
+    core = services_of(request)
+    owner = owner_of(request)
+    words = Words(q)
+    if not words.first:
+        raise InvalidRequest.field("q", "It must have a word in it.")
+    place = _place(cursor) if cursor is not None else None
+    request.state.limit = await core.rate_limit.take(owner)
+    async with core.searches:
+        found = await look(core.store, owner, words, place, limit)
+    body = {"data": [_hit_json(hit) for hit in found.hits], "next_cursor": _cursor(found.place)}
+    return Response(msgspec.json.encode(body), media_type="application/json")
+
+
+def _cursor(place: SearchCursor | None) -> str | None:
+    if place is None:
+        return None
+    created_at, session_id, mark = place
+    assert mark is not None, "a search goes on within a session"
+    return encode_cursor(created_at, session_id, *mark)
+
+
+def _place(cursor: str) -> SearchCursor:
+    created_at, session_id, parent, made_at, message_id = decode_cursor(cursor, _CURSOR)
+    at, made = int(created_at), int(made_at)
+    if max(at, made) > 1 << 62:
+        raise InvalidRequest.field("cursor", "It is no cursor that this list gave.")
+    return SearchCursor(at, session_id, MessageCursor(parent, made, message_id))
+
+
+def _hit_json(hit: Hit) -> dict[str, Any]:
+    return {
+        "session_id": hit.session_id,
+        "title": hit.title or None,
+        "message_id": hit.message_id,
+        "role": hit.role,
+        "created_at": iso(hit.created_at),
+        "snippet": hit.snippet,
+        "match": hit.match,
+    }

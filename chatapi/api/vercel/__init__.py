@@ -1,0 +1,1 @@
+"""The Vercel AI SDK's `useChat` protocol on the chat routes."""

@@ -1,0 +1,1 @@
+"""Keys, owner tags and authorization."""

@@ -1,0 +1,1 @@
+"""Connections to other servers, with a bound on every wait."""

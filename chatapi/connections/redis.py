@@ -1,0 +1,179 @@
+"""The link to a Redis or Valkey server: scripts and messages, each in a task that no request can cancel.
+
+What is kept there may all be lost. So every call is short, and when the server is gone, callers are told at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+from redis import asyncio as redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from chatapi.settings import SettingsError
+
+CALL_SECONDS = 1.0  # the longest that a caller waits
+DOWN_SECONDS = 1.0  # after a failure, callers are refused at once for so long
+UNDER_WAY = 1_000  # calls; more are refused
+CONNECTIONS = 32  # and one that listens; who calls waits for one to be free
+ECHO_SECONDS = 5.0  # between messages to ourselves, which show that the listening connection is not deaf
+DEAF_SECONDS = 15.0  # without one coming back, it is
+OLDEST_REDIS = (6, 2)
+CANNOT = (RedisError, OSError, TimeoutError)
+
+T = TypeVar("T")
+
+logger = structlog.get_logger()
+
+
+class RedisGone(Exception):
+    """The server cannot be used now."""
+
+
+class RedisConnection:
+    """One pooled client."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._down_until = 0.0
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._scripts: dict[str, AsyncScript] = {}
+        self._client: redis.Redis
+        self._loop: asyncio.AbstractEventLoop
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            SettingsError: there is no server that we can use; the message says what to change.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._client = client_of(self._url)
+            version = (await self._client.info("server"))["redis_version"]
+        except (ValueError, TypeError):  # its own message may repeat the password; an option unknown is a TypeError
+            raise SettingsError(
+                "REDIS_URL: the client cannot read it. Write redis://USER:PASSWORD@HOST:PORT/NUMBER, with %-escapes "
+                "where USER or PASSWORD have other characters than letters and digits."
+            ) from None
+        except CANNOT as error:
+            await self._client.aclose()
+            raise SettingsError(f"REDIS_URL: {why_not(error)}") from error
+        if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_REDIS:
+            await self._client.aclose()
+            raise SettingsError(f"REDIS_URL: that is Redis {version}; 6.2 or newer is needed, or any Valkey.")
+
+    async def close(self) -> None:
+        """Let what is under way end, and close every connection."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+        await self._client.aclose()
+
+    async def run(self, script: str, key: str, *arguments: Any) -> Any:
+        """What a Lua script returns, for one key and these arguments.
+
+        Raises:
+            RedisGone: the server cannot be used now; whether the script ran is not known.
+        """
+        if not self._is_up():
+            raise RedisGone
+        known = self._scripts.get(script)
+        if known is None:
+            known = self._scripts[script] = self._client.register_script(script)
+        try:
+            return await asyncio.shield(self._start(lambda: known([key], arguments)))
+        except CANNOT as error:
+            raise RedisGone from error
+
+    def publish(self, channel: str, message: str) -> None:
+        """Send a message, now or never."""
+        if self._is_up():
+            self._start(lambda: self._client.publish(channel, message))
+
+    async def listen(self, channel: str, receive: Callable[[str], None], listening: asyncio.Event) -> None:
+        """Hand over every message on the channel, for ever; connect again whenever the connection breaks.
+
+        A connection may break without a word. So we send ourselves an empty message now and then, and when none has
+        come back for long, it is broken.
+        """
+        while True:
+            try:
+                async with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
+                    await subscription.subscribe(channel)
+                    listening.set()
+                    await self._hear(subscription, channel, receive)
+            except CANNOT as error:
+                logger.warning("bus out of order", reason=type(error).__name__)
+            except Exception:  # whatever it is, the next connection may be better
+                logger.exception("unforeseen error", where="bus")
+            finally:
+                listening.set()
+            await asyncio.sleep(DOWN_SECONDS)
+
+    async def _hear(self, subscription: PubSub, channel: str, receive: Callable[[str], None]) -> None:
+        heard_at = self._loop.time()
+        echo_at = 0.0
+        while True:
+            now = self._loop.time()
+            if now - heard_at > DEAF_SECONDS:
+                raise TimeoutError
+            if now >= echo_at:
+                echo_at = now + ECHO_SECONDS
+                self.publish(channel, "")
+            message = await subscription.get_message(timeout=CALL_SECONDS)
+            if message is not None:
+                heard_at = self._loop.time()
+                receive(message["data"].decode(errors="replace"))
+
+    def _is_up(self) -> bool:
+        return self._loop.time() >= self._down_until and len(self._under_way) < UNDER_WAY
+
+    def _start(self, do: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
+        task = asyncio.create_task(self._bounded(do), name="redis-call")
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def _bounded(self, do: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await do()
+        except CANNOT:  # what lies idle in the pool is as dead, and each would cost another failure
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            if self._loop.time() >= self._down_until:
+                logger.warning("redis out of order", reason=type(error).__name__)
+            self._down_until = self._loop.time() + DOWN_SECONDS
+
+
+def client_of(url: str) -> redis.Redis:
+    """A client that fails fast; whoever calls knows what to do without it."""
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=CALL_SECONDS,  # for one to be free
+        socket_connect_timeout=CALL_SECONDS,
+        socket_timeout=2 * CALL_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        client_name="chatapi",
+    )
+    return redis.Redis.from_pool(pool)
+
+
+def why_not(error: Exception) -> str:
+    """What to change when the server cannot be used."""
+    reason = str(error) or type(error).__name__
+    if any(word in reason.lower() for word in ("auth", "password", "wrongpass", "noperm")):
+        return "the server refuses the user or the password. Correct them."
+    return f"no Redis or Valkey can be reached there: {reason.rstrip('.')}. Start it, or correct the URL."

@@ -1,0 +1,1 @@
+"""Running answers: start, run, read, stop, recover."""

@@ -1,0 +1,61 @@
+"""Nouns of the product: sessions, messages, generations, parts, usage. All values are frozen.
+
+Import them from here; each module holds one subject. `model.log` holds the in-memory log.
+"""
+
+from __future__ import annotations
+
+from chatapi.model.content import (
+    VISIBLE_KINDS,
+    Kind,
+    Media,
+    NewMessage,
+    Part,
+    Piece,
+    Role,
+    ToolCall,
+    user_text,
+    visible_text,
+)
+from chatapi.model.cursors import MessageCursor, SearchCursor
+from chatapi.model.generations import ROOT, Generation, Outcome, Status, TurnRequest
+from chatapi.model.ids import Alias, Clock, Microseconds, new_id, wall_clock
+from chatapi.model.limits import Limit
+from chatapi.model.sessions import DEEPEST, Authorizer, ImportedSession, Message, Session
+from chatapi.model.usage import DAY_MICROSECONDS, GroupBy, Usage, UsageReport, UsageTotal
+
+__all__ = [
+    "Alias",
+    "Authorizer",
+    "Clock",
+    "DAY_MICROSECONDS",
+    "DEEPEST",
+    "Generation",
+    "GroupBy",
+    "ImportedSession",
+    "Kind",
+    "Limit",
+    "Media",
+    "Message",
+    "MessageCursor",
+    "Microseconds",
+    "NewMessage",
+    "Outcome",
+    "Part",
+    "Piece",
+    "ROOT",
+    "Role",
+    "SearchCursor",
+    "Session",
+    "Status",
+    "ToolCall",
+    "TurnRequest",
+    "Usage",
+    "UsageReport",
+    "UsageTotal",
+    "VISIBLE_KINDS",
+    "new_id",
+    "user_text",
+    "visible_text",
+    "wall_clock",
+]

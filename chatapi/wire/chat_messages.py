@@ -1,0 +1,186 @@
+"""Messages as OpenAI's chat completions write them, read and written. Pure: JSON values in, JSON values out.
+
+What is read is a client's, and checked: every text is proper Unicode without NUL, every part is of a kind that is kept,
+and a URL is http(s) or data. It is passed on and never fetched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chatapi.errors import InvalidRequest
+from chatapi.model import Kind, Media, NewMessage, Part, Role, ToolCall, visible_text
+
+URLS = ("https://", "http://", "data:")
+CALL_CHARACTERS = 256  # of a call's id or name
+
+
+# Read
+
+
+def read_message(value: Any, path: str) -> NewMessage:
+    """A client's message; `path` names it in an error.
+
+    Raises:
+        InvalidRequest: it is none that can be kept.
+    """
+    message = _object(value, path)
+    try:
+        role = Role(str(message.get("role")))
+    except ValueError:
+        raise InvalidRequest.field(f"{path}.role", "It is no role that is kept in a session.") from None
+    content = message.get("content")
+    if role is Role.TOOL:
+        call = ToolCall(_name(message.get("tool_call_id"), f"{path}.tool_call_id"))
+        text = visible_text(_parts(content, f"{path}.content", (Kind.TEXT,)))
+        return NewMessage(role, (Part(Kind.TOOL_RESULT, text, call),))
+    if role is Role.USER:
+        return NewMessage(role, _parts(content, f"{path}.content", (Kind.TEXT, Kind.IMAGE, Kind.AUDIO, Kind.FILE)))
+    if role is not Role.ASSISTANT:
+        return NewMessage(role, _parts(content, f"{path}.content", (Kind.TEXT,)))
+    parts = [] if content is None else list(_parts(content, f"{path}.content", (Kind.TEXT, Kind.REFUSAL)))
+    if message.get("refusal"):
+        parts.append(Part(Kind.REFUSAL, _text(message["refusal"], f"{path}.refusal")))
+    for index, called in enumerate(_list(message.get("tool_calls") or [], f"{path}.tool_calls")):
+        parts.append(_read_call(called, f"{path}.tool_calls.{index}"))
+    if message.get("function_call") or message.get("audio"):
+        raise InvalidRequest.field(path, "Function calls of the old form, and audio of the model's, are not kept.")
+    return NewMessage(role, tuple(part for part in parts if part.text))
+
+
+def _parts(content: Any, path: str, kinds: tuple[Kind, ...]) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Part(Kind.TEXT, _text(content, path)),)
+    parts = tuple(_read_part(part, f"{path}.{index}") for index, part in enumerate(_list(content, path)))
+    for index, part in enumerate(parts):
+        if part.kind not in kinds:
+            raise InvalidRequest.field(f"{path}.{index}", "This role's messages have no such part.")
+    return parts
+
+
+def _read_part(value: Any, path: str) -> Part:
+    part = _object(value, path)
+    match part.get("type"):
+        case "text":
+            return Part(Kind.TEXT, _text(part.get("text"), f"{path}.text"))
+        case "refusal":
+            return Part(Kind.REFUSAL, _text(part.get("refusal"), f"{path}.refusal"))
+        case "image_url":
+            image = _object(part.get("image_url"), f"{path}.image_url")
+            url = _url(image.get("url"), f"{path}.image_url.url")
+            detail = _optional(image.get("detail"), f"{path}.image_url.detail")
+            return Part(Kind.IMAGE, media=Media(url=url, detail=detail))
+        case "input_audio":
+            audio = _object(part.get("input_audio"), f"{path}.input_audio")
+            recording = _text(audio.get("data"), f"{path}.input_audio.data")
+            form = _text(audio.get("format"), f"{path}.input_audio.format")
+            return Part(Kind.AUDIO, media=Media(data=recording, format=form))
+        case "file":
+            file = _object(part.get("file"), f"{path}.file")
+            fields = {name: _optional(file.get(name), f"{path}.file.{name}") for name in ("file_id", "filename")}
+            data = _optional(file.get("file_data"), f"{path}.file.file_data")
+            if data is None and fields["file_id"] is None:
+                raise InvalidRequest.field(f"{path}.file", "It needs file_data or file_id.")
+            return Part(Kind.FILE, media=Media(data=data, **fields))
+    raise InvalidRequest.field(f"{path}.type", "It is no part that is kept in a session.")
+
+
+def _read_call(value: Any, path: str) -> Part:
+    call = _object(value, path)
+    if call.get("type", "function") != "function":
+        raise InvalidRequest.field(f"{path}.type", "Only calls of functions are kept in a session.")
+    function = _object(call.get("function"), f"{path}.function")
+    arguments = _text(function.get("arguments"), f"{path}.function.arguments")
+    name = _name(function.get("name"), f"{path}.function.name")
+    return Part(Kind.TOOL_CALL, arguments or "{}", ToolCall(_name(call.get("id"), f"{path}.id"), name))
+
+
+def _object(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest.field(path, "It must be an object.")
+    return value
+
+
+def _list(value: Any, path: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidRequest.field(path, "It must be a string or a list of parts.")
+    return value
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest.field(path, "It must be a string.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest.field(path, "It has a surrogate without its other half.") from None
+    if "\0" in value:
+        raise InvalidRequest.field(path, "It has a NUL character.")
+    return value
+
+
+def _optional(value: Any, path: str) -> str | None:
+    return None if value is None else _text(value, path)
+
+
+def _name(value: Any, path: str) -> str:
+    name = _text(value, path)
+    if not 0 < len(name) <= CALL_CHARACTERS:
+        raise InvalidRequest.field(path, f"It takes 1 to {CALL_CHARACTERS} characters.")
+    return name
+
+
+def _url(value: Any, path: str) -> str:
+    url = _text(value, path)
+    if not url.lower().startswith(URLS):
+        raise InvalidRequest.field(path, "It must be a http, https or data URL.")
+    return url
+
+
+# Write
+
+
+def write_messages(messages: list[NewMessage], developer_role: str) -> list[dict[str, Any]]:
+    """Messages for an upstream; `developer_role` is what it calls a developer."""
+    return [_write(message, developer_role) for message in messages if message.parts]
+
+
+def _write(message: NewMessage, developer_role: str) -> dict[str, Any]:
+    if message.role is Role.TOOL:
+        (result,) = message.parts
+        assert result.call is not None, "a result names its call"
+        return {"role": "tool", "tool_call_id": result.call.id, "content": result.text}
+    if message.role in {Role.SYSTEM, Role.DEVELOPER}:
+        return {"role": developer_role, "content": visible_text(message.parts)}
+    if message.role is Role.ASSISTANT:
+        return answer_message(message.parts)
+    if all(part.kind is Kind.TEXT for part in message.parts):
+        return {"role": message.role.value, "content": visible_text(message.parts)}
+    return {"role": message.role.value, "content": [_write_part(part) for part in message.parts]}
+
+
+def answer_message(parts: tuple[Part, ...]) -> dict[str, Any]:
+    """What the model said, as a message: its text, and the tools that it called."""
+    message: dict[str, Any] = {"role": "assistant", "content": visible_text(parts) or None}
+    calls = [
+        {"id": part.call.id, "type": "function", "function": {"name": part.call.name, "arguments": part.text}}
+        for part in parts
+        if part.kind is Kind.TOOL_CALL and part.call is not None
+    ]
+    return message | ({"tool_calls": calls} if calls else {})
+
+
+def _write_part(part: Part) -> dict[str, Any]:
+    media = part.media
+    if media is None:
+        return {"type": "text", "text": part.text}
+    if part.kind is Kind.IMAGE:
+        return {"type": "image_url", "image_url": _without_none(url=media.url, detail=media.detail)}
+    if part.kind is Kind.AUDIO:
+        return {"type": "input_audio", "input_audio": _without_none(data=media.data, format=media.format)}
+    file = _without_none(file_data=media.data or media.url, file_id=media.file_id, filename=media.filename)
+    return {"type": "file", "file": file}
+
+
+def _without_none(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,163 @@
+"""The parts of the service: which ones the settings ask for, and in which order they open and close.
+
+The only place that names concrete classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from chatapi.api.http.services import Services
+from chatapi.auth.keys import KeyPolicy, fingerprint, load_secret
+from chatapi.bus import Bus, LocalBus, ReplicaBus, Transport
+from chatapi.errors import StoreUnavailable
+from chatapi.generations.manager import Generations
+from chatapi.limits import LocalRateLimit, LocalSlots, RateLimit, Slots
+from chatapi.model import wall_clock
+from chatapi.prices import read_prices
+from chatapi.settings import Settings, SettingsError
+from chatapi.store import Driver, Store
+from chatapi.store.drivers.sqlite import SQLiteDriver
+from chatapi.upstream.client import Upstream
+
+if TYPE_CHECKING:
+    from chatapi.connections.redis import RedisConnection
+
+
+def make_services(settings: Settings) -> Services:
+    """The parts of the service, put together and not opened yet.
+
+    Raises:
+        SettingsError: a package is missing that the settings ask for, or the list of prices is none.
+    """
+    store = Store(_driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds)
+    redis = _redis(settings)
+    upstream = Upstream(settings.openai_base_url, settings.connect_seconds)
+    rate_limit, slots = _limits(settings, store, redis)
+    bus = _bus(settings, store, redis)
+    return Services(
+        settings=settings,
+        store=store,
+        generations=Generations(store, bus, upstream, slots, settings, wall_clock),
+        upstream=upstream,
+        key_policy=KeyPolicy(settings.key_pattern),
+        rate_limit=rate_limit,
+        links=[redis] if redis is not None else [],
+        prices=read_prices(settings.prices),
+    )
+
+
+def _driver(settings: Settings) -> Driver:
+    if not settings.uses_postgres:
+        return SQLiteDriver(settings.database_path)
+    try:
+        from chatapi.store.drivers.postgres import PostgresDriver  # here: only those who use it need its package
+    except ModuleNotFoundError as missing:
+        raise _package_missing("DATABASE_URL", missing) from missing
+    pooling = settings.database_pooling == "transaction"
+    return PostgresDriver(settings.database_url, settings.database_connections, pooling, settings.lease_seconds)
+
+
+def _redis(settings: Settings) -> RedisConnection | None:
+    if settings.redis_url is None:
+        return None
+    try:
+        from chatapi.connections.redis import RedisConnection  # here, as above
+    except ModuleNotFoundError as missing:
+        raise _package_missing("REDIS_URL", missing) from missing
+    return RedisConnection(settings.redis_url)
+
+
+def _bus(settings: Settings, store: Store, redis: RedisConnection | None) -> Bus:
+    post: Transport
+    if not store.shared:
+        return LocalBus()
+    if redis is not None:
+        from chatapi.bus.redis import RedisTransport
+
+        post = RedisTransport(redis)
+    elif settings.database_pooling == "transaction":
+        return LocalBus()  # a pooler hands no notifications on; readers elsewhere look once a second
+    else:
+        from chatapi.bus.postgres import PostgresTransport
+
+        post = PostgresTransport(settings.database_url)
+    return ReplicaBus(store.replica, post)
+
+
+def _limits(settings: Settings, store: Store, redis: RedisConnection | None) -> tuple[RateLimit, Slots]:
+    rate_limit = LocalRateLimit(settings.rate_limit, time.monotonic)
+    slots = LocalSlots(settings.max_generations_per_key, settings.max_generations)
+    if redis is None:
+        return rate_limit, slots
+    from chatapi.limits.redis import SharedRateLimit, SharedSlots
+
+    return SharedRateLimit(redis, rate_limit), SharedSlots(redis, slots, store.replica)
+
+
+def _package_missing(variable: str, missing: ModuleNotFoundError) -> SettingsError:
+    return SettingsError(
+        f"{variable}: the package {missing.name} is not installed for this Python. "
+        "Install it with the others: pip install -r requirements-replicas.txt"
+    )
+
+
+@asynccontextmanager
+async def running(core: Services) -> AsyncIterator[None]:
+    """The service, open while the block lasts: first what others lean on, and closed in the reverse order.
+
+    Raises:
+        SettingsError: it cannot start as it is configured.
+    """
+    settings = core.settings
+    _require_secret(settings)
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(core.store.close)
+        try:
+            await core.store.open()
+            core.secret = _secret(settings)
+            if not await core.store.agrees("secret", fingerprint(core.secret)):
+                raise SettingsError(_other_secret(settings))
+        except StoreUnavailable as error:
+            what = "PostgreSQL" if settings.uses_postgres else f"the file {settings.database_path}"
+            raise SettingsError(
+                f"DATABASE_URL: {what} cannot be read or written: {error.__cause__}. Free it, or set another."
+            ) from error
+        for link in core.links:
+            await link.open()
+            opened.push_async_callback(link.close)
+        await core.upstream.open()
+        opened.push_async_callback(core.upstream.close)
+        await core.generations.open()
+        opened.push_async_callback(core.generations.close)
+        yield
+
+
+def _require_secret(settings: Settings) -> None:
+    if settings.uses_postgres and settings.secret is None:
+        raise SettingsError(
+            "CHATAPI_SECRET: with PostgreSQL it must be set, the same for every replica: 32 random characters or more, "
+            "kept as carefully as the database: python -c 'import secrets; print(secrets.token_urlsafe())' makes one."
+        )
+
+
+def _secret(settings: Settings) -> bytes:
+    if settings.secret is not None:
+        return settings.secret.encode()
+    try:
+        return load_secret(settings.secret_path)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"CHATAPI_SECRET: {error}") from error
+
+
+def _other_secret(settings: Settings) -> str:
+    if settings.secret is None:
+        cause = f"the file {settings.secret_path} holds another. Restore it from a backup, or set CHATAPI_SECRET."
+    else:
+        cause = "it is another now. Set the one that this database was first used with, on every replica alike."
+    return (
+        f"CHATAPI_SECRET: the sessions in this database belong to owners that were told apart by a secret, and {cause}"
+    )
