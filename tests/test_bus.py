@@ -33,7 +33,7 @@ from chatapi.store import Store
 from chatapi.store.postgres import PostgresDriver
 from chatapi.upstream import Upstream
 from tests.databases import Redis, free_port, postgres, redis
-from tests.service import KEY
+from tests.server_process import KEY
 
 T = TypeVar("T")
 

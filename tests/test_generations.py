@@ -32,7 +32,7 @@ from chatapi.store.driver import Batch, Committed, Transaction
 from chatapi.store.sqlite import SQLiteDriver
 from chatapi.store.store import LEASE_SECONDS
 from chatapi.upstream import Upstream
-from tests.service import KEY
+from tests.server_process import KEY
 
 T = TypeVar("T")
 
