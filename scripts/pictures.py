@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser import Visitor, browsing
 from tests.databases import free_port
 from tests.person import Person
-from tests.service import PROJECT
+from tests.server_process import PROJECT
 
 FOLDER = PROJECT / "docs/pictures"
 WIDE: dict[str, Any] = {"viewport": {"width": 1200, "height": 760}}

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.databases import postgres, redis
-from tests.service import END_SECONDS, SECRETS, Service
+from tests.server_process import END_SECONDS, SECRETS, Service
 
 REPLICAS = 2
 READ_BYTES = 64 * 1024

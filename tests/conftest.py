@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from chatapi.simulator import Gate, Simulator, running
 from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
-from tests.service import Serve, Service, fresh_key
+from tests.server_process import Serve, Service, fresh_key
 
 
 @pytest.fixture

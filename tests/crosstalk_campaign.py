@@ -38,7 +38,7 @@ from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send
 from tests.cluster import Cluster
 from tests.databases import Postgres, Redis
 from tests.kill_campaign import Reader
-from tests.service import Service, fresh_key
+from tests.server_process import Service, fresh_key
 
 SESSIONS = 200
 KEYS = 20  # that have the sessions between them

@@ -28,8 +28,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chatapi.simulator import Chunks, Pause, ReceivedRequest, Script, Send, Simulator, answer, running, scripts
-from tests.service import KEY, Service
-from tests.stored import VISIBLE_KINDS
+from tests.database_view import VISIBLE_KINDS
+from tests.server_process import KEY, Service
 
 READ_SECONDS = 20.0  # a read that takes longer has failed
 RECEIVE_BYTES = 64 * 1024

@@ -8,7 +8,7 @@ import subprocess
 from types import TracebackType
 from typing import Any
 
-from tests.service import PROJECT
+from tests.server_process import PROJECT
 
 FOLDER = PROJECT / "tests/node"
 SECONDS = 60  # for all that one script does

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 from chatapi.simulator import Simulator, answer, running
 from tests.browser import Visitor, browsing
 from tests.person import Person
-from tests.service import KEY, Service
+from tests.server_process import KEY, Service
 
 # One paragraph of each kind that a long answer is made of; a token is a word here.
 VARIETY = """\

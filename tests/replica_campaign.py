@@ -28,9 +28,9 @@ from typing import Any
 
 from chatapi.simulator import Chunks, Pause, ReceivedRequest, Script, Send, Simulator, answer, running, scripts
 from tests.cluster import Cluster
+from tests.database_view import VISIBLE_KINDS
 from tests.kill_campaign import EVENTS, SHORT, Reader
-from tests.service import Service
-from tests.stored import VISIBLE_KINDS
+from tests.server_process import Service
 
 STREAMS = 50
 LEASE_SECONDS = 2.0  # with one of a second, a busy machine takes leases from replicas that are alive

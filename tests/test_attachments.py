@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from chatapi.simulator import Simulator
-from tests.service import KEY, Serve, Service
+from tests.server_process import KEY, Serve, Service
 from tests.test_chat import session_of
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from chatapi.simulator import Simulator
-from tests.service import KEY, OTHER_KEY, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 
 pytestmark = pytest.mark.one_process("it is refused before there is a store")
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser import POLICY, Visitor
-from tests.service import Service
+from tests.server_process import Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 

@@ -34,7 +34,7 @@ from chatapi.store import Store
 from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.upstream.client import Upstream
 from tests.databases import Redis, free_port, postgres, redis
-from tests.service import KEY
+from tests.server_process import KEY
 
 T = TypeVar("T")
 

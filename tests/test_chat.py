@@ -13,7 +13,7 @@ import requests
 
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Usage, Wait, answer, scripts
 from chatapi.simulator.wire import DONE
-from tests.service import KEY, OTHER_KEY, Serve, Service, events
+from tests.server_process import KEY, OTHER_KEY, Serve, Service, events
 
 EVENTS = {"Accept": "text/event-stream"}
 SECONDS = 10.0  # for whatever a test waits for: it comes in milliseconds, or the test fails

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from chatapi import __version__
-from tests.service import KEY, Serve, Service
+from tests.server_process import KEY, Serve, Service
 
 pytestmark = pytest.mark.one_process("it is made of the settings alone")
 

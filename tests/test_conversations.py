@@ -12,7 +12,7 @@ import requests
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests import schemas
-from tests.service import KEY, OTHER_KEY, Service
+from tests.server_process import KEY, OTHER_KEY, Service
 from tests.test_openai_chat import CALLED, MODEL, client_of
 from tests.test_responses import WEATHER, everything
 

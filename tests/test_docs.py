@@ -10,7 +10,7 @@ import pytest
 from chatapi.app import create_app
 from chatapi.errors import every_error
 from chatapi.settings import Settings, variable_name
-from tests.service import PROJECT, Service
+from tests.server_process import PROJECT, Service
 
 HTTP = (PROJECT / "docs/http.md").read_text()
 SETTINGS = (PROJECT / "docs/settings.md").read_text()

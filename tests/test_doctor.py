@@ -19,9 +19,9 @@ import requests
 from chatapi.doctor.sqlite import file_system
 from chatapi.simulator import Script, Simulator, refuse, scripts
 from chatapi.wire.sse import PROBE_LINES, PROBE_SECONDS
-from tests.between import Pooler, Relay, http_proxy, https_server
 from tests.databases import PASSWORD, free_port, postgres, redis
-from tests.service import OURS, PROJECT, Serve, Service
+from tests.proxies import Pooler, Relay, http_proxy, https_server
+from tests.server_process import OURS, PROJECT, Serve, Service
 
 SECONDS = 60.0
 SECRET = "a-secret-of-the-tests-that-is-long-enough"

@@ -20,7 +20,7 @@ from chatapi.settings import SettingsError, read_settings
 from chatapi.simulator import Gate, Pause, Script, Send, Simulator, answer, refuse, scripts
 from chatapi.simulator.wire import JSON
 from tests.kill_campaign import EVENTS, Reader
-from tests.service import Serve, Service, events, fresh_key
+from tests.server_process import Serve, Service, events, fresh_key
 from tests.test_store_faults import check_one_sentence, start
 
 pytestmark = pytest.mark.one_process("it is about the ports and signals of one")

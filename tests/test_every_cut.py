@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, scripts
+from tests.database_view import VISIBLE_KINDS
 from tests.kill_campaign import EVENTS, Reader, said_in
-from tests.service import Serve, Service
-from tests.stored import VISIBLE_KINDS
+from tests.server_process import Serve, Service
 
 CLIENTS = 8  # that cut and resume side by side
 # Characters of one to four bytes, and some that are put together of several.

@@ -14,7 +14,7 @@ from chatapi.model import Message, MessageCursor, user_text
 from chatapi.simulator import Gate, Simulator, answer, scripts
 from chatapi.store import Store
 from chatapi.store.transactions.walking import STEP_ROWS, STRETCH
-from tests.service import KEY, OTHER_KEY, Serve, Service, fresh_key
+from tests.server_process import KEY, OTHER_KEY, Serve, Service, fresh_key
 from tests.test_store import Clock, anyone, clock, driver, said, store
 from tests.test_tree import answered, turn
 

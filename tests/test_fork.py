@@ -12,7 +12,7 @@ from chatapi.model import user_text
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store import Store
 from chatapi.store.transactions import MOST_COPIED
-from tests.service import KEY, OTHER_KEY, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 from tests.test_chat import Reader, begun, sent_upstream, session_of
 from tests.test_store import anyone, clock, driver, said, store
 

@@ -32,7 +32,7 @@ from chatapi.store.drivers.driver import Batch, Committed, Transaction
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.store import LEASE_SECONDS
 from chatapi.upstream.client import Upstream
-from tests.service import KEY
+from tests.server_process import KEY
 
 T = TypeVar("T")
 

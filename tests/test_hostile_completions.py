@@ -14,7 +14,7 @@ import requests
 
 from chatapi.simulator import Chunks, Script, Send, Simulator, scripts
 from chatapi.simulator.wire import DONE
-from tests.service import KEY, Serve, Service
+from tests.server_process import KEY, Serve, Service
 
 CHUNKS = Chunks()
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]

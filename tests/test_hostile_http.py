@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.service import KEY, Serve, Service
+from tests.server_process import KEY, Serve, Service
 
 pytestmark = pytest.mark.one_process("HTTP is read before there is a store")
 

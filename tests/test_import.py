@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from chatapi.simulator import Gate, Simulator, answer, refuse, scripts
-from tests.service import KEY, OTHER_KEY, Serve, Service, fresh_key
+from tests.server_process import KEY, OTHER_KEY, Serve, Service, fresh_key
 
 Document = dict[str, Any]
 CALL = {"call_id": "call_1", "name": "weather"}

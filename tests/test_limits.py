@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from chatapi.simulator import Gate, Simulator, refuse, scripts
-from tests.service import Serve, Service, fresh_key
+from tests.server_process import Serve, Service, fresh_key
 
 SECONDS = 10.0
 NARROW = {"CHATAPI_RATE_LIMIT": "0", "CHATAPI_MAX_GENERATIONS_PER_KEY": "1", "CHATAPI_MAX_GENERATIONS": "2"}

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser import Visitor
 from tests.hostile_markdown import PAYLOADS
-from tests.service import PROJECT, Service
+from tests.server_process import PROJECT, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 

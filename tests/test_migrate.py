@@ -19,9 +19,9 @@ import pytest
 
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.drivers.sqlite import SQLiteDriver
-from tests.between import Pooler, Relay
 from tests.databases import PASSWORD, postgres
-from tests.service import KEY, OTHER_KEY, OURS, PROJECT, Serve, Service
+from tests.proxies import Pooler, Relay
+from tests.server_process import KEY, OTHER_KEY, OURS, PROJECT, Serve, Service
 
 pytestmark = pytest.mark.one_process("it is about the file, which one process has")
 

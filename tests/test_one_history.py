@@ -7,7 +7,7 @@ import subprocess
 import openai
 
 from tests import node_clients
-from tests.service import Service
+from tests.server_process import Service
 
 MODEL = "gpt-4.1-mini"
 SESSION, CONVERSATION = "ses_", "conv_"

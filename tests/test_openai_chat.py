@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletionChunk
 from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
 from chatapi.simulator.wire import DONE, encode
 from tests.kill_campaign import Reader
-from tests.service import KEY, OTHER_KEY, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 
 MODEL = "gpt-4.1-mini"
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]

@@ -12,7 +12,7 @@ from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, refuse, scr
 from chatapi.simulator.wire import DONE
 from chatapi.upstream.client import RETRIES
 from tests import node_clients
-from tests.service import Serve, Service
+from tests.server_process import Serve, Service
 
 MODEL = "gpt-4.1-mini"
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -16,7 +16,7 @@ from tests.browser import Visitor
 from tests.databases import free_port
 from tests.page_campaign import fill
 from tests.person import Person
-from tests.service import Serve, Service, fresh_key
+from tests.server_process import Serve, Service, fresh_key
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from chatapi.simulator import Simulator, scripts
 from tests.browser import Visitor, barriers
 from tests.person import Person
-from tests.service import Serve, Service
+from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 

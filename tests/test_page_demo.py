@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from scripts.pictures import FOLDER, PICTURES, demo
 from tests.browser import Visitor
 from tests.person import Person
-from tests.service import PROJECT
+from tests.server_process import PROJECT
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 

@@ -12,7 +12,7 @@ from chatapi.simulator import Simulator, scripts
 from tests.browser import Visitor
 from tests.hostile_markdown import HOST, PAYLOADS
 from tests.person import Person
-from tests.service import Serve, Service
+from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Route, expect
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
 from tests.person import Person
-from tests.service import Serve, Service
+from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 

@@ -16,9 +16,9 @@ import pytest
 from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simulator, Wait, answer, scripts
 from chatapi.store.drivers.driver import Batch, Transaction
 from chatapi.store.drivers.sqlite import SQLiteDriver
+from tests.database_view import Database
 from tests.kill_campaign import EVENTS, Reader
-from tests.service import KEY, OTHER_KEY, Serve, Service
-from tests.stored import Database
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 
 DONE = b"data: [DONE]\n\n"
 SECRET_WORD = "Rumpelstilzchen"

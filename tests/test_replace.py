@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from chatapi.simulator import Gate, Simulator, scripts
-from tests.service import KEY, OTHER_KEY, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 from tests.test_chat import Reader, begun, sent_upstream, session_of
 
 

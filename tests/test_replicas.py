@@ -21,7 +21,7 @@ from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
 from tests.cluster import SECRET, Cluster
 from tests.databases import PASSWORD, Postgres, Redis, free_port, postgres, redis
 from tests.kill_campaign import EVENTS, Reader
-from tests.service import KEY, OURS, PROJECT, START_SECONDS, Service, fresh_key
+from tests.server_process import KEY, OURS, PROJECT, START_SECONDS, Service, fresh_key
 from tests.test_store_faults import check_one_sentence, start
 
 STOP_SECONDS = 1.0

@@ -16,7 +16,7 @@ from chatapi.simulator import Gate, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.wire import DONE
 from tests import schemas
 from tests.kill_campaign import Reader
-from tests.service import KEY, OTHER_KEY, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 from tests.test_openai_chat import CALLED, CHUNKS, CITATION, MODEL, calling, client_of
 from tests.test_response_events import events_in, spread
 

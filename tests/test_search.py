@@ -26,7 +26,7 @@ from chatapi.search import (
 )
 from chatapi.store import Candidate, Store
 from chatapi.store.transactions.walking import LOT_ROWS, SESSIONS_A_LOT, STEP_ROWS
-from tests.service import Service, fresh_key
+from tests.server_process import Service, fresh_key
 from tests.test_store import Clock, Writer, anyone, begin, clock, driver, said, store
 from tests.test_tree import answered, turn
 

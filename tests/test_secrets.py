@@ -17,7 +17,7 @@ import requests
 
 from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.scripts import Refusal, event_stream
-from tests.service import KEY, OTHER_KEY, PROJECT, SECRETS, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, PROJECT, SECRETS, Serve, Service
 
 SECONDS = 20.0
 NOT_FOR_NOW = 60  # a Retry-After that nobody waits for

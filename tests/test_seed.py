@@ -16,7 +16,7 @@ import requests
 
 from chatapi.settings import Settings
 from chatapi.simulator import Gate, Script, Simulator, answer, refuse, scripts
-from tests.service import KEY, PROJECT, Serve, Service
+from tests.server_process import KEY, PROJECT, Serve, Service
 
 ADDRESS = "http://127.0.0.1:8000"
 SEED_KEY = "sk-proj-your-api-key-here"

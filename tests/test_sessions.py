@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from chatapi.simulator import Gate, Simulator, answer, refuse, scripts
-from tests.service import KEY, OTHER_KEY, SECRETS, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service
 
 NOT_FOUND = b'{"detail":"Session not found"}'
 SECONDS = 10.0

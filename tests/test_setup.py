@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from chatapi.cli import DEMO_KEY
-from tests.service import KEY, OURS, PROJECT
+from tests.server_process import KEY, OURS, PROJECT
 
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

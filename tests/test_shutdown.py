@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from chatapi.simulator import Gate, Simulator, scripts
+from tests.database_view import SQLiteFile
 from tests.kill_campaign import EVENTS, Reader
-from tests.service import Serve, Service
-from tests.stored import SQLiteFile
+from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("it is about the end of a process")
 

@@ -19,9 +19,9 @@ import pytest
 from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.drivers.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
+from tests.database_view import SQLiteFile
 from tests.kill_campaign import EVENTS, Reader
-from tests.service import OURS, PROJECT, START_SECONDS, Serve, Service
-from tests.stored import SQLiteFile
+from tests.server_process import OURS, PROJECT, START_SECONDS, Serve, Service
 from tests.test_promises import saying
 
 pytestmark = pytest.mark.one_process("it is about the file")

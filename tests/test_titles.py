@@ -15,7 +15,7 @@ from chatapi.store import StartedTurn, Store, transactions
 from chatapi.store.drivers.driver import Batch, Driver, Together, Transaction, migrations
 from chatapi.store.transactions import Lease, NewIds
 from chatapi.titles import title_of
-from tests.service import Serve, Service
+from tests.server_process import Serve, Service
 from tests.test_store import anyone, clock, driver, said, store
 from tests.test_tree import noted
 

@@ -30,7 +30,7 @@ from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
 from chatapi.store import StartedTurn, Store, transactions
 from chatapi.store.drivers.driver import Batch, Driver, Transaction
 from tests.kill_campaign import EVENTS, Reader
-from tests.service import Serve, Service, events
+from tests.server_process import Serve, Service, events
 from tests.test_store import PLENTY, REFUSED, Writer, anyone, clock, driver, nobody, said, store
 
 __all__ = ["clock", "driver", "store"]  # fixtures

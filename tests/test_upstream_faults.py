@@ -31,7 +31,7 @@ from chatapi.simulator import (
     scripts,
 )
 from chatapi.simulator.scripts import TEXT, Refusal, event_stream
-from tests.service import KEY, Serve, Service, events
+from tests.server_process import KEY, Serve, Service, events
 
 EVENTS = {"Accept": "text/event-stream"}
 SECONDS = 10.0

@@ -21,7 +21,7 @@ from chatapi.store import Fenced, Store
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.transactions import MOST_TALLIES
 from chatapi.store.transactions.usage import MOST_TOKENS
-from tests.service import KEY, OTHER_KEY, PROJECT, Serve, Service, fresh_key
+from tests.server_process import KEY, OTHER_KEY, PROJECT, Serve, Service, fresh_key
 from tests.test_store import COMPLETED, TEXT, Clock, Writer, anyone, begin, clock, driver, said, store, turn
 
 __all__ = ["clock", "driver", "store"]  # fixtures

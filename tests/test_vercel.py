@@ -19,7 +19,7 @@ from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, refus
 from chatapi.simulator.wire import DONE
 from tests import node_clients
 from tests.cluster import Cluster
-from tests.service import OTHER_KEY, Serve, Service, fresh_key
+from tests.server_process import OTHER_KEY, Serve, Service, fresh_key
 
 CHUNKS = Chunks()
 PIXEL = "data:image/png;base64,iVBORw0KGgo="

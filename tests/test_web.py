@@ -13,7 +13,7 @@ import requests
 
 from chatapi.api.ops.page import FILES, POLICY
 from scripts.vendor import VENDOR, compare
-from tests.service import Service
+from tests.server_process import Service
 
 pytestmark = pytest.mark.one_process("files are the same wherever they are served")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from tests.stored import Database, database_of
+from tests.database_view import Database, database_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEY = "sk-proj-" + "A1b2C3d4_-" * 15 + "tester"
