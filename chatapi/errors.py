@@ -1,7 +1,7 @@
-"""Every error that a caller can meet, in one tree.
+"""All errors of the service, in one tree.
 
     ChatError
-    ├── RequestError                what was sent cannot be served as it is
+    ├── RequestError                the request cannot be served as sent
     │   ├── MalformedJSON           400
     │   ├── InvalidKeyFormat        400  the seed's body
     │   ├── NothingToAnswer         400
@@ -22,25 +22,25 @@
     │   ├── IdempotencyMismatch     422
     │   ├── RateLimited             429
     │   └── TooManyGenerations      429
-    ├── Unavailable                 503  this server cannot serve it now
+    ├── Unavailable                 503  temporary; the same request may work later
     │   ├── StoreUnavailable
     │   ├── Overloaded
     │   ├── Draining
-    │   └── Interrupted                  the server ended before the answer did
-    ├── UpstreamError               the model API refused, broke or was not reached
+    │   └── Interrupted                  the server stopped before the answer was complete
+    ├── UpstreamError               the model API rejected the request, failed or was not reached
     │   ├── UpstreamRejectedRequest 400
     │   ├── UpstreamRejectedKey     401
     │   ├── UpstreamForbidden       403
     │   ├── UpstreamModelNotFound   404
     │   ├── UpstreamRateLimited     429
-    │   ├── UpstreamBroken          502  it answered, but not in the protocol, or broke off
-    │   ├── UpstreamUnavailable     503  it said 5xx, or was not reached
+    │   ├── UpstreamBroken          502  protocol violation, or the stream ended early
+    │   ├── UpstreamUnavailable     503  status 5xx, or not reached
     │   ├── UpstreamTimeout         504
     │   └── AnswerTooLarge          502
-    └── SessionDeleted              404  while its answer was being read
+    └── SessionDeleted              404  deleted while a client read its answer
 
-Status, stable code and a message that is safe to show live on the class; `detail` may say more of the instance and
-never holds what the caller sent. `docs/http.md` lists the codes, and a test holds it to this tree.
+Each class carries its HTTP status, its stable code and a message that is safe to show. `detail` may add facts about the
+instance; it never repeats input of the caller. `docs/http.md` lists the codes; a test compares the list with this tree.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ from chatapi.model import Limit
 
 
 class ChatError(Exception):
-    """The root: a server error that nobody foresaw."""
+    """Root of the tree; raised itself, an unexpected server error."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
-    param: str | None = None  # the field that it is about, where it is about one
+    param: str | None = None  # name of the field at fault, if there is one
     message: ClassVar[str] = (
-        "Something went wrong on this server. Try again; if it stays, tell its operator the request id."
+        "Internal server error. Try again; if the error persists, report the request id to the operator."
     )
 
     def __init__(
@@ -71,16 +71,16 @@ class ChatError(Exception):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Further members of the problem body."""
+        """Extra members of the problem body."""
         return {}
 
 
 class RequestError(ChatError):
-    """What was sent cannot be served as it is."""
+    """The request cannot be served as sent."""
 
     status = 400
     code = "bad_request"
-    message = "This request cannot be served as it is."
+    message = "The request cannot be served as sent."
 
 
 class MalformedJSON(RequestError):
@@ -89,7 +89,7 @@ class MalformedJSON(RequestError):
 
 
 class InvalidKeyFormat(RequestError):
-    """The key is not of the form that this server takes; the body is the seed's, to the letter."""
+    """The key does not match `CHATAPI_KEY_PATTERN`. The response body is fixed by the seed contract."""
 
     code = "invalid_api_key_format"
     message = "Invalid API Key format. The key should start with 'sk-proj-' and be 164 characters long."
@@ -97,20 +97,20 @@ class InvalidKeyFormat(RequestError):
 
 class NothingToAnswer(RequestError):
     code = "nothing_to_answer"
-    message = "There is no new message to answer here. Send one, or name a message that is not an answer itself."
+    message = "There is no new message to answer. Send a message, or name a message that is not an answer."
 
 
 class KeyRequired(RequestError):
     status = 401
     code = "api_key_required"
-    message = "This route wants your API key: send it as Authorization: Bearer or as X-API-Key."
+    message = "This route requires an API key. Send it as Authorization: Bearer or as X-API-Key."
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
 
 
 class SessionNotFound(RequestError):
-    """No such session for this caller: never there, deleted, or somebody else's. The three look the same."""
+    """The session does not exist, was deleted, or belongs to another owner. The three cases look the same."""
 
     status = 404
     code = "session_not_found"
@@ -118,55 +118,53 @@ class SessionNotFound(RequestError):
 
 
 class MessageNotFound(RequestError):
-    """No such message in this session."""
+    """The session has no message with this id."""
 
     status = 404
     code = "message_not_found"
-    message = "There is no such message in this session."
+    message = "Message not found in this session."
 
 
 class ResponseNotFound(RequestError):
-    """No such response for this caller: never there, not kept, deleted, or somebody else's."""
+    """The response does not exist, was not stored, was deleted, or belongs to another owner."""
 
     status = 404
     code = "response_not_found"
-    message = "There is no such response."
+    message = "Response not found."
 
 
 class ConversationNotFound(RequestError):
-    """No such conversation for this caller: never there, deleted, or somebody else's."""
+    """The conversation does not exist, was deleted, or belongs to another owner."""
 
     status = 404
     code = "conversation_not_found"
-    message = "There is no such conversation."
+    message = "Conversation not found."
 
 
 class ItemNotFound(RequestError):
     status = 404
     code = "item_not_found"
-    message = "There is no such item in this conversation."
+    message = "Item not found in this conversation."
 
 
 class NotFound(RequestError):
     status = 404
     code = "not_found"
-    message = "There is nothing at this address. The routes are listed at /docs."
+    message = "Unknown path. /docs lists the routes."
 
 
 class MethodNotAllowed(RequestError):
     status = 405
     code = "method_not_allowed"
-    message = "This address does not take that method. The routes are listed at /docs."
+    message = "Method not allowed on this path. /docs lists the routes."
 
 
 class SessionBusy(RequestError):
-    """The session has a running generation. Waiting helps, repeating at once does not."""
+    """The session has a running generation. An immediate retry fails again."""
 
     status = 409
     code = "session_busy"
-    message = (
-        'This session is still answering. Wait for the answer, stop it, or send again with "if_busy": "interrupt".'
-    )
+    message = 'The session has a running answer. Wait for it, stop it, or send again with "if_busy": "interrupt".'
 
     def __init__(self, generation_id: str) -> None:
         super().__init__(headers={"X-Should-Retry": "false", "X-Generation-ID": generation_id})
@@ -180,13 +178,13 @@ class SessionBusy(RequestError):
 class BodyTooLarge(RequestError):
     status = 413
     code = "body_too_large"
-    message = "The body is larger than this server takes."
+    message = "The request body exceeds the size limit of this route."
 
 
 class ContextTooLarge(RequestError):
     status = 413
     code = "context_too_large"
-    message = "This conversation has grown larger than this server sends upstream. Begin a new session."
+    message = "The conversation exceeds CHATAPI_MAX_CONTEXT_BYTES. Start a new session."
 
 
 class UnsupportedMediaType(RequestError):
@@ -198,15 +196,15 @@ class UnsupportedMediaType(RequestError):
 class PositionOutOfRange(RequestError):
     status = 416
     code = "position_out_of_range"
-    message = "The position is not a place in this answer's log. Ask again from 0, or from what you have received."
+    message = "The position is outside this answer's log. Read from 0, or from the number of bytes you received."
 
 
 class InvalidRequest(RequestError):
-    """Some fields are missing, mistyped, unknown or out of bounds; `errors` names them and echoes nothing."""
+    """Fields are missing, of the wrong type, unknown or out of range. `errors` names them without their values."""
 
     status = 422
     code = "invalid_request"
-    message = "Some fields are not as this route takes them; `errors` names them."
+    message = "Some fields are invalid; `errors` names them."
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
         super().__init__()
@@ -214,7 +212,7 @@ class InvalidRequest(RequestError):
 
     @classmethod
     def field(cls, field: str, message: str) -> InvalidRequest:
-        """The error for one field."""
+        """Return the error for one field."""
         return cls([{"field": field, "message": message}])
 
     @property
@@ -225,27 +223,27 @@ class InvalidRequest(RequestError):
 class IdempotencyMismatch(RequestError):
     status = 422
     code = "idempotency_key_reused"
-    message = "This Idempotency-Key was used with another request. Use a new key for a new request."
+    message = "This Idempotency-Key was used with a different request. Use a new key for a new request."
 
 
 class RateLimited(RequestError):
     status = 429
     code = "rate_limited"
-    message = "Too many requests with this key. Wait as long as Retry-After says."
+    message = "Too many requests with this key. Retry after the time in Retry-After."
 
 
 class TooManyGenerations(RequestError):
     status = 429
     code = "too_many_generations"
-    message = "Too many answers are running for this key. Wait for one to end, or stop one."
+    message = "Too many running answers for this key. Wait until one ends, or stop one."
 
 
 class Unavailable(ChatError):
-    """This server cannot serve it now; the same request may work soon."""
+    """Temporary failure of this server; the same request may work later."""
 
     status = 503
     code = "unavailable"
-    message = "This server cannot serve the request now. Try again as Retry-After says."
+    message = "The server cannot serve the request now. Retry after the time in Retry-After."
 
     def __init__(self, detail: str | None = None, *, retry_after: float = 1.0) -> None:
         super().__init__(detail, retry_after=retry_after)
@@ -253,21 +251,23 @@ class Unavailable(ChatError):
 
 class StoreUnavailable(Unavailable):
     code = "store_unavailable"
-    message = "The server cannot write its store now. Nothing acknowledged is lost; try again as Retry-After says."
+    message = (
+        "The server cannot reach its store now. No acknowledged data is lost. Retry after the time in Retry-After."
+    )
 
 
 class Overloaded(Unavailable):
     code = "overloaded"
-    message = "This server is running as many answers as it may. Try again as Retry-After says."
+    message = "The server is at its limit of running answers. Retry after the time in Retry-After."
 
 
 class Draining(Unavailable):
     code = "draining"
-    message = "This server is shutting down. Send the request again; another will take it."
+    message = "This server is shutting down. Send the request again."
 
 
 class UpstreamErrorBody(NamedTuple):
-    """A refusal in the upstream's own words, and its status."""
+    """The upstream's own error object and its HTTP status."""
 
     status: int
     message: str
@@ -277,25 +277,25 @@ class UpstreamErrorBody(NamedTuple):
 
 
 class UpstreamError(ChatError):
-    """The model API refused, broke or was not reached."""
+    """The model API rejected the request, failed or was not reached."""
 
     status = 502
     code = "upstream_error"
-    message = "The model API did not answer as it should."
-    limit: Limit | None = None  # the upstream's request limit, when it told
+    message = "The model API returned an unexpected response."
+    limit: Limit | None = None  # the upstream's request limit, if its response names one
     said: UpstreamErrorBody | None = None
-    asked_to_wait: float | None = None  # seconds, when the upstream itself named them
+    asked_to_wait: float | None = None  # seconds, if the upstream named them
     retryable: bool = True
 
 
 class UpstreamRejectedRequest(UpstreamError):
     status = 400
     code = "upstream_rejected_request"
-    message = "The model API refused the request."
+    message = "The model API rejected the request."
 
 
 class UpstreamRejectedKey(UpstreamError):
-    """The upstream's 401; the sentence is the seed's."""
+    """The upstream answered 401. The message is fixed by the seed contract."""
 
     status = 401
     code = "authentication_failed"
@@ -305,19 +305,19 @@ class UpstreamRejectedKey(UpstreamError):
 class UpstreamForbidden(UpstreamError):
     status = 403
     code = "permission_denied"
-    message = "Permission denied. The API key is valid, but it may not do this; check its project's permissions."
+    message = "Permission denied. The API key is valid but lacks a permission; check its project's permissions."
 
 
 class UpstreamModelNotFound(UpstreamError):
     status = 404
     code = "model_not_found"
-    message = "The model does not exist, or this API key may not use it."
+    message = "The model does not exist, or this API key has no access to it."
 
 
 class UpstreamRateLimited(UpstreamError):
     status = 429
     code = "upstream_rate_limited"
-    message = "The model API takes no more requests with this key for now. Wait as long as Retry-After says."
+    message = "The model API rate-limits this key. Retry after the time in Retry-After."
 
     def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(detail, retry_after=1.0 if retry_after is None else retry_after)
@@ -326,19 +326,19 @@ class UpstreamRateLimited(UpstreamError):
 class UpstreamBroken(UpstreamError):
     status = 502
     code = "upstream_broken"
-    message = "The model API broke off, or did not speak its protocol. What came before is kept."
+    message = "The model API ended the stream early, or violated its protocol. The text received so far is kept."
 
 
 class AnswerTooLarge(UpstreamError):
     status = 502
     code = "answer_too_large"
-    message = "The answer grew larger than this server keeps. What came before is kept."
+    message = "The answer exceeds CHATAPI_MAX_ANSWER_BYTES. The text received so far is kept."
 
 
 class UpstreamUnavailable(UpstreamError):
     status = 503
     code = "upstream_unavailable"
-    message = "The model API cannot be reached, or says that it is out of order. Try again as Retry-After says."
+    message = "The model API is unreachable or reports a failure. Retry after the time in Retry-After."
 
     def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(detail, retry_after=1.0 if retry_after is None else retry_after)
@@ -347,14 +347,14 @@ class UpstreamUnavailable(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
-    message = "The model API did not answer in time. What came before is kept."
+    message = "The model API did not answer in time. The text received so far is kept."
 
 
 class Interrupted(Unavailable):
-    """The process that produced the answer ended before the answer did."""
+    """The process that produced the answer ended before the answer was complete."""
 
     code = "interrupted"
-    message = "The server ended before the answer did. What came before is kept; send again for a new answer."
+    message = "The server stopped before the answer was complete. The text received so far is kept; send again."
 
 
 class SessionDeleted(ChatError):
@@ -362,11 +362,11 @@ class SessionDeleted(ChatError):
 
     status = 404
     code = "session_deleted"
-    message = "The session was deleted while it was answering."
+    message = "The session was deleted while its answer was running."
 
 
 def every_error() -> Iterator[type[ChatError]]:
-    """All classes of the tree, the root first."""
+    """Yield all classes of the tree, root first."""
     pending: list[type[ChatError]] = [ChatError]
     while pending:
         error = pending.pop(0)
@@ -375,7 +375,7 @@ def every_error() -> Iterator[type[ChatError]]:
 
 
 def from_code(code: str | None, detail: str | None) -> ChatError:
-    """The error that a generation was stored with, as it was first raised."""
+    """Rebuild the error that a generation was stored with."""
     for error in every_error():
         if error.code == code and not issubclass(error, SessionBusy | InvalidRequest | KeyRequired):
             return error(detail)

@@ -475,7 +475,7 @@ def test_earlier_messages_come_in_above_what_is_read(server: Service, person: Pe
 def test_a_refusal_is_a_sentence_and_the_message_can_be_tried_again(person: Person, upstream: Simulator) -> None:
     upstream.script = scripts.refuse(503)
     person.say("Count to 4")
-    expect(person.answers.get_by_role("alert")).to_contain_text("cannot be reached, or says that it is out of order")
+    expect(person.answers.get_by_role("alert")).to_contain_text("is unreachable or reports a failure")
     upstream.script = None
     person.press("Try again", person.answers.last)
     person.sees_answer("1 2 3 4")

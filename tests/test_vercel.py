@@ -370,7 +370,8 @@ def test_a_repeat_with_an_idempotency_key_is_the_same_answer(service: Service, u
     assert joined(chunks_in(answers[0].content)) == joined(chunks_in(answers[1].content))
     assert len(upstream.requests) == seen + 1
     other = post(service, key, user("Two"), headers={"Idempotency-Key": "once"})
-    assert (other.status_code, other.text.split(".")[0]) == (422, "This Idempotency-Key was used with another request")
+    reason = "This Idempotency-Key was used with a different request"
+    assert (other.status_code, other.text.split(".")[0]) == (422, reason)
 
 
 def test_a_chat_goes_on_in_a_session_of_the_seeds(service: Service, key: str) -> None:
@@ -456,7 +457,7 @@ def test_a_refusal_is_shown_as_a_sentence(
 
 
 def test_a_request_that_cannot_be_served_is_shown_as_a_sentence(service: Service, key: str) -> None:
-    for wrong, shown in (("sk-wrong", "Invalid API Key format."), ("", "This route wants your API key")):
+    for wrong, shown in (("sk-wrong", "Invalid API Key format."), ("", "This route requires an API key")):
         with page(service, wrong) as chat:
             assert send(chat, "Hello")["error"].startswith(shown)
     with page(service, key, "ses_of_somebody") as chat:
@@ -629,7 +630,7 @@ def test_a_page_may_have_its_leaving_be_a_stop_and_a_busy_chat_be_an_error(
         send(chat, "One", wait=False)
         chat.do("until", text="Hello")
         with page(service, key, body={"if_busy": "reject"}) as beside:
-            assert send(beside, "Two")["error"].startswith("This session is still answering.")
+            assert send(beside, "Two")["error"].startswith("The session has a running answer.")
         asked = upstream.requests[-1]
         chat.do("stop")
         assert asked.left.wait(5)

@@ -10,7 +10,7 @@ from chatapi.model.ids import Alias
 
 
 class Role(StrEnum):
-    """Who says a message."""
+    """Role of a message's author."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -20,24 +20,24 @@ class Role(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a part of a message is. The first five are what a model says, and so what a log is made of."""
+    """Kind of a message part. A log consists of the first five only: those are model output."""
 
     TEXT = "text"
     REASONING = "reasoning"
     REFUSAL = "refusal"
     TOOL_CALL = "tool_call"
-    ANNOTATION = "annotation"  # of the text before it: JSON objects as the upstream gave them, each ended by a LF
+    ANNOTATION = "annotation"  # on the text before it: JSON objects as received from the upstream, one per line
     TOOL_RESULT = "tool_result"
     IMAGE = "image"
     AUDIO = "audio"
     FILE = "file"
 
 
-VISIBLE_KINDS = frozenset({Kind.TEXT, Kind.REFUSAL})  # the parts that a plain-text client is given: what the model says
+VISIBLE_KINDS = frozenset({Kind.TEXT, Kind.REFUSAL})  # the parts that a plain-text client receives
 
 
 class ToolCall(NamedTuple):
-    """A tool call, without its arguments: they are its part's text. A result's call has no name."""
+    """Id and name of a tool call. The arguments are the text of its part; the call of a result has no name."""
 
     id: str
     name: str = ""
@@ -45,24 +45,25 @@ class ToolCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An image, a recording or a file, as its sender gave it: never fetched and never opened here.
+    """An image, audio recording or file, as received; it is neither fetched nor decoded here.
 
-    `url` is a data or http(s) URL, `data` is base64 (of a file also a data URL), `file_id` is the upstream's.
+    `url` is a `data:`, `http:` or `https:` URL. `data` is base64, for a file also a data URL. `file_id` is an id of the
+    upstream.
     """
 
     url: str | None = None
     data: str | None = None
     file_id: str | None = None
     filename: str | None = None
-    detail: str | None = None  # how closely an image is looked at
-    format: str | None = None  # of a recording, such as `wav`; of a file, its media type
+    detail: str | None = None  # image resolution: OpenAI's `detail`
+    format: str | None = None  # audio format such as `wav`; media type of a file
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A run of text of one kind, a tool call with its arguments, the result of one, or a medium.
+    """Text of one kind, a tool call with its arguments, a tool result, or media.
 
-    A part of a log is never empty: a call without arguments has `{}` (docs/decisions/tool-calls.md).
+    A part of a log is never empty: a call without arguments holds `{}` (docs/decisions/tool-calls.md).
     """
 
     kind: Kind
@@ -73,7 +74,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to append: what a client says, or says was said. `alias` is the client's own id for it, if any."""
+    """A message to append. `alias` is the client's own id for it, if the client assigns ids."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -81,17 +82,17 @@ class NewMessage:
 
 
 def user_text(text: str) -> tuple[NewMessage, ...]:
-    """The input of a turn that is one text of the user's."""
+    """Return one user message of one text part."""
     return (NewMessage(Role.USER, (Part(Kind.TEXT, text),)),)
 
 
 def visible_text(parts: tuple[Part, ...]) -> str:
-    """What the model or the user says in these parts: no reasoning."""
+    """Join the text and refusal parts; reasoning and tool calls are left out."""
     return "".join(part.text for part in parts if part.kind in VISIBLE_KINDS)
 
 
 class Piece(NamedTuple):
-    """Some bytes of a log: whole code points of one part. `position` is where the piece ends, in bytes of the log."""
+    """A run of bytes of a log: whole UTF-8 code points of one part. `position` is its end, in bytes of the log."""
 
     position: int
     part: int

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class MessageCursor(NamedTuple):
-    """A message as a place among the messages of its session: its parent ("" of a first one), its time and its id."""
+    """Sort key of a message within its session: parent id (`""` for a first message), time, id."""
 
     parent: str
     created_at: int
@@ -14,9 +14,9 @@ class MessageCursor(NamedTuple):
 
 
 class SearchCursor(NamedTuple):
-    """A message, or before all messages, as a place among all that an owner has: the session, and the place in it.
+    """Position of a search among all sessions of an owner: a session, and a message in it.
 
-    Without a `mark`: before the session itself.
+    `mark` is None before the session's own title was searched.
     """
 
     created_at: int

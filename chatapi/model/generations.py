@@ -12,7 +12,7 @@ from chatapi.model.usage import Usage
 
 
 class Status(StrEnum):
-    """The life of a generation: running, then exactly one of the others."""
+    """Status of a generation: `running`, then exactly one of the others."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -25,7 +25,7 @@ class Status(StrEnum):
 class Generation:
     """One attempt to produce an answer.
 
-    `length` is the end of its log in bytes, once it has ended. `replica` is the process that produces it.
+    `length` is the size of its log in bytes, set when it ends. `replica` is the id of the process that runs it.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a generation ends: its last status and all that is known about it by then."""
+    """Final status of a generation, with finish reason, usage and error."""
 
     status: Status
     finish_reason: str | None = None
@@ -56,19 +56,19 @@ class Outcome:
     error_detail: str | None = None
 
 
-ROOT = ""  # as the parent of a turn: it hangs under nothing, beside the session's first message
+ROOT = ""  # as `parent` of a turn: the turn has no parent and is a sibling of the session's first message
 
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """What a caller asks for: messages to append, where, and how the answer to them is to be made.
+    """A request for an answer: messages to append, their place in the tree, and the parameters of the answer.
 
-    `owner` is the tag of the key that pays. `session_id` is None for a new session; with an `alias`, for the session
-    that this owner knows by that name, or a new one that is known by it from now on. `parent` is the message under
-    which the turn hangs: the session's head if None, `ROOT` for none at all. To edit a message, hang its new wording
-    under its parent; to regenerate an answer, hang an empty input under the message that it answers. `parameters` are
-    passed to the upstream as they are. `digest` tells two requests with the same idempotency key apart. `instructions`
-    stand behind the developer message in this turn alone. `echo` is what OpenAI's Responses say of the request.
+    `owner` is the owner tag of the caller. `session_id` is None for a new session; with an `alias`, the session of this
+    owner with that alias is used, or created. `parent` is the message that the turn follows: None is the session's
+    head, `ROOT` is no parent. An edit is a turn with new text and the old message's parent; a regeneration is a turn
+    with empty `input` whose parent is the message to answer. `parameters` are sent to the upstream unchanged. `digest`
+    distinguishes two requests with one idempotency key. `instructions` follow the developer message in this turn only.
+    `echo` holds the request fields that a Responses object repeats.
     """
 
     owner: str

@@ -1,7 +1,7 @@
 """Time and ids.
 
-Times are whole microseconds since the epoch, UTC: one integer that sorts, that both databases store exactly, and that
-a test can choose.
+Times are integer microseconds since the Unix epoch, UTC: sortable, stored exactly by both databases, and easy to inject
+in tests.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ Clock = Callable[[], Microseconds]
 
 
 def wall_clock() -> Microseconds:
-    """The time now, in microseconds since the epoch."""
+    """Return the current time in microseconds since the epoch."""
     return Microseconds(time.time_ns() // 1000)
 
 
-_DIGITS = "0123456789abcdefghijklmnopqrstuv"  # five bits each, in the order in which text is sorted
-_TIME_DIGITS = 10  # of a time in milliseconds; enough for 30,000 years
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"  # base 32 in sort order, so that ids sort by time
+_TIME_DIGITS = 10  # base-32 digits of a time in milliseconds: enough for 30,000 years
 
 
 def new_id(prefix: str) -> str:
-    """A fresh URL-safe id, such as `ses_01jd…`: the time, then 128 random bits. Clients never choose one.
+    """Return a new URL-safe id such as `ses_01jd…`: the time, then 128 random bits.
 
-    The time is there for the database: rows that are made together are stored together, and a commit of many turns
-    writes few pages. Nothing reads it.
+    The time prefix keeps rows created together on few database pages. No code reads it back.
     """
     now = time.time_ns() // 1_000_000
     digits = "".join([_DIGITS[now >> shift & 31] for shift in _TIME_SHIFTS])
@@ -39,9 +38,9 @@ _TIME_SHIFTS = range(5 * (_TIME_DIGITS - 1), -1, -5)
 
 
 class Alias(NamedTuple):
-    """A name that a client chose for something of ours. It means something to its owner only, and within its kind.
+    """A client's own id for a session or message. It is unique per owner and kind.
 
-    A dialect picks the kind (such as `vercel-chat`), so that two dialects' names never meet, and bounds the name.
+    Each dialect has its own kind (such as `vercel-chat`) and limits the length of the name.
     """
 
     kind: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A request limit and what is left of it now."""
+    """A request limit and the number of requests that remain."""
 
     limit: int
     remaining: int

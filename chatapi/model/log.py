@@ -1,8 +1,8 @@
-"""The live log of one generation: what the model has said, and how much of it is committed.
+"""The in-memory log of one running generation.
 
-A log is bytes of UTF-8 in parts of one kind each; a part that is a tool call also has that call's id and name. It
-grows at its end, by whole code points, and no part is empty; `committed` follows behind, and nobody is shown a byte
-past it. A reader is one integer.
+A log is UTF-8 text in parts of one kind each; a tool-call part also has the call's id and name. It is append-only,
+grows by whole code points, and has no empty part. Readers see bytes up to `committed` only. A reader's state is one
+integer, its position in bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chatapi.model import Kind, Part, Piece, ToolCall
 
 
 class _Start(NamedTuple):
-    """Where a part begins."""
+    """Start of a part."""
 
     position: int
     kind: Kind
@@ -38,20 +38,20 @@ class Log:
         return len(self._text)
 
     def write(self, kind: Kind, text: str, call: ToolCall | None = None) -> None:
-        """Append `text`, which is not empty; a change of kind, or of the call, begins a new part."""
+        """Append `text`, which must not be empty; a new kind or call starts a new part."""
         if not self._parts or (last := self._parts[-1]).kind is not kind or last.call != call:
             self._parts.append(_Start(len(self._text), kind, call))
         self._text += text.encode()
 
     def read(self, position: int, most_bytes: int | None = None) -> list[Piece]:
-        """The committed pieces past `position`; of many, about the first `most_bytes`, up to the end of a character."""
+        """Return committed pieces after `position`, at most `most_bytes`, cut at a code point."""
         end = self.committed
         if most_bytes is not None and end - position > most_bytes:
             end = character_end(self._text, position + most_bytes)
         return self._slice(position, end)
 
     def uncommitted(self) -> list[Piece]:
-        """What was written and is not committed yet, a piece for each part."""
+        """Return the uncommitted text, one piece per part."""
         return self._slice(self.committed, len(self._text))
 
     def _slice(self, begin: int, end: int) -> list[Piece]:
@@ -72,12 +72,12 @@ class Log:
         return pieces
 
     def parts(self) -> tuple[Part, ...]:
-        """The whole log, committed or not, as the parts of a message."""
+        """Return the whole log, uncommitted text included, as message parts."""
         return parts_of(self._slice(0, len(self._text)))
 
 
 def character_end(data: bytes | bytearray, at: int) -> int:
-    """The last place not past `at` where a character of UTF-8 ends."""
+    """Return the largest code-point boundary of UTF-8 `data` that is at most `at`."""
     if at >= len(data):
         return len(data)
     while data[at] & 0xC0 == 0x80:  # a continuation byte: `at` is inside a character
@@ -86,7 +86,7 @@ def character_end(data: bytes | bytearray, at: int) -> int:
 
 
 def cut(data: bytes, most_bytes: int) -> Iterator[bytes]:
-    """`data` in runs of whole characters and at most so many bytes."""
+    """Yield `data` in runs of whole code points of at most `most_bytes` bytes each."""
     begin = 0
     while begin < len(data):
         end = character_end(data, begin + most_bytes)
@@ -95,7 +95,7 @@ def cut(data: bytes, most_bytes: int) -> Iterator[bytes]:
 
 
 def first_of(pieces: list[Piece], most_bytes: int) -> list[Piece]:
-    """About the first `most_bytes` of the pieces, up to the end of a character."""
+    """Return the first `most_bytes` bytes of the pieces, cut at a code point."""
     taken = []
     for piece in pieces:
         if len(piece.data) > most_bytes:
@@ -110,7 +110,7 @@ def first_of(pieces: list[Piece], most_bytes: int) -> list[Piece]:
 
 
 def up_to(pieces: list[Piece], position: int) -> list[Piece]:
-    """The pieces of a log, from its start, up to a position."""
+    """Return the part of `pieces` before `position`."""
     before = []
     for piece in pieces:
         begin = piece.position - len(piece.data)
@@ -122,7 +122,7 @@ def up_to(pieces: list[Piece], position: int) -> list[Piece]:
 
 
 def parts_of(pieces: list[Piece]) -> tuple[Part, ...]:
-    """A log's pieces, from its start, joined into the parts of a message."""
+    """Join all pieces of a log into message parts."""
     data: dict[int, list[bytes]] = {}
     first: dict[int, Piece] = {}
     for piece in pieces:
@@ -132,10 +132,10 @@ def parts_of(pieces: list[Piece]) -> tuple[Part, ...]:
 
 
 def contiguous(pieces: list[Piece], position: int) -> list[Piece]:
-    """The pieces from `position` on, each byte once, up to the first hole.
+    """Return the bytes after `position`, each once, up to the first gap.
 
-    Stored pieces overlap where text was committed, its committer was not told, and committed it again with more. A
-    database that failed over may have lost some: what is past such a hole is shown when the whole message is stored.
+    Stored pieces overlap if the acknowledgement of a commit was lost and the text was committed again with more. A
+    failed-over database may have lost pieces: text after a gap is visible once the whole message is stored.
     """
     run = []
     for piece in pieces:
@@ -149,7 +149,7 @@ def contiguous(pieces: list[Piece], position: int) -> list[Piece]:
 
 
 def pieces_of(parts: tuple[Part, ...], position: int = 0) -> list[Piece]:
-    """The parts of a message as its log's pieces past `position`: what `parts_of` joined, taken apart again."""
+    """Split message parts into log pieces after `position`; the inverse of `parts_of`."""
     pieces = []
     end = 0
     for number, part in enumerate(parts):

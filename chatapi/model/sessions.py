@@ -10,14 +10,14 @@ from chatapi.model.content import Part, Role, visible_text
 from chatapi.model.generations import Generation
 from chatapi.model.ids import Microseconds
 
-DEEPEST = 2**31 - 1  # more than any message's depth
+DEEPEST = 2**31 - 1  # upper bound of `Message.depth`
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """A conversation with one developer message.
 
-    `given_title` is None until it is named, and empty when somebody took its title away.
+    `given_title` is None until a title is set, and `""` after it was removed.
     """
 
     id: str
@@ -32,20 +32,20 @@ class Session:
 
     @property
     def title(self) -> str | None:
-        """What it is called, if it has a title."""
+        """The title, or None if there is none."""
         return self.given_title or None
 
 
 Authorizer = Callable[["Session | None"], "Session"]
-"""Asked with a session, or with None where there is none: returns it, or raises `SessionNotFound`."""
+"""Takes a session, or None if it does not exist. Returns the session, or raises `SessionNotFound`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored role and its content. Messages form a tree through `parent`; `depth` counts the ancestors.
+    """A stored message. Messages form a tree through `parent`; `depth` is the number of ancestors.
 
-    `siblings` are the ids of all messages with this parent, itself among them, the oldest first; filled in by
-    `Store.messages` and `Store.messages_before`.
+    `siblings` are the ids of all messages with the same parent, this one included, oldest first. Only page queries
+    fill it in.
     """
 
     id: str
@@ -60,12 +60,12 @@ class Message:
 
     @property
     def text(self) -> str:
-        """What was said: the text of the spoken parts."""
+        """The visible text: text and refusal parts."""
         return visible_text(self.parts)
 
 
 class ImportedSession(NamedTuple):
-    """A session that was kept elsewhere, and all its messages, to be stored as they are."""
+    """An exported session with all its messages, to be stored unchanged."""
 
     session: Session
     messages: list[Message]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens spent. `estimated` where the upstream was stopped before it counted them itself."""
+    """Token counts of one answer. `estimated` is true if the upstream was stopped before it reported them."""
 
     input_tokens: int | None
     output_tokens: int | None
@@ -22,7 +22,7 @@ DAY_MICROSECONDS = 86_400_000_000
 
 
 class GroupBy(StrEnum):
-    """What usage is told apart by, beside its owner."""
+    """Dimensions of a usage report."""
 
     DAY = "day"
     MODEL = "model"
@@ -31,10 +31,10 @@ class GroupBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageTotal:
-    """The usage of some answers of one model, added up.
+    """Summed usage of answers of one model.
 
-    `day` counts from the epoch, UTC; it and `session_id` are None where days and sessions are not told apart. The
-    session of no id is of all that were deleted.
+    `day` is the number of days since the Unix epoch, UTC. `day` and `session_id` are None if the report is not grouped
+    by them. An empty `session_id` stands for all deleted sessions.
     """
 
     day: int | None
@@ -46,14 +46,14 @@ class UsageTotal:
     output_tokens: int
     reasoning_tokens: int
     cached_tokens: int
-    estimated: int  # of the answers: cut off before the upstream counted, so their output is estimated
-    unknown: int  # of the answers: nothing is known of their tokens
+    estimated: int  # number of answers whose output tokens are estimated
+    unknown: int  # number of answers without token counts
 
 
 class UsageReport(NamedTuple):
-    """What an owner used: tallies as they were asked for, and one for each model in all.
+    """Usage of one owner: totals per requested group, and one total per model.
 
-    Not `complete`: there are more of them than are read at once; those with the most tokens are here.
+    If `complete` is false, the report holds only the groups with the most tokens.
     """
 
     tallies: list[UsageTotal]

@@ -1,4 +1,4 @@
-"""`python -m chatapi.simulator`: the demo behaviour on a port, until it is told to stop."""
+"""`python -m chatapi.simulator`: serve demo answers on a port until a signal arrives."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ import sys
 from .server import Simulator
 
 DEFAULT_PORT = 9000
-DEFAULT_PACE_MS = 30.0  # about as fast as a hosted model speaks
+DEFAULT_PACE_MS = 30.0  # about the speed of a hosted model
 MAX_PORT = 65_535
 
 EXAMPLE = """\
-Any key is accepted, except that one with the word "invalid" in it is refused with 401, and one with "forbidden" in it
-with 403. Things to say to it:
+Every key is accepted, except keys that contain "invalid" (401) or "forbidden" (403). Messages to try:
   count to 500             a long answer, to stop, cut and resume
   my name is Ada           and later: what is my name?
-  what have I said?        it quotes the earlier messages that it was sent
+  what have I said?        quotes the earlier messages of the request
   show me Markdown         headings, code, a table, formulas
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     arguments = argparse.ArgumentParser(
         prog="python -m chatapi.simulator",
         description="A local server that speaks OpenAI's Chat Completions protocol. It is not a real model: it costs "
-        "nothing, needs no network, and answers by quoting what it was sent.",
+        "nothing, needs no network, and answers by quoting the request.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
         help="milliseconds between two words of an answer (default: %(default)g)",
     )
     arguments.add_argument(
-        "--until-eof", action="store_true", help="end when standard input does, however whoever holds it ends"
+        "--until-eof",
+        action="store_true",
+        help="exit when standard input is closed, even by a parent that crashed",
     )
     return arguments
 
@@ -68,7 +69,7 @@ async def serve(host: str, port: int, pace_seconds: float, until_eof: bool = Fal
     """Serve until SIGINT or SIGTERM, or until standard input ends."""
     stopped = asyncio.Event()
     if until_eof:
-        asyncio.get_running_loop().add_reader(sys.stdin, stopped.set)  # nothing is ever written: it can only end
+        asyncio.get_running_loop().add_reader(sys.stdin, stopped.set)  # nothing is written to it: readable means closed
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: there an interrupt ends asyncio.run instead
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -82,7 +83,7 @@ async def serve(host: str, port: int, pace_seconds: float, until_eof: bool = Fal
 
 
 def main() -> int:
-    """Run the command; the exit status."""
+    """Run the command and return its exit status."""
     arguments = parser().parse_args()
     try:
         asyncio.run(serve(arguments.host, arguments.port, arguments.pace_ms / 1000, arguments.until_eof))

@@ -1,7 +1,7 @@
-"""What a simulator says when no script tells it: OpenAI's routes, checks and refusals, and answers that show memory.
+"""Demo behaviour without a script: OpenAI's routes, validation and errors, and answers that quote the request.
 
-The answers are a function of the request alone. They quote what the request brought along, so that anyone can see
-whether a conversation was remembered: the simulator itself remembers nothing.
+Answers are a function of the request alone. They quote its messages, which shows whether the service sent the earlier
+conversation: the simulator itself keeps no state.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .showpiece import MARKDOWN
 COMPLETIONS: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"
 
-REQUESTS_PER_MINUTE: Final = 10_000  # what the headers show; nobody is refused, or a benchmark would measure that
+REQUESTS_PER_MINUTE: Final = 10_000  # shown in headers only; no request is rejected, so that benchmarks are not limited
 TOKENS_PER_MINUTE: Final = 10_000_000
 
-MAX_COUNT: Final = 10_000  # how far "count to" goes: some 50 kB, minutes at a human pace
+MAX_COUNT: Final = 10_000  # limit of "count to": about 50 kB
 MAX_QUOTE_CHARACTERS: Final = 300
 MAX_QUOTES: Final = 10
 MAX_STOPS: Final = 4  # as the hosted API
@@ -44,7 +44,7 @@ Value = TypeVar("Value")
 
 
 class Demo:
-    """Answers every request as OpenAI would, at a pace of one word per `pace_seconds`."""
+    """Answers requests like OpenAI, at one word per `pace_seconds`."""
 
     def __init__(self, pace_seconds: float) -> None:
         self._pace_seconds = pace_seconds
@@ -52,7 +52,7 @@ class Demo:
         self._tokens = Meter(TOKENS_PER_MINUTE)
 
     def __call__(self, request: ReceivedRequest) -> Script:
-        """The script of the answer, or of the refusal."""
+        """Return the answer or the error as a script."""
         try:
             return self._route(request)
         except RefusedError as error:
@@ -107,7 +107,7 @@ class Demo:
 
 
 class Meter:
-    """Counts what is used of a limit per minute; what was used flows back evenly over time."""
+    """Counts usage against a limit per minute; used capacity returns evenly over time."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = per_minute
@@ -115,7 +115,7 @@ class Meter:
         self._at = time.monotonic()
 
     def take(self, amount: int) -> wire.Allowance:
-        """Use some of it, and say what is left."""
+        """Use `amount` and return the state of the limit."""
         now = time.monotonic()
         per_second = self._limit / 60
         self._used = max(0.0, self._used - (now - self._at) * per_second) + amount
@@ -124,11 +124,11 @@ class Meter:
         return wire.Allowance(self._limit, remaining, reset_seconds=self._used / per_second)
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------------------------
 
 
 class RefusedError(Exception):
-    """A request that did not pass a check."""
+    """The request failed a check."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -136,12 +136,12 @@ class RefusedError(Exception):
 
 
 def refused(status: int, message: str, *, param: str | None = None, code: str | None = None) -> RefusedError:
-    """The error to raise for a request that is the caller's mistake."""
+    """Return the exception for a request error of the caller."""
     return RefusedError(Refusal(status, message, param=param, code=code))
 
 
 def check_key(headers: Mapping[str, str]) -> None:
-    """Any key is good, unless it says itself that it is `invalid` or `forbidden`."""
+    """Accept every key that contains neither `invalid` nor `forbidden`."""
     scheme, _, key = headers.get("Authorization", "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
@@ -159,7 +159,7 @@ def check_key(headers: Mapping[str, str]) -> None:
 
 
 def masked(key: str) -> str:
-    """A key as OpenAI quotes it in an error: eight characters, stars, four characters; a short one is all stars."""
+    """Mask a key like OpenAI does: eight characters, stars, four characters; a short key is all stars."""
     shown = 8 + 4
     if len(key) < 2 * shown:
         return "*" * len(key)
@@ -167,7 +167,7 @@ def masked(key: str) -> str:
 
 
 def find_model(name: str) -> dict[str, Any]:
-    """The entry of a model that exists."""
+    """Return the model list entry of `name`."""
     if name not in wire.MODELS and name not in wire.SNAPSHOTS:
         raise refused(404, f"The model '{name}' does not exist", param="model", code="model_not_found")
     return wire.model(name)
@@ -196,7 +196,7 @@ def _missing(param: str) -> RefusedError:
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a request: who said it, and its text."""
+    """Role and text of one message of a request."""
 
     role: str
     text: str
@@ -213,13 +213,13 @@ class Message:
             supported = ", ".join(f"'{name}'" for name in ROLES[:-1])
             message = f"Invalid value: '{role}'. Supported values are: {supported}, and '{ROLES[-1]}'."
             raise refused(400, message, param=f"{param}.role", code="invalid_value")
-        if "content" not in value and role != "assistant":  # an assistant's may be a tool call alone
+        if "content" not in value and role != "assistant":  # an assistant message may consist of tool calls
             raise _missing(f"{param}.content")
         return cls(role, _text(value.get("content"), f"{param}.content", role))
 
 
 def _text(content: object, param: str, role: str) -> str:
-    """The text of a content, which is a string or a list of parts."""
+    """Return the text of `content`, a string or a list of parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -232,7 +232,7 @@ def _text(content: object, param: str, role: str) -> str:
 
 @dataclass(frozen=True)
 class Chat:
-    """A request for a completion that has passed all checks."""
+    """A validated request for a completion."""
 
     snapshot: str
     messages: tuple[Message, ...]
@@ -243,13 +243,13 @@ class Chat:
     stops: tuple[str, ...]
     reasons: bool
     choices: int
-    tools: tuple[Mapping[str, Any], ...]  # those that may be called now
+    tools: tuple[Mapping[str, Any], ...]  # callable in this answer
     must_call: bool
-    schema: Mapping[str, Any] | None  # of the JSON that was asked for
+    schema: Mapping[str, Any] | None  # of the requested JSON answer
 
     @classmethod
     def parse(cls, request: ReceivedRequest) -> Chat:
-        """Check the body in the order in which the hosted API complains."""
+        """Validate the body in the order of the hosted API."""
         body = request.body
         if not isinstance(body, dict):
             raise refused(
@@ -280,12 +280,12 @@ class Chat:
 
     @property
     def asked(self) -> str:
-        """What the user said last."""
+        """The last user message."""
         return self.user_texts[-1] if self.user_texts else ""
 
     @property
     def user_texts(self) -> list[str]:
-        """All that the user said, oldest first."""
+        """All user messages, oldest first."""
         return [message.text for message in self.messages if message.role == "user"]
 
 
@@ -325,7 +325,7 @@ def _messages(body: Mapping[str, Any]) -> tuple[Message, ...]:
 
 
 def _tools(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """The functions that may be called: all that came along, or the one that was chosen."""
+    """Return the callable functions: all of the request, or the one in `tool_choice`."""
     tools = _optional(body, "tools", list, "an array of objects") or []
     functions = [
         tool["function"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
@@ -340,7 +340,7 @@ def _tools(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The schema of the JSON that the answer is to be, if it is to be JSON."""
+    """Return the schema of a JSON answer, or None for text."""
     wanted = _optional(body, "response_format", dict, "an object") or {}
     if wanted.get("type") == "json_schema":
         schema = (wanted.get("json_schema") or {}).get("schema")
@@ -349,7 +349,7 @@ def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _check_calls(messages: list[Any]) -> None:
-    """Refuse a history in which a tool call is not followed by its result, or a result follows no call."""
+    """Reject a history with a tool call without a result, or a result without a call."""
     waiting: list[str] = []
     for index, message in enumerate(messages):
         if message["role"] == "tool":
@@ -399,7 +399,7 @@ def _stops(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer as the words that are sent, and why it ends."""
+    """The words of an answer and its finish reason."""
 
     content: list[str]
     reasoning: list[str]
@@ -409,7 +409,7 @@ class Reply:
 
     @classmethod
     def to(cls, chat: Chat) -> Reply:
-        """Think, speak, and stop where the request says so. Thoughts count against the limit, as the hosted API's."""
+        """Build the answer within the limits of the request. Reasoning counts against the token limit."""
         thoughts = words(think(chat)) if chat.reasons else []
         if calls := call_tools(chat):
             spent = sum(len(words(call.arguments)) for call in calls)
@@ -428,7 +428,7 @@ class Reply:
 
 
 def call_tools(chat: Chat) -> tuple[wire.ToolCall, ...]:
-    """The calls of an answer: of the tools that the user names, or of the first where one has to be called."""
+    """Return calls of the tools named in the user message, or of the first tool if one is required."""
     if not chat.messages or chat.messages[-1].role != "user":
         return ()
     named = [function for function in chat.tools if str(function.get("name")) in chat.asked]
@@ -445,7 +445,7 @@ def call_tools(chat: Chat) -> tuple[wire.ToolCall, ...]:
 
 
 def sample(schema: Mapping[str, Any]) -> Any:
-    """Some value that fits a JSON schema, of the simple kind that tools and structured answers have."""
+    """Return a value that matches a simple JSON schema."""
     if schema.get("enum"):
         return schema["enum"][0]
     if "const" in schema:
@@ -468,17 +468,17 @@ def sample(schema: Mapping[str, Any]) -> Any:
 
 
 def before_any(stops: tuple[str, ...], text: str) -> str:
-    """The text up to the first place where a stop sequence begins."""
+    """Cut the text before the first stop sequence."""
     return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
 
 
 def think(chat: Chat) -> str:
-    """What is streamed as reasoning."""
+    """Return the reasoning text."""
     return f"The user wants an answer to {quote(chat.asked)} Let me look at {counted(chat)}, then answer briefly."
 
 
 def speak(chat: Chat) -> str:
-    """The whole answer, which depends on nothing but the request."""
+    """Return the answer text, a function of the request alone."""
     if chat.schema is not None:
         return wire.encode(sample(chat.schema))
     if chat.messages and chat.messages[-1].role == "tool":
@@ -498,14 +498,14 @@ def speak(chat: Chat) -> str:
 
 
 def count_to(number: int) -> str:
-    """The numbers from one, with a space between."""
+    """Return the numbers from 1, separated by spaces."""
     if number > MAX_COUNT:
-        return f"That is far: I count to {MAX_COUNT} at most."
+        return f"I count to {MAX_COUNT} at most."
     return " ".join(map(str, range(1, number + 1)))
 
 
 def recall(chat: Chat, thing: str | None) -> str:
-    """Quote what the user said earlier in this very request: about the thing, or else all of it."""
+    """Quote earlier user messages of this request: the one about `thing`, or all."""
     earlier = chat.user_texts[:-1]
     told = told_about(earlier, thing) if thing else None
     if told is not None:
@@ -517,7 +517,7 @@ def recall(chat: Chat, thing: str | None) -> str:
 
 
 def told_about(texts: list[str], thing: str) -> str | None:
-    """The newest of the texts that says what the thing is."""
+    """Return the newest text that defines `thing`, such as "my name is"."""
     states = re.compile(rf"\bmy\s+{re.escape(thing)}\s+(?:is|are|was)\b", re.IGNORECASE)
     names = thing.lower() == "name"
     for text in reversed(texts):
@@ -527,11 +527,11 @@ def told_about(texts: list[str], thing: str) -> str | None:
 
 
 def quote(text: str) -> str:
-    """The text in quotation marks, shortened where it is very long."""
+    """Quote the text, shortened to `MAX_QUOTE_CHARACTERS`."""
     return f"“{text if len(text) <= MAX_QUOTE_CHARACTERS else text[:MAX_QUOTE_CHARACTERS] + '…'}”"
 
 
 def counted(chat: Chat) -> str:
-    """How much of a conversation came along: `3 messages, 2 of them yours`."""
+    """Count the messages of the request: `3 messages, 2 of them yours`."""
     total = len(chat.messages)
     return "one message" if total == 1 else f"{total} messages, {len(chat.user_texts)} of them yours"

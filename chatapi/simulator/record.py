@@ -1,4 +1,4 @@
-"""What the simulator saw: one `ReceivedRequest` for each request, filled in further while it is answered."""
+"""Record of received requests, updated while each is answered."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 @dataclass(eq=False)
 class ReceivedRequest:
-    """A request, and what became of its answer. Written by the simulator's thread, read by any other.
+    """A request and the state of its response. The simulator's thread writes it, other threads read it.
 
-    `left` is set when the client closes the connection before the answer's end, `left_at` says when; `ended` is set
-    when nothing more will be sent, for whatever reason. `sent_chunks` and `sent_bytes` count writes of the body.
-    Headers and body stay out of the repr: they hold a key and what a user said.
+    `left` is set when the client disconnects before the end of the response, at monotonic time `left_at`. `ended` is
+    set when nothing more will be sent. `sent_chunks` and `sent_bytes` count body writes. Headers and body are not in
+    the repr: they contain keys and user text.
     """
 
     method: str
@@ -34,19 +34,19 @@ class ReceivedRequest:
 
     @cached_property
     def body(self) -> Any:
-        """The body as JSON, or None when it is none."""
+        """The body as JSON, or None if it is not JSON."""
         try:
             return json.loads(self.raw)
         except ValueError:
             return None
 
     def note_sent(self, size: int) -> None:
-        """One more write of the body has been made."""
+        """Count one body write."""
         self.sent_chunks += 1
         self.sent_bytes += size
 
     def note_left(self) -> None:
-        """The client is gone; that matters only when the answer had not ended."""
+        """Record a disconnect, unless the response has ended."""
         if not self.ended.is_set():
             self.left_at = time.monotonic()
             self.left.set()

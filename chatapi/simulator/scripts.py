@@ -1,8 +1,8 @@
-"""Scripts: what a simulator plays instead of thinking. Any answer and any fault is a script.
+"""Scripts: predefined answers and faults for the simulator to play.
 
-A script is a status, headers and steps. The steps are few: `Send`, `Pause`, `Wait`, `Hang`, `Cut`, `HalfClose`; when
-they are used up the body ends cleanly. Below them are the ready-made scripts: first the faithful ones (`answer`,
-`refuse`), then the hostile ones, each of which breaks exactly one rule of an otherwise faithful answer.
+A script is a status, headers and steps (`Send`, `Pause`, `Wait`, `Hang`, `Cut`, `HalfClose`); after the last step the
+body ends cleanly. Ready-made scripts follow: first correct ones (`answer`, `refuse`), then faulty ones, each of which
+breaks exactly one rule of an otherwise correct answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 from . import wire
 from .record import ReceivedRequest
 
-TEXT: Final = "Hello there, how can I help you today?"  # what a ready-made script says unless it is told
+TEXT: Final = "Hello there, how can I help you today?"  # default text of a ready-made script
 EMOJI_TEXT: Final = "Grüße 👋🏽 aus 東京, naïve 👩‍👩‍👧 café 🎉!"  # characters of two, three and four bytes
 MIB: Final = 1024 * 1024
 
@@ -30,9 +30,9 @@ MIB: Final = 1024 * 1024
 
 
 class Gate:
-    """Holds a script where it stands until a test opens it, from any thread; then it is open for ever, for everyone.
+    """Blocks scripts until a test opens it, from any thread. It stays open.
 
-    `reached` is set when a script stands at the gate: all that comes before has been written to the socket.
+    `reached` is set when a script waits at the gate: everything before it was written to the socket.
     """
 
     def __init__(self) -> None:
@@ -40,56 +40,56 @@ class Gate:
         self._opened: Future[None] = Future()
 
     def open(self) -> None:
-        """Let the scripts go on. Opening twice is harmless."""
+        """Let all scripts continue. Opening twice has no effect."""
         with contextlib.suppress(InvalidStateError):  # open already
             self._opened.set_result(None)
 
     async def wait(self) -> None:
-        """Return once the gate is open."""
+        """Return when the gate is open."""
         self.reached.set()
-        await asyncio.shield(asyncio.wrap_future(self._opened))  # shield: one client that leaves must not open it
+        await asyncio.shield(asyncio.wrap_future(self._opened))  # shield: a disconnecting client must not open it
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Write these bytes: in one write, or in writes of `piece_bytes`."""
+    """Write the bytes in one write, or in writes of `piece_bytes` each."""
 
     data: bytes
     piece_bytes: int | None = None
 
     def pieces(self) -> Iterator[bytes]:
-        """The writes, in order."""
+        """Return the writes in order."""
         size = self.piece_bytes or len(self.data)
         return (self.data[start : start + size] for start in range(0, len(self.data), size))
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Stay silent for some seconds. Pauses in a row keep the pace: what one oversleeps, the next one makes up for."""
+    """Send nothing for `seconds`. Consecutive pauses keep the schedule: oversleeping shortens the next pause."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Stay silent until the test opens the gate."""
+    """Send nothing until the test opens the gate."""
 
     gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Stay silent until the client leaves."""
+    """Send nothing until the client disconnects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Reset the connection (RST): no final chunk, no goodbye."""
+    """Reset the connection (RST), without a final chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class HalfClose:
-    """Close our half of the connection (FIN) without a final chunk, then wait for the client to leave."""
+    """Close the sending half of the connection (FIN) without a final chunk; wait for the client to disconnect."""
 
 
 Step: TypeAlias = Send | Pause | Wait | Hang | Cut | HalfClose
@@ -97,10 +97,10 @@ Step: TypeAlias = Send | Pause | Wait | Hang | Cut | HalfClose
 
 @dataclass(frozen=True)
 class Script:
-    """An answer to play: `before_headers`, then the status and headers, at once, then `steps`, then a clean end.
+    """A response to play: `before_headers`, status and headers, `steps`, clean end.
 
-    The body is chunked unless `headers` have a Content-Length. Tuples of steps can be played any number of times, an
-    iterator only once. A `Send` among `before_headers` goes out raw, ahead of the status line.
+    The body is chunked unless `headers` contain Content-Length. A tuple of steps can be played repeatedly, an iterator
+    once. A `Send` in `before_headers` is written raw, before the status line.
     """
 
     status: int = 200
@@ -113,12 +113,12 @@ Responder: TypeAlias = Callable[[ReceivedRequest], Script | None]
 
 
 def in_turn(*scripts: Script | None) -> Responder:
-    """Play one script per request, in order; the last one also for every request after. None is the demo."""
+    """Return a responder that plays one script per request, then repeats the last. None means the demo."""
     remaining = iter(scripts[:-1])
     return lambda _request: next(remaining, scripts[-1])
 
 
-# --- faithful -------------------------------------------------------------------------------------------------------
+# --- correct --------------------------------------------------------------------------------------------------------
 
 
 def answer(
@@ -133,9 +133,9 @@ def answer(
     reasoning: str = "",
     model: str = wire.DEFAULT_SNAPSHOT,
 ) -> Script:
-    """An answer as OpenAI gives it, in pieces of `chunk` characters, or of a word each.
+    """Return an answer in OpenAI's format, in deltas of `chunk` characters, or of one word each.
 
-    `finish_reason=None` leaves the finishing chunk out, `done=False` the [DONE]. With `stream=False` it is one body.
+    `finish_reason=None` omits the finish chunk, `done=False` omits [DONE]. `stream=False` returns one JSON body.
     """
     content, thoughts = _deltas(text, chunk), _deltas(reasoning, chunk)
     cost = wire.Usage(completion_tokens=len(content) + len(thoughts), reasoning_tokens=len(thoughts))
@@ -168,9 +168,9 @@ def stream_steps(
     usage: wire.Usage | None = None,
     done: bool = True,
 ) -> Iterator[Step]:
-    """The steps of a streamed answer, lazily: a long one begins as fast as a short one.
+    """Yield the steps of a streamed answer lazily, so that a long answer starts as fast as a short one.
 
-    Of several choices each says the same, one after the other at each step.
+    All choices have the same text; each step sends one delta per choice.
     """
     pause = Pause(pace_seconds)
     all_choices = [chunks.for_choice(index) for index in range(choices)]
@@ -196,18 +196,18 @@ def stream_steps(
 
 
 def event_stream(*steps: Step) -> Script:
-    """A 200 that streams events, with OpenAI's headers."""
+    """Return a 200 event stream with OpenAI's headers."""
     return Script(headers=_rate_headers(wire.EVENT_STREAM), steps=steps)
 
 
 def json_body(document: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Script:
-    """A JSON body of known length."""
+    """Return a JSON body with Content-Length."""
     return _body(status, wire.to_bytes(wire.encode(document)), headers or wire.headers(wire.JSON))
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """How OpenAI turns a request down: the status and the four fields of the error body."""
+    """An OpenAI error response: its status and the four fields of the error object."""
 
     status: int
     message: str
@@ -217,7 +217,7 @@ class Refusal:
     retry_after: str = ""
 
     def script(self) -> Script:
-        """The refusal with its status, error body and headers."""
+        """Return the response as a script."""
         is_limit = self.status == http.HTTPStatus.TOO_MANY_REQUESTS
         headers = wire.headers(wire.JSON, requests=wire.SPENT_REQUESTS if is_limit else None)
         if self.retry_after:
@@ -225,7 +225,7 @@ class Refusal:
         return json_body(self.document(), status=self.status, headers=headers)
 
     def document(self) -> dict[str, Any]:
-        """The error body."""
+        """Return the error body."""
         return wire.error(self.message, type=self.type, param=self.param, code=self.code)
 
 
@@ -270,7 +270,7 @@ OVERLOADED: Final = Refusal(
     type="service_unavailable_error",
     code="server_is_overloaded",
 )
-# In the order of preference: the first of a status is what `refuse(status)` means.
+# `refuse(status)` takes the first entry with that status.
 REFUSALS: Final = (
     BAD_REQUEST,
     INVALID_KEY,
@@ -286,7 +286,7 @@ REFUSALS: Final = (
 def refuse(
     status: int, *, code: str | None = None, message: str | None = None, retry_after: float | str | None = None
 ) -> Script:
-    """A refusal as OpenAI words it for that status and code; `retry_after=""` takes the header off a 429."""
+    """Return OpenAI's error for the status and code. `retry_after=""` removes Retry-After from a 429."""
     refusal = _known_refusal(status, code)
     return replace(
         refusal,
@@ -307,57 +307,57 @@ def _known_refusal(status: int, code: str | None) -> Refusal:
     return Refusal(status, f"The request was refused with status {status}.", type=kind)
 
 
-# --- under the control of a test ------------------------------------------------------------------------------------
+# --- controlled by a test -------------------------------------------------------------------------------------------
 
 
 def held(gate: Gate, before: str = "Hello", after: str = " there.") -> Script:
-    """An answer that says `before`, waits for the gate, says `after` and ends well."""
+    """Send `before`, wait for the gate, send `after`, end normally."""
     head, tail = _split_answer(before, after)
     return event_stream(*head, Wait(gate), *tail)
 
 
 def silent_after(text: str = TEXT) -> Script:
-    """An answer that falls silent after `text`, for ever, the connection open."""
+    """Send `text`, then nothing, with the connection open."""
     return event_stream(*_split_answer(text)[0], Hang())
 
 
 def cut_after(text: str = TEXT) -> Script:
-    """An answer whose connection is reset after `text`."""
+    """Send `text`, then reset the connection."""
     return event_stream(*_split_answer(text)[0], Cut())
 
 
 def half_closed_after(text: str = TEXT) -> Script:
-    """An answer whose sender closes its half after `text`, without a final chunk."""
+    """Send `text`, then close the sending half without a final chunk."""
     return event_stream(*_split_answer(text)[0], HalfClose())
 
 
 def never_answers() -> Script:
-    """A server that takes the request and never sends a status line."""
+    """Accept the request and never send a status line."""
     return Script(before_headers=(Hang(),))
 
 
 def cut_before_headers() -> Script:
-    """A server that takes the request and resets the connection."""
+    """Accept the request and reset the connection."""
     return Script(before_headers=(Cut(),))
 
 
-# --- hostile: not OpenAI at all -------------------------------------------------------------------------------------
+# --- faulty: not OpenAI's protocol ----------------------------------------------------------------------------------
 
 
 def html_page(status: int = 200) -> Script:
-    """A web page where JSON or events belong: a captive portal's 200, a proxy's 502."""
+    """Return an HTML page instead of JSON or events, like a captive portal (200) or a proxy (502)."""
     title = http.HTTPStatus(status).phrase
     page = f"<!DOCTYPE html><html><head><title>{title}</title></head><body><h1>{status} {title}</h1></body></html>\n"
     return _body(status, page.encode(), {"Content-Type": "text/html; charset=utf-8"})
 
 
 def redirect(location: str = "/v1/elsewhere", status: int = 302) -> Script:
-    """A redirect to another path on the same server; who follows it is seen in the simulator's requests."""
+    """Redirect to another path of the simulator; a client that follows it shows up in `requests`."""
     return _body(status, b"", {"Location": location})
 
 
 def gzip_bomb(inflated_bytes: int = 64 * MIB) -> Script:
-    """A small compressed body, never asked for, that inflates to one enormous line."""
+    """Return an unrequested gzip body that inflates to one very long line."""
     compressor = zlib.compressobj(level=9, wbits=16 + zlib.MAX_WBITS)
     block = b"a" * MIB
     packed = [compressor.compress(b"data: ")]
@@ -367,98 +367,98 @@ def gzip_bomb(inflated_bytes: int = 64 * MIB) -> Script:
 
 
 def endless_line(total_bytes: int = 8 * MIB, *, write_bytes: int = 64 * 1024) -> Script:
-    """An event that never ends: no newline in megabytes."""
+    """Send an event without a line end."""
     return event_stream(Send(b"data: "), *[Send(b"a" * write_bytes)] * (total_bytes // write_bytes))
 
 
-# --- hostile: the events are wrong ----------------------------------------------------------------------------------
+# --- faulty: wrong events -------------------------------------------------------------------------------------------
 
 
 def invalid_json(text: str = TEXT) -> Script:
-    """An answer with a frame in its middle that is no JSON."""
+    """Send an answer with a malformed JSON frame in the middle."""
     return _with_frame_in_the_middle(text, b'data: {"id":"chatcmpl-broken","choices":[{"index":0,\n\n')
 
 
 def error_frame(text: str = TEXT, refusal: Refusal = SERVER_ERROR) -> Script:
-    """An answer that says `text`, then an error object as a frame, and ends."""
+    """Send `text`, then an error object as a frame, and end."""
     frame = wire.to_bytes(f"data: {wire.encode(refusal.document())}\n\n")
     return event_stream(*_split_answer(text)[0], Send(frame))
 
 
 def heartbeats_only(interval_seconds: float = 0.05, count: int = 10_000) -> Script:
-    """Comments, for as long as anyone listens, and never an event."""
+    """Send comments only, no events."""
     return event_stream(*(Send(b": heartbeat\n\n"), Pause(interval_seconds)) * count)
 
 
 def without_done(text: str = TEXT) -> Script:
-    """An answer that finishes, but says no [DONE]."""
+    """Send a finish reason but no [DONE]."""
     return answer(text, done=False)
 
 
 def without_finish(text: str = TEXT) -> Script:
-    """An answer that says [DONE], but never why it ends."""
+    """Send [DONE] without a finish reason."""
     return answer(text, finish_reason=None)
 
 
 def without_either(text: str = TEXT) -> Script:
-    """An answer that just stops: no finish reason, no [DONE], but a clean end of the body."""
+    """End the body cleanly without finish reason and [DONE]."""
     return answer(text, finish_reason=None, usage=False, done=False)
 
 
-# --- unusual, but right: a good client reads every one of these -----------------------------------------------------
+# --- unusual but valid ----------------------------------------------------------------------------------------------
 
 
 def line_ends(text: str = TEXT, end: str = "\r\n") -> Script:
-    """An answer whose lines end in CRLF, or in CR alone."""
+    """End lines with CRLF, or CR alone."""
     return event_stream(*_sends(frame.replace(b"\n", end.encode()) for frame in _frames(text)))
 
 
 def with_comments(text: str = TEXT) -> Script:
-    """An answer with a heartbeat comment before each of its events."""
+    """Send a comment before each event."""
     return event_stream(*_sends(b": keep-alive\n\n" + frame for frame in _frames(text)))
 
 
 def with_ids(text: str = TEXT) -> Script:
-    """An answer whose events have ids, with blocks between them that hold a field or a comment, but no data.
+    """Send events with ids, with blocks between them that hold a field or a comment but no data.
 
-    By the specification such a block is no event. The official SDK (3.54) takes it for one and fails.
+    By the SSE specification such a block is not an event. openai-python 3.54 treats it as one and fails.
     """
     noise = b": keep-alive\n\nretry: 1000\n\nid: 7\n"
     return event_stream(*_sends(noise + frame for frame in _frames(text)))
 
 
 def multi_line_data(text: str = TEXT) -> Script:
-    """An answer whose JSON is spread over two `data:` lines per event."""
+    """Split the JSON of each event over two `data:` lines."""
     return event_stream(*_sends(frame.replace(b',"choices":', b',\ndata: "choices":') for frame in _frames(text)))
 
 
 def byte_order_mark(text: str = TEXT) -> Script:
-    """An answer that begins with a byte order mark."""
+    """Start the stream with a byte order mark."""
     return event_stream(Send(b"\xef\xbb\xbf"), *_sends(_frames(text)))
 
 
 def byte_by_byte(text: str = TEXT) -> Script:
-    """An answer of one byte per write."""
+    """Send one byte per write."""
     return event_stream(Send(b"".join(_frames(text)), piece_bytes=1))
 
 
 def in_one_write(text: str = TEXT) -> Script:
-    """A whole answer in one write."""
+    """Send the whole answer in one write."""
     return event_stream(Send(b"".join(_frames(text))))
 
 
 def split_characters(text: str = EMOJI_TEXT, pause_seconds: float = 0.001) -> Script:
-    """An answer in which every write ends inside a character; the pauses keep the writes apart on the way."""
-    # A write ends before the last byte of each character that has more than one.
+    """End every write inside a code point; pauses keep the writes in separate packets."""
+    # Split before the last byte of each multi-byte character.
     pieces = re.split(rb"(?=[\x80-\xbf](?![\x80-\xbf]))", b"".join(_frames(text)))
     return event_stream(*(step for piece in pieces for step in (Send(piece), Pause(pause_seconds))))
 
 
-# --- how the ready-made ones are made -------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------------------------
 
 
 def words(text: str) -> list[str]:
-    """The text cut before its white space, so that the pieces joined are the text."""
+    """Split text before its white space; the joined words equal the text."""
     return re.findall(r"\s*\S+|\s+", text)
 
 
@@ -475,7 +475,7 @@ def _sends(frames: Iterable[bytes]) -> tuple[Send, ...]:
 
 
 def _split_answer(before: str, after: str = "") -> tuple[tuple[Send, ...], tuple[Send, ...]]:
-    """An answer in two halves: all up to the end of `before`, and the rest with the proper end."""
+    """Split an answer into the frames up to the end of `before`, and the remaining frames."""
     chunks = wire.Chunks()
     head = [chunks.role(), *map(chunks.content, words(before))]
     tail = [*map(chunks.content, words(after)), chunks.finish("stop"), wire.DONE]

@@ -1,7 +1,7 @@
-"""The simulator as a server: it takes requests, records them and plays a script to each.
+"""The simulator's HTTP server: record each request, then play a script as the response.
 
-It runs in one event loop, its own thread's under `running`. What other threads touch is the record, guarded by a
-condition, and `Simulator.script`, whose assignment is atomic.
+It runs in one event loop; `running` starts that loop in a thread. Other threads read the record, guarded by a
+condition, and assign `Simulator.script`, which is atomic.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from .demo import Demo
 from .record import ReceivedRequest
 from .scripts import Cut, HalfClose, Hang, Pause, Responder, Script, Send, Step, Wait
 
-KEPT_REQUESTS: Final = 10_000  # the oldest are forgotten, so that a simulator that runs for days does not grow
+KEPT_REQUESTS: Final = 10_000  # oldest dropped first, so that memory stays bounded
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
-BACKLOG_CONNECTIONS: Final = 1024  # a benchmark opens its streams all at once
+BACKLOG_CONNECTIONS: Final = 1024  # a benchmark opens all its streams at once
 START_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 10.0
-FAREWELL_SECONDS: Final = 0.05  # aiohttp waits so long for handlers to end by themselves; hanging ones never do
+FAREWELL_SECONDS: Final = 0.05  # aiohttp waits this long for handlers to end; a hanging script never ends
 
-# Lingering for no time makes a close a reset. Windows has shorts in this structure.
+# SO_LINGER with a timeout of 0 makes close send RST. Windows uses shorts in this structure.
 RESET_ON_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Simulator:
-    """A server that speaks OpenAI's protocol: the demo, or what `script` says.
+    """A server that speaks OpenAI's protocol: plays `script`, or the demo if it is None.
 
-    `script` may be changed while it runs, from any thread; it applies to the requests that come after, on whatever
-    path. A callable is asked once per request, in the simulator's thread: it must not block, and None means the demo.
+    `script` may be assigned from any thread at any time; it applies to later requests on every path. A callable is
+    called once per request in the simulator's thread and must not block; None from it means the demo.
     """
 
     def __init__(
@@ -65,26 +65,30 @@ class Simulator:
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Every request seen so far, oldest first."""
+        """All requests received so far, oldest first."""
         with self._changed:
             return list(self._received)
 
     def wait_for_requests(self, count: int, timeout_seconds: float = 20.0) -> list[ReceivedRequest]:
-        """Return all requests once there are `count`; blocks the calling thread, and raises TimeoutError."""
+        """Block until `count` requests arrived, then return all of them.
+
+        Raises:
+            TimeoutError: fewer arrived in time.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: self._received_count >= count, timeout_seconds):
                 raise TimeoutError(f"{self._received_count} of {count} requests after {timeout_seconds:g} s")
             return list(self._received)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; port 0 picks a free one."""
+        """Start listening; port 0 selects a free port."""
         self._stopping = False
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
             application,
             access_log=None,
-            handler_cancellation=True,  # how a handler learns that its client has left
+            handler_cancellation=True,  # cancels the handler when its client disconnects
             shutdown_timeout=FAREWELL_SECONDS,
         )
         await self._runner.setup()
@@ -97,7 +101,7 @@ class Simulator:
         self._origin = f"http://{shown_host}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        """Stop listening and drop every connection. A client so dropped has not `left`."""
+        """Stop listening and close every connection. Clients closed this way are not recorded as `left`."""
         self._stopping = True
         self._origin = None
         if self._runner is not None:
@@ -150,10 +154,14 @@ class _Player:
         self._request = request
         self._response = response
         self._received = received
-        self._due = asyncio.get_running_loop().time()  # when the last pause ought to have ended
+        self._due = asyncio.get_running_loop().time()  # scheduled end of the last pause
 
     async def play(self, script: Script) -> None:
-        """Play it to its end, or until the connection is gone: ConnectionError, or cancelled."""
+        """Play the script to its end.
+
+        Raises:
+            ConnectionError: the client disconnected.
+        """
         await self._play_steps(script.before_headers)
         await self._response.prepare(self._request)
         await self._play_steps(script.steps)
@@ -188,16 +196,16 @@ class _Player:
     async def _write_pieces(self, step: Send) -> None:
         for piece in step.pieces():
             await self._write(piece)
-            await asyncio.sleep(0)  # other streams have their turn between the pieces
+            await asyncio.sleep(0)  # let other streams run between the pieces
 
     async def _pause(self, seconds: float) -> None:
         now = asyncio.get_running_loop().time()
-        self._due = max(self._due + seconds, now)  # from the last due time: the pace does not drift under load
+        self._due = max(self._due + seconds, now)  # relative to the schedule, so that load causes no drift
         await asyncio.sleep(self._due - now)
 
     def _cut(self) -> None:
         transport = self._transport()
-        self._received.ended.set()  # by us: whatever the client does now, it has not left
+        self._received.ended.set()  # closed by us: the client did not leave
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         transport.abort()
@@ -211,7 +219,7 @@ class _Player:
     def _transport(self) -> asyncio.Transport:
         transport = self._request.transport
         if transport is None:
-            raise ConnectionResetError("The client has left")
+            raise ConnectionResetError("The client disconnected")
         return transport
 
 
@@ -221,7 +229,7 @@ async def _until_cancelled() -> None:
 
 @contextmanager
 def running(simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Simulator]:
-    """Run a simulator in a thread with its own event loop, for as long as the `with` block lasts."""
+    """Run a simulator in a thread with its own event loop during the `with` block."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulator", daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""An answer with everything that can be formatted, for whoever wants to see how it looks."""
+"""A demo answer that uses every supported Markdown format."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What OpenAI's Chat Completions API looks like on the wire: frames, bodies, headers, model names.
+"""OpenAI's Chat Completions API on the wire: frames, bodies, headers, model names.
 
-Everything here is a pure function of its arguments, apart from fresh ids and the clock. The rule: a client that
-compares these bytes with the hosted API's finds the same fields, in the same order, with the same nulls.
+All functions are pure, except for random ids and the clock. Rule: fields, their order and their nulls equal those of
+the hosted API.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DONE: Final = b"data: [DONE]\n\n"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 JSON: Final = "application/json"
 
-# The name that callers use, and the dated snapshot by which the hosted API answers.
+# Alias -> dated snapshot that the hosted API reports in its answers.
 MODELS: Final[Mapping[str, str]] = {
     "gpt-3.5-turbo": "gpt-3.5-turbo-0125",
     "gpt-4": "gpt-4-0613",
@@ -41,22 +41,22 @@ DEFAULT_SNAPSHOT: Final = MODELS["gpt-4.1-mini"]
 
 SERVICE_TIER: Final = "default"
 SYSTEM_FINGERPRINT: Final = "fp_5171a70e00"
-MODEL_CREATED_SECONDS: Final = 1_744_316_542  # one fixed Unix time for all models, so that the list never changes
+MODEL_CREATED_SECONDS: Final = 1_744_316_542  # Unix time, the same for all models, so that the list is constant
 
-OBFUSCATION: Final = "k3Qw9ZtB7xLfR2mV"  # the hosted API pads each delta, so that frame sizes do not tell the words
+OBFUSCATION: Final = "k3Qw9ZtB7xLfR2mV"  # the hosted API pads each delta to hide the size of the text
 OBFUSCATION_BLOCK_CHARACTERS: Final = len(OBFUSCATION)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What an answer cost. The simulator counts a word as a token."""
+    """Token counts of an answer. The simulator counts a word as a token."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
 
     def document(self) -> dict[str, Any]:
-        """The `usage` object, with both details objects."""
+        """Return the `usage` object with both details objects."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -73,21 +73,21 @@ class Usage:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A tool that the model wants called."""
+    """A tool call by the model."""
 
     id: str
     name: str
     arguments: str
 
     def document(self) -> dict[str, Any]:
-        """The call, as a message that is not streamed has it."""
+        """Return the call as in a non-streamed message."""
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
 class Chunks:
-    """The frames of one streamed answer: one id, one time, and nothing but the delta encoded per frame.
+    """Frames of one streamed answer. Id and time are encoded once; each frame encodes its delta only.
 
-    `usage` says whether the caller asked for it: then each frame but the last carries `usage: null`.
+    With `usage`, each frame but the last carries `usage: null`.
     """
 
     def __init__(self, model: str = DEFAULT_SNAPSHOT, *, usage: bool = False, obfuscation: bool = True) -> None:
@@ -98,25 +98,25 @@ class Chunks:
         self._obfuscation = obfuscation
 
     def for_choice(self, index: int) -> Chunks:
-        """The frames of another choice of the same answer."""
+        """Return the frame writer of another choice of the same answer."""
         other = copy.copy(self)
         other._before_delta = self._before_delta.replace('"index":0', f'"index":{index}')
         return other
 
     def role(self) -> bytes:
-        """The first frame: who speaks, and no text yet."""
+        """Return the first frame: the role, without text."""
         return self._frame('{"role":"assistant","content":"","refusal":null}')
 
     def content(self, text: str) -> bytes:
-        """A piece of the answer."""
+        """Return a text delta."""
         return self._frame(f'{{"content":{encode(text)}}}', padded_for=text)
 
     def reasoning(self, text: str) -> bytes:
-        """A piece of what the model thinks, in the field that OpenAI-compatible servers use for it."""
+        """Return a reasoning delta in the field used by OpenAI-compatible servers."""
         return self._frame(f'{{"reasoning_content":{encode(text)}}}', padded_for=text)
 
     def tool_call(self, index: int, *, id: str | None = None, name: str | None = None, arguments: str = "") -> bytes:
-        """A piece of a tool call: with its id and name where it begins, with more of its arguments after that."""
+        """Return a tool-call delta: id and name first, then arguments."""
         call: dict[str, Any] = {"index": index}
         if name is not None:
             call |= {"id": id, "type": "function"}
@@ -124,19 +124,19 @@ class Chunks:
         return self._frame(f'{{"tool_calls":[{encode(call)}]}}', padded_for=arguments)
 
     def annotation(self, annotation: Mapping[str, Any]) -> bytes:
-        """What a text refers to, such as the page that it quotes."""
+        """Return an annotation delta, such as a citation."""
         return self._frame(f'{{"annotations":[{encode(annotation)}]}}')
 
     def refusal(self, text: str) -> bytes:
-        """A piece of the model's own refusal."""
+        """Return a refusal delta."""
         return self._frame(f'{{"refusal":{encode(text)}}}', padded_for=text)
 
     def finish(self, reason: str) -> bytes:
-        """The last frame with a choice: an empty delta and the reason why the answer ends."""
+        """Return the last frame of a choice: an empty delta and the finish reason."""
         return self._frame("{}", finish_reason=encode(reason))
 
     def usage(self, usage: Usage) -> bytes:
-        """The frame after the last choice, for a caller who asked for it: no choice, only the usage."""
+        """Return the usage frame, which has no choices."""
         return to_bytes(f"{self._before_usage}{encode(usage.document())}{self._padding('')}}}\n\n")
 
     def _frame(self, delta: str, *, finish_reason: str = "null", padded_for: str = "") -> bytes:
@@ -161,7 +161,7 @@ def completion(
     calls: Sequence[ToolCall] = (),
     choices: int = 1,
 ) -> dict[str, Any]:
-    """The body of an answer that is not streamed; `choices` times the same, where several were asked for."""
+    """Return the body of a non-streamed answer, with `choices` equal choices."""
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
     if calls:
         message["content"] = text or None
@@ -169,8 +169,8 @@ def completion(
     if reasoning:
         message["reasoning_content"] = reasoning
     choice = {"message": message, "logprobs": None, "finish_reason": finish_reason}
-    told = [{"index": index} | choice for index in range(choices)]
-    return _opening("chat.completion", model) | {"choices": told, "usage": usage.document()}
+    all_choices = [{"index": index} | choice for index in range(choices)]
+    return _opening("chat.completion", model) | {"choices": all_choices, "usage": usage.document()}
 
 
 def _opening(kind: str, model: str) -> dict[str, Any]:
@@ -185,30 +185,30 @@ def _opening(kind: str, model: str) -> dict[str, Any]:
 
 
 def model(name: str) -> dict[str, Any]:
-    """One entry of the model list."""
+    """Return one entry of the model list."""
     return {"id": name, "object": "model", "created": MODEL_CREATED_SECONDS, "owned_by": "system"}
 
 
 def model_list() -> dict[str, Any]:
-    """The body of GET /v1/models."""
+    """Return the body of GET /v1/models."""
     return {"object": "list", "data": [model(name) for name in sorted({*MODELS, *SNAPSHOTS})]}
 
 
 def error(message: str, *, type: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """An error body: always four keys, the last two often null."""
+    """Return an error body; all four keys are always present."""
     return {"error": {"message": message, "type": type, "param": param, "code": code}}
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """How much of a rate limit is left, as a caller is told."""
+    """State of a rate limit, as sent in headers."""
 
     limit: int
     remaining: int
     reset_seconds: float
 
     def headers(self, kind: str) -> dict[str, str]:
-        """The three headers of a kind, which is `requests` or `tokens`."""
+        """Return the three headers of `kind`: `requests` or `tokens`."""
         return {
             f"x-ratelimit-limit-{kind}": str(self.limit),
             f"x-ratelimit-remaining-{kind}": str(self.remaining),
@@ -216,7 +216,7 @@ class Allowance:
         }
 
 
-# The figures of the example in OpenAI's guide, for answers that no allowance was counted for.
+# Example figures from OpenAI's rate limit guide, for scripted answers.
 GUIDE_REQUESTS: Final = Allowance(limit=60, remaining=59, reset_seconds=1)
 SPENT_REQUESTS: Final = Allowance(limit=60, remaining=0, reset_seconds=1)
 GUIDE_TOKENS: Final = Allowance(limit=150_000, remaining=149_984, reset_seconds=360)
@@ -229,7 +229,7 @@ def headers(
     tokens: Allowance | None = None,
     processing_seconds: float = 0.0,
 ) -> dict[str, str]:
-    """The headers that come with every answer, and the rate limits where they are given."""
+    """Return the common response headers, with rate limits if given."""
     common = {
         "Content-Type": content_type,
         "x-request-id": f"req_{secrets.token_hex(16)}",
@@ -243,7 +243,7 @@ def headers(
 
 
 def go_duration(seconds: float) -> str:
-    """A duration as Go prints it, to the millisecond: `0s`, `17ms`, `1.5s`, `6m0s`, `1h0m30s`."""
+    """Format a duration like Go, to the millisecond: `0s`, `17ms`, `1.5s`, `6m0s`, `1h0m30s`."""
     milliseconds = round(seconds * 1000)
     if milliseconds == 0:
         return "0s"
@@ -258,10 +258,10 @@ def go_duration(seconds: float) -> str:
 
 
 def encode(value: object) -> str:
-    """Compact JSON with the characters themselves, as the hosted API writes it."""
+    """Encode as compact JSON without \\u escapes, like the hosted API."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8, also of text that quotes half a surrogate pair out of a caller's JSON."""
+    """Encode as UTF-8; unpaired surrogates from a caller's JSON become `?`."""
     return text.encode("utf-8", errors="replace")
