@@ -24,6 +24,7 @@ START_SECONDS = 30.0
 REQUEST_SECONDS = 30.0
 CLIENT_START_SECONDS = 30.0  # beyond what the client knows to need itself
 SECRET = "the-secret-that-all-replicas-of-the-bench-share"
+UNLIMITED = {"CHATAPI_RATE_LIMIT": "0", "CHATAPI_MAX_GENERATIONS_PER_KEY": "0", "CHATAPI_MAX_GENERATIONS": "0"}
 OURS = ("CHATAPI_", "OPENAI_", "REDIS_")  # settings of the service: never the caller's own
 NGINX_CONF = """\
 {user}daemon off;
@@ -68,6 +69,7 @@ class Lab:
         self.folder = folder
         self.app = app
         self.starts = 0
+        self.limits = UNLIMITED
         self.opened = ExitStack()
         self.database = Postgres(folder / "postgres", postgres_url)
         self.redis: str | None = None
@@ -152,9 +154,7 @@ class Lab:
             "HOST": "127.0.0.1",
             "PORT": str(port),
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.source_port}/v1",
-            "CHATAPI_RATE_LIMIT": "0",
-            "CHATAPI_MAX_GENERATIONS_PER_KEY": "0",
-            "CHATAPI_MAX_GENERATIONS": "0",
+            **self.limits,
             "LOG_LEVEL": "WARNING",
             "NO_PROXY": "127.0.0.1",
             **store,
