@@ -1,4 +1,4 @@
-"""GET /api/config: what a page must know of this server before anything else. Anybody may ask: it holds no secret."""
+"""The configuration that a page needs before it has a key. It is public and contains no secret."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ router = APIRouter(tags=["config"])
 
 @router.get("/api/config")
 async def config(request: Request) -> JSONResponse:
-    """The form of a key, the default model and the limits; and whether this is the demo, with a key for it."""
+    """Return the key format, the default model, the limits and, in the demo, a key for it."""
     core = services_of(request)
     settings = core.settings
-    of_the_seed = settings.key_pattern == SEED_PATTERN
+    is_default = settings.key_pattern == SEED_PATTERN
     return JSONResponse(
         {
             "version": __version__,
@@ -26,8 +26,8 @@ async def config(request: Request) -> JSONResponse:
             "demo_key": _demo_key(core),
             "key": {
                 "pattern": settings.key_pattern,
-                "prefix": SEED_PREFIX if of_the_seed else None,
-                "length": SEED_LENGTH if of_the_seed else None,
+                "prefix": SEED_PREFIX if is_default else None,
+                "length": SEED_LENGTH if is_default else None,
             },
             "default_model": settings.default_model,
             "max_message_bytes": settings.max_message_bytes,
@@ -38,7 +38,7 @@ async def config(request: Request) -> JSONResponse:
 
 
 def _demo_key(core: Services) -> str | None:
-    """The demo's key, where this server takes keys of its form."""
+    """Return the demo's key, unless this server requires another key format."""
     try:
         return core.demo_key and core.key_policy.check(Key(core.demo_key)).reveal()
     except InvalidKeyFormat:

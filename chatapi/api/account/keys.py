@@ -1,4 +1,4 @@
-"""POST /api/test-key: is this key good? Asks the upstream for its list of models, never for a completion."""
+"""The key test. It asks the upstream for its list of models, never for a completion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class KeyBody(Body):
 
 @router.post("/api/test-key", openapi_extra=body_schema(KeyBody))
 async def test_key(request: Request) -> JSONResponse:
-    """Whether the upstream knows this key. A key that it does not know is an answer, not an error."""
+    """Return whether the upstream accepts this key. A rejected key is a result with `valid: false`, not an error."""
     core = services_of(request)
     body = await read_body(request, KeyBody)
     key = key_of(request, body.api_key)

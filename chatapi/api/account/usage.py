@@ -1,4 +1,4 @@
-"""What answers cost: GET /api/usage adds up the caller's own, and GET /api/prices tells what tokens cost."""
+"""Usage and price routes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from chatapi.prices import COST_DIGITS, Prices
 
 router = APIRouter(tags=["usage"])
 
-DAYS = 30  # when nothing else is asked for
-MOST_DAYS = 366
+DEFAULT_DAYS = 30
+MAX_DAYS = 366
 EPOCH = date(1970, 1, 1)
 
 
@@ -29,34 +29,34 @@ async def usage(
     last: Annotated[str | None, Query(alias="to", max_length=10)] = None,
     by: Annotated[str, Query(max_length=40)] = "day",
 ) -> Response:
-    """What the answers of the key that comes along cost, added up `by` day, model or session, or by some of them, as in
-    `day,model`. Days are UTC, and those on which the answers ended: the last 30, unless it is said which."""
+    """Return the usage of the caller's answers, grouped `by` day, model or session, or several as in `day,model`. An
+    answer counts on the UTC day on which it ended. The default is the last 30 days."""
     core = services_of(request)
     owner = owner_of(request)
     begin, end = _days(first, last)
-    told_apart = _told_apart(by)
+    groups = _groups(by)
     request.state.limit = await core.rate_limit.take(owner)
-    found = await core.store.usage_of(owner, (begin - EPOCH).days, (end - EPOCH).days, told_apart)
-    return _json({"from": begin.isoformat(), "to": end.isoformat(), **_usage_json(found, told_apart, core.prices)})
+    found = await core.store.usage_of(owner, (begin - EPOCH).days, (end - EPOCH).days, groups)
+    return _json({"from": begin.isoformat(), "to": end.isoformat(), **_usage_json(found, groups, core.prices)})
 
 
 @router.get("/api/prices")
 async def prices(request: Request) -> Response:
-    """What a million tokens of each model cost, by the operator's list, and of which day that is."""
+    """Return the operator's price list: the price of a million tokens of each model."""
     known = services_of(request).prices
     return _json({"as_of": known.as_of, "currency": known.currency, "models": known.models})
 
 
 def _days(first: str | None, last: str | None) -> tuple[date, date]:
-    """The first and the last day that a caller asks for.
+    """Return the first and the last day of the report.
 
     Raises:
-        InvalidRequest: one is no day, or they are too many.
+        InvalidRequest: one is not a day, or the range is empty or too long.
     """
     end = _day(last, "to") if last is not None else datetime.now(UTC).date()
-    begin = _day(first, "from") if first is not None else max(EPOCH, end - timedelta(days=DAYS - 1))
-    if not 0 <= (end - begin).days < MOST_DAYS:
-        raise InvalidRequest.field("from", f"It must not be after `to`, and not {MOST_DAYS} days or more before it.")
+    begin = _day(first, "from") if first is not None else max(EPOCH, end - timedelta(days=DEFAULT_DAYS - 1))
+    if not 0 <= (end - begin).days < MAX_DAYS:
+        raise InvalidRequest.field("from", f"It must be a day up to `to`, at most {MAX_DAYS - 1} days before it.")
     return begin, end
 
 
@@ -70,16 +70,18 @@ def _day(text: str, field: str) -> date:
     return day
 
 
-def _told_apart(by: str) -> frozenset[GroupBy]:
+def _groups(by: str) -> frozenset[GroupBy]:
     try:
         return frozenset(map(GroupBy, by.split(",")))
     except ValueError:
-        raise InvalidRequest.field("by", "It must be day, model or session, or some of them with commas.") from None
+        raise InvalidRequest.field(
+            "by", "It must be `day`, `model`, `session`, or several with commas."
+        ) from None
 
 
 @dataclass(slots=True)
 class _Sum:
-    """Tallies of one row, added up: what is known of their cost, and how many answers have none that is."""
+    """The sums of one row. `cost` covers the answers with a known price; `unpriced` counts the others."""
 
     answers: int = 0
     input_tokens: int = 0
@@ -92,7 +94,7 @@ class _Sum:
     unpriced: int = 0
 
     def add(self, tally: UsageTotal, prices: Prices) -> None:
-        """Count one more."""
+        """Add the usage of some answers."""
         for name in _SUMMED:
             setattr(self, name, getattr(self, name) + getattr(tally, name))
         cost = prices.cost(tally)
@@ -121,7 +123,7 @@ def _usage_json(usage: UsageReport, by: frozenset[GroupBy], prices: Prices) -> d
 
 
 def _names(tally: UsageTotal, by: frozenset[GroupBy]) -> dict[str, Any]:
-    """What tells a row apart."""
+    """Return the fields that identify a row."""
     names: dict[str, Any] = {}
     if GroupBy.DAY in by and tally.day is not None:
         names["day"] = (EPOCH + timedelta(days=tally.day)).isoformat()

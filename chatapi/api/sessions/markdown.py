@@ -1,7 +1,7 @@
-"""A session as a text to read: its active path in Markdown.
+"""A session as Markdown: its active path, for people to read.
 
-What somebody said stands in a quotation: whatever fences and headings it opens end with it, and nothing in it can pass
-for another's words. What stands outside of quotations is ours, or has its marks taken away.
+Each message is a block quotation, so no fence or heading in it can affect the text after it or imitate another message.
+Text outside quotations is ours or has its Markdown escaped.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _NAMES = {
 }
 
 
-async def write(store: Store, session: Session, now: Microseconds) -> AsyncGenerator[bytes, None]:
-    """The active path of a session, as it is now, page by page.
+async def write_markdown(store: Store, session: Session, now: Microseconds) -> AsyncGenerator[bytes, None]:
+    """Yield the active path of a session, page by page.
 
     Raises:
-        Aborted: messages were taken away meanwhile: what was written is not the whole of anything.
+        Aborted: messages were deleted meanwhile, so the path cannot be completed.
     """
     yield _head(session, now).encode()
     depth, last = -1, None
-    for stop in await store.stops(session.id, session.head) if session.head is not None else ():
-        while last != stop:
-            page = await store.stretch(session.id, stop, depth)
+    for checkpoint in await store.stops(session.id, session.head) if session.head is not None else ():
+        while last != checkpoint:
+            page = await store.stretch(session.id, checkpoint, depth)
             for message in page:
                 if message.parent != last:
                     raise Aborted
@@ -63,24 +63,24 @@ def _message(message: Message) -> str:
 
 
 def _about(message: Message) -> str:
-    """Who said it, when, and what it cost."""
+    """Return the line under a message's heading: model, time, status, usage and durations."""
     generation = message.generation
     if generation is None:
         return time_of(message.created_at)
-    told = [plain(generation.model), time_of(message.created_at), _ending(generation)]
+    facts = [plain(generation.model), time_of(message.created_at), _ending(generation)]
     usage = generation.usage
     if usage is not None:
         about = "about " if usage.estimated else ""
-        told.append(f"{_number(usage.input_tokens)} tokens in, {about}{_number(usage.output_tokens)} out")
+        facts.append(f"{_number(usage.input_tokens)} tokens in, {about}{_number(usage.output_tokens)} out")
         if usage.reasoning_tokens:
-            told[-1] += f" ({usage.reasoning_tokens} of reasoning)"
+            facts[-1] += f" ({usage.reasoning_tokens} of reasoning)"
         if usage.cached_tokens:
-            told[-1] += f", {usage.cached_tokens} from the cache"
+            facts[-1] += f", {usage.cached_tokens} from the cache"
     if generation.first_token_at is not None:
-        told.append(f"first token after {(generation.first_token_at - generation.created_at) / 1_000_000:.1f} s")
+        facts.append(f"first token after {(generation.first_token_at - generation.created_at) / 1_000_000:.1f} s")
     if generation.ended_at is not None:
-        told.append(f"ended after {(generation.ended_at - generation.created_at) / 1_000_000:.1f} s")
-    return " · ".join(told)
+        facts.append(f"ended after {(generation.ended_at - generation.created_at) / 1_000_000:.1f} s")
+    return " · ".join(facts)
 
 
 def _ending(generation: Generation) -> str:
@@ -108,31 +108,31 @@ def _part(part: Part) -> str:
         case Kind.ANNOTATION:
             return f"*Annotations*\n\n{quoted(fenced(part.text))}"
     media = part.media
-    told = [part.kind.value.capitalize()]
+    facts = [part.kind.value.capitalize()]
     if media is not None:
         url = media.url if media.url is not None and not media.url.lower().startswith("data:") else None
-        told += [plain(value) for value in (media.filename, media.format, media.file_id, url) if value]
-    return f"*({' · '.join(told)})*"
+        facts += [plain(value) for value in (media.filename, media.format, media.file_id, url) if value]
+    return f"*({' · '.join(facts)})*"
 
 
 def quoted(text: str) -> str:
-    """`text` as a quotation."""
+    """Return `text` as a block quotation."""
     return "> " + _LINE_ENDS.sub("\n> ", text)
 
 
 def fenced(text: str) -> str:
-    """`text` as code: the fence is longer than any in it."""
+    """Return `text` as a code block whose fence is longer than any run of backticks in it."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{text}\n{fence}"
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without meaning to Markdown."""
+    """Return `text` on one line with its Markdown escaped."""
     line = re.sub(r"([\\`*_{}\[\]<>#~|&!()$])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"^([0-9]*)([-+.])(?= |$)", r"\1\\\2", line)  # no list begins with it
+    return re.sub(r"^([0-9]*)([-+.])(?= |$)", r"\1\\\2", line)  # else it would begin a list
 
 
 def time_of(at: Microseconds) -> str:
-    """A time, to the second."""
+    """Return a time in UTC, to the second."""
     return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,4 +1,4 @@
-"""Sessions: make, look at, list, change and delete them; and the messages in them."""
+"""Session routes: create, read, list, change, fork and delete sessions, and list their messages."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ PageSize = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=200)]
 
 
-class Fork(Body):
-    """How much of a session to copy; left out, up to its head."""
+class ForkBody(Body):
+    """The last message to copy; by default the session's head."""
 
     message_id: Text | None = None
 
 
 SORTS: dict[str, tuple[SessionTime, str]] = {"created": ("created_at", ""), "updated": ("updated_at", "used ")}
-"""By which time a list of sessions goes, and what marks its cursors: those of one list are none of the other's."""
+"""The sort key of each order, and the prefix of its cursors: a cursor of one order is invalid in the other."""
 
 
-class NewSession(Body):
-    """A session to make."""
+class SessionBody(Body):
+    """A session to create."""
 
     developer_message: Text
 
 
-class SessionChange(Body):
-    """What to change of a session; what is left out or null stays."""
+class SessionChangeBody(Body):
+    """The fields of a session to change; a field that is absent or null stays as it is."""
 
     title: Annotated[Text, Field(max_length=200)] | None = None
     developer_message: Text | None = None
@@ -52,13 +52,13 @@ class SessionChange(Body):
     head: Annotated[Text, Field(max_length=64)] | None = None
 
 
-@router.post("/api/sessions", openapi_extra=body_schema(NewSession))
+@router.post("/api/sessions", openapi_extra=body_schema(SessionBody))
 async def create_session(request: Request) -> JSONResponse:
-    """Make a session. A key that comes along owns it from the start; else the key of its first chat will."""
+    """Create a session. It belongs to the key in the request or, without one, to the key of its first chat."""
     core = services_of(request)
-    body = await read_body(request, NewSession)
+    body = await read_body(request, SessionBody)
     _check_length(request, body.developer_message)
-    # By address, key or no key: nothing has shown yet that the key is anybody's.
+    # By address, with or without a key: the key has not been verified.
     await core.rate_limit.take(f"address {request.client.host if request.client else ''}")
     session = await core.store.create_session(caller_of(request).owner, body.developer_message)
     return JSONResponse(
@@ -74,7 +74,7 @@ async def create_session(request: Request) -> JSONResponse:
 async def list_sessions(
     request: Request, limit: PageSize = 20, cursor: Cursor = None, sort: Literal["created", "updated"] = "created"
 ) -> JSONResponse:
-    """The sessions of the key that comes along, the newest first; with `sort=updated` the one that was used last."""
+    """List the caller's sessions, the newest first; with `sort=updated` the last used first."""
     owner = caller_of(request).owner
     if owner is None:
         raise KeyRequired
@@ -91,15 +91,15 @@ async def list_sessions(
 
 @router.get("/api/sessions/{session_id}")
 async def get_session(request: Request, session_id: str) -> JSONResponse:
-    """A session."""
+    """Return a session."""
     return JSONResponse(session_json(await authorized(request, session_id, Action.READ)))
 
 
-@router.patch("/api/sessions/{session_id}", openapi_extra=body_schema(SessionChange))
+@router.patch("/api/sessions/{session_id}", openapi_extra=body_schema(SessionChangeBody))
 async def change_session(request: Request, session_id: str) -> JSONResponse:
-    """Set a session's title, developer message or metadata, or the message (`head`) through which its active path goes.
-    An empty title takes the title away."""
-    body = await read_body(request, SessionChange)
+    """Set a session's title, developer message or metadata, or the message (`head`) that its active path goes through.
+    An empty title removes the title."""
+    body = await read_body(request, SessionChangeBody)
     _check_length(request, body.developer_message or "")
     session = await services_of(request).store.change_session(
         session_id,
@@ -114,17 +114,16 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
 
 @router.delete("/api/sessions/{session_id}")
 async def delete_session(request: Request, session_id: str) -> JSONResponse:
-    """Delete a session and all that is in it. A running answer is stopped."""
+    """Stop a running answer, and delete the session with all its messages."""
     await services_of(request).generations.delete_session(session_id, permit(caller_of(request), Action.CHANGE))
     return JSONResponse({"message": "Session deleted successfully"})
 
 
-@router.post("/api/sessions/{session_id}/fork", status_code=201, openapi_extra=body_schema(Fork, required=False))
+@router.post("/api/sessions/{session_id}/fork", status_code=201, openapi_extra=body_schema(ForkBody, required=False))
 async def fork(request: Request, session_id: str) -> JSONResponse:
-    """Make a session of the same owner with a copy of what was said up to a message: the active path's last one, where
-    none is named."""
+    """Create a session of the same owner with a copy of the messages up to `message_id`, by default up to the head."""
     core = services_of(request)
-    body = await read_optional_body(request, Fork)
+    body = await read_optional_body(request, ForkBody)
     caller = caller_of(request)
     await core.rate_limit.take(caller.owner or f"address {request.client.host if request.client else ''}")
     session = await core.store.fork(
@@ -141,7 +140,7 @@ async def list_messages(
     cursor: Cursor = None,
     order: Literal["asc", "desc"] = "asc",
 ) -> JSONResponse:
-    """The conversation along its active path, from its first message on; with `order=desc` from its last one back."""
+    """List the messages of the active path, the first message first; with `order=desc` the last first."""
     session = await authorized(request, session_id, Action.READ)
     store = services_of(request).store
     depth = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else None
@@ -158,4 +157,4 @@ async def list_messages(
 def _check_length(request: Request, developer_message: str) -> None:
     limit = services_of(request).settings.max_message_bytes
     if len(developer_message.encode()) > limit:
-        raise InvalidRequest.field("developer_message", f"It is longer than {limit} bytes.")
+        raise InvalidRequest.field("developer_message", f"It must have at most {limit} bytes.")

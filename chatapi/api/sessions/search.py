@@ -1,4 +1,4 @@
-"""GET /api/search: where did somebody say that?"""
+"""Full-text search over the titles and messages of an owner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatapi.api.http.services import owner_of, services_of
 from chatapi.errors import InvalidRequest
 from chatapi.model import MessageCursor, SearchCursor
 from chatapi.search import Hit, Words
-from chatapi.search import search as look
+from chatapi.search import search as find_hits
 
 router = APIRouter(tags=["sessions"])
 
@@ -28,18 +28,17 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=300)] = None,
 ) -> Response:
-    """Titles and messages of the key that comes along that hold all words of `q`, the newest session first. One request
-    looks through so much and no more: where there is a `next_cursor`, there is more to look through, even if `data` is
-    empty."""
+    """Return the titles and messages of the caller that contain all words of `q`, the newest session first. The work of
+    one request is limited: while there is a `next_cursor`, there is more to search, even if `data` is empty."""
     core = services_of(request)
     owner = owner_of(request)
     words = Words(q)
     if not words.first:
-        raise InvalidRequest.field("q", "It must have a word in it.")
+        raise InvalidRequest.field("q", "It must contain a word.")
     place = _place(cursor) if cursor is not None else None
     request.state.limit = await core.rate_limit.take(owner)
     async with core.searches:
-        found = await look(core.store, owner, words, place, limit)
+        found = await find_hits(core.store, owner, words, place, limit)
     body = {"data": [_hit_json(hit) for hit in found.hits], "next_cursor": _cursor(found.place)}
     return Response(msgspec.json.encode(body), media_type="application/json")
 
@@ -48,7 +47,7 @@ def _cursor(place: SearchCursor | None) -> str | None:
     if place is None:
         return None
     created_at, session_id, mark = place
-    assert mark is not None, "a search goes on within a session"
+    assert mark is not None, "a search continues within a session"
     return encode_cursor(created_at, session_id, *mark)
 
 
@@ -56,7 +55,7 @@ def _place(cursor: str) -> SearchCursor:
     created_at, session_id, parent, made_at, message_id = decode_cursor(cursor, _CURSOR)
     at, made = int(created_at), int(made_at)
     if max(at, made) > 1 << 62:
-        raise InvalidRequest.field("cursor", "It is no cursor that this list gave.")
+        raise InvalidRequest.field("cursor", "It must be a `next_cursor` of this list.")
     return SearchCursor(at, session_id, MessageCursor(parent, made, message_id))
 
 
