@@ -74,9 +74,7 @@ def _groups(by: str) -> frozenset[GroupBy]:
     try:
         return frozenset(map(GroupBy, by.split(",")))
     except ValueError:
-        raise InvalidRequest.field(
-            "by", "It must be `day`, `model`, `session`, or several with commas."
-        ) from None
+        raise InvalidRequest.field("by", "It must be `day`, `model`, `session`, or several with commas.") from None
 
 
 @dataclass(slots=True)
