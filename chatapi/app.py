@@ -9,6 +9,7 @@ from chatapi import __version__
 from chatapi.api.account import config, keys, usage
 from chatapi.api.chat import routes as chat
 from chatapi.api.http import error_responses
+from chatapi.api.openai import models
 from chatapi.api.openai.completions import routes as completions
 from chatapi.api.openai.conversations import routes as conversations
 from chatapi.api.openai.responses import routes as responses
@@ -61,6 +62,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         chat.router,
         completions.sending,
         completions.router,
+        models.router,
         responses.creating,
         responses.router,
         conversations.router,

@@ -40,8 +40,8 @@ def with_digest(turn: TurnRequest, idempotency_key: str, said: Any = None, repla
             turn.model,
             sorted(turn.parameters.items()),
         ]
-        if turn.echo is not None:
-            said += [turn.instructions, turn.echo]
+        if turn.dialect_data is not None:
+            said += [turn.instructions, turn.dialect_data]
         if replaces is not None:
             said += [replaces]
     digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()

@@ -23,10 +23,18 @@ logger = structlog.get_logger()
 class Maintenance:
     """Two tasks: one looks at the clock and never waits for the store, the other keeps this replica's place in it."""
 
-    def __init__(self, store: Store, bus: Bus, running: Mapping[str, RunningGeneration], settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        running: Mapping[str, RunningGeneration],
+        ephemeral: Mapping[str, RunningGeneration],
+        settings: Settings,
+    ) -> None:
         self._store = store
         self._bus = bus
         self._running = running
+        self._ephemeral = ephemeral  # have timers, and no lease
         self._tick_seconds = min(POLL_SECONDS, settings.first_token_seconds / 4, settings.idle_seconds / 4)
         self._poll_at = 0.0
         self._renew_seconds = store.lease_seconds / RENEWALS
@@ -50,7 +58,7 @@ class Maintenance:
 
     async def _tick(self) -> None:
         """Check the timers of everything that runs; now and then wake every reader, to look around."""
-        for live in list(self._running.values()):
+        for live in [*self._running.values(), *self._ephemeral.values()]:
             live.check()
         now = asyncio.get_running_loop().time()
         if now >= self._poll_at:

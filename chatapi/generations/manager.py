@@ -28,6 +28,7 @@ from chatapi.errors import (
     TooManyGenerations,
     from_code,
 )
+from chatapi.generations.ephemeral import EphemeralGeneration
 from chatapi.generations.history import select_history
 from chatapi.generations.maintenance import Maintenance, log_outcome
 from chatapi.generations.reader import LogReader
@@ -59,6 +60,15 @@ class TurnHandle:
     repeated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class EphemeralHandle:
+    """An answer that is not stored, and its log from the beginning. `answer` as in `TurnHandle`."""
+
+    generation: Generation
+    readings: AsyncGenerator[LogChunk]
+    answer: Answer | None
+
+
 class Generations:
     """All that run in this process, and how to read those that do not."""
 
@@ -74,14 +84,15 @@ class Generations:
         self._live: dict[str, RunningGeneration] = {}
         self._running_in: dict[str, RunningGeneration] = {}  # the same by session, which has one at most
         self._beginning: set[asyncio.Future[StartedTurn]] = set()  # may be stored, and not be in `_live` yet
+        self._ephemeral: dict[str, EphemeralGeneration] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._relays: set[asyncio.Task[None]] = set()  # requests whose answers are passed on and not kept
         self._logs = LogReader(store, bus, self._live)
-        self._housekeeper = Maintenance(store, bus, self._live, settings)
+        self._housekeeper = Maintenance(store, bus, self._live, self._ephemeral, settings)
         self.draining = False
 
     def __len__(self) -> int:
-        return len(self._live) + len(self._relays)
+        return len(self._live) + len(self._ephemeral) + len(self._relays)
 
     # Send
 
@@ -159,6 +170,12 @@ class Generations:
             generation = await self._store.find_generation(begun.generation.id) or begun.generation
             _raise_refusal(generation)
             return TurnHandle(begun.session, generation, self.follow(generation.id), None, begun.repeated)
+        await self._wait_for_status(live)
+        readings = self._logs.follow_live(live)
+        return TurnHandle(begun.session, begun.generation, readings, live.answer, begun.repeated)
+
+    async def _wait_for_status(self, live: RunningGeneration) -> None:
+        """Return when the upstream has answered, or after `status_seconds`; raise what it refused with."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.status_seconds):
                 await asyncio.shield(live.answered)
@@ -166,8 +183,44 @@ class Generations:
             _raise_refusal(live.ended, live.cause)
         elif live.error is not None and not live.log.committed:
             raise live.error
-        readings = self._logs.follow_live(live)
-        return TurnHandle(begun.session, begun.generation, readings, live.answer, begun.repeated)
+
+    # Answers that are not stored
+
+    async def send_ephemeral(self, turn: TurnRequest, key: Key, body: bytes) -> EphemeralHandle:
+        """Ask the upstream without storing anything; return as `send` does. Cancelling the call ends the answer.
+
+        Raises:
+            TooManyGenerations, Unavailable: this server does not begin it now.
+            UpstreamError: the upstream refused it.
+        """
+        if self.draining:
+            raise Draining
+        slot = await self._slots.take(turn.owner)
+        if self.draining:  # by now
+            await self._slots.give_back(slot)
+            raise Draining
+        live = EphemeralGeneration(turn, self._settings, self._clock, self._bus.publish)
+        self._ephemeral[live.id] = live
+        task = asyncio.create_task(self._run_ephemeral(live, key, body, slot), name="ephemeral-generation")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            await self._wait_for_status(live)
+        except asyncio.CancelledError:
+            live.cancel(CancelReason.STOPPED)
+            raise
+        return EphemeralHandle(live.generation, self._logs.follow_live(live), live.answer)
+
+    async def _run_ephemeral(self, live: EphemeralGeneration, key: Key, body: bytes, slot: Slot) -> None:
+        try:
+            outcome = await live.produce(self._upstream, key, body)
+            await self._slots.give_back(slot)  # first: a reader that sees the end may send again at once
+            live.finish(outcome)
+        finally:
+            del self._ephemeral[live.id]
+            await self._slots.give_back(slot)
+            if not live.settled.done():
+                live.end(None, ChatError())  # no reader waits for ever
 
     async def _spoken(self, generation: Generation) -> None:
         """Return when an answer that another replica produces has text or has ended, or has been silent for long."""
@@ -230,7 +283,7 @@ class Generations:
                 begun.set_result(turn_begun)
                 return
             generation_id = turn_begun.generation.id
-            live = RunningGeneration(turn_begun, self._settings, lambda: self._bus.publish(generation_id))
+            live = RunningGeneration(turn_begun.generation, self._settings, lambda: self._bus.publish(generation_id))
             self._live[live.id] = self._running_in[live.session_id] = live
             begun.set_result(turn_begun)
             try:
@@ -372,7 +425,7 @@ class Generations:
 
     def abandon(self, generation_id: str) -> None:
         """Stop a generation whose only reader has left, without waiting."""
-        if live := self._live.get(generation_id):
+        if live := self._live.get(generation_id) or self._ephemeral.get(generation_id):
             live.cancel(CancelReason.STOPPED)
 
     async def delete_session(self, session_id: str, permit: Authorizer) -> None:
@@ -399,7 +452,7 @@ class Generations:
             hurried.cancel()
             ended.cancel()
         while self._tasks:  # again: one that was still beginning is running by now
-            for live in list(self._live.values()):
+            for live in [*self._live.values(), *self._ephemeral.values()]:
                 live.cancel(CancelReason.INTERRUPTED)
             await asyncio.wait(self._tasks, timeout=DRAIN_STEP_SECONDS)
         for relay in self._relays:
@@ -435,5 +488,6 @@ def _raise_refusal(generation: Generation, cause: ChatError | None = None) -> No
     """Raise the error of a generation that failed before it said anything: its caller gets a real status."""
     if generation.status in {Status.FAILED, Status.INTERRUPTED} and not generation.length:
         error = cause or from_code(generation.error_code, generation.error_detail)
-        error.headers |= {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
+        if generation.session_id:
+            error.headers |= {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
         raise error

@@ -11,7 +11,7 @@ from chatapi.errors import ChatError, Interrupted, StoreUnavailable, UpstreamTim
 from chatapi.model import Generation, Microseconds, Outcome, Piece, Status, Usage
 from chatapi.model.log import Log
 from chatapi.settings import Settings
-from chatapi.store import Fenced, StartedTurn
+from chatapi.store import Fenced
 from chatapi.upstream.client import Answer, Deltas
 
 AFTER_FINISH_SECONDS = 5.0  # for the usage to follow the finish reason; the answer is whole by then
@@ -42,10 +42,10 @@ class LogChunk(NamedTuple):
 class RunningGeneration:
     """One running generation. The task that runs it owns it; readers only look."""
 
-    def __init__(self, begun: StartedTurn, settings: Settings, wake: Callable[[], None]) -> None:
+    def __init__(self, generation: Generation, settings: Settings, wake: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        self.id = begun.generation.id
-        self.session_id = begun.session.id
+        self.id = generation.id
+        self.session_id = generation.session_id
         self.log = Log()
         self.ended: Generation | None = None
         self.error: ChatError | None = None  # what readers are told when the log cannot come to its end

@@ -68,7 +68,7 @@ class TurnRequest:
     head, `ROOT` is no parent. An edit is a turn with new text and the old message's parent; a regeneration is a turn
     with empty `input` whose parent is the message to answer. `parameters` are sent to the upstream unchanged. `digest`
     distinguishes two requests with one idempotency key. `instructions` follow the developer message in this turn only.
-    `echo` holds the request fields that a Responses object repeats.
+    `dialect_data` is stored for the dialect that sent the turn and is opaque to everything else.
     """
 
     owner: str
@@ -83,4 +83,4 @@ class TurnRequest:
     parent: str | None = None
     alias: Alias | None = None
     instructions: str | None = None
-    echo: str | None = None
+    dialect_data: str | None = None

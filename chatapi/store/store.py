@@ -255,13 +255,17 @@ class Store:
         """The messages of this generation's turn, without its answer, the first first."""
         return await self._driver.read(partial(transactions.input_of, generation_id))
 
-    async def find_echo(self, generation_id: str) -> str | None:
-        """What the response of this generation says of its request; None where it came in another dialect."""
-        return await self._driver.read(partial(transactions.find_echo, generation_id))
+    async def find_dialect_data(self, generation_id: str) -> str | None:
+        """The `TurnRequest.dialect_data` of this generation; None where its dialect gave none."""
+        return await self._driver.read(partial(transactions.find_dialect_data, generation_id))
 
     async def find_message(self, session_id: str, message_id: str) -> Message | None:
         """The message of this id in this session, if there is one: its parent is where an edit of it hangs."""
         return await self._driver.read(partial(transactions.find_message, session_id, message_id))
+
+    async def find_messages_of(self, owner: str, message_ids: list[str], most_bytes: int) -> dict[str, Message]:
+        """Those of these messages that are this owner's, by id; see `transactions.find_messages_of`."""
+        return await self._driver.read(partial(transactions.find_messages_of, owner, message_ids, most_bytes))
 
     async def answer_run(self, session_id: str, message_id: str) -> list[Message]:
         """What some clients know as one message: answers and results of tools; see `transactions.answer_run`."""

@@ -10,10 +10,14 @@ from typing import Any
 
 from chatapi.errors import InvalidRequest
 from chatapi.model import Kind, Media, NewMessage, Part, Role, ToolCall, visible_text
-
-URLS = ("https://", "http://", "data:")
-CALL_CHARACTERS = 256  # of a call's id or name
-
+from chatapi.wire.json_values import (
+    optional_text,
+    require_list,
+    require_name,
+    require_object,
+    require_text,
+    require_url,
+)
 
 # Read
 
@@ -24,14 +28,14 @@ def read_message(value: Any, path: str) -> NewMessage:
     Raises:
         InvalidRequest: it is none that can be kept.
     """
-    message = _object(value, path)
+    message = require_object(value, path)
     try:
         role = Role(str(message.get("role")))
     except ValueError:
-        raise InvalidRequest.field(f"{path}.role", "It is no role that is kept in a session.") from None
+        raise InvalidRequest.field(f"{path}.role", "Must be user, assistant, tool, system or developer.") from None
     content = message.get("content")
     if role is Role.TOOL:
-        call = ToolCall(_name(message.get("tool_call_id"), f"{path}.tool_call_id"))
+        call = ToolCall(require_name(message.get("tool_call_id"), f"{path}.tool_call_id"))
         text = visible_text(_parts(content, f"{path}.content", (Kind.TEXT,)))
         return NewMessage(role, (Part(Kind.TOOL_RESULT, text, call),))
     if role is Role.USER:
@@ -40,101 +44,64 @@ def read_message(value: Any, path: str) -> NewMessage:
         return NewMessage(role, _parts(content, f"{path}.content", (Kind.TEXT,)))
     parts = [] if content is None else list(_parts(content, f"{path}.content", (Kind.TEXT, Kind.REFUSAL)))
     if message.get("refusal"):
-        parts.append(Part(Kind.REFUSAL, _text(message["refusal"], f"{path}.refusal")))
-    for index, called in enumerate(_list(message.get("tool_calls") or [], f"{path}.tool_calls")):
+        parts.append(Part(Kind.REFUSAL, require_text(message["refusal"], f"{path}.refusal")))
+    for index, called in enumerate(require_list(message.get("tool_calls") or [], f"{path}.tool_calls")):
         parts.append(_read_call(called, f"{path}.tool_calls.{index}"))
     if message.get("function_call") or message.get("audio"):
-        raise InvalidRequest.field(path, "Function calls of the old form, and audio of the model's, are not kept.")
+        raise InvalidRequest.field(
+            path, "`function_call` and `audio` are not supported here. Use `tool_calls`, and text."
+        )
     return NewMessage(role, tuple(part for part in parts if part.text))
 
 
 def _parts(content: Any, path: str, kinds: tuple[Kind, ...]) -> tuple[Part, ...]:
     if isinstance(content, str):
-        return (Part(Kind.TEXT, _text(content, path)),)
-    parts = tuple(_read_part(part, f"{path}.{index}") for index, part in enumerate(_list(content, path)))
+        return (Part(Kind.TEXT, require_text(content, path)),)
+    parts = tuple(
+        _read_part(part, f"{path}.{index}")
+        for index, part in enumerate(require_list(content, path, "a string or a list of parts"))
+    )
     for index, part in enumerate(parts):
         if part.kind not in kinds:
-            raise InvalidRequest.field(f"{path}.{index}", "This role's messages have no such part.")
+            raise InvalidRequest.field(f"{path}.{index}", "Messages of this role must not contain this type of part.")
     return parts
 
 
 def _read_part(value: Any, path: str) -> Part:
-    part = _object(value, path)
+    part = require_object(value, path)
     match part.get("type"):
         case "text":
-            return Part(Kind.TEXT, _text(part.get("text"), f"{path}.text"))
+            return Part(Kind.TEXT, require_text(part.get("text"), f"{path}.text"))
         case "refusal":
-            return Part(Kind.REFUSAL, _text(part.get("refusal"), f"{path}.refusal"))
+            return Part(Kind.REFUSAL, require_text(part.get("refusal"), f"{path}.refusal"))
         case "image_url":
-            image = _object(part.get("image_url"), f"{path}.image_url")
-            url = _url(image.get("url"), f"{path}.image_url.url")
-            detail = _optional(image.get("detail"), f"{path}.image_url.detail")
+            image = require_object(part.get("image_url"), f"{path}.image_url")
+            url = require_url(image.get("url"), f"{path}.image_url.url")
+            detail = optional_text(image.get("detail"), f"{path}.image_url.detail")
             return Part(Kind.IMAGE, media=Media(url=url, detail=detail))
         case "input_audio":
-            audio = _object(part.get("input_audio"), f"{path}.input_audio")
-            recording = _text(audio.get("data"), f"{path}.input_audio.data")
-            form = _text(audio.get("format"), f"{path}.input_audio.format")
+            audio = require_object(part.get("input_audio"), f"{path}.input_audio")
+            recording = require_text(audio.get("data"), f"{path}.input_audio.data")
+            form = require_text(audio.get("format"), f"{path}.input_audio.format")
             return Part(Kind.AUDIO, media=Media(data=recording, format=form))
         case "file":
-            file = _object(part.get("file"), f"{path}.file")
-            fields = {name: _optional(file.get(name), f"{path}.file.{name}") for name in ("file_id", "filename")}
-            data = _optional(file.get("file_data"), f"{path}.file.file_data")
+            file = require_object(part.get("file"), f"{path}.file")
+            fields = {name: optional_text(file.get(name), f"{path}.file.{name}") for name in ("file_id", "filename")}
+            data = optional_text(file.get("file_data"), f"{path}.file.file_data")
             if data is None and fields["file_id"] is None:
-                raise InvalidRequest.field(f"{path}.file", "It needs file_data or file_id.")
+                raise InvalidRequest.field(f"{path}.file", "Must contain file_data or file_id.")
             return Part(Kind.FILE, media=Media(data=data, **fields))
-    raise InvalidRequest.field(f"{path}.type", "It is no part that is kept in a session.")
+    raise InvalidRequest.field(f"{path}.type", "Unsupported content part type.")
 
 
 def _read_call(value: Any, path: str) -> Part:
-    call = _object(value, path)
+    call = require_object(value, path)
     if call.get("type", "function") != "function":
-        raise InvalidRequest.field(f"{path}.type", "Only calls of functions are kept in a session.")
-    function = _object(call.get("function"), f"{path}.function")
-    arguments = _text(function.get("arguments"), f"{path}.function.arguments")
-    name = _name(function.get("name"), f"{path}.function.name")
-    return Part(Kind.TOOL_CALL, arguments or "{}", ToolCall(_name(call.get("id"), f"{path}.id"), name))
-
-
-def _object(value: Any, path: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidRequest.field(path, "It must be an object.")
-    return value
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InvalidRequest.field(path, "It must be a string or a list of parts.")
-    return value
-
-
-def _text(value: Any, path: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequest.field(path, "It must be a string.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest.field(path, "It has a surrogate without its other half.") from None
-    if "\0" in value:
-        raise InvalidRequest.field(path, "It has a NUL character.")
-    return value
-
-
-def _optional(value: Any, path: str) -> str | None:
-    return None if value is None else _text(value, path)
-
-
-def _name(value: Any, path: str) -> str:
-    name = _text(value, path)
-    if not 0 < len(name) <= CALL_CHARACTERS:
-        raise InvalidRequest.field(path, f"It takes 1 to {CALL_CHARACTERS} characters.")
-    return name
-
-
-def _url(value: Any, path: str) -> str:
-    url = _text(value, path)
-    if not url.lower().startswith(URLS):
-        raise InvalidRequest.field(path, "It must be a http, https or data URL.")
-    return url
+        raise InvalidRequest.field(f"{path}.type", "Must be function.")
+    function = require_object(call.get("function"), f"{path}.function")
+    arguments = require_text(function.get("arguments"), f"{path}.function.arguments")
+    name = require_name(function.get("name"), f"{path}.function.name")
+    return Part(Kind.TOOL_CALL, arguments or "{}", ToolCall(require_name(call.get("id"), f"{path}.id"), name))
 
 
 # Write

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatapi.errors import UpstreamBroken
 
 MAX_EVENT_BYTES = 1024 * 1024  # one event of an upstream; the largest seen from a real one is a few KiB
+MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = b": keep-alive\n\n"
 # Inside a stream whose events have ids: with a blank line after it, openai-python takes it for an event without data.
 HEARTBEAT_LINE = b": keep-alive\n"

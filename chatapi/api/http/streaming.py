@@ -166,6 +166,12 @@ def check_position(pieces: list[Piece], position: int) -> None:
         raise PositionOutOfRange
 
 
+def stream_headers(media_type: str, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a streamed response, whose length is not known."""
+    all_headers = {"Content-Type": media_type, **headers, **NO_BUFFERING}
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in all_headers.items()]
+
+
 class LogResponse(Response):
     """A log, streamed from a position to its end.
 
@@ -180,19 +186,14 @@ class LogResponse(Response):
         heartbeat_seconds: float,
         left: Callable[[], Any] | None = None,
     ) -> None:
-        headers |= NO_BUFFERING
         self.status_code = 200
         self.media_type = None
         self.background = None
-        self.init_headers({"Content-Type": encoder.media_type, **headers})
+        self.raw_headers = stream_headers(encoder.media_type, headers)
         self._readings = readings
         self._encoder = encoder
         self._heartbeat_seconds = heartbeat_seconds
         self._left = left
-
-    def init_headers(self, headers: Any = None) -> None:
-        """All headers as given: the length is not known."""
-        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

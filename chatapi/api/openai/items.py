@@ -1,152 +1,220 @@
-"""Items, as OpenAI's Responses and Conversations have them, and the messages that we keep. Pure: values in, values out.
+"""Items of OpenAI's Responses and Conversations, to and from stored messages. Pure: values in, values out.
 
-A message of ours is one or more items: a run of text and refusals is a `message`, a run of thoughts a `reasoning`, each
-tool call a `function_call`, and the result of one a `function_call_output`. An item's id is its message's own, under
-the item's prefix, and its number where it is not the first; a client's own ids are passed over.
+A message is one or more items: a run of text and refusals is a `message`, a run of reasoning a `reasoning`, each tool
+call a `function_call`, and the result of one a `function_call_output`. An item's id is derived from its message's id
+(see `ids`); ids that a client sends with whole items are ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from chatapi.api.http.serializers import annotations_of
-from chatapi.errors import InvalidRequest
+from chatapi.api.openai.ids import CALL, MESSAGE, OUTPUT, REASONING, item_id, looks_like_item_id, parse_item_id
+from chatapi.errors import InvalidRequest, ItemNotFound
 from chatapi.generations.history import has_content
-from chatapi.model import Kind, Message, NewMessage, Part, Role, Status, ToolCall
-from chatapi.wire.chat_messages import read_message
+from chatapi.model import Kind, Media, Message, NewMessage, Part, Role, Status, ToolCall, visible_text
+from chatapi.wire.json_values import (
+    optional_text,
+    require_list,
+    require_name,
+    require_object,
+    require_text,
+    require_url,
+)
 
-MESSAGE, REASONING, CALL, OUTPUT = "msg", "rs", "fc", "fco"
-_ITEM_ID = re.compile(rf"(?:{MESSAGE}|{REASONING}|{CALL}|{OUTPUT})_([A-Za-z0-9_-]{{32}})(?:_(\d{{1,6}}))?", re.ASCII)
-_DETAILS = ("low", "high", "auto", "original")
+MAX_ITEMS = 10_000  # in one request; the same as the messages of an imported document
+MAX_PARTS = 50_000  # in all items of one request
+NO_ARGUMENTS = "{}"  # of a call without arguments: a part of a log is never empty
 COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"
+_DETAILS = ("low", "high", "auto", "original")
+_TYPE_NAME = re.compile(r"[a-z_]{1,40}")  # a type that an error may repeat to its sender
+_ROLES = {role.value: role for role in (Role.USER, Role.ASSISTANT, Role.SYSTEM, Role.DEVELOPER)}
+_CONTENT_KINDS = {
+    Role.USER: {Kind.TEXT, Kind.IMAGE, Kind.AUDIO, Kind.FILE},
+    Role.ASSISTANT: {Kind.TEXT, Kind.REFUSAL},
+}
+_TEXT_ONLY = {Kind.TEXT}
+
+References = Mapping[str, NewMessage]
+"""The items that a request refers to by id, each as the message that it is, or is part of."""
 
 
 # Read
 
 
-def read_input(value: Any, path: str) -> tuple[NewMessage, ...]:
-    """A text of the user's, or a list of items, as messages.
+def read_input(value: Any, path: str, references: References | None = None) -> tuple[NewMessage, ...]:
+    """Read a user's text, or a list of items, as messages.
 
     Raises:
-        InvalidRequest: there is something in it that cannot be kept.
+        InvalidRequest: a value cannot be stored; the error names it.
+        ItemNotFound: an item that is referred to is not among `references`.
     """
     if isinstance(value, str):
-        return (read_message({"role": "user", "content": value}, path),)
-    return read_items(value, path)
+        return (NewMessage(Role.USER, (Part(Kind.TEXT, require_text(value, path)),)),)
+    return read_items(value, path, references)
 
 
-def read_items(value: Any, path: str) -> tuple[NewMessage, ...]:
-    """A list of items, as messages. Thoughts, a text and calls that follow each other are one, as a model gives them.
+def read_items(value: Any, path: str, references: References | None = None) -> tuple[NewMessage, ...]:
+    """Read a list of items as messages. Consecutive reasoning, text and calls form one message, as a model gives them.
 
     Raises:
-        InvalidRequest: there is something in it that cannot be kept.
+        InvalidRequest, ItemNotFound: as `read_input`.
     """
-    if not isinstance(value, list):
-        raise InvalidRequest.field(path, "It must be a list of items.")
+    items = require_list(value, path, "a list of items")
+    if len(items) > MAX_ITEMS:
+        raise InvalidRequest.field(path, f"Must have at most {MAX_ITEMS} items.")
     messages: list[NewMessage] = []
-    for index, item in enumerate(value):
-        message = _read_item(item, f"{path}.{index}")
-        if messages and _goes_on(messages[-1], message):
-            messages[-1] = NewMessage(Role.ASSISTANT, messages[-1].parts + message.parts)
-        else:
+    run: list[Part] = []  # the parts of the assistant's message that is being put together
+    count = 0
+    for index, item in enumerate(items):
+        message = _read_item(item, f"{path}.{index}", references or {})
+        count += len(message.parts)
+        if count > MAX_PARTS:
+            raise InvalidRequest.field(path, f"Must have at most {MAX_PARTS} content parts in all.")
+        if message.role is Role.ASSISTANT and _continues(run, message):
+            run += message.parts
+            continue
+        if run:
+            messages.append(NewMessage(Role.ASSISTANT, tuple(run)))
+        run = list(message.parts) if message.role is Role.ASSISTANT else []
+        if message.role is not Role.ASSISTANT:
             messages.append(message)
-    # An answer of thoughts alone is none, and would take its question out of what is sent upstream.
-    return tuple(
-        message
-        for message in messages
-        if message.parts and (message.role is not Role.ASSISTANT or has_content(message))
-    )
+    if run:
+        messages.append(NewMessage(Role.ASSISTANT, tuple(run)))
+    # An answer of reasoning alone has no content, and would take its question out of the history.
+    return tuple(message for message in messages if message.role is not Role.ASSISTANT or has_content(message))
 
 
-def _goes_on(before: NewMessage, message: NewMessage) -> bool:
-    """Whether an assistant's item belongs to the message before it; a text after a text is another message."""
-    if before.role is not Role.ASSISTANT or message.role is not Role.ASSISTANT:
-        return False
-    meeting = (*before.parts[-1:], *message.parts[:1])
+def _continues(run: list[Part], message: NewMessage) -> bool:
+    """Return whether an assistant's item belongs to the message before it; text after text is another message."""
+    meeting = (*run[-1:], *message.parts[:1])
     return any(prefix_of(part.kind) != MESSAGE for part in meeting) or len(meeting) < 2
 
 
-def _read_item(item: Any, path: str) -> NewMessage:
-    if not isinstance(item, dict):
-        raise InvalidRequest.field(path, "It must be an item: an object.")
+def referenced_ids(value: Any) -> list[str]:
+    """Return the ids of the items that a list of items refers to, each once; other values are left to `read_items`."""
+    if not isinstance(value, list) or len(value) > MAX_ITEMS:
+        return []
+    found = [item.get("id") for item in value if isinstance(item, dict) and _is_reference(item)]
+    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+
+
+def _is_reference(item: dict[str, Any]) -> bool:
+    """Return whether an item is an `item_reference`; OpenAI's API lets its `type` be absent."""
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
+
+
+def _read_item(value: Any, path: str, references: References) -> NewMessage:
+    item = require_object(value, path)
+    if _is_reference(item):
+        return _read_reference(item.get("id"), path, references)
     match item.get("type", "message"):
         case "message":
             return _read_message(item, path)
         case "function_call":
-            function = {"name": item.get("name"), "arguments": item.get("arguments")}
-            called = {"id": item.get("call_id"), "type": "function", "function": function}
-            return read_message({"role": "assistant", "tool_calls": [called]}, path)
+            name = require_name(item.get("name"), f"{path}.name")
+            call = ToolCall(require_name(item.get("call_id"), f"{path}.call_id"), name)
+            arguments = require_text(item.get("arguments"), f"{path}.arguments")
+            return NewMessage(Role.ASSISTANT, (Part(Kind.TOOL_CALL, arguments or NO_ARGUMENTS, call),))
         case "function_call_output":
-            output = item.get("output")
-            content = output if isinstance(output, str) else _contents(output, f"{path}.output")
-            return read_message({"role": "tool", "tool_call_id": item.get("call_id"), "content": content}, path)
+            call = ToolCall(require_name(item.get("call_id"), f"{path}.call_id"))
+            output = _read_content(item.get("output"), f"{path}.output", _TEXT_ONLY)
+            return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, visible_text(output), call),))
         case "reasoning":
             return _read_reasoning(item, path)
-        case "item_reference":
-            raise InvalidRequest.field(
-                path, "Items cannot be referred to. Send the item itself, or name previous_response_id or conversation."
-            )
         case kind:
-            name = kind if isinstance(kind, str) and re.fullmatch(r"[a-z_]{1,40}", kind) else "this type"
-            raise InvalidRequest.field(f"{path}.type", f"Items of type {name} are not kept here.")
+            name = kind if isinstance(kind, str) and _TYPE_NAME.fullmatch(kind) else "this type"
+            raise InvalidRequest.field(f"{path}.type", f"Items of type {name} are not supported.")
+
+
+def _read_reference(name: Any, path: str, references: References) -> NewMessage:
+    found = references.get(require_text(name, f"{path}.id"))
+    if found is None:
+        shown = f" with id '{name}'" if looks_like_item_id(name) else ""
+        error = ItemNotFound(f"Item{shown} not found.")
+        error.param = path
+        raise error
+    return found
 
 
 def _read_message(item: dict[str, Any], path: str) -> NewMessage:
-    content = item.get("content")
-    if not isinstance(content, str):
-        content = _contents(content, f"{path}.content")
-    if item.get("role") == "tool":
-        raise InvalidRequest.field(f"{path}.role", "What a tool gave is an item of type function_call_output.")
-    return read_message({"role": item.get("role"), "content": content}, path)
+    role = item.get("role")
+    if role == Role.TOOL.value:
+        raise InvalidRequest.field(f"{path}.role", "Send the result of a tool as an item of type function_call_output.")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise InvalidRequest.field(f"{path}.role", f"Must be {', '.join(_ROLES)}.")
+    known = _ROLES[role]
+    parts = _read_content(item.get("content"), f"{path}.content", _CONTENT_KINDS.get(known, _TEXT_ONLY))
+    if known is Role.ASSISTANT:
+        return NewMessage(known, tuple(part for part in parts if part.text))
+    if not parts:
+        raise InvalidRequest.field(f"{path}.content", "Must have at least one content part.")
+    return NewMessage(known, parts)
 
 
 def _read_reasoning(item: dict[str, Any], path: str) -> NewMessage:
     parts = []
     for name in ("summary", "content"):
-        for index, part in enumerate(item.get(name) or ()):
-            text = part.get("text") if isinstance(part, dict) else None
-            read = read_message({"role": "assistant", "content": text}, f"{path}.{name}.{index}")
-            parts += [Part(Kind.REASONING, said.text) for said in read.parts]
+        values = item.get(name)
+        for index, value in enumerate(require_list(values, f"{path}.{name}") if values is not None else ()):
+            place = f"{path}.{name}.{index}"
+            text = require_text(require_object(value, place).get("text"), f"{place}.text")
+            parts += [Part(Kind.REASONING, text)] if text else []
     return NewMessage(Role.ASSISTANT, tuple(parts))
 
 
-def _contents(value: Any, path: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        raise InvalidRequest.field(path, "It must be a string or a list of parts.")
-    return [_content(part, f"{path}.{index}") for index, part in enumerate(value)]
+def _read_content(value: Any, path: str, kinds: set[Kind]) -> tuple[Part, ...]:
+    """Read a content: a text, or a list of parts of these kinds."""
+    if isinstance(value, str):
+        return (Part(Kind.TEXT, require_text(value, path)),)
+    parts = require_list(value, path, "a string or a list of content parts")
+    return tuple(_read_part(part, f"{path}.{index}", kinds) for index, part in enumerate(parts))
 
 
-def _content(part: Any, path: str) -> dict[str, Any]:
-    """A part of a message, as chat completions write it."""
-    if not isinstance(part, dict):
-        raise InvalidRequest.field(path, "It must be a part: an object.")
+def _read_part(value: Any, path: str, kinds: set[Kind]) -> Part:
+    part = _part_of(require_object(value, path), path)
+    if part.kind not in kinds:
+        raise InvalidRequest.field(path, "Messages of this role must not contain this type of part.")
+    return part
+
+
+def _part_of(part: dict[str, Any], path: str) -> Part:
     match part.get("type"):
         case "input_text" | "output_text" | "text":
-            return {"type": "text", "text": part.get("text")}
+            return Part(Kind.TEXT, require_text(part.get("text"), f"{path}.text"))
         case "refusal":
-            return {"type": "refusal", "refusal": part.get("refusal")}
+            return Part(Kind.REFUSAL, require_text(part.get("refusal"), f"{path}.refusal"))
         case "input_image":
             if part.get("image_url") is None:
-                raise InvalidRequest.field(f"{path}.image_url", "An image comes as a URL: http, https or data.")
-            return {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part.get("detail")}}
+                raise InvalidRequest.field(f"{path}.image_url", "Must be a http, https or data URL.")
+            url = require_url(part["image_url"], f"{path}.image_url")
+            return Part(Kind.IMAGE, media=Media(url=url, detail=optional_text(part.get("detail"), f"{path}.detail")))
         case "input_file":
             if part.get("file_url") is not None:
-                raise InvalidRequest.field(f"{path}.file_url", "A file comes as file_data or file_id.")
-            return {"type": "file", "file": {name: part.get(name) for name in ("file_id", "filename", "file_data")}}
+                raise InvalidRequest.field(f"{path}.file_url", "Not supported. Send file_data or file_id.")
+            names = ("file_id", "filename", "file_data")
+            file_id, filename, data = (optional_text(part.get(name), f"{path}.{name}") for name in names)
+            if data is None and file_id is None:
+                raise InvalidRequest.field(path, "Must contain file_data or file_id.")
+            return Part(Kind.FILE, media=Media(data=data, file_id=file_id, filename=filename))
         case "input_audio":
-            return {"type": "input_audio", "input_audio": part.get("input_audio")}
-    raise InvalidRequest.field(f"{path}.type", "It is no part that is kept here.")
+            audio = require_object(part.get("input_audio"), f"{path}.input_audio")
+            data, form = (require_text(audio.get(name), f"{path}.input_audio.{name}") for name in ("data", "format"))
+            return Part(Kind.AUDIO, media=Media(data=data, format=form))
+    raise InvalidRequest.field(f"{path}.type", "Unsupported content part type.")
 
 
 # Write
 
 
 class Item(NamedTuple):
-    """The parts of a message that are one item, and its number in the message."""
+    """The parts of a message that form one item, and the item's number in the message."""
 
     number: int
     prefix: str
@@ -157,24 +225,12 @@ _PREFIXES = {Kind.REASONING: REASONING, Kind.TOOL_CALL: CALL, Kind.TOOL_RESULT: 
 
 
 def prefix_of(kind: Kind) -> str:
-    """The prefix of the item to which a part of this kind belongs."""
+    """Return the id prefix of the items that hold parts of this kind."""
     return _PREFIXES.get(kind, MESSAGE)
 
 
-def item_id(message_id: str, prefix: str, number: int) -> str:
-    """The id of an item of a message."""
-    name = f"{prefix}_{message_id.removeprefix('msg_')}"
-    return f"{name}_{number}" if number else name
-
-
-def message_of(name: str) -> tuple[str, int] | None:
-    """The message, and the number in it, of the item of this id; None where it can be no item's."""
-    found = _ITEM_ID.fullmatch(name)
-    return (f"msg_{found[1]}", int(found[2] or 0)) if found else None
-
-
-def grouped(parts: tuple[Part, ...]) -> Iterator[Item]:
-    """The parts of a message as items."""
+def group_parts(parts: tuple[Part, ...]) -> Iterator[Item]:
+    """Yield the parts of a message as items."""
     item: Item | None = None
     for part in parts:
         prefix = prefix_of(part.kind)
@@ -188,8 +244,19 @@ def grouped(parts: tuple[Part, ...]) -> Iterator[Item]:
         yield item
 
 
+def find_item(message: Message, name: str) -> NewMessage | None:
+    """Return the item of this id as a message of its own; None if the message has no such item."""
+    wanted = parse_item_id(name)
+    if wanted is None or wanted.message_id != message.id:
+        return None
+    for item in group_parts(message.parts):
+        if (item.prefix, item.number) == (wanted.prefix, wanted.number):
+            return NewMessage(message.role, tuple(item.parts))
+    return None
+
+
 def items_of(message: Message) -> list[dict[str, Any]]:
-    """A message of a conversation as items."""
+    """Return a stored message as items."""
     generation = message.generation
     last = INCOMPLETE
     if generation is None or generation.status is Status.COMPLETED:
@@ -200,26 +267,32 @@ def items_of(message: Message) -> list[dict[str, Any]]:
 
 
 def is_whole(finish_reason: str | None) -> bool:
-    """Whether an answer that finished so said all that it had to say."""
+    """Return whether an answer that finished for this reason is not cut off."""
     return finish_reason not in {"length", "content_filter"}
 
 
-def write_items(message_id: str, role: Role, parts: tuple[Part, ...], last: str) -> list[dict[str, Any]]:
-    """A message as items; `last` is the status of the last one."""
-    items = [write_item(message_id, role, item, COMPLETED) for item in grouped(parts)]
+def write_items(
+    message_id: str, role: Role, parts: tuple[Part, ...], last: str, *, summary: bool = False
+) -> list[dict[str, Any]]:
+    """Return a message as items.
+
+    Args:
+        last: the status of the last item; the others are completed.
+        summary: give reasoning as summaries, as a request that asked for them expects.
+    """
+    items = [write_item(message_id, role, item, COMPLETED, summary=summary) for item in group_parts(parts)]
     if items:
         items[-1]["status"] = last
     return items
 
 
-def write_item(message_id: str, role: Role, item: Item, status: str) -> dict[str, Any]:
-    """One item, whole."""
+def write_item(message_id: str, role: Role, item: Item, status: str, *, summary: bool = False) -> dict[str, Any]:
+    """Return one item, whole; `summary` as in `write_items`."""
     name = item_id(message_id, item.prefix, item.number)
     first = item.parts[0]
     call = first.call or ToolCall("")
     if item.prefix == REASONING:
-        content = [{"type": "reasoning_text", "text": first.text}]
-        return {"id": name, "type": "reasoning", "summary": [], "content": content, "status": status}
+        return {"id": name, "type": "reasoning", **reasoning_fields([first.text], summary), "status": status}
     if item.prefix == CALL:
         called = {"call_id": call.id, "name": call.name, "arguments": first.text}
         return {"id": name, "type": "function_call", **called, "status": status}
@@ -235,8 +308,20 @@ def write_item(message_id: str, role: Role, item: Item, status: str) -> dict[str
     return {"id": name, "type": "message", "status": status, "role": role.value, "content": contents}
 
 
+def reasoning_fields(texts: list[str], summary: bool) -> dict[str, Any]:
+    """Return the fields of a reasoning item that hold its text: as summary parts, or as content parts."""
+    if summary:
+        return {"summary": [reasoning_part(text, summary) for text in texts]}
+    return {"summary": [], "content": [reasoning_part(text, summary) for text in texts]}
+
+
+def reasoning_part(text: str, summary: bool) -> dict[str, Any]:
+    """Return a part of a reasoning item."""
+    return {"type": "summary_text" if summary else "reasoning_text", "text": text}
+
+
 def output_contents(parts: list[Part]) -> list[dict[str, Any]]:
-    """What a model says in a message: text that is only parted by annotations is one part, and has them."""
+    """Return the content of a model's message. Text that only annotations separate is one part and carries them."""
     contents: list[dict[str, Any]] = []
     for part in parts:
         if part.kind is Kind.REFUSAL:
@@ -254,7 +339,7 @@ def output_contents(parts: list[Part]) -> list[dict[str, Any]]:
 
 
 def output_text(text: str) -> dict[str, Any]:
-    """A part that is text of the model's."""
+    """Return a text part of a model's message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
@@ -266,7 +351,7 @@ class _Citation(msgspec.Struct):
 
 
 def write_annotation(annotation: Any) -> dict[str, Any] | None:
-    """An annotation of chat completions' as Responses have it; None for one of a kind that they do not know."""
+    """Return a chat completions annotation in the form of Responses; None for kinds that Responses does not define."""
     if not isinstance(annotation, dict) or annotation.get("type") != "url_citation":
         return None
     try:
@@ -286,5 +371,5 @@ def _input_content(part: Part) -> dict[str, Any]:
     if part.kind is Kind.FILE:
         file = {"file_id": media.file_id, "filename": media.filename, "file_data": media.data or media.url}
         return {"type": "input_file", **{name: value for name, value in file.items() if value is not None}}
-    # Their items have no recordings: its place is kept by a word.
+    # Items of these APIs hold no audio: a word takes its place.
     return {"type": "input_text", "text": f"[audio, {media.format or 'unknown format'}]"}

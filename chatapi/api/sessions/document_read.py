@@ -36,7 +36,7 @@ from chatapi.model import (
     Usage,
     new_id,
 )
-from chatapi.wire.chat_messages import URLS
+from chatapi.wire.json_values import URL_SCHEMES
 
 DIALECT = "import"  # of answers that came in a document: they are listed and do not count as usage
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -219,7 +219,7 @@ def _read_part(part: PartDocument, path: str) -> Part:
     if part.type in _MEDIA:
         if not (part.url or part.data or part.file_id):
             raise InvalidRequest.field(path, "It must have `url`, `data` or `file_id`.")
-        if part.url is not None and not part.url.lower().startswith(URLS):
+        if part.url is not None and not part.url.lower().startswith(URL_SCHEMES):
             raise InvalidRequest.field(f"{path}.url", "It must be an http, https or data URL.")
         return Part(part.type, media=Media(**{name: getattr(part, name) for name in MEDIA_FIELDS}))
     if part.type is Kind.ANNOTATION:

@@ -15,7 +15,7 @@ from chatapi.api.http.request_body import Text
 from chatapi.auth.keys import REDACTED, Key
 from chatapi.errors import InvalidRequest
 from chatapi.model import Alias, Kind, Media, NewMessage, Part, Role, ToolCall
-from chatapi.wire.chat_messages import CALL_CHARACTERS, URLS
+from chatapi.wire.json_values import NAME_CHARACTERS, URL_SCHEMES
 
 ID_CHARACTERS = 128
 TOOL, DYNAMIC_TOOL = "tool-", "dynamic-tool"  # how the types of a tool call's parts begin
@@ -24,7 +24,7 @@ UPLOADED = "openai"  # whose ids of uploaded files are passed on
 RECORDINGS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 Name = Annotated[Text, Field(min_length=1, max_length=ID_CHARACTERS)]
-Short = Annotated[Text, Field(max_length=CALL_CHARACTERS)]
+Short = Annotated[Text, Field(max_length=NAME_CHARACTERS)]
 
 
 class UIPart(BaseModel):
@@ -110,10 +110,10 @@ def _read_file(part: UIPart, path: str) -> Part:
     """A file: an image or a recording where the model API has a place for one, else a file."""
     media_type = (part.media_type or "").lower()
     uploaded = (part.uploaded or {}).get(UPLOADED)
-    if isinstance(uploaded, str) and 0 < len(uploaded) <= CALL_CHARACTERS and uploaded.isprintable():
+    if isinstance(uploaded, str) and 0 < len(uploaded) <= NAME_CHARACTERS and uploaded.isprintable():
         return Part(Kind.FILE, media=Media(file_id=uploaded, filename=part.filename))
     url = part.url or ""
-    if not url.lower().startswith(URLS):
+    if not url.lower().startswith(URL_SCHEMES):
         raise InvalidRequest.field(f"{path}.url", "It must be a http, https or data URL.")
     if media_type.partition("/")[0] == "image":
         return Part(Kind.IMAGE, media=Media(url=url))

@@ -61,8 +61,8 @@ def context(session_id: str, head: str, most_bytes: int) -> Transaction[list[New
     return said
 
 
-def find_echo(generation_id: str) -> Transaction[str | None]:
-    """What the response of this generation says of its request, if it was asked for through OpenAI's Responses."""
+def find_dialect_data(generation_id: str) -> Transaction[str | None]:
+    """Return the `TurnRequest.dialect_data` that this generation began with, if its dialect gave any."""
     rows = yield "SELECT generation_id, echo FROM response WHERE generation_id = $1", (generation_id,)
     if not rows:
         return None
@@ -115,6 +115,31 @@ def with_log(message: Message) -> Transaction[Message]:
     if message.generation is None or message.generation.status is not Status.RUNNING:
         return message
     return replace(message, parts=parts_of((yield from stored_pieces(message.generation.id, 0))))
+
+
+def find_messages_of(owner: str, message_ids: list[str], most_bytes: int) -> Transaction[dict[str, Message]]:
+    """Return those of these messages that are in a session of this owner, by id; a running answer is left out.
+
+    Raises:
+        ContextTooLarge: their content has more than `most_bytes`.
+    """
+    found: dict[str, Message] = {}
+    size = 0
+    for some in by_size([valid_id_or_empty(message_id) for message_id in message_ids]):
+        rows = yield (
+            f"SELECT s.owner, {MESSAGE}, {GENERATION} FROM message m JOIN session s ON s.id = m.session_id "
+            f"LEFT JOIN generation g ON g.message_id = m.id WHERE s.owner = $1 AND m.id IN ({id_parameters(2)})",
+            (owner, *some),
+        )
+        for row in rows:
+            check_is(row[0], owner)
+            message = read_message(row[1:])
+            if message.generation is None or message.generation.status is not Status.RUNNING:
+                found[message.id] = message
+            size += sum(len(part.text) for part in message.parts)
+        if size > most_bytes:
+            raise ContextTooLarge
+    return found
 
 
 def answer_run(session_id: str, message_id: str) -> Transaction[list[Message]]:

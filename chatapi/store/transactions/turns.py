@@ -63,7 +63,7 @@ def begin(
             insert_session(session) if found is None else _move_head(session),
             last,
             _insert_generation(turn, generation, lease),
-            *_insert_response(turn, generation, parent),
+            *_insert_dialect_data(turn, generation, parent),
         ),
         whole=found is None and turn.alias is None and turn.idempotency_key is None and not earlier,
     )
@@ -139,14 +139,14 @@ def _insert_generation(turn: TurnRequest, generation: Generation, lease: Lease) 
     )
 
 
-def _insert_response(turn: TurnRequest, generation: Generation, parent: str | None) -> list[Statement]:
-    """What a Responses client asked with, if one asks."""
-    if turn.echo is None:
+def _insert_dialect_data(turn: TurnRequest, generation: Generation, parent: str | None) -> list[Statement]:
+    """Store the dialect's own data about the request, if there is any. The table is named after its first user."""
+    if turn.dialect_data is None:
         return []
     return [
         (
             "INSERT INTO response (generation_id, session_id, parent, echo) VALUES ($1, $2, $3, $4)",
-            (generation.id, generation.session_id, parent, turn.echo),
+            (generation.id, generation.session_id, parent, turn.dialect_data),
         )
     ]
 

@@ -1,6 +1,7 @@
-"""A log as OpenAI's chat completions: chunks while it is read, one object when it was.
+"""A log as OpenAI's chat completions: a stream of chunks, or one object at its end.
 
-Each event's `id` is the position after it. No event has a name and none is foreign: strict clients read every one.
+The `id` of each event is the position after it. Events have no names, and none is of a type that OpenAI's API does not
+have: strict clients parse every event.
 """
 
 from __future__ import annotations
@@ -13,28 +14,18 @@ import msgspec
 from chatapi.api.http.error_responses import openai_error
 from chatapi.api.http.serializers import annotations_of
 from chatapi.api.http.streaming import ENDED_WELL, EVENT_TEXT_BYTES
+from chatapi.api.openai.ids import completion_id
 from chatapi.errors import ChatError, from_code
 from chatapi.model import Generation, Kind, Piece, Usage
 from chatapi.model.log import cut, parts_of
 from chatapi.wire import sse
 from chatapi.wire.chat_messages import answer_message
 
-GENERATION, COMPLETION = "gen_", "chatcmpl-"
 _FIELDS = {Kind.TEXT: "content", Kind.REFUSAL: "refusal", Kind.REASONING: "reasoning_content"}
 
 
-def completion_id(generation_id: str) -> str:
-    """The id under which OpenAI's clients know a generation."""
-    return COMPLETION + generation_id.removeprefix(GENERATION)
-
-
-def generation_id(name: str) -> str:
-    """The generation's own id, from that one or from either's header."""
-    return GENERATION + name.removeprefix(COMPLETION) if name.startswith(COMPLETION) else name
-
-
 def usage_object(usage: Usage | None) -> dict[str, Any] | None:
-    """OpenAI's usage object. What the upstream did not tell is 0: the object has no place for unknown."""
+    """Return OpenAI's usage object; counts that the upstream did not send are 0, for the object has no unknown."""
     if usage is None:
         return None
     prompt, completion = usage.input_tokens or 0, usage.output_tokens or 0
@@ -48,13 +39,13 @@ def usage_object(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def completion(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
-    """A `chat.completion` object of an answer that ended well."""
+    """Return the `chat.completion` object of an answer that ended well."""
     parts = parts_of(pieces)
-    said = "".join(part.text for part in parts if part.kind is Kind.TEXT)
+    text = "".join(part.text for part in parts if part.kind is Kind.TEXT)
     refusal = "".join(part.text for part in parts if part.kind is Kind.REFUSAL)
     reasoning = "".join(part.text for part in parts if part.kind is Kind.REASONING)
     annotations = [one for part in parts if part.kind is Kind.ANNOTATION for one in annotations_of(part)]
-    message = answer_message(parts) | {"content": said or None, "refusal": refusal or None, "annotations": annotations}
+    message = answer_message(parts) | {"content": text or None, "refusal": refusal or None, "annotations": annotations}
     if reasoning:
         message["reasoning_content"] = reasoning
     finish = generation.finish_reason or "stop"
@@ -69,9 +60,9 @@ def completion(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
 
 
 class CompletionsEncoder:
-    """Chunks of a chat completion. `before` is the log up to the reader's position."""
+    """The chunks of a chat completion. `before` is the log up to the reader's position."""
 
-    media_type = "text/event-stream"
+    media_type = sse.MEDIA_TYPE
 
     def __init__(
         self, generation: Generation, usage: bool, position: int = 0, before: list[Piece] | None = None
@@ -86,8 +77,8 @@ class CompletionsEncoder:
         self._usage = usage
         self._no_usage = b',"usage":null}' if usage else b"}"
         self._position = position
-        self._calls: dict[int, int] = {}  # the index of each part that is a call and has begun
-        self._line = b""  # of an annotation whose end has not come yet
+        self._calls: dict[int, int] = {}  # the index of each call that has begun, by its part
+        self._line = b""  # the beginning of an annotation whose end has not come yet
         for piece in before or ():
             if piece.kind is Kind.TOOL_CALL:
                 self._calls.setdefault(piece.part, len(self._calls))
@@ -122,7 +113,7 @@ class CompletionsEncoder:
         return b'{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":%b}]}' % (index, call_id, function)
 
     def _annotations(self, piece: Piece) -> Iterator[bytes]:
-        """Whole annotations. The id stays at the beginning of one that has not come whole: it may have to come anew."""
+        """Yield complete annotations. The id stays before an incomplete one, so that a resumed stream repeats it."""
         *lines, rest = (self._line + piece.data).split(b"\n")
         at = piece.position - len(piece.data) - len(self._line)
         self._line = rest
@@ -138,11 +129,11 @@ class CompletionsEncoder:
         if generation.status not in ENDED_WELL:
             return self.error(from_code(generation.error_code, generation.error_detail))
         finish = msgspec.json.encode(generation.finish_reason or "stop")
-        told = self._frame(b'[{"index":0,"delta":{},"logprobs":null,"finish_reason":%b}]' % finish, self._no_usage)
+        last = self._frame(b'[{"index":0,"delta":{},"logprobs":null,"finish_reason":%b}]' % finish, self._no_usage)
         if self._usage:
             usage = msgspec.json.encode(usage_object(generation.usage))
-            told += self._frame(b"[]", b',"usage":%b}' % usage)
-        return told + b"data: [DONE]\n\n"
+            last += self._frame(b"[]", b',"usage":%b}' % usage)
+        return last + b"data: [DONE]\n\n"
 
     def error(self, error: ChatError) -> bytes:
         return b"data: %b\n\n" % msgspec.json.encode(openai_error(error))

@@ -1,7 +1,6 @@
-"""A request of OpenAI's Responses, read: what is said, what the upstream is asked, and what the response says of it.
+"""A request of OpenAI's Responses: input as messages, parameters for the upstream, and the fields its response repeats.
 
-Every field is taken, mapped to chat completions, or refused by name. Nothing is passed over in silence that would
-change the answer.
+Every field is used, mapped to chat completions, or refused by name. No field that would change the answer is ignored.
 """
 
 from __future__ import annotations
@@ -10,27 +9,27 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import msgspec
 from pydantic import Field
 
 from chatapi.api.http.request_body import Body, Text, validate
-from chatapi.api.openai.items import read_input
+from chatapi.api.openai.common import Metadata, check_text_sizes
+from chatapi.api.openai.items import References, read_input
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage
 from chatapi.settings import Settings
+from chatapi.wire.json_values import optional_text, require_list, require_object
 
 MODEL = r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$"
-TOOLS_AT_MOST = 256
+MAX_TOOLS = 256
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_TYPE_NAME = re.compile(r"[a-z0-9_]{1,40}")  # a type that an error may repeat to its sender
 
-Metadata = Annotated[
-    dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
-]
 Name = Annotated[Text, Field(min_length=1, max_length=256)]
 ShortWord = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
 
 
 class Reasoning(Body):
-    """How much the model is to think."""
+    """How much the model is to reason, and whether a summary of it is wanted."""
 
     effort: ShortWord | None = None
     summary: ShortWord | None = None
@@ -38,7 +37,7 @@ class Reasoning(Body):
 
 
 class ResponseBody(Body):
-    """A response to make."""
+    """A response to create."""
 
     model: str | None = Field(None, pattern=MODEL)
     input: Any = None
@@ -49,7 +48,8 @@ class ResponseBody(Body):
     stream_options: dict[str, Any] | None = None
     store: bool | None = None
     background: bool | None = None
-    tools: list[Any] | None = Field(None, max_length=TOOLS_AT_MOST)
+    on_disconnect: Literal["continue", "cancel"] | None = None
+    tools: list[Any] | None = Field(None, max_length=MAX_TOOLS)
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: int | None = Field(None, ge=1, le=1_000_000)
@@ -71,7 +71,7 @@ class ResponseBody(Body):
     prompt_cache_retention: ShortWord | None = None
 
 
-ECHOED = (
+REPEATED = (
     "background",
     "frequency_penalty",
     "instructions",
@@ -91,6 +91,8 @@ ECHOED = (
     "truncation",
     "user",
 )
+"""The fields that a response repeats as they were sent."""
+
 PASSED_ON = (
     "temperature",
     "top_p",
@@ -102,67 +104,70 @@ PASSED_ON = (
     "prompt_cache_key",
     "prompt_cache_retention",
 )
+"""The fields that chat completions have under the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """A request, read. `parameters` are for the upstream, `echo` is what the response says of it."""
+    """A request, read. `parameters` are for the upstream; `repeated` are the fields that the response repeats."""
 
     input: tuple[NewMessage, ...]
     instructions: str | None
     model: str
     parameters: dict[str, Any]
-    echo: dict[str, Any]
+    repeated: dict[str, Any]
     stream: bool
     store: bool
     background: bool
+    on_disconnect: str | None
     previous_response_id: str | None
     conversation_id: str | None
 
 
-def read_request(value: dict[str, Any], settings: Settings) -> ResponseRequest:
-    """The request in a body.
+def read_request(value: dict[str, Any], settings: Settings, references: References) -> ResponseRequest:
+    """Read the body of a request.
 
     Raises:
-        InvalidRequest: there is something in it that cannot be done here; the error names it.
+        InvalidRequest: a value is invalid, or not supported here; the error names it.
+        ItemNotFound: an item that is referred to is not among `references`.
     """
     body = validate(ResponseBody, value)
     conversation_id = _conversation(body.conversation)
-    _refuse_contradictions(body, conversation_id)
-    messages = read_input(body.input, "input") if body.input is not None else ()
-    for index, message in enumerate(messages):
-        if sum(len(part.text.encode()) for part in message.parts) > settings.max_message_bytes:
-            raise InvalidRequest.field(f"input.{index}", f"Its text is longer than {settings.max_message_bytes} bytes.")
+    _check_combinations(body, conversation_id)
+    messages = read_input(body.input, "input", references) if body.input is not None else ()
+    check_text_sizes(messages, "input", settings.max_message_bytes)
     if len((body.instructions or "").encode()) > settings.max_message_bytes:
-        raise InvalidRequest.field("instructions", f"It is longer than {settings.max_message_bytes} bytes.")
+        raise InvalidRequest.field("instructions", f"Must have at most {settings.max_message_bytes} bytes of text.")
 
-    tools, tools_written = _tools(body.tools or [])
-    text, text_written = _text(body.text or {})
+    tools, upstream_tools = _tools(body.tools or [])
+    text, upstream_text = _text(body.text or {})
     choice = _tool_choice(body.tool_choice) if body.tool_choice is not None else None
-    echo = {name: value for name in ECHOED if (value := getattr(body, name)) is not None} | {"text": text}
-    parameters = {name: value for name in PASSED_ON if (value := getattr(body, name)) is not None} | text_written
+    repeated = {name: value for name in REPEATED if (value := getattr(body, name)) is not None} | {"text": text}
+    parameters = {name: value for name in PASSED_ON if (value := getattr(body, name)) is not None} | upstream_text
     if conversation_id is not None:
-        echo["conversation"] = {"id": conversation_id}
+        repeated["conversation"] = {"id": conversation_id}
     if choice is not None:
-        echo["tool_choice"] = body.tool_choice
+        repeated["tool_choice"] = body.tool_choice
     if body.max_output_tokens is not None:
         parameters["max_completion_tokens"] = body.max_output_tokens
     if body.reasoning is not None:
-        echo["reasoning"] = body.reasoning.model_dump(include={"effort", "summary"})
+        summary = body.reasoning.summary or body.reasoning.generate_summary
+        repeated["reasoning"] = {"effort": body.reasoning.effort, "summary": summary}
         parameters |= {"reasoning_effort": body.reasoning.effort} if body.reasoning.effort is not None else {}
-    if tools:  # an upstream refuses what is said of tools where there are none
-        echo["tools"] = tools
+    if tools:  # an upstream refuses settings of tools where there are none
+        repeated["tools"] = tools
         about = {"tool_choice": choice, "parallel_tool_calls": body.parallel_tool_calls}
-        parameters |= {"tools": tools_written} | {name: value for name, value in about.items() if value is not None}
+        parameters |= {"tools": upstream_tools} | {name: value for name, value in about.items() if value is not None}
     return ResponseRequest(
         input=messages,
         instructions=body.instructions or None,
         model=body.model or settings.default_model,
         parameters=parameters,
-        echo=echo,
+        repeated=repeated,
         stream=bool(body.stream),
         store=body.store is not False,
         background=bool(body.background),
+        on_disconnect=body.on_disconnect,
         previous_response_id=body.previous_response_id,
         conversation_id=conversation_id,
     )
@@ -171,57 +176,57 @@ def read_request(value: dict[str, Any], settings: Settings) -> ResponseRequest:
 def _conversation(value: Any) -> str | None:
     if isinstance(value, dict) and set(value) == {"id"}:
         value = value["id"]
-    if value is None or (isinstance(value, str) and len(value) <= 128):
-        return value
-    raise InvalidRequest.field("conversation", "It must be the id of a conversation, or an object with its id.")
+    name = optional_text(value, "conversation") if value is None or isinstance(value, str) else None
+    if (name is None) != (value is None) or len(name or "") > 128:
+        raise InvalidRequest.field("conversation", "Must be the id of a conversation, or an object with its id.")
+    return name
 
 
-def _refuse_contradictions(body: ResponseBody, conversation_id: str | None) -> None:
+def _check_combinations(body: ResponseBody, conversation_id: str | None) -> None:
     if body.previous_response_id is not None and conversation_id is not None:
-        raise InvalidRequest.field(
-            "previous_response_id", "It cannot come with conversation: previous_response_id, or conversation, not both."
-        )
+        raise InvalidRequest.field("previous_response_id", "Must not be sent together with conversation.")
     if body.store is False and body.background:
-        raise InvalidRequest.field("background", "What is not stored cannot run in the background.")
+        raise InvalidRequest.field("background", "Must be false where store is false.")
     if body.store is False and conversation_id is not None:
-        raise InvalidRequest.field("store", "What is said in a conversation is stored in it.")
+        raise InvalidRequest.field("store", "Must be true where a conversation is named.")
     if body.top_logprobs:
-        raise InvalidRequest.field("top_logprobs", "Probabilities of tokens are not kept here. Leave it out.")
+        raise InvalidRequest.field("top_logprobs", "Not supported. Omit it.")
     for name in body.include or ():
         if name == "message.output_text.logprobs":
-            raise InvalidRequest.field("include", "Probabilities of tokens are not kept here. Leave it out.")
+            raise InvalidRequest.field("include", "message.output_text.logprobs is not supported. Omit it.")
 
 
 def _tools(values: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The tools as the response shows them, and as chat completions want them."""
-    shown, written = [], []
-    for index, tool in enumerate(values):
+    """Return the tools as the response repeats them, and as chat completions take them."""
+    shown, upstream = [], []
+    for index, value in enumerate(values):
         path = f"tools.{index}"
-        if not isinstance(tool, dict):
-            raise InvalidRequest.field(path, "It must be a tool: an object.")
+        tool = require_object(value, path)
         if tool.get("type") != "function":
             raise InvalidRequest.field(f"{path}.type", _unsupported(tool.get("type")))
-        name, parameters = tool.get("name"), tool.get("parameters")
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", name):
-            raise InvalidRequest.field(f"{path}.name", "A function's name is 1 to 128 letters, digits, _ and -.")
-        if parameters is not None and not isinstance(parameters, dict):
-            raise InvalidRequest.field(f"{path}.parameters", "It must be a JSON schema: an object.")
-        for field, kind in (("description", str), ("strict", bool)):
-            if tool.get(field) is not None and not isinstance(tool[field], kind):
-                raise InvalidRequest.field(f"{path}.{field}", "It is not of the type that a function has there.")
-        function = {
-            field: tool[field]
-            for field in ("name", "description", "parameters", "strict")
-            if tool.get(field) is not None
-        }
+        function = _function(tool, path)
         shown.append({"type": "function", "description": None, "parameters": None, "strict": None} | function)
-        written.append({"type": "function", "function": function})
-    return shown, written
+        upstream.append({"type": "function", "function": function})
+    return shown, upstream
+
+
+def _function(tool: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return the fields of a function that are set."""
+    name, parameters = tool.get("name"), tool.get("parameters")
+    if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
+        raise InvalidRequest.field(f"{path}.name", "Must be 1 to 128 letters, digits, underscores, dots and dashes.")
+    if parameters is not None:
+        require_object(parameters, f"{path}.parameters")
+    optional_text(tool.get("description"), f"{path}.description")
+    if tool.get("strict") is not None and not isinstance(tool["strict"], bool):
+        raise InvalidRequest.field(f"{path}.strict", "Must be true or false.")
+    fields = ("name", "description", "parameters", "strict")
+    return {field: tool[field] for field in fields if tool.get(field) is not None}
 
 
 def _unsupported(kind: Any) -> str:
-    name = kind if isinstance(kind, str) and re.fullmatch(r"[a-z0-9_]{1,40}", kind) else "of this type"
-    return f"The tool {name} is not supported here: the model API runs no tools of its own. Use tools of type function."
+    name = kind if isinstance(kind, str) and _TYPE_NAME.fullmatch(kind) else "of this type"
+    return f"The tool {name} is not supported: the model API runs no tools of its own. Use tools of type function."
 
 
 def _tool_choice(value: Any) -> Any:
@@ -230,62 +235,52 @@ def _tool_choice(value: Any) -> Any:
             return value
     elif isinstance(value, dict):
         if value.get("type") == "function":
-            return {"type": "function", "function": {"name": _choice_name(value, "tool_choice.name")}}
+            return {"type": "function", "function": {"name": _choice_name(value, "tool_choice")}}
         if value.get("type") == "allowed_tools":
-            tools = value.get("tools")
-            if not isinstance(tools, list) or value.get("mode") not in {"auto", "required"}:
-                raise InvalidRequest.field("tool_choice", "It needs a mode, auto or required, and tools.")
+            mode = value.get("mode")
+            if mode not in ("auto", "required"):
+                raise InvalidRequest.field("tool_choice.mode", "Must be auto or required.")
+            tools = require_list(value.get("tools"), "tool_choice.tools")
             named = [
-                {"type": "function", "function": {"name": _choice_name(tool, f"tool_choice.tools.{index}.name")}}
+                {"type": "function", "function": {"name": _choice_name(tool, f"tool_choice.tools.{index}")}}
                 for index, tool in enumerate(tools)
             ]
-            return {"type": "allowed_tools", "allowed_tools": {"mode": value["mode"], "tools": named}}
+            return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
         raise InvalidRequest.field("tool_choice", _unsupported(value.get("type")))
-    raise InvalidRequest.field("tool_choice", "It must be none, auto, required, or name a function.")
+    raise InvalidRequest.field("tool_choice", "Must be none, auto, required, or an object that names a function.")
 
 
 def _choice_name(value: Any, path: str) -> str:
-    if not isinstance(value, dict) or value.get("type") != "function" or not isinstance(value.get("name"), str):
-        raise InvalidRequest.field(path, "It must be the name of a function.")
-    return str(value["name"])
+    choice = require_object(value, path)
+    name = choice.get("name")
+    if choice.get("type") != "function" or not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
+        raise InvalidRequest.field(f"{path}.name", "Must be the name of a function.")
+    return name
 
 
 def _text(value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the text as the response shows them, and as chat completions want them."""
+    """Return the settings of the text as the response repeats them, and as chat completions take them."""
     shown: dict[str, Any] = {"format": {"type": "text"}}
-    written: dict[str, Any] = {}
-    for name in value:
-        if name not in {"format", "verbosity"}:
-            raise InvalidRequest.field("text", "It has a format and a verbosity, and nothing else.")
-    if value.get("verbosity") is not None:
-        if value["verbosity"] not in {"low", "medium", "high"}:
-            raise InvalidRequest.field("text.verbosity", "It must be low, medium or high.")
-        shown["verbosity"] = written["verbosity"] = value["verbosity"]
-    form = value.get("format")
-    if form is None:
-        return shown, written
-    match form.get("type") if isinstance(form, dict) else None:
+    upstream: dict[str, Any] = {}
+    if not value.keys() <= {"format", "verbosity"}:
+        raise InvalidRequest.field("text", "Must have no fields but format and verbosity.")
+    if (verbosity := value.get("verbosity")) is not None:
+        if verbosity not in ("low", "medium", "high"):
+            raise InvalidRequest.field("text.verbosity", "Must be low, medium or high.")
+        shown["verbosity"] = upstream["verbosity"] = verbosity
+    if value.get("format") is None:
+        return shown, upstream
+    form = require_object(value["format"], "text.format")
+    match form.get("type"):
         case "text":
-            return shown, written
+            return shown, upstream
         case "json_object":
-            return shown | {"format": {"type": "json_object"}}, written | {"response_format": {"type": "json_object"}}
+            return shown | {"format": {"type": "json_object"}}, upstream | {"response_format": {"type": "json_object"}}
         case "json_schema":
-            named = {
-                name: form[name] for name in ("name", "description", "schema", "strict") if form.get(name) is not None
-            }
+            fields = ("name", "description", "schema", "strict")
+            named = {name: form[name] for name in fields if form.get(name) is not None}
             if not isinstance(named.get("name"), str) or not isinstance(named.get("schema"), dict):
-                raise InvalidRequest.field("text.format", "A json_schema has a name and a schema.")
+                raise InvalidRequest.field("text.format", "A json_schema must have a name and a schema.")
             schema = {"type": "json_schema", "json_schema": named}
-            return shown | {"format": {"type": "json_schema", **named}}, written | {"response_format": schema}
-    raise InvalidRequest.field("text.format.type", "It must be text, json_object or json_schema.")
-
-
-def encode_echo(echo: dict[str, Any]) -> str:
-    """What a response says of its request, for the store."""
-    return msgspec.json.encode(echo).decode()
-
-
-def decode_echo(echo: str | None) -> dict[str, Any]:
-    """The same, from the store; nothing where the answer was asked for in another dialect."""
-    found: dict[str, Any] = msgspec.json.decode(echo) if echo is not None else {}
-    return found
+            return shown | {"format": {"type": "json_schema", **named}}, upstream | {"response_format": schema}
+    raise InvalidRequest.field("text.format.type", "Must be text, json_object or json_schema.")

@@ -1,0 +1,109 @@
+"""What the routes of OpenAI's APIs share: the key, lists of items, limits on texts, and lookups by OpenAI's ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request
+from pydantic import Field
+
+from chatapi.api.http.request_body import Text
+from chatapi.api.http.services import Services, key_of, services_of
+from chatapi.api.openai.ids import parse_item_id
+from chatapi.api.openai.items import References, find_item, referenced_ids
+from chatapi.auth.authorization import Caller
+from chatapi.auth.keys import Key
+from chatapi.errors import ChatError, InvalidRequest, KeyRequired, SessionNotFound
+from chatapi.model import NewMessage
+
+Metadata = Annotated[
+    dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
+]
+ON_DISCONNECT_HEADER = "X-On-Disconnect"
+Order = Literal["asc", "desc"]
+PageSize = Annotated[int, Query(ge=1, le=100)]
+After = Annotated[str | None, Query(max_length=128)]
+
+
+def require_key(request: Request) -> Key:
+    """Return the caller's key.
+
+    Raises:
+        KeyRequired: the request has none.
+    """
+    key = key_of(request)
+    if key is None:
+        raise KeyRequired
+    return key
+
+
+def caller_with_key(request: Request) -> Caller:
+    """Return the caller, who must have sent a key: under `/v1` the id of a session alone opens nothing.
+
+    Raises:
+        KeyRequired: the request has no key.
+    """
+    return Caller(services_of(request).owner(require_key(request)))
+
+
+def cancels_on_disconnect(request: Request, field: Any = None) -> bool:
+    """Return whether a stored answer is to stop when its client leaves, which it does not do by default.
+
+    The header `X-On-Disconnect` decides, or else the body's field `on_disconnect`: `continue`, or `cancel`.
+
+    Raises:
+        InvalidRequest: the value is neither.
+    """
+    header = request.headers.get(ON_DISCONNECT_HEADER)
+    value = field if header is None else header
+    if value is not None and value not in ("continue", "cancel"):
+        name = "on_disconnect" if header is None else ON_DISCONNECT_HEADER
+        raise InvalidRequest.field(name, "Must be continue or cancel.")
+    return bool(value == "cancel")
+
+
+@contextmanager
+def not_found_as(error: type[ChatError], param: str | None = None) -> Iterator[None]:
+    """Raise `error` in place of `SessionNotFound`: callers of these APIs do not know sessions."""
+    try:
+        yield
+    except SessionNotFound:
+        translated = error()
+        translated.param = param
+        raise translated from None
+
+
+def check_text_sizes(messages: Sequence[NewMessage], path: str, max_bytes: int) -> None:
+    """Raise InvalidRequest for the first of the messages at `path` whose text has more than `max_bytes`."""
+    for index, message in enumerate(messages):
+        if sum(len(part.text.encode()) for part in message.parts) > max_bytes:
+            raise InvalidRequest.field(f"{path}.{index}", f"Must have at most {max_bytes} bytes of text.")
+
+
+async def find_references(services: Services, owner: str, items: Any) -> References:
+    """Return the items that `items` refer to by id, from all sessions of this owner; unknown ones are left out."""
+    found: dict[str, NewMessage] = {}
+    wanted = {name: parsed.message_id for name in referenced_ids(items) if (parsed := parse_item_id(name)) is not None}
+    if not wanted:
+        return found
+    messages = await services.store.find_messages_of(
+        owner, list(dict.fromkeys(wanted.values())), services.settings.max_context_bytes
+    )
+    for name, message_id in wanted.items():
+        if (message := messages.get(message_id)) is not None and (item := find_item(message, name)) is not None:
+            found[name] = item
+    return found
+
+
+def item_list(items: list[dict[str, Any]], limit: int) -> dict[str, Any]:
+    """Return a page of items; items beyond `limit` only set `has_more`."""
+    page = items[:limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else "",
+        "last_id": page[-1]["id"] if page else "",
+        "has_more": len(items) > limit,
+    }

@@ -1,0 +1,117 @@
+"""A chat completion's request: the fields that decide how it is served, and its messages as a turn of a session.
+
+A stateless completion goes upstream byte for byte, so of its fields only these few are read. In a session, the fields
+that are not read here are passed on as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from chatapi.api.openai.common import check_text_sizes
+from chatapi.errors import InvalidRequest
+from chatapi.model import NewMessage, Role, TurnRequest, visible_text
+from chatapi.settings import Settings
+from chatapi.wire.chat_messages import read_message
+from chatapi.wire.json_values import optional_flag, require_object
+
+DIALECT = "completions"
+NEW = "new"  # as a session's id: create one
+MAX_CHOICES = 128  # as in OpenAI's API
+MAX_MESSAGES = 2048  # the same; in a session each becomes a row
+OWN_FIELDS = frozenset({"messages", "model", "stream", "stream_options", "metadata", "on_disconnect"})  # not passed on
+NOT_IN_SESSIONS = ("logprobs", "functions", "function_call", "audio")
+_INSTRUCTING = frozenset({Role.SYSTEM, Role.DEVELOPER})
+
+
+def wants_stream(body: dict[str, Any]) -> bool:
+    """Return whether the answer is to be streamed."""
+    return optional_flag(body.get("stream"), "stream")
+
+
+def wants_usage(body: dict[str, Any]) -> bool:
+    """Return whether the stream is to end with a chunk of usage."""
+    options = body.get("stream_options")
+    return bool(require_object(options, "stream_options").get("include_usage")) if options is not None else False
+
+
+def choice_count(body: dict[str, Any]) -> int:
+    """Return how many answers are asked for."""
+    count = body.get("n")
+    if count is None:
+        return 1
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_CHOICES:
+        raise InvalidRequest.field("n", f"Must be a number from 1 to {MAX_CHOICES}.")
+    return count
+
+
+def metadata_of(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the request's metadata."""
+    metadata = body.get("metadata")
+    return require_object(metadata, "metadata") if metadata is not None else {}
+
+
+def read_turn(body: dict[str, Any], settings: Settings, owner: str, session_id: str) -> TurnRequest:
+    """Read a completion as a turn of a session, or of a new one if `session_id` is `NEW`.
+
+    Raises:
+        InvalidRequest: a field cannot be served in a session; the error names it.
+    """
+    for name in NOT_IN_SESSIONS:
+        if body.get(name):
+            raise InvalidRequest.field(name, "Not supported in a stored session. Omit it, or the session's id.")
+    if choice_count(body) != 1:
+        raise InvalidRequest.field("n", "Must be 1 in a stored session. Omit it, or the session's id.")
+    model = body.get("model", settings.default_model)
+    if not isinstance(model, str) or not 0 < len(model) <= 256 or not model.isprintable():
+        raise InvalidRequest.field("model", "Must be the name of a model.")
+    developer_message, messages = _split_instructions(_read_messages(body.get("messages"), settings))
+    if session_id != NEW:
+        messages = _after_last_answer(messages)
+    if not messages or messages[-1].role is Role.ASSISTANT:
+        raise InvalidRequest.field("messages", "Must end with a message to answer.")
+    parameters = {name: _require_encodable(value, name) for name, value in body.items() if name not in OWN_FIELDS}
+    metadata = {name: value for name, value in metadata_of(body).items() if name != "session_id"}
+    if metadata:
+        parameters["metadata"] = _require_encodable(metadata, "metadata")
+    return TurnRequest(
+        owner=owner,
+        session_id=None if session_id == NEW else session_id,
+        developer_message=developer_message,
+        input=tuple(messages),
+        model=model,
+        dialect=DIALECT,
+        parameters=parameters,
+    )
+
+
+def _read_messages(values: Any, settings: Settings) -> list[NewMessage]:
+    if not isinstance(values, list) or not 0 < len(values) <= MAX_MESSAGES:
+        raise InvalidRequest.field("messages", f"Must be a list of 1 to {MAX_MESSAGES} messages.")
+    messages = [read_message(value, f"messages.{index}") for index, value in enumerate(values)]
+    check_text_sizes(messages, "messages", settings.max_message_bytes)
+    return messages
+
+
+def _require_encodable(value: Any, name: str) -> Any:
+    """Return a value that is passed on, if it can be written as JSON again."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise InvalidRequest.field(name, "Contains an unpaired surrogate.") from None
+    return value
+
+
+def _split_instructions(messages: list[NewMessage]) -> tuple[str | None, list[NewMessage]]:
+    """Return the developer message that a history contains, and the other messages."""
+    instructions = [visible_text(message.parts) for message in messages if message.role in _INSTRUCTING]
+    rest = [message for message in messages if message.role not in _INSTRUCTING]
+    return "\n\n".join(instructions) if instructions else None, rest
+
+
+def _after_last_answer(messages: list[NewMessage]) -> list[NewMessage]:
+    """Return the new messages of a history: those after its last answer."""
+    answers = [index for index, message in enumerate(messages) if message.role is Role.ASSISTANT]
+    return messages[answers[-1] + 1 :] if answers else messages

@@ -1,0 +1,83 @@
+"""An answer that is not stored: the log, timers and readers of a stored one, and nothing in the database.
+
+Its text counts as committed when it is written, and its log is gone with its last reader. So a reader that leaves
+ends it: nobody can come back for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+import structlog
+
+from chatapi.auth.keys import Key
+from chatapi.errors import AnswerTooLarge, ChatError
+from chatapi.generations.running import CancelReason, RunningGeneration
+from chatapi.model import Clock, Generation, Outcome, Status, TurnRequest, new_id
+from chatapi.settings import Settings
+from chatapi.upstream.client import Upstream
+
+logger = structlog.get_logger()
+
+
+class EphemeralGeneration(RunningGeneration):
+    """A running generation that is in no session and in no store."""
+
+    def __init__(self, turn: TurnRequest, settings: Settings, clock: Clock, wake: Callable[[str], None]) -> None:
+        generation = Generation(new_id("gen"), "", new_id("msg"), Status.RUNNING, turn.model, turn.dialect, clock())
+        super().__init__(generation, settings, lambda: wake(generation.id))
+        self.generation = generation
+        self._clock = clock
+
+    def cancel(self, verdict: CancelReason) -> None:
+        """End it now, for this reason; also before its task has begun."""
+        if self.task is not None:
+            super().cancel(verdict)
+        elif self.verdict is None:
+            self.verdict = verdict
+
+    async def produce(self, upstream: Upstream, key: Key, body: bytes) -> Outcome:
+        """Read the upstream's answer into the log until it ends, or is ended."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self.verdict is not None:
+            return self.ending()
+        self.task = task
+        try:
+            async with upstream.stream(key, body) as answer, aclosing(answer.read()) as reads:
+                async for deltas in reads:
+                    self.hear(answer, deltas, self._clock)
+                    if self.log.position > self._settings.max_answer_bytes:
+                        raise AnswerTooLarge
+                    self.committed(self.log.position)
+            return self.ending()
+        except asyncio.CancelledError:
+            if self.verdict is None:
+                raise
+            task.uncancel()
+            return self.ending()
+        except ChatError as error:
+            return self.failure(error)
+        except Exception:  # whatever happens, the answer ends and its reader sees an end
+            logger.exception("unforeseen error", generation_id=self.id)
+            return self.failure(ChatError())
+        finally:
+            self.task = None
+
+    def finish(self, outcome: Outcome) -> None:
+        """End the log: its readers see how the answer ended."""
+        ended = replace(
+            self.generation,
+            status=outcome.status,
+            first_token_at=self.first_token_at,
+            ended_at=self._clock(),
+            length=self.log.position,
+            finish_reason=outcome.finish_reason,
+            usage=outcome.usage,
+            error_code=outcome.error_code,
+            error_detail=outcome.error_detail,
+        )
+        self.end(ended)
