@@ -21,6 +21,7 @@ from tests.kill_campaign import Reader
 from tests.server_process import KEY, OTHER_KEY, Serve, Service
 
 MODEL = "gpt-4.1-mini"
+OWN_HEADER = "X-ChatAPI-Session-ID"
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 CHUNKS = Chunks()
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
@@ -625,7 +626,7 @@ def test_somebody_elses_session_is_one_that_never_was(service: Service) -> None:
         bodies = []
         for session in (mine.headers["X-Session-ID"], "ses_none"):
             with pytest.raises(openai.NotFoundError) as refused:
-                client.chat.completions.create(model=MODEL, messages=HELLO, extra_headers={"X-Session-ID": session})
+                client.chat.completions.create(model=MODEL, messages=HELLO, extra_headers={OWN_HEADER: session})
             bodies.append(refused.value.body)
         for generation in (mine.headers["X-Generation-ID"], "gen_none"):
             with pytest.raises(openai.NotFoundError) as refused:
@@ -640,6 +641,39 @@ def test_somebody_elses_session_is_one_that_never_was(service: Service) -> None:
     }
 
 
+@pytest.mark.parametrize("key", [KEY, OTHER_KEY])
+def test_session_ids_of_other_programs_leave_a_completion_stateless(
+    service: Service, simulator: Simulator, key: str
+) -> None:
+    mine = service.send("Mine.")
+    assert mine.text
+    theirs = ["ses_", "ses_none", "ses_" + "x" * 32, "new session", "7", "\ud83d", "ses_\0"]
+    theirs += [mine.headers["X-Session-ID"]] if key == OTHER_KEY else []
+    for name in theirs:
+        body = {"model": MODEL, "messages": HELLO, "metadata": {"session_id": name, "a": "b"}}
+        raw = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        headers |= {"X-Session-ID": name} if name.isascii() and name.isprintable() else {}
+        answer = service.post("/v1/chat/completions", key=key, data=raw, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert "X-Session-ID" not in answer.headers
+        assert simulator.requests[-1].raw == raw, "it is passed on as it came"
+    body = {"model": MODEL, "messages": HELLO, "metadata": {"session_id": 7}}
+    assert service.post("/v1/chat/completions", key=key, json=body).status_code == 200
+
+
+def test_a_session_has_a_header_of_its_own(service: Service) -> None:
+    def ask(headers: dict[str, str]) -> requests.Response:
+        return service.post("/v1/chat/completions", key=KEY, json={"model": MODEL, "messages": HELLO}, headers=headers)
+
+    begun = ask({OWN_HEADER: "new"})
+    session_id = begun.headers["X-Session-ID"]
+    continued = ask({OWN_HEADER: session_id, "X-Session-ID": "of another program"})
+    assert continued.headers["X-Session-ID"] == session_id
+    assert len(service.messages(session_id, key=KEY)) == 4
+    assert ask({OWN_HEADER: "ses_none"}).json()["error"]["code"] == "session_not_found"
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [
@@ -651,8 +685,9 @@ def test_somebody_elses_session_is_one_that_never_was(service: Service) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "hologram"}]}]}, "messages.0.content.0.type"),
         ({"messages": [{"role": "user", "content": "x" * 300_000}]}, "messages.0"),
         ({"model": 7}, "model"),
-        ({"metadata": {"session_id": "ses_other"}}, "metadata.session_id"),
-        ({"metadata": {"session_id": 7}}, "metadata.session_id"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
+        ({"on_disconnect": "stop"}, "on_disconnect"),
+        ({"on_disconnect": ["cancel"]}, "on_disconnect"),
     ],
 )
 def test_what_a_session_has_no_place_for_is_refused_by_name(shared: Service, more: dict[str, Any], param: str) -> None:

@@ -17,7 +17,7 @@ __all__ = ["clock", "driver", "store"]  # fixtures
 
 async def asked(store: Store, session_id: str | None, question: str, **more: Any) -> StartedTurn:
     """A turn that came as a response."""
-    return await answered(store, turn(session_id, user_text(question), echo="{}", **more), f"to {question}")
+    return await answered(store, turn(session_id, user_text(question), dialect_data="{}", **more), f"to {question}")
 
 
 def texts(messages: list[Message]) -> list[str]:
@@ -48,7 +48,7 @@ async def test_whichever_message_is_taken_out_the_rest_stays_in_order(store: Sto
     assert await store.find_session(session_id) == session
     generation = whole[place].generation
     assert generation is None or await store.find_generation(generation.id) is None
-    assert generation is None or await store.find_echo(generation.id) is None
+    assert generation is None or await store.find_dialect_data(generation.id) is None
     after = await asked(store, session_id, "four")
     assert (await path(store, session_id))[-1].id == after.generation.message_id
     said = await store.context(session_id, after.input[0], PLENTY)
@@ -86,19 +86,21 @@ async def test_nobody_takes_out_what_is_not_theirs_not_there_or_being_written_un
 async def test_an_answer_goes_with_its_question_and_what_followed_comes_up(store: Store) -> None:
     first = await asked(store, None, "one")
     session_id = first.session.id
-    second = await answered(store, turn(session_id, (*user_text("two"), *user_text("too")), echo='{"n":2}'), "to both")
+    second = await answered(
+        store, turn(session_id, (*user_text("two"), *user_text("too")), dialect_data='{"n":2}'), "to both"
+    )
     third = await asked(store, session_id, "three")
     assert texts(await store.input_of(second.generation.id)) == ["two", "too"]
     await store.remove_answer(second.generation.id, anyone)
     assert texts(await path(store, session_id)) == ["one", "to one", "three", "to three"]
-    assert await store.find_echo(second.generation.id) is None
+    assert await store.find_dialect_data(second.generation.id) is None
     assert texts(await store.input_of(third.generation.id)) == ["three"]
     await store.remove_answer(first.generation.id, anyone)
     assert texts(await path(store, session_id)) == ["three", "to three"]
     assert texts(await store.input_of(third.generation.id)) == ["three"]
     await store.remove_answer(third.generation.id, anyone)
     assert await store.find_session(session_id) is None
-    assert await store.find_echo(third.generation.id) is None
+    assert await store.find_dialect_data(third.generation.id) is None
 
 
 async def test_a_question_with_another_answer_stays(store: Store, clock: Any) -> None:
@@ -130,9 +132,9 @@ async def test_a_branch_that_is_taken_out_leaves_the_others_alone(store: Store, 
 
 async def test_a_deleted_session_leaves_no_word_of_its_responses(store: Store) -> None:
     first = await asked(store, None, "one")
-    assert await store.find_echo(first.generation.id) == "{}"
+    assert await store.find_dialect_data(first.generation.id) == "{}"
     await store.delete_session(first.session.id, anyone)
-    assert await store.find_echo(first.generation.id) is None
+    assert await store.find_dialect_data(first.generation.id) is None
     with pytest.raises(SessionNotFound):
         await store.input_of(first.generation.id)
 

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder, whole_response
+from chatapi.api.openai.responses.objects import whole_response
+from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
 from chatapi.model import Generation, Kind, Microseconds, Part, Piece, Status, ToolCall, Usage
 from chatapi.model.log import Log, parts_of, up_to
 from tests import schemas

@@ -23,10 +23,10 @@ from chatapi.wire.json_values import (
 
 
 def read_message(value: Any, path: str) -> NewMessage:
-    """A client's message; `path` names it in an error.
+    """Read a client's message; `path` names it in an error.
 
     Raises:
-        InvalidRequest: it is none that can be kept.
+        InvalidRequest: a value is invalid, or cannot be stored.
     """
     message = require_object(value, path)
     try:
@@ -38,10 +38,11 @@ def read_message(value: Any, path: str) -> NewMessage:
         call = ToolCall(require_name(message.get("tool_call_id"), f"{path}.tool_call_id"))
         text = visible_text(_parts(content, f"{path}.content", (Kind.TEXT,)))
         return NewMessage(role, (Part(Kind.TOOL_RESULT, text, call),))
-    if role is Role.USER:
-        return NewMessage(role, _parts(content, f"{path}.content", (Kind.TEXT, Kind.IMAGE, Kind.AUDIO, Kind.FILE)))
     if role is not Role.ASSISTANT:
-        return NewMessage(role, _parts(content, f"{path}.content", (Kind.TEXT,)))
+        kinds = (Kind.TEXT, Kind.IMAGE, Kind.AUDIO, Kind.FILE) if role is Role.USER else (Kind.TEXT,)
+        if not (content_parts := _parts(content, f"{path}.content", kinds)):
+            raise InvalidRequest.field(f"{path}.content", "Must have at least one content part.")
+        return NewMessage(role, content_parts)
     parts = [] if content is None else list(_parts(content, f"{path}.content", (Kind.TEXT, Kind.REFUSAL)))
     if message.get("refusal"):
         parts.append(Part(Kind.REFUSAL, require_text(message["refusal"], f"{path}.refusal")))
