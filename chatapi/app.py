@@ -48,6 +48,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         title="OpenAI Chat API",
         description="Streams OpenAI-style models to any client, and keeps the conversation.",
         version=__version__,
+        openapi_url=None,  # `docs` serves the document: it is made on a thread, and only if a client asks for it
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the URL, and whatever somebody put into it

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from chatapi import __version__
+from chatapi.api.account.schemas import GET_CONFIG
 from chatapi.api.http.services import Services, services_of
 from chatapi.auth.keys import SEED_LENGTH, SEED_PATTERN, SEED_PREFIX, Key
 from chatapi.errors import InvalidKeyFormat
@@ -13,7 +14,7 @@ from chatapi.errors import InvalidKeyFormat
 router = APIRouter(tags=["config"])
 
 
-@router.get("/api/config")
+@router.get("/api/config", **GET_CONFIG)
 async def config(request: Request) -> JSONResponse:
     """Return the key format, the default model, the limits and, in the demo, a key for it."""
     core = services_of(request)

@@ -7,20 +7,15 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from chatapi.api.http.request_body import Body, KeyField, body_schema, read_body
+from chatapi.api.account.schemas import TEST_KEY, KeyBody
+from chatapi.api.http.request_body import read_body
 from chatapi.api.http.services import key_of, services_of
 from chatapi.errors import InvalidRequest, UpstreamForbidden, UpstreamRejectedKey
 
 router = APIRouter(tags=["keys"])
 
 
-class KeyBody(Body):
-    """A key to test."""
-
-    api_key: KeyField | None = None
-
-
-@router.post("/api/test-key", openapi_extra=body_schema(KeyBody))
+@router.post("/api/test-key", **TEST_KEY)
 async def test_key(request: Request) -> JSONResponse:
     """Return whether the upstream accepts this key. A rejected key is a result with `valid: false`, not an error."""
     core = services_of(request)

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from chatapi.api.account.schemas import GET_PRICES, GET_USAGE
 from chatapi.api.http.services import owner_of, services_of
 from chatapi.errors import InvalidRequest
 from chatapi.model import GroupBy, UsageReport, UsageTotal
@@ -22,7 +23,7 @@ MAX_DAYS = 366
 EPOCH = date(1970, 1, 1)
 
 
-@router.get("/api/usage")
+@router.get("/api/usage", **GET_USAGE)
 async def usage(
     request: Request,
     first: Annotated[str | None, Query(alias="from", max_length=10)] = None,
@@ -40,7 +41,7 @@ async def usage(
     return _json({"from": begin.isoformat(), "to": end.isoformat(), **_usage_json(found, groups, core.prices)})
 
 
-@router.get("/api/prices")
+@router.get("/api/prices", **GET_PRICES)
 async def prices(request: Request) -> Response:
     """Return the operator's price list: the price of a million tokens of each model."""
     known = services_of(request).prices

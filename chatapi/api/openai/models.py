@@ -8,18 +8,19 @@ from fastapi.responses import Response
 from chatapi.api.http.error_responses import limit_headers
 from chatapi.api.http.services import services_of
 from chatapi.api.openai.common import require_key
+from chatapi.api.openai.schemas import GET_MODEL, LIST_MODELS
 from chatapi.errors import InvalidRequest
 
 router = APIRouter(tags=["openai"])
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", **LIST_MODELS)
 async def list_models(request: Request) -> Response:
     """Return the upstream's list of models."""
     return await _ask(request)
 
 
-@router.get("/v1/models/{model:path}")
+@router.get("/v1/models/{model:path}", **GET_MODEL)
 async def retrieve_model(request: Request, model: str) -> Response:
     """Return the upstream's description of one model."""
     if any(part in {"", ".", ".."} for part in model.split("/")):

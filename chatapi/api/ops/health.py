@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from chatapi.api.http.serializers import iso
 from chatapi.api.http.services import is_forwarded, is_trusted, services_of
 from chatapi.api.http.streaming import NO_BUFFERING
+from chatapi.api.ops.schemas import GET_HEALTH, PROBE_STREAM
 from chatapi.errors import StoreUnavailable, Unavailable
 from chatapi.model import wall_clock
 from chatapi.wire.sse import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
@@ -19,7 +20,7 @@ from chatapi.wire.sse import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
 router = APIRouter(tags=["health"])
 
 
-@router.get("/api/health")
+@router.get("/api/health", **GET_HEALTH)
 async def health(request: Request) -> JSONResponse:
     """200 while this server takes requests; 503 while it is shutting down, or cannot use its store."""
     core = services_of(request)
@@ -45,7 +46,7 @@ def _unwell(body: dict[str, str]) -> JSONResponse:
     return JSONResponse(body, 503, {"Retry-After": "1"})
 
 
-@router.get(PROBE_PATH)
+@router.get(PROBE_PATH, **PROBE_STREAM)
 async def stream(request: Request) -> StreamingResponse:
     """A few comment lines at even intervals, for a second: `doctor --url` times them through what stands in between.
 

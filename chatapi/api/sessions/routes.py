@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import Field
 
-from chatapi.api.http.request_body import Body, Text, body_schema, read_body, read_optional_body
+from chatapi.api.http.request_body import read_body, read_optional_body
 from chatapi.api.http.serializers import decode_cursor, encode_cursor, iso, message_json, session_json
 from chatapi.api.http.services import authorized, caller_of, services_of
+from chatapi.api.sessions import schemas
+from chatapi.api.sessions.schemas import ForkBody, SessionBody, SessionChangeBody
 from chatapi.auth.authorization import Action, permit
 from chatapi.errors import InvalidRequest, KeyRequired
 from chatapi.model import DEEPEST
@@ -22,37 +23,11 @@ PageSize = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=200)]
 
 
-class ForkBody(Body):
-    """The last message to copy; by default the session's head."""
-
-    message_id: Text | None = None
-
-
 SORTS: dict[str, tuple[SessionTime, str]] = {"created": ("created_at", ""), "updated": ("updated_at", "used ")}
 """The sort key of each order, and the prefix of its cursors: a cursor of one order is invalid in the other."""
 
 
-class SessionBody(Body):
-    """A session to create."""
-
-    developer_message: Text
-
-
-class SessionChangeBody(Body):
-    """The fields of a session to change; a field that is absent or null stays as it is."""
-
-    title: Annotated[Text, Field(max_length=200)] | None = None
-    developer_message: Text | None = None
-    metadata: (
-        Annotated[
-            dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
-        ]
-        | None
-    ) = None
-    head: Annotated[Text, Field(max_length=64)] | None = None
-
-
-@router.post("/api/sessions", openapi_extra=body_schema(SessionBody))
+@router.post("/api/sessions", **schemas.CREATE_SESSION)
 async def create_session(request: Request) -> JSONResponse:
     """Create a session. It belongs to the key in the request or, without one, to the key of its first chat."""
     core = services_of(request)
@@ -70,7 +45,7 @@ async def create_session(request: Request) -> JSONResponse:
     )
 
 
-@router.get("/api/sessions")
+@router.get("/api/sessions", **schemas.LIST_SESSIONS)
 async def list_sessions(
     request: Request, limit: PageSize = 20, cursor: Cursor = None, sort: Literal["created", "updated"] = "created"
 ) -> JSONResponse:
@@ -89,13 +64,13 @@ async def list_sessions(
     return JSONResponse({"data": [session_json(session) for session in page], "next_cursor": more})
 
 
-@router.get("/api/sessions/{session_id}")
+@router.get("/api/sessions/{session_id}", **schemas.GET_SESSION)
 async def get_session(request: Request, session_id: str) -> JSONResponse:
     """Return a session."""
     return JSONResponse(session_json(await authorized(request, session_id, Action.READ)))
 
 
-@router.patch("/api/sessions/{session_id}", openapi_extra=body_schema(SessionChangeBody))
+@router.patch("/api/sessions/{session_id}", **schemas.CHANGE_SESSION)
 async def change_session(request: Request, session_id: str) -> JSONResponse:
     """Set a session's title, developer message or metadata, or the message (`head`) that its active path goes through.
     An empty title removes the title."""
@@ -112,14 +87,14 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
     return JSONResponse(session_json(session))
 
 
-@router.delete("/api/sessions/{session_id}")
+@router.delete("/api/sessions/{session_id}", **schemas.DELETE_SESSION)
 async def delete_session(request: Request, session_id: str) -> JSONResponse:
     """Stop a running answer, and delete the session with all its messages."""
     await services_of(request).generations.delete_session(session_id, permit(caller_of(request), Action.CHANGE))
     return JSONResponse({"message": "Session deleted successfully"})
 
 
-@router.post("/api/sessions/{session_id}/fork", status_code=201, openapi_extra=body_schema(ForkBody, required=False))
+@router.post("/api/sessions/{session_id}/fork", **schemas.FORK_SESSION)
 async def fork(request: Request, session_id: str) -> JSONResponse:
     """Create a session of the same owner with a copy of the messages up to `message_id`, by default up to the head."""
     core = services_of(request)
@@ -132,7 +107,7 @@ async def fork(request: Request, session_id: str) -> JSONResponse:
     return JSONResponse(session_json(session), 201)
 
 
-@router.get("/api/sessions/{session_id}/messages")
+@router.get("/api/sessions/{session_id}/messages", **schemas.LIST_MESSAGES)
 async def list_messages(
     request: Request,
     session_id: str,

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from chatapi.api.http.serializers import decode_cursor, encode_cursor, iso
 from chatapi.api.http.services import owner_of, services_of
+from chatapi.api.sessions.schemas import SEARCH
 from chatapi.errors import InvalidRequest
 from chatapi.model import MessageCursor, SearchCursor
 from chatapi.search import Hit, Words
@@ -21,7 +22,7 @@ _ID = r"[\w~-]{0,40}"
 _CURSOR = rf"(\d{{1,19}}):({_ID}):({_ID}):(\d{{1,19}}):({_ID})"
 
 
-@router.get("/api/search")
+@router.get("/api/search", **SEARCH)
 async def search(
     request: Request,
     q: Annotated[str, Query(min_length=1, max_length=200)],

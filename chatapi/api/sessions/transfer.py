@@ -23,6 +23,7 @@ from chatapi.api.http.streaming import ABORTED, Aborted, disconnected
 from chatapi.api.sessions.document_read import read_document
 from chatapi.api.sessions.document_write import write_document
 from chatapi.api.sessions.markdown import write_markdown
+from chatapi.api.sessions.schemas import EXPORT_SESSION, IMPORT_SESSION
 from chatapi.auth.authorization import Action, authorize
 from chatapi.errors import ChatError
 from chatapi.model import Session, wall_clock
@@ -32,7 +33,7 @@ router = APIRouter(tags=["sessions"])
 MAX_NAME_CHARACTERS = 60  # of the title in a file name
 
 
-@router.get("/api/sessions/{session_id}/export")
+@router.get("/api/sessions/{session_id}/export", **EXPORT_SESSION)
 async def export(
     request: Request, session_id: str, form: Annotated[Literal["json", "markdown"], Query(alias="format")] = "json"
 ) -> Response:
@@ -49,7 +50,7 @@ async def export(
     return Download(write_document(store, snapshot, now), "application/json", content_disposition(session, "json"))
 
 
-@router.post("/api/sessions/import")
+@router.post("/api/sessions/import", **IMPORT_SESSION)
 async def import_session(request: Request) -> JSONResponse:
     """Create a session from a document that `export` wrote, on this server or another. Only the ids are new. An answer
     that was running is interrupted; no answer counts as usage."""

@@ -27,6 +27,7 @@ from chatapi.api.openai.completions.request import (
     wants_stream,
     wants_usage,
 )
+from chatapi.api.openai.completions.schemas import CREATE_COMPLETION, GET_COMPLETION
 from chatapi.api.openai.completions.stream import CompletionsEncoder, completion
 from chatapi.api.openai.ids import generation_of_completion, is_session_id
 from chatapi.api.turns import sent_headers, streamed, with_digest
@@ -42,7 +43,7 @@ sending = APIRouter(tags=["openai"], route_class=DirectRoute)
 SESSION_HEADER = "X-ChatAPI-Session-ID"  # ours alone; other programs send X-Session-ID with ids of their own
 
 
-@sending.post("/v1/chat/completions")
+@sending.post("/v1/chat/completions", **CREATE_COMPLETION)
 async def create(request: Request) -> Response:
     """OpenAI's chat completions, streamed or not. Stateless, unless the request names a session or asks for a new one;
     with `X-Generation-ID` (and `Last-Event-ID`) it reads that answer on and asks for no other."""
@@ -62,7 +63,7 @@ async def create(request: Request) -> Response:
     return WholePassthrough(services, key, owner, raw, limit)
 
 
-@router.get("/v1/chat/completions/{completion_id}")
+@router.get("/v1/chat/completions/{completion_id}", **GET_COMPLETION)
 async def retrieve(
     request: Request,
     completion_id: str,

@@ -19,6 +19,7 @@ from chatapi.api.openai.common import (
     not_found_as,
     require_key,
 )
+from chatapi.api.openai.conversations import schemas
 from chatapi.api.openai.conversations.request import ConversationChange, NewConversation, NewItems, read_new_items
 from chatapi.api.openai.ids import conversation_id, parse_item_id, session_of_conversation
 from chatapi.api.openai.items import items_of
@@ -31,7 +32,7 @@ router = APIRouter(tags=["openai"])
 Include = Annotated[list[str] | None, Query(max_length=32)]
 
 
-@router.post("/v1/conversations")
+@router.post("/v1/conversations", **schemas.CREATE_CONVERSATION)
 async def create(request: Request) -> JSONResponse:
     """Create a conversation with up to 20 items. It belongs to the caller's key."""
     services = services_of(request)
@@ -44,13 +45,13 @@ async def create(request: Request) -> JSONResponse:
     return JSONResponse(_conversation(session))
 
 
-@router.get("/v1/conversations/{conversation_id}")
+@router.get("/v1/conversations/{conversation_id}", **schemas.GET_CONVERSATION)
 async def retrieve(request: Request, conversation_id: str) -> JSONResponse:
     """Return a conversation."""
     return JSONResponse(_conversation(await _find(request, conversation_id)))
 
 
-@router.post("/v1/conversations/{conversation_id}")
+@router.post("/v1/conversations/{conversation_id}", **schemas.UPDATE_CONVERSATION)
 async def update(request: Request, conversation_id: str) -> JSONResponse:
     """Set a conversation's metadata."""
     services = services_of(request)
@@ -63,7 +64,7 @@ async def update(request: Request, conversation_id: str) -> JSONResponse:
     return JSONResponse(_conversation(session))
 
 
-@router.delete("/v1/conversations/{conversation_id}")
+@router.delete("/v1/conversations/{conversation_id}", **schemas.DELETE_CONVERSATION)
 async def delete(request: Request, conversation_id: str) -> JSONResponse:
     """Delete a conversation with its items. A running answer is stopped."""
     caller = caller_with_key(request)
@@ -74,7 +75,7 @@ async def delete(request: Request, conversation_id: str) -> JSONResponse:
     return JSONResponse({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
-@router.post("/v1/conversations/{conversation_id}/items")
+@router.post("/v1/conversations/{conversation_id}/items", **schemas.ADD_ITEMS)
 async def add_items(request: Request, conversation_id: str, include: Include = None) -> JSONResponse:
     """Append up to 20 items to the conversation."""
     services = services_of(request)
@@ -92,7 +93,7 @@ async def add_items(request: Request, conversation_id: str, include: Include = N
     return JSONResponse(item_list(items, len(items)))
 
 
-@router.get("/v1/conversations/{conversation_id}/items")
+@router.get("/v1/conversations/{conversation_id}/items", **schemas.LIST_ITEMS)
 async def list_items(
     request: Request,
     conversation_id: str,
@@ -145,7 +146,7 @@ def _items_after(items: list[dict[str, Any]], after: str | None) -> list[dict[st
     raise InvalidRequest.field("after", "Must be the id of an item of this list.")  # it is on another branch
 
 
-@router.get("/v1/conversations/{conversation_id}/items/{item_id}")
+@router.get("/v1/conversations/{conversation_id}/items/{item_id}", **schemas.GET_ITEM)
 async def retrieve_item(request: Request, conversation_id: str, item_id: str, include: Include = None) -> JSONResponse:
     """Return one item."""
     session = await _find(request, conversation_id)
@@ -158,7 +159,7 @@ async def retrieve_item(request: Request, conversation_id: str, item_id: str, in
     raise ItemNotFound
 
 
-@router.delete("/v1/conversations/{conversation_id}/items/{item_id}")
+@router.delete("/v1/conversations/{conversation_id}/items/{item_id}", **schemas.DELETE_ITEM)
 async def delete_item(request: Request, conversation_id: str, item_id: str) -> JSONResponse:
     """Delete an item with the other items of its message, and return the conversation.
 

@@ -32,6 +32,7 @@ from chatapi.api.openai.common import (
 )
 from chatapi.api.openai.ids import generation_of_response, session_of_conversation
 from chatapi.api.openai.items import items_of
+from chatapi.api.openai.responses import schemas
 from chatapi.api.openai.responses.objects import (
     decode_request_fields,
     encode_request_fields,
@@ -53,7 +54,7 @@ creating = APIRouter(tags=["openai"], route_class=DirectRoute)
 DIALECT = "responses"
 
 
-@creating.post("/v1/responses")
+@creating.post("/v1/responses", **schemas.CREATE_RESPONSE)
 async def create(request: Request) -> Response:
     """A response: streamed, in one piece, or in the background; stored, unless `store` is false."""
     services = services_of(request)
@@ -127,7 +128,7 @@ def _stopper(services: Services, generation: Generation) -> Callable[[], None]:
     return stop
 
 
-@router.get("/v1/responses/{response_id}")
+@router.get("/v1/responses/{response_id}", **schemas.GET_RESPONSE)
 async def retrieve(
     request: Request,
     response_id: str,
@@ -159,7 +160,7 @@ async def retrieve(
     return LogResponse(readings, encoder, headers, services.settings.heartbeat_seconds)
 
 
-@router.post("/v1/responses/{response_id}/cancel")
+@router.post("/v1/responses/{response_id}/cancel", **schemas.CANCEL_RESPONSE)
 async def cancel(request: Request, response_id: str) -> Response:
     """Stop a response, in the background or not, and return it; one that has ended is returned as it is."""
     services = services_of(request)
@@ -169,7 +170,7 @@ async def cancel(request: Request, response_id: str) -> Response:
         return JSONResponse(await _current(services, generation))
 
 
-@router.delete("/v1/responses/{response_id}")
+@router.delete("/v1/responses/{response_id}", **schemas.DELETE_RESPONSE)
 async def delete(request: Request, response_id: str) -> JSONResponse:
     """Delete a response with its input; a running one is stopped. A session without other messages goes too."""
     services = services_of(request)
@@ -180,7 +181,7 @@ async def delete(request: Request, response_id: str) -> JSONResponse:
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
 
-@router.get("/v1/responses/{response_id}/input_items")
+@router.get("/v1/responses/{response_id}/input_items", **schemas.LIST_INPUT_ITEMS)
 async def input_items(
     request: Request, response_id: str, limit: PageSize = 20, order: Order = "desc", after: After = None
 ) -> JSONResponse:

@@ -1,0 +1,114 @@
+"""The JSON objects that several routes return. `serializers` makes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from chatapi.api.http.openapi import Time
+
+Status = Literal["running", "completed", "stopped", "failed", "interrupted"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Usage(TypedDict):
+    """Tokens of one answer. A count that the upstream did not report is null."""
+
+    input_tokens: Annotated[int | None, Meta(description="Includes the cached ones.")]
+    output_tokens: Annotated[int | None, Meta(description="Includes those of reasoning.")]
+    reasoning_tokens: int | None
+    cached_tokens: int | None
+    estimated: Annotated[bool, Meta(description="The upstream was stopped before it reported the counts.")]
+
+
+class AnswerError(TypedDict):
+    """Why an answer failed."""
+
+    code: str
+    detail: str | None
+
+
+class Part(TypedDict):
+    """A part of a message. The other fields depend on `type`."""
+
+    type: Literal["text", "reasoning", "refusal", "tool_call", "annotation", "tool_result", "image", "audio", "file"]
+    text: NotRequired[Annotated[str, Meta(description="Of `text`, `reasoning`, `refusal` and `tool_result`.")]]
+    call_id: NotRequired[Annotated[str, Meta(description="Of `tool_call` and `tool_result`.")]]
+    name: NotRequired[Annotated[str, Meta(description="Of `tool_call`: the function.")]]
+    arguments: NotRequired[Annotated[str, Meta(description="Of `tool_call`: JSON, once the call is complete.")]]
+    annotation: NotRequired[
+        Annotated[Any, Meta(description="Of `annotation`: as the upstream sent it, about the text before it.")]
+    ]
+    url: NotRequired[Annotated[str, Meta(description="Of `image` and `file`, as are the fields after it.")]]
+    data: NotRequired[str]
+    file_id: NotRequired[str]
+    filename: NotRequired[str]
+    detail: NotRequired[str]
+    format: NotRequired[str]
+
+
+class Session(TypedDict):
+    """A conversation."""
+
+    session_id: str
+    developer_message: str
+    message_count: Annotated[int, Meta(description="All messages, including those on other branches.")]
+    created_at: Time
+    last_updated: Time
+    title: Annotated[str | None, Meta(description="Set by a client, or the beginning of the first user message.")]
+    metadata: dict[str, str]
+    head: Annotated[str | None, Meta(description="The last message of the active path.")]
+
+
+class Message(TypedDict):
+    """A message. An answer also has the fields from `reasoning` on."""
+
+    id: str
+    role: Role
+    content: Annotated[str, Meta(description="The text of the message, also of an answer that is running.")]
+    parts: list[Part]
+    status: Status
+    model: str | None
+    usage: Usage | None
+    created_at: Time
+    parent_id: str | None
+    sibling_ids: Annotated[
+        list[str], Meta(description="All messages with this parent, including this one, the oldest first.")
+    ]
+    reasoning: NotRequired[str | None]
+    generation_id: NotRequired[str]
+    finish_reason: NotRequired[str | None]
+    error: NotRequired[AnswerError | None]
+    first_token_at: NotRequired[Time | None]
+    ended_at: NotRequired[Time | None]
+
+
+class SessionPage(TypedDict):
+    """A page of a list of sessions."""
+
+    data: list[Session]
+    next_cursor: Annotated[str | None, Meta(description="The `cursor` of the next page.")]
+
+
+class MessagePage(TypedDict):
+    """A page of a list of messages."""
+
+    data: list[Message]
+    next_cursor: Annotated[str | None, Meta(description="The `cursor` of the next page.")]
+
+
+class Answer(TypedDict):
+    """An answer that has ended."""
+
+    session_id: str
+    generation_id: str
+    message_id: str
+    model: str
+    status: Status
+    finish_reason: str | None
+    usage: Usage | None
+    error: AnswerError | None
+    text: str
+    reasoning: str | None
+    parts: list[Part]

@@ -1,0 +1,176 @@
+"""The request bodies, responses and operations of chat completions and models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from chatapi.api.http.openapi import (
+    BODY_ERRORS,
+    SESSION_ERRORS,
+    TURN_ERRORS,
+    Example,
+    allow_unknown,
+    event_content,
+    json_content,
+    no_content,
+    operation,
+)
+from chatapi.api.openai.schemas import IDEMPOTENCY_KEY, ON_DISCONNECT, OPENAI_ERRORS, OPENAI_KEY
+from chatapi.errors import PositionOutOfRange, SessionNotFound
+
+OPTIONAL_IDS = ("X-Session-ID-optional", "X-Generation-ID-optional")
+
+
+class ChatMessage(TypedDict):
+    """A message of chat completions."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: NotRequired[Annotated[Any, Meta(description="A text, or a list of parts.")]]
+
+
+class ChatCompletionMetadata(TypedDict, total=False):
+    """Metadata for the upstream. `session_id` is for this server."""
+
+    session_id: Annotated[str, Meta(description="As `X-Session-ID`.")]
+
+
+class ChatCompletionBody(TypedDict):
+    """A request of chat completions. Other fields are passed to the upstream."""
+
+    messages: list[ChatMessage]
+    model: NotRequired[Annotated[str, Meta(description="Required by most upstreams.")]]
+    stream: NotRequired[bool | None]
+    stream_options: NotRequired[dict[str, Any] | None]
+    metadata: NotRequired[ChatCompletionMetadata | None]
+    on_disconnect: NotRequired[
+        Annotated[Literal["continue", "cancel"] | None, Meta(description="In a session: as `X-On-Disconnect`.")]
+    ]
+
+
+class Choice(TypedDict):
+    """A choice of a completion."""
+
+    index: int
+    message: dict[str, Any]
+    finish_reason: str | None
+    logprobs: NotRequired[Any]
+
+
+class ChatCompletion(TypedDict):
+    """A completion. Without a session, it is the upstream's."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: NotRequired[dict[str, Any] | None]
+
+
+class ChunkChoice(TypedDict):
+    """A choice of a chunk."""
+
+    index: int
+    delta: dict[str, Any]
+    finish_reason: NotRequired[str | None]
+    logprobs: NotRequired[Any]
+
+
+class ChatCompletionChunk(TypedDict):
+    """An event of a streamed completion. Without a session, it is the upstream's."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: NotRequired[dict[str, Any] | None]
+
+
+allow_unknown(
+    ChatMessage,
+    ChatCompletionMetadata,
+    ChatCompletionBody,
+    Choice,
+    ChatCompletion,
+    ChunkChoice,
+    ChatCompletionChunk,
+)
+STREAM = event_content(
+    "Chunks, then `data: [DONE]`. In a session, each has an `id`, the position after it.",
+    {"": ChatCompletionChunk},
+    *OPTIONAL_IDS,
+)
+MESSAGES = [{"role": "user", "content": "Hello"}]
+
+CREATE_COMPLETION = operation(
+    "createChatCompletion",
+    "Create a completion",
+    """Create a chat completion.
+
+**Without a session** the body goes to the upstream byte for byte, with any fields, and the response comes back frame
+by frame. Nothing is stored. Comments and names and ids of events are left out of the stream, and comments of this
+server break each silence. If the client disconnects, the answer ends. `[DONE]` is sent only after every choice has
+its finish reason: a stream that breaks off ends with an `error` object.
+
+**In a session**, which the request names or, with the value `new`, creates. The header `X-ChatAPI-Session-ID` does
+only this, and an id that is not a session of the caller is a 404. `X-Session-ID` and `metadata.session_id` do it
+too, but other programs send them with values of their own: any value but `new` or the id of a session of the caller
+is ignored. The turn is stored, continues when the client disconnects (unless `X-On-Disconnect` or `on_disconnect` is
+`cancel`), and can be read again:
+
+- `system` and `developer` messages, joined, become the session's developer message; without any it stays.
+- In an existing session, the messages after the last `assistant` message are new, including results of tool calls. The
+  messages before are ignored, because the session's own history goes to the upstream. A client can send all messages
+  or only the new ones.
+- With `new`, all messages become the history of the new session.
+- A request has at most 2,048 messages.
+
+Fields other than `messages`, `model`, `stream`, `stream_options`, `on_disconnect` and `metadata.session_id` are
+passed on. `n` above 1,
+`logprobs`, audio of the model, `functions` and calls of custom tools are not supported in a session and are a 400.
+
+With `X-Generation-ID` and, to continue, `Last-Event-ID`, the request reads that answer again as `GET
+/v1/chat/completions/{completion_id}` does; of the body, only `stream` and `stream_options` are used.""",
+    json_content(ChatCompletion, "The completion.", 200, *OPTIONAL_IDS),
+    STREAM,
+    no_content("The client disconnected."),
+    body=ChatCompletionBody,
+    headers={
+        "X-ChatAPI-Session-ID": "The session, or `new`.",
+        "X-Session-ID": "The session, or `new`; another value is ignored.",
+        **ON_DISCONNECT,
+        "X-Generation-ID": "A generation to read again.",
+        "Last-Event-ID": "With `X-Generation-ID`: the id of the last event received.",
+        **IDEMPOTENCY_KEY,
+    },
+    security=OPENAI_KEY,
+    errors=(*OPENAI_ERRORS, *BODY_ERRORS, SessionNotFound, PositionOutOfRange, *TURN_ERRORS),
+    examples=(
+        Example("stateless", body={"model": "gpt-4.1-mini", "messages": MESSAGES}),
+        Example("stream", body={"model": "gpt-4.1-mini", "messages": MESSAGES, "stream": True}),
+        Example(
+            "session", headers={"X-ChatAPI-Session-ID": "new"}, body={"model": "gpt-4.1-mini", "messages": MESSAGES}
+        ),
+    ),
+)
+GET_COMPLETION = operation(
+    "getChatCompletion",
+    "Get a completion",
+    """Return an answer of a session by the id of its completion or generation: the completion when it has ended, or
+    with `stream=true` its chunks.""",
+    json_content(ChatCompletion, "The completion.", 200, "X-Session-ID", "X-Generation-ID"),
+    STREAM,
+    no_content("The client disconnected."),
+    parameters={
+        "completion_id": "The id of the completion or of its generation.",
+        "stream": "Return chunks.",
+        "include_usage": "Return the usage in the last chunk.",
+    },
+    headers={"Last-Event-ID": "The id of the last event received."},
+    security=OPENAI_KEY,
+    errors=(*OPENAI_ERRORS, *SESSION_ERRORS, PositionOutOfRange, *TURN_ERRORS),
+    examples=(Example("get", path={"completion_id": "$COMPLETION_ID"}),),
+)
