@@ -219,7 +219,7 @@ async def search(store: Store, owner: str, words: Words, place: SearchCursor | N
     hits: list[Hit] = []
     looked = characters = 0
     while True:
-        candidates, place = await store.candidates(owner, place)
+        candidates, place = await store.scans.search_batch(owner, place)
         found = await matching(words, candidates, limit - len(hits))
         hits += [hit for hit, _ in found]
         if len(hits) == limit:

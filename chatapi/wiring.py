@@ -119,7 +119,7 @@ async def running(core: Services) -> AsyncIterator[None]:
         try:
             await core.store.open()
             core.secret = _secret(settings)
-            if not await core.store.agrees("secret", fingerprint(core.secret)):
+            if not await core.store.deployment.check_shared_setting("secret", fingerprint(core.secret)):
                 raise SettingsError(_other_secret(settings))
         except StoreUnavailable as error:
             what = "PostgreSQL" if settings.uses_postgres else f"the file {settings.database_path}"

@@ -295,7 +295,7 @@ async def check_delete(make: Make, simulator: Simulator, gate: Gate, kind: str) 
     await happens(simulator.requests[0].left)
     with pytest.raises(SessionDeleted):
         await soon(rest(sent.readings))
-    assert await writer.store.find_session(sent.session.id) is None
+    assert await writer.store.sessions.find(sent.session.id) is None
 
 
 @pytest.mark.parametrize("kind", ["redis", "notify"])
@@ -403,7 +403,7 @@ async def test_a_turn_whose_begin_was_stored_and_not_told_is_closed_at_the_secon
     # Else its session would be busy for a whole lease, which here is an hour.
     replica, _ = await make("deaf")
     turn = TurnRequest("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
-    begun = await replica.store.begin(turn, whoever_asks)  # and nobody is there to run it
+    begun = await replica.store.turns.begin(turn, whoever_asks)  # and nobody is there to run it
     async with aclosing(replica.generations.follow(begun.generation.id)) as readings:
         assert await soon(rest(readings)) == ("", Status.INTERRUPTED)
 

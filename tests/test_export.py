@@ -13,7 +13,8 @@ from chatapi.api.sessions.markdown import fenced, plain, quoted
 from chatapi.model import Message, MessageCursor, user_text
 from chatapi.simulator import Gate, Simulator, answer, scripts
 from chatapi.store import Store
-from chatapi.store.transactions.walking import STEP_ROWS, STRETCH
+from chatapi.store.messages import CHECKPOINT_MESSAGES
+from chatapi.store.scans import STEP_ROWS
 from tests.server_process import KEY, OTHER_KEY, Serve, Service, fresh_key
 from tests.test_store import Clock, anyone, clock, driver, said, store
 from tests.test_tree import answered, turn
@@ -40,34 +41,36 @@ async def test_a_walk_comes_by_every_message_once_and_by_none_that_came_later(st
         clock.advance(number % 2)
         parent = first.generation.message_id if number % 3 else None
         await answered(store, turn(session_id, user_text(f"q{number}"), parent=parent), f"a{number}")
-    walk = await store.begin_scan(session_id)
+    walk = await store.scans.begin(session_id)
     assert walk is not None
     assert (walk.session.id, walk.messages, walk.newest) == (session_id, 2 * STEP_ROWS + 12, clock.now)
     mark: MessageCursor | None = walk.first
     seen: list[Message] = []
     while mark is not None:
-        page, mark = await store.walk(session_id, mark)
+        page, mark = await store.scans.next_messages(session_id, mark)
         seen += page
     assert len({message.id for message in seen}) == len(seen) == walk.messages
     assert {message.parent for message in seen} - {None} <= {message.id for message in seen}
-    assert await store.begin_scan("ses_none") is None
+    assert await store.scans.begin("ses_none") is None
 
 
-@pytest.mark.parametrize("count", [1, STRETCH - 1, STRETCH, STRETCH + 1, 2 * STRETCH + 1])
+@pytest.mark.parametrize(
+    "count", [1, CHECKPOINT_MESSAGES - 1, CHECKPOINT_MESSAGES, CHECKPOINT_MESSAGES + 1, 2 * CHECKPOINT_MESSAGES + 1]
+)
 async def test_a_path_is_read_from_its_beginning_stretch_by_stretch(store: Store, count: int) -> None:
-    session = await store.create_conversation("anna", {}, user_text("x" * 20_000) * count)
-    await store.add_messages(session.id, "anna", anyone, user_text("a new head"))
+    session = await store.sessions.create_with_messages("anna", {}, user_text("x" * 20_000) * count)
+    await store.messages.add(session.id, "anna", anyone, user_text("a new head"))
     assert session.head is not None
     depth, read = -1, list[Message]()
-    for stop in await store.stops(session.id, session.head):
+    for stop in await store.messages.path_checkpoints(session.id, session.head):
         while depth < 0 or read[-1].id != stop:
-            page = await store.stretch(session.id, stop, depth)
-            assert 0 < len(page) <= STRETCH
+            page = await store.messages.path_segment(session.id, stop, depth)
+            assert 0 < len(page) <= CHECKPOINT_MESSAGES
             read += page
             depth = page[-1].depth
     assert [message.depth for message in read] == list(range(count))
     assert read[-1].id == session.head
-    assert await store.stretch(session.id, session.head, depth) == []
+    assert await store.messages.path_segment(session.id, session.head, depth) == []
 
 
 # The route

@@ -15,7 +15,7 @@ from chatapi.model import Status
 from chatapi.store import Fenced, Store
 from chatapi.store.drivers.driver import CrossedRows
 from chatapi.store.drivers.postgres import PostgresDriver
-from chatapi.store.transactions import find_session
+from chatapi.store.sessions import find_session
 from tests.databases import postgres
 from tests.test_store import Clock, Writer, begin, stored_text
 
@@ -82,9 +82,9 @@ async def test_a_sweep_passes_over_an_answer_whose_text_is_on_its_way(
     clock.advance(store.lease_seconds + 1)
     await other.execute("BEGIN")
     await other.execute("SELECT 1 FROM generation WHERE id = $1 FOR KEY SHARE", writer.id)
-    assert await sweeper.sweep() == []
+    assert await sweeper.generations.sweep() == []
     await other.execute("COMMIT")
-    (closed,) = await sweeper.sweep()
+    (closed,) = await sweeper.generations.sweep()
     assert closed.status is Status.INTERRUPTED
     assert await stored_text(sweeper, writer.id) == TEXT
     with pytest.raises(Fenced):
@@ -97,16 +97,16 @@ async def test_a_sweep_passes_over_an_answer_whose_text_is_on_its_way(
 async def test_sweepers_side_by_side_close_each_answer_once(stores: list[Store], clock: Clock) -> None:
     begun = {(await begin(stores[0])).generation.id for _ in range(20)}
     clock.advance(stores[0].lease_seconds + 1)
-    swept = await asyncio.gather(*(store.sweep() for store in stores * 4))
+    swept = await asyncio.gather(*(store.generations.sweep() for store in stores * 4))
     closed = [generation.id for some in swept for generation in some]
     assert len(closed) == len(set(closed))
     assert set(closed) <= begun
     for store in stores:
-        assert set(closed).isdisjoint(generation.id for generation in await store.sweep())
+        assert set(closed).isdisjoint(generation.id for generation in await store.generations.sweep())
 
 
 async def test_the_row_of_another_session_is_noticed(stores: list[Store], url: str) -> None:
-    first, second = [await stores[0].create_session("anna", text) for text in (TEXT, MORE)]
+    first, second = [await stores[0].sessions.create("anna", text) for text in (TEXT, MORE)]
     asking = find_session(first.id)
     next(asking)
     looker = await asyncpg.connect(url)

@@ -11,7 +11,7 @@ from chatapi.errors import ContextTooLarge
 from chatapi.model import user_text
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store import Store
-from chatapi.store.transactions import MOST_COPIED
+from chatapi.store.forks import MAX_FORKED_MESSAGES
 from tests.server_process import KEY, OTHER_KEY, Serve, Service
 from tests.test_chat import Reader, begun, sent_upstream, session_of
 from tests.test_store import anyone, clock, driver, said, store
@@ -116,17 +116,17 @@ def test_forks_are_limited(serve: Serve) -> None:
 async def test_a_long_path_is_copied_whole_and_one_that_is_too_long_is_not(store: Store) -> None:
     first = await said(store, None, "one", "1")
     session_id = first.session.id
-    await store.add_messages(session_id, "anna", anyone, user_text("and so on") * (MOST_COPIED - 2))
-    made = await store.fork(session_id, anyone, None, 1 << 30)
-    assert made.message_count == MOST_COPIED
+    await store.messages.add(session_id, "anna", anyone, user_text("and so on") * (MAX_FORKED_MESSAGES - 2))
+    made = await store.forks.create(session_id, anyone, None, 1 << 30)
+    assert made.message_count == MAX_FORKED_MESSAGES
     assert made.head is not None
-    copy = await store.messages_before(made.id, 1 << 30, 1)
-    assert (copy[0].id, copy[0].depth) == (made.head, MOST_COPIED - 1)
-    assert len(await store.context(made.id, made.head, 1 << 30)) == MOST_COPIED
+    copy = await store.messages.page_before(made.id, 1 << 30, 1)
+    assert (copy[0].id, copy[0].depth) == (made.head, MAX_FORKED_MESSAGES - 1)
+    assert len(await store.messages.history(made.id, made.head, 1 << 30)) == MAX_FORKED_MESSAGES
     with pytest.raises(ContextTooLarge):
-        await store.fork(session_id, anyone, None, 10_000)
-    await store.add_messages(session_id, "anna", anyone, user_text("and on"))
+        await store.forks.create(session_id, anyone, None, 10_000)
+    await store.messages.add(session_id, "anna", anyone, user_text("and on"))
     with pytest.raises(ContextTooLarge):
-        await store.fork(session_id, anyone, None, 1 << 30)
-    empty = await store.create_session("anna", "Be kind.")
-    assert (await store.fork(empty.id, anyone, None, 0)).head is None
+        await store.forks.create(session_id, anyone, None, 1 << 30)
+    empty = await store.sessions.create("anna", "Be kind.")
+    assert (await store.forks.create(empty.id, anyone, None, 0)).head is None

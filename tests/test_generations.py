@@ -11,8 +11,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -27,10 +28,10 @@ from chatapi.limits import LocalSlots
 from chatapi.model import Generation, Session, Status, TurnRequest, user_text, wall_clock
 from chatapi.settings import Settings
 from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
-from chatapi.store import Store, transactions
+from chatapi.store import Store
 from chatapi.store.drivers.driver import Batch, Committed, Transaction
 from chatapi.store.drivers.sqlite import SQLiteDriver
-from chatapi.store.store import LEASE_SECONDS
+from chatapi.store.generations import LEASE_SECONDS
 from chatapi.upstream.client import Upstream
 from tests.server_process import KEY
 
@@ -61,20 +62,20 @@ class LateDriver:
 
     def __init__(self, driver: SQLiteDriver) -> None:
         self._driver = driver
-        self._held: dict[Any, Held] = {}
-        self._failures: dict[Any, list[Exception]] = {}
-        self._results: dict[Any, tuple[Exception, asyncio.Event]] = {}
+        self._held: dict[str, Held] = {}
+        self._failures: dict[str, list[Exception]] = {}
+        self._results: dict[str, tuple[Exception, asyncio.Event]] = {}
         self.was_read = asyncio.Event()
 
-    def hold(self, kind: Any) -> Held:
+    def hold(self, kind: str) -> Held:
         """Deliver late."""
         return self._held.setdefault(kind, Held())
 
-    def fail(self, kind: Any, error: Exception, times: int = 1) -> None:
+    def fail(self, kind: str, error: Exception, times: int = 1) -> None:
         """Raise instead of committing; so often."""
         self._failures[kind] = [error] * times
 
-    def spoil(self, kind: Any, error: Exception) -> asyncio.Event:
+    def spoil(self, kind: str, error: Exception) -> asyncio.Event:
         """Give this error as the transaction's result, as one has it that raised; the event is set when it is given."""
         self._results[kind] = error, asyncio.Event()
         return self._results[kind][1]
@@ -86,7 +87,7 @@ class LateDriver:
         await self._driver.close()
 
     async def commit(self, batch: Batch) -> Committed:
-        kinds = [getattr(transaction, "func", transaction) for transaction in batch.transactions]
+        kinds = [cast(partial[Any], transaction).func.__qualname__ for transaction in batch.transactions]
         for kind in kinds:
             if self._failures.get(kind):
                 raise self._failures[kind].pop()
@@ -125,12 +126,12 @@ class Parts:
         return await self.generations.send(turn, Key(KEY), whoever_asks, interrupt)
 
     async def session(self) -> str:
-        return (await self.store.create_session(OWNER, "Be brief.")).id
+        return (await self.store.sessions.create(OWNER, "Be brief.")).id
 
     async def newest(self) -> Generation:
         """The generation that was committed last, as the database has it."""
-        (session,) = await self.store.list_sessions(OWNER, None, 1)
-        found = await self.store.latest_generation(session.id)
+        (session,) = await self.store.sessions.page(OWNER, None, 1)
+        found = await self.store.generations.find_latest(session.id)
         assert found is not None
         return found
 
@@ -138,7 +139,7 @@ class Parts:
         """Return when something waits for the commit after the one under way."""
 
         async def look() -> None:
-            while not self.store._waiting:  # noqa: ASYNC110  # the queue has no bell of its own
+            while not self.store.group_commit._queue:  # noqa: ASYNC110  # the queue has no bell of its own
                 await asyncio.sleep(0)
 
         await soon(look())
@@ -232,7 +233,7 @@ async def test_a_stop_reaches_a_generation_that_does_not_know_yet_that_it_runs(
 ) -> None:
     simulator.script = scripts.silent_after("Half")
     parts = await make()
-    begin = parts.driver.hold(transactions.begin)
+    begin = parts.driver.hold("Turns.begin")
     sending = asyncio.create_task(parts.send())
     await soon(begin.committed.wait())
     generation = await parts.newest()
@@ -254,7 +255,7 @@ async def test_a_repeated_send_shares_the_refusal(make: Make, simulator: Simulat
     simulator.script = refuse(401)
     parts = await make()
     once: dict[str, Any] = {"idempotency_key": "once", "digest": "same"}
-    begin = parts.driver.hold(transactions.begin)
+    begin = parts.driver.hold("Turns.begin")
     senders = [asyncio.create_task(parts.send(**once))]
     if moment == "before its answer":
         await soon(begin.committed.wait())
@@ -275,7 +276,7 @@ async def test_an_interrupting_send_stops_one_that_does_not_know_yet_that_it_run
     simulator.script = to_each_its_own(First=scripts.silent_after("Half"), Second=scripts.answer("Another."))
     parts = await make()
     session_id = await parts.session()
-    begin = parts.driver.hold(transactions.begin)
+    begin = parts.driver.hold("Turns.begin")
     first = asyncio.create_task(parts.send("First", session_id=session_id))
     await soon(begin.committed.wait())
     second = asyncio.create_task(parts.send("Second", interrupt=True, session_id=session_id))
@@ -293,7 +294,7 @@ async def test_a_session_that_is_deleted_while_its_turn_begins_does_not_come_bac
     simulator.script = scripts.silent_after("Half")
     parts = await make()
     session_id = await parts.session()
-    begin = parts.driver.hold(transactions.begin)
+    begin = parts.driver.hold("Turns.begin")
     sending = asyncio.create_task(parts.send(session_id=session_id))
     await soon(begin.committed.wait())
     deleting = asyncio.create_task(parts.generations.delete_session(session_id, whoever_asks))
@@ -309,8 +310,8 @@ async def test_a_session_that_is_deleted_while_its_turn_begins_does_not_come_bac
     with pytest.raises(SessionDeleted):  # by the send, or by its answer if the upstream was quicker than the delete
         await soon(read())
     assert await all_left(simulator.requests)
-    assert await parts.store.find_session(session_id) is None
-    assert await parts.store.count_sessions() == 0
+    assert await parts.store.sessions.find(session_id) is None
+    assert await parts.store.sessions.count() == 0
 
 
 async def test_an_interrupting_send_does_no_harm_while_the_server_drains(
@@ -334,7 +335,7 @@ async def test_an_interrupting_send_does_no_harm_while_the_server_drains(
 async def test_a_commit_that_fails_as_none_ever_did_fails_alone(make: Make, simulator: Simulator) -> None:
     simulator.script = scripts.answer("Hi")
     parts = await make()
-    parts.driver.fail(transactions.begin, MemoryError())
+    parts.driver.fail("Turns.begin", MemoryError())
     refused = await soon(asyncio.gather(parts.send(), parts.send(), return_exceptions=True))
     assert [type(error) for error in refused] == [StoreUnavailable] * 2
     assert not simulator.requests, "what is not stored is not asked"
@@ -349,7 +350,7 @@ async def test_an_ending_that_cannot_be_stored_at_once_is_stored_later(
     monkeypatch.setattr(manager, "STORE_RETRY_SECONDS", SOON_SECONDS)
     simulator.script = scripts.answer("Hi")
     parts = await make()
-    parts.driver.fail(transactions.finish, MemoryError())
+    parts.driver.fail("Generations._finish", MemoryError())
     text, ended = await soon(read_all(await soon(parts.send())))
     assert (text, ended.status) == ("Hi", Status.COMPLETED), "its readers wait with it"
 
@@ -360,8 +361,8 @@ async def test_an_ending_that_cannot_be_stored_for_long_is_stored_later_and_its_
     monkeypatch.setattr(manager, "STORE_RETRY_SECONDS", SOON_SECONDS)
     simulator.script = scripts.answer("Hi")
     parts = await make()
-    parts.store.patience_seconds = 0
-    parts.driver.fail(transactions.finish, MemoryError())
+    parts.store.write_retry_seconds = 0
+    parts.driver.fail("Generations._finish", MemoryError())
     with pytest.raises(StoreUnavailable):
         await soon(read_all(await soon(parts.send())))
     await soon(parts.generations.drain(SECONDS * 2, asyncio.Event()))
@@ -374,7 +375,7 @@ async def test_a_drain_ends_though_the_store_fails_as_it_never_did(
     simulator.script = scripts.held(gate)
     parts = await make()
     sent = await soon(parts.send())
-    parts.driver.fail(transactions.finish, MemoryError(), times=1000)
+    parts.driver.fail("Generations._finish", MemoryError(), times=1000)
     await soon(parts.generations.drain(0, asyncio.Event()))
     assert len(parts.generations) == 0
     with pytest.raises(StoreUnavailable):
@@ -382,7 +383,7 @@ async def test_a_drain_ends_though_the_store_fails_as_it_never_did(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("kind", [transactions.renew, transactions.sweep])
+@pytest.mark.parametrize("kind", ["Generations._set_lease", "Generations.sweep"])
 async def test_the_housekeeper_goes_on_after_a_fault(make: Make, simulator: Simulator, kind: Any) -> None:
     simulator.script = scripts.silent_after("Half")
     parts = await make(idle_seconds=1)  # long enough for many looks of the housekeeper, on a busy machine too
@@ -404,7 +405,7 @@ async def test_a_commit_that_takes_long_holds_up_no_timer_and_no_reader(make: Ma
     parts = await make(idle_seconds=0.3)
     sent = await soon(parts.send())
     await soon(read_first(sent))
-    renewal = parts.driver.hold(transactions.renew)
+    renewal = parts.driver.hold("Generations._set_lease")
     await soon(renewal.committed.wait())
     for _ in range(3):
         reading = await soon(anext(sent.readings))
@@ -511,7 +512,7 @@ async def resumed(parts: Parts, sent: TurnHandle) -> TurnHandle:
 
 async def test_nobody_waits_for_a_store_that_is_closed(make: Make) -> None:
     parts = await make()
-    session = parts.driver.hold(transactions.create_session)
+    session = parts.driver.hold("Sessions.create")
     waiting = [asyncio.create_task(parts.session())]
     await soon(session.committed.wait())
     waiting.append(asyncio.create_task(parts.session()))
@@ -522,15 +523,15 @@ async def test_nobody_waits_for_a_store_that_is_closed(make: Make) -> None:
     done, pending = await asyncio.wait(waiting, timeout=SECONDS)
     assert not pending
     assert all(task.exception() is None for task in done), "what was queued before is stored"
-    for late in (parts.session(), parts.store.flush(), parts.store.count_sessions()):
+    for late in (parts.session(), parts.store.group_commit.flush(), parts.store.sessions.count()):
         with pytest.raises(StoreUnavailable):
             await soon(late)
 
 
 async def test_what_is_queued_while_the_store_closes_is_told_too(make: Make) -> None:
     parts = await make()
-    probe = parts.driver.hold(transactions.probe)
-    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(parts.store.probe())]
+    probe = parts.driver.hold("Deployment.probe")
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(parts.store.deployment.probe())]
     await soon(probe.committed.wait())
     waiting.append(asyncio.create_task(parts.session()))
     await parts.queued()

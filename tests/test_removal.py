@@ -26,10 +26,10 @@ def texts(messages: list[Message]) -> list[str]:
 
 async def path(store: Store, session_id: str) -> list[Message]:
     """The active path, checked to be one: each under the one before it, and as deep as it has ancestors."""
-    found = await store.messages(session_id, -1, 100)
+    found = await store.messages.page_after(session_id, -1, 100)
     assert [message.depth for message in found] == list(range(len(found)))
     assert [message.parent for message in found] == [None, *(message.id for message in found)][: len(found)]
-    backwards = await store.messages_before(session_id, 1 << 30, 100)
+    backwards = await store.messages.page_before(session_id, 1 << 30, 100)
     assert [message.id for message in backwards] == [message.id for message in reversed(found)]
     return found
 
@@ -41,24 +41,24 @@ async def test_whichever_message_is_taken_out_the_rest_stays_in_order(store: Sto
     for question in ("two", "three"):
         await asked(store, session_id, question)
     whole = await path(store, session_id)
-    session = await store.remove_message(session_id, whole[place].id, anyone)
+    session = await store.messages.remove(session_id, whole[place].id, anyone)
     rest = await path(store, session_id)
     assert [message.id for message in rest] == [message.id for message in whole if message.id != whole[place].id]
     assert (session.head, session.message_count) == (rest[-1].id, 5)
-    assert await store.find_session(session_id) == session
+    assert await store.sessions.find(session_id) == session
     generation = whole[place].generation
-    assert generation is None or await store.find_generation(generation.id) is None
-    assert generation is None or await store.find_dialect_data(generation.id) is None
+    assert generation is None or await store.generations.find(generation.id) is None
+    assert generation is None or await store.generations.find_dialect_data(generation.id) is None
     after = await asked(store, session_id, "four")
     assert (await path(store, session_id))[-1].id == after.generation.message_id
-    said = await store.context(session_id, after.input[0], PLENTY)
+    said = await store.messages.history(session_id, after.input[0], PLENTY)
     assert len(said) >= 4, "it is still a conversation for an upstream"
 
 
 async def test_the_only_message_leaves_an_empty_session(store: Store) -> None:
-    session = await store.create_conversation("anna", {"a": "b"}, user_text("one"))
+    session = await store.sessions.create_with_messages("anna", {"a": "b"}, user_text("one"))
     (message,) = await path(store, session.id)
-    emptied = await store.remove_message(session.id, message.id, anyone)
+    emptied = await store.messages.remove(session.id, message.id, anyone)
     assert (emptied.head, emptied.message_count, emptied.metadata) == (None, 0, {"a": "b"})
     await asked(store, session.id, "two")
     assert texts(await path(store, session.id)) == ["two", "to two"]
@@ -69,15 +69,18 @@ async def test_nobody_takes_out_what_is_not_theirs_not_there_or_being_written_un
     session_id, answer = first.session.id, first.generation.message_id
     other = await asked(store, None, "other")
     with pytest.raises(SessionNotFound):
-        await store.remove_message(session_id, answer, nobody)
+        await store.messages.remove(session_id, answer, nobody)
     with pytest.raises(SessionNotFound):
-        await store.remove_answer(first.generation.id, nobody)
+        await store.messages.remove_answer(first.generation.id, nobody)
     with pytest.raises(SessionNotFound):
-        await store.remove_answer("gen_none", anyone)
+        await store.messages.remove_answer("gen_none", anyone)
     with pytest.raises(MessageNotFound):
-        await store.remove_message(session_id, other.generation.message_id, anyone)
-    await store.begin(turn(session_id, user_text("two")), anyone)
-    for attempt in (store.remove_message(session_id, answer, anyone), store.remove_answer(first.generation.id, anyone)):
+        await store.messages.remove(session_id, other.generation.message_id, anyone)
+    await store.turns.begin(turn(session_id, user_text("two")), anyone)
+    for attempt in (
+        store.messages.remove(session_id, answer, anyone),
+        store.messages.remove_answer(first.generation.id, anyone),
+    ):
         with pytest.raises(SessionBusy):
             await attempt
     assert texts(await path(store, session_id)) == ["one", "to one", "two", ""]
@@ -90,17 +93,17 @@ async def test_an_answer_goes_with_its_question_and_what_followed_comes_up(store
         store, turn(session_id, (*user_text("two"), *user_text("too")), dialect_data='{"n":2}'), "to both"
     )
     third = await asked(store, session_id, "three")
-    assert texts(await store.input_of(second.generation.id)) == ["two", "too"]
-    await store.remove_answer(second.generation.id, anyone)
+    assert texts(await store.messages.find_input(second.generation.id)) == ["two", "too"]
+    await store.messages.remove_answer(second.generation.id, anyone)
     assert texts(await path(store, session_id)) == ["one", "to one", "three", "to three"]
-    assert await store.find_dialect_data(second.generation.id) is None
-    assert texts(await store.input_of(third.generation.id)) == ["three"]
-    await store.remove_answer(first.generation.id, anyone)
+    assert await store.generations.find_dialect_data(second.generation.id) is None
+    assert texts(await store.messages.find_input(third.generation.id)) == ["three"]
+    await store.messages.remove_answer(first.generation.id, anyone)
     assert texts(await path(store, session_id)) == ["three", "to three"]
-    assert texts(await store.input_of(third.generation.id)) == ["three"]
-    await store.remove_answer(third.generation.id, anyone)
-    assert await store.find_session(session_id) is None
-    assert await store.find_dialect_data(third.generation.id) is None
+    assert texts(await store.messages.find_input(third.generation.id)) == ["three"]
+    await store.messages.remove_answer(third.generation.id, anyone)
+    assert await store.sessions.find(session_id) is None
+    assert await store.generations.find_dialect_data(third.generation.id) is None
 
 
 async def test_a_question_with_another_answer_stays(store: Store, clock: Any) -> None:
@@ -108,11 +111,13 @@ async def test_a_question_with_another_answer_stays(store: Store, clock: Any) ->
     session_id, question = first.session.id, first.input[0]
     clock.advance(1)
     second = await answered(store, turn(session_id, parent=question), "another")
-    assert texts(await store.input_of(second.generation.id)) == ["one"], "one that was regenerated, in any dialect"
-    await store.remove_answer(second.generation.id, anyone)
+    assert texts(await store.messages.find_input(second.generation.id)) == ["one"], (
+        "one that was regenerated, in any dialect"
+    )
+    await store.messages.remove_answer(second.generation.id, anyone)
     assert texts(await path(store, session_id)) == ["one", "to one"], "the other answer is the active one again"
-    await store.remove_answer(first.generation.id, anyone)
-    assert await store.find_session(session_id) is None
+    await store.messages.remove_answer(first.generation.id, anyone)
+    assert await store.sessions.find(session_id) is None
 
 
 async def test_a_branch_that_is_taken_out_leaves_the_others_alone(store: Store, clock: Any) -> None:
@@ -122,30 +127,30 @@ async def test_a_branch_that_is_taken_out_leaves_the_others_alone(store: Store, 
     clock.advance(1)
     right = await asked(store, session_id, "right", parent=first.generation.message_id)
     edited = await asked(store, session_id, "edited", parent=ROOT)
-    await store.remove_answer(edited.generation.id, anyone)
-    await store.change_session(session_id, anyone, head=right.generation.message_id)
-    await store.remove_answer(left.generation.id, anyone)
+    await store.messages.remove_answer(edited.generation.id, anyone)
+    await store.sessions.change(session_id, anyone, head=right.generation.message_id)
+    await store.messages.remove_answer(left.generation.id, anyone)
     assert texts(await path(store, session_id)) == ["one", "to one", "right", "to right"]
-    await store.remove_answer(right.generation.id, anyone)
+    await store.messages.remove_answer(right.generation.id, anyone)
     assert texts(await path(store, session_id)) == ["one", "to one"]
 
 
 async def test_a_deleted_session_leaves_no_word_of_its_responses(store: Store) -> None:
     first = await asked(store, None, "one")
-    assert await store.find_dialect_data(first.generation.id) == "{}"
-    await store.delete_session(first.session.id, anyone)
-    assert await store.find_dialect_data(first.generation.id) is None
+    assert await store.generations.find_dialect_data(first.generation.id) == "{}"
+    await store.sessions.delete(first.session.id, anyone)
+    assert await store.generations.find_dialect_data(first.generation.id) is None
     with pytest.raises(SessionNotFound):
-        await store.input_of(first.generation.id)
+        await store.messages.find_input(first.generation.id)
 
 
 async def test_pages_backwards_meet_and_are_bounded(store: Store) -> None:
-    session = await store.create_conversation(
+    session = await store.sessions.create_with_messages(
         "anna", {}, tuple(message for number in range(7) for message in user_text(str(number)))
     )
     found: list[str] = []
     before = 1 << 30
-    while page := await store.messages_before(session.id, before, 3):
+    while page := await store.messages.page_before(session.id, before, 3):
         assert len(page) <= 3
         found += texts(page)
         before = page[-1].depth

@@ -25,7 +25,7 @@ from chatapi.search import (
     snippet,
 )
 from chatapi.store import Candidate, Store
-from chatapi.store.transactions.walking import LOT_ROWS, SESSIONS_A_LOT, STEP_ROWS
+from chatapi.store.scans import SEARCH_BATCH, SESSIONS_PER_BATCH, STEP_ROWS
 from tests.server_process import Service, fresh_key
 from tests.test_store import Clock, Writer, anyone, begin, clock, driver, said, store
 from tests.test_tree import answered, turn
@@ -146,7 +146,7 @@ async def everything(store: Store, owner: str) -> list[Candidate]:
     candidates: list[Candidate] = []
     place: SearchCursor | None = None
     for _ in range(MOST_PAGES):
-        more, place = await store.candidates(owner, place)
+        more, place = await store.scans.search_batch(owner, place)
         candidates += more
         if place is None:
             return candidates
@@ -163,7 +163,7 @@ async def test_every_message_of_every_branch_is_looked_at_once(store: Store, clo
         await answered(store, turn(session_id, user_text(f"q{number}"), parent=parent), f"a{number}")
         await answered(store, turn(session_id, user_text(f"r{number}"), parent=ROOT), f"b{number}")
         expected |= {f"q{number}", f"a{number}", f"r{number}", f"b{number}"}
-    await store.change_session(session_id, anyone, title="Ours")
+    await store.sessions.change(session_id, anyone, title="Ours")
     texts = [candidate.text for candidate in await everything(store, "anna")]
     assert sorted(texts) == sorted([*expected, "Ours"])
     assert texts[0] == "Ours"
@@ -171,10 +171,10 @@ async def test_every_message_of_every_branch_is_looked_at_once(store: Store, clo
 
 
 async def test_the_newest_session_comes_first_and_an_empty_one_ends_nothing(store: Store, clock: Clock) -> None:
-    for number in range(SESSIONS_A_LOT + 5):
-        session = await store.create_session("anna", "")
+    for number in range(SESSIONS_PER_BATCH + 5):
+        session = await store.sessions.create("anna", "")
         if number % 10 == 0:
-            await store.change_session(session.id, anyone, title=f"{number:03}")
+            await store.sessions.change(session.id, anyone, title=f"{number:03}")
         clock.advance(1)
     titles = [candidate.text for candidate in await everything(store, "anna")]
     assert titles == sorted(titles, reverse=True)
@@ -182,21 +182,21 @@ async def test_the_newest_session_comes_first_and_an_empty_one_ends_nothing(stor
 
 
 async def test_a_lot_is_bounded_and_goes_on_from_any_place(store: Store, clock: Clock) -> None:
-    for count in (LOT_ROWS + 3, 40):
-        await store.create_conversation("anna", {}, user_text("one") * count)
+    for count in (SEARCH_BATCH + 3, 40):
+        await store.sessions.create_with_messages("anna", {}, user_text("one") * count)
         clock.advance(1)
     whole = await everything(store, "anna")
-    assert len(whole) == LOT_ROWS + 43 + 2, "messages and titles"
-    first, _ = await store.candidates("anna", None)
-    assert LOT_ROWS <= len(first) < LOT_ROWS + STEP_ROWS
+    assert len(whole) == SEARCH_BATCH + 43 + 2, "messages and titles"
+    first, _ = await store.scans.search_batch("anna", None)
+    assert SEARCH_BATCH <= len(first) < SEARCH_BATCH + STEP_ROWS
     for index in (0, 39, 40, 41, 42, 100, len(whole) - 1):
-        more, _ = await store.candidates("anna", whole[index].place)
+        more, _ = await store.scans.search_batch("anna", whole[index].place)
         assert more == whole[index + 1 : index + 1 + len(more)], index
 
 
 async def test_large_messages_come_few_at_a_time(store: Store) -> None:
-    await store.create_conversation("anna", {}, user_text("x" * 400_000) * 10)
-    lot, place = await store.candidates("anna", None)
+    await store.sessions.create_with_messages("anna", {}, user_text("x" * 400_000) * 10)
+    lot, place = await store.scans.search_batch("anna", None)
     assert 0 < len(lot) < 10
     assert place is not None
     assert len(await everything(store, "anna")) == 10 + 1, "and a title"
@@ -205,9 +205,9 @@ async def test_large_messages_come_few_at_a_time(store: Store) -> None:
 async def test_one_search_looks_through_so_many_sessions_even_if_nothing_is_in_them(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatapi.search.MOST_CANDIDATES", 2 * SESSIONS_A_LOT)
-    for _ in range(3 * SESSIONS_A_LOT):
-        await store.create_session("anna", "Be brief.")
+    monkeypatch.setattr("chatapi.search.MOST_CANDIDATES", 2 * SESSIONS_PER_BATCH)
+    for _ in range(3 * SESSIONS_PER_BATCH):
+        await store.sessions.create("anna", "Be brief.")
     found = await search(store, "anna", Words("x"), None, 1)
     assert found.hits == []
     assert found.place is not None, "it went on and on"
@@ -217,11 +217,11 @@ async def test_one_search_looks_through_so_many_sessions_even_if_nothing_is_in_t
 async def test_a_place_in_somebody_elses_session_leads_nowhere(store: Store, clock: Clock) -> None:
     hers = await said(store, None, "secret", "secret")
     place = (await everything(store, "anna"))[0].place
-    assert await store.candidates("bert", place) == ([], None)
+    assert await store.scans.search_batch("bert", place) == ([], None)
     clock.advance(1)
-    his = await store.create_conversation("bert", {}, user_text("plain"))
+    his = await store.sessions.create_with_messages("bert", {}, user_text("plain"))
     forged = place._replace(created_at=his.created_at + 1)
-    assert {candidate.session_id for candidate in (await store.candidates("bert", forged))[0]} == {his.id}
+    assert {candidate.session_id for candidate in (await store.scans.search_batch("bert", forged))[0]} == {his.id}
     assert hers.session.id != his.id
 
 
@@ -235,7 +235,7 @@ async def test_what_was_said_is_looked_through_and_nothing_else(store: Store) ->
     thoughts = (Part(Kind.REASONING, "needle"), Part(Kind.TEXT, "said"), Part(Kind.TOOL_CALL, "needle", call))
     result = (Part(Kind.TOOL_RESULT, "needle", call),)
     input = (NewMessage(Role.USER, shown), NewMessage(Role.ASSISTANT, thoughts), NewMessage(Role.TOOL, result))
-    await store.create_conversation("anna", {}, input)
+    await store.sessions.create_with_messages("anna", {}, input)
     assert {candidate.text for candidate in await everything(store, "anna")} == {"see this", "said", ""}
 
 
@@ -249,17 +249,17 @@ async def test_an_answer_that_runs_is_found_when_it_has_ended(store: Store) -> N
 
 async def test_instructions_are_nobodys_words(store: Store) -> None:
     said_by = [NewMessage(role, (Part(Kind.TEXT, "needle"),)) for role in (Role.SYSTEM, Role.DEVELOPER, Role.USER)]
-    await store.create_conversation("anna", {}, tuple(said_by))
+    await store.sessions.create_with_messages("anna", {}, tuple(said_by))
     found = await search(store, "anna", Words("needle"), None, 100)
     assert [hit.role for hit in found.hits] == [None, "user"]
 
 
 async def test_one_look_goes_through_so_much_and_no_more(store: Store, clock: Clock) -> None:
-    await store.create_conversation("anna", {}, user_text("needle"))
+    await store.sessions.create_with_messages("anna", {}, user_text("needle"))
     clock.advance(1)
-    await store.create_conversation("anna", {}, user_text("hay") * (MOST_CANDIDATES + 2 * LOT_ROWS))
+    await store.sessions.create_with_messages("anna", {}, user_text("hay") * (MOST_CANDIDATES + 2 * SEARCH_BATCH))
     clock.advance(1)
-    await store.create_conversation("anna", {}, user_text("x" * (MOST_CHARACTERS // 4)) * 5)
+    await store.sessions.create_with_messages("anna", {}, user_text("x" * (MOST_CHARACTERS // 4)) * 5)
     first = await search(store, "anna", Words("needle"), None, 100)
     assert first.hits == []
     assert first.place is not None

@@ -39,17 +39,10 @@ from chatapi.store import Driver, Fenced, StartedTurn, Store
 from chatapi.store.drivers.driver import Append, Batch, Committed, CrossedRows, Together, Transaction
 from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.drivers.sqlite import SQLiteDriver
-from chatapi.store.store import LEASE_SECONDS
-from chatapi.store.transactions import (
-    SWEEP_AT_ONCE,
-    create_session,
-    find_generation,
-    find_session,
-    latest_generation,
-    messages,
-    read_log,
-)
+from chatapi.store.generations import LEASE_SECONDS, SWEEP_BATCH
+from chatapi.store.sessions import find_session, insert_session
 from tests.databases import postgres
+from tests.transactions import transaction_of
 
 DRIVERS: dict[str, Callable[[Path], Driver]] = {
     "sqlite": lambda folder: SQLiteDriver(folder / "chat.db"),
@@ -116,14 +109,14 @@ class Writer:
     async def write(self, store: Store, text: str, kind: Kind = Kind.TEXT, call: ToolCall | None = None) -> Writer:
         """Write, and return when that is committed; raise what the store refused it with."""
         self.log.write(kind, text, call)
-        store.touch(self)
-        await store.flush()
+        store.group_commit.schedule_append(self)
+        await store.group_commit.flush()
         if self.error is not None:
             raise self.error
         return self
 
     async def finish(self, store: Store, ending: Outcome = COMPLETED) -> Generation:
-        return await store.finish(self, ending, self.log.parts(), None)
+        return await store.generations.finish(self, ending, self.log.parts(), None)
 
 
 @pytest.fixture
@@ -161,7 +154,7 @@ def turn(session_id: str | None = None, text: str = "Hello", owner: str = "anna"
 
 
 async def begin(store: Store, session_id: str | None = None, text: str = "Hello", **more: Any) -> StartedTurn:
-    return await store.begin(turn(session_id, text, **more), anyone)
+    return await store.turns.begin(turn(session_id, text, **more), anyone)
 
 
 async def said(
@@ -177,7 +170,7 @@ async def said(
 
 
 async def stored_text(store: Store, generation_id: str, position: int = 0) -> str:
-    log = await store.read_log(generation_id, position)
+    log = await store.generations.read_log(generation_id, position)
     assert log is not None
     return b"".join(piece.data for piece in log.pieces).decode()
 
@@ -195,55 +188,55 @@ async def refused_with(coroutine: Awaitable[Any]) -> type[Exception] | None:
 
 
 async def test_a_session_is_found_as_it_was_made(store: Store, clock: Clock) -> None:
-    session = await store.create_session("anna", TEXT)
-    assert await store.find_session(session.id) == session
+    session = await store.sessions.create("anna", TEXT)
+    assert await store.sessions.find(session.id) == session
     assert (session.owner, session.developer_message, session.message_count) == ("anna", TEXT, 0)
     assert session.created_at == session.updated_at == clock.now
-    assert await store.find_session("ses_none") is None
-    assert await store.count_sessions() == 1
+    assert await store.sessions.find("ses_none") is None
+    assert await store.sessions.count() == 1
 
 
 async def test_a_change_sets_what_it_names_and_leaves_the_rest(store: Store, clock: Clock) -> None:
-    session = await store.create_session("anna", "Be brief.")
+    session = await store.sessions.create("anna", "Be brief.")
     clock.advance(1)
-    await store.change_session(session.id, anyone, title=TEXT, metadata={"a": TEXT})
-    changed = await store.change_session(session.id, anyone, developer_message="Be kind.")
-    assert changed == await store.find_session(session.id)
+    await store.sessions.change(session.id, anyone, title=TEXT, metadata={"a": TEXT})
+    changed = await store.sessions.change(session.id, anyone, developer_message="Be kind.")
+    assert changed == await store.sessions.find(session.id)
     assert (changed.title, changed.metadata, changed.developer_message) == (TEXT, {"a": TEXT}, "Be kind.")
     assert (changed.owner, changed.created_at, changed.updated_at) == ("anna", session.created_at, clock.now)
-    assert (await store.change_session(session.id, anyone, title="")).title is None
+    assert (await store.sessions.change(session.id, anyone, title="")).title is None
 
 
 async def test_who_is_not_permitted_changes_nothing(store: Store) -> None:
     begun = await said(store, None, "Hello", "Hi")
-    before = await store.find_session(begun.session.id)
-    assert await refused_with(store.change_session(begun.session.id, nobody, title="mine")) is SessionNotFound
-    assert await refused_with(store.delete_session(begun.session.id, nobody)) is SessionNotFound
-    assert await refused_with(store.begin(turn(begun.session.id), nobody)) is SessionNotFound
-    assert await store.find_session(begun.session.id) == before
-    assert len(await store.messages(begun.session.id, -1, 10)) == 2
+    before = await store.sessions.find(begun.session.id)
+    assert await refused_with(store.sessions.change(begun.session.id, nobody, title="mine")) is SessionNotFound
+    assert await refused_with(store.sessions.delete(begun.session.id, nobody)) is SessionNotFound
+    assert await refused_with(store.turns.begin(turn(begun.session.id), nobody)) is SessionNotFound
+    assert await store.sessions.find(begun.session.id) == before
+    assert len(await store.messages.page_after(begun.session.id, -1, 10)) == 2
 
 
 async def test_what_is_not_there_cannot_be_used(store: Store) -> None:
     assert await refused_with(begin(store, "ses_none")) is SessionNotFound
-    assert await refused_with(store.change_session("ses_none", anyone, title="a")) is SessionNotFound
-    assert await refused_with(store.delete_session("ses_none", anyone)) is SessionNotFound
-    assert await refused_with(store.messages("ses_none", -1, 10)) is SessionNotFound
-    assert await store.read_log("gen_none", 0) is None
-    assert await store.latest_generation("ses_none") is None
-    assert await store.count_sessions() == 0
+    assert await refused_with(store.sessions.change("ses_none", anyone, title="a")) is SessionNotFound
+    assert await refused_with(store.sessions.delete("ses_none", anyone)) is SessionNotFound
+    assert await refused_with(store.messages.page_after("ses_none", -1, 10)) is SessionNotFound
+    assert await store.generations.read_log("gen_none", 0) is None
+    assert await store.generations.find_latest("ses_none") is None
+    assert await store.sessions.count() == 0
 
 
 async def test_the_pages_of_the_list_are_the_whole_list(store: Store, clock: Clock) -> None:
     made = []
     for number in range(9):
-        made.append(await store.create_session("anna", str(number)))
-        await store.create_session("ben", "not hers")
+        made.append(await store.sessions.create("anna", str(number)))
+        await store.sessions.create("ben", "not hers")
         clock.advance(number % 3 == 2)  # three at a time have the same time
     newest_first = sorted(made, key=lambda session: (session.created_at, session.id), reverse=True)
     for size in (1, 2, 4, 9, 20):
         found: list[Session] = []
-        while page := await store.list_sessions("anna", (found[-1].created_at, found[-1].id) if found else None, size):
+        while page := await store.sessions.page("anna", (found[-1].created_at, found[-1].id) if found else None, size):
             assert len(page) <= size
             found += page
             assert found == newest_first[: len(found)]
@@ -255,19 +248,19 @@ async def test_the_pages_of_the_list_are_the_whole_list(store: Store, clock: Clo
 
 async def test_a_turn_that_was_begun_is_there(store: Store, clock: Clock) -> None:
     begun = await begin(store, text=TEXT, developer_message="Be brief.")
-    assert (begun.parent, begun.repeated) == (None, False)
+    assert (begun.parent, begun.replayed) == (None, False)
     assert begun.generation.status is Status.RUNNING
-    assert await store.find_session(begun.session.id) == begun.session
+    assert await store.sessions.find(begun.session.id) == begun.session
     assert (begun.session.owner, begun.session.developer_message, begun.session.message_count) == (
         "anna",
         "Be brief.",
         2,
     )
-    question, answer = await store.messages(begun.session.id, -1, 10)
+    question, answer = await store.messages.page_after(begun.session.id, -1, 10)
     assert (question.role, question.text, question.depth, question.parent) == (Role.USER, TEXT, 0, None)
     assert (answer.role, answer.text, answer.depth, answer.parent) == (Role.ASSISTANT, "", 1, question.id)
     assert answer.id == begun.session.head == begun.generation.message_id
-    assert answer.generation == begun.generation == await store.latest_generation(begun.session.id)
+    assert answer.generation == begun.generation == await store.generations.find_latest(begun.session.id)
 
 
 async def test_a_second_turn_goes_on_from_the_first(store: Store) -> None:
@@ -275,18 +268,18 @@ async def test_a_second_turn_goes_on_from_the_first(store: Store) -> None:
     second = await begin(store, first.session.id, "two", developer_message="Be kind.")
     assert second.parent == first.session.head
     assert (second.session.developer_message, second.session.message_count) == ("Be kind.", 4)
-    messages = await store.messages(first.session.id, -1, 10)
+    messages = await store.messages.page_after(first.session.id, -1, 10)
     assert [message.text for message in messages] == ["one", "1", "two", ""]
     assert [message.depth for message in messages] == [0, 1, 2, 3]
     assert [message.parent for message in messages[1:]] == [message.id for message in messages[:-1]]
 
 
 async def test_a_session_without_an_owner_is_bound_by_its_first_turn(store: Store) -> None:
-    session = await store.create_session(None, "Be brief.")
+    session = await store.sessions.create(None, "Be brief.")
     begun = await begin(store, session.id, owner="ben")
     assert begun.session.owner == "ben"
     assert begun.session.developer_message == "Be brief."
-    assert await store.find_session(session.id) == begun.session
+    assert await store.sessions.find(session.id) == begun.session
 
 
 async def test_a_session_takes_one_turn_at_a_time(store: Store) -> None:
@@ -295,7 +288,7 @@ async def test_a_session_takes_one_turn_at_a_time(store: Store) -> None:
     with pytest.raises(SessionBusy) as busy:
         await begin(store, begun.session.id)
     assert busy.value.generation_id == begun.generation.id
-    assert len(await store.messages(begun.session.id, -1, 10)) == 2, "a refused turn leaves nothing"
+    assert len(await store.messages.page_after(begun.session.id, -1, 10)) == 2, "a refused turn leaves nothing"
     await begin(store)  # another session is not held up
     await Writer(begun).finish(store)
     await begin(store, begun.session.id)
@@ -303,10 +296,10 @@ async def test_a_session_takes_one_turn_at_a_time(store: Store) -> None:
 
 async def test_of_turns_that_come_at_once_one_is_taken(store: Store) -> None:
     # Promise 5.
-    session = await store.create_session("anna", "Be brief.")
+    session = await store.sessions.create("anna", "Be brief.")
     outcomes = await asyncio.gather(*(refused_with(begin(store, session.id)) for _ in range(20)))
     assert sorted(map(str, outcomes)) == sorted(map(str, [None] + [SessionBusy] * 19))
-    assert len(await store.messages(session.id, -1, 10)) == 2
+    assert len(await store.messages.page_after(session.id, -1, 10)) == 2
 
 
 async def test_a_repeated_turn_is_begun_once(store: Store) -> None:
@@ -316,18 +309,18 @@ async def test_a_repeated_turn_is_begun_once(store: Store) -> None:
     repeats = [await begin(store, **again)]
     await (await Writer(first).write(store, "Hi")).finish(store)
     repeats += [await begin(store, **again)]
-    assert all(repeat.repeated and repeat.generation.id == first.generation.id for repeat in repeats)
+    assert all(repeat.replayed and repeat.generation.id == first.generation.id for repeat in repeats)
     assert [repeat.generation.status for repeat in repeats] == [Status.RUNNING, Status.COMPLETED]
-    assert await store.count_sessions() == 1
-    assert len(await store.messages(first.session.id, -1, 10)) == 2
+    assert await store.sessions.count() == 1
+    assert len(await store.messages.page_after(first.session.id, -1, 10)) == 2
 
 
 async def test_turns_repeated_at_once_are_begun_once(store: Store) -> None:
     # Promise 7.
     begun = await asyncio.gather(*(begin(store, idempotency_key="once", digest="of this") for _ in range(20)))
-    assert sorted(one.repeated for one in begun) == [False] + [True] * 19
+    assert sorted(one.replayed for one in begun) == [False] + [True] * 19
     assert len({one.generation.id for one in begun}) == 1
-    assert await store.count_sessions() == 1
+    assert await store.sessions.count() == 1
 
 
 async def test_an_idempotency_key_is_its_owners_and_of_one_request(store: Store) -> None:
@@ -335,8 +328,8 @@ async def test_an_idempotency_key_is_its_owners_and_of_one_request(store: Store)
     assert await refused_with(begin(store, idempotency_key="once", digest="of that")) is IdempotencyMismatch
     other = await begin(store, owner="ben", idempotency_key="once", digest="of this")
     assert other.generation.id != first.generation.id
-    await store.delete_session(first.session.id, anyone)
-    assert not (await begin(store, idempotency_key="once", digest="of this")).repeated, "what is gone is forgotten"
+    await store.sessions.delete(first.session.id, anyone)
+    assert not (await begin(store, idempotency_key="once", digest="of this")).replayed, "what is gone is forgotten"
 
 
 # Logs
@@ -360,7 +353,7 @@ async def test_what_was_appended_reads_the_same_from_everywhere_before_and_after
 
     async def check() -> None:
         for position in range(writer.log.position + 1):
-            log = await store.read_log(writer.id, position)
+            log = await store.generations.read_log(writer.id, position)
             assert log is not None
             joined: dict[int, tuple[Kind, ToolCall | None, bytes]] = {}
             for piece in log.pieces:
@@ -380,7 +373,7 @@ async def test_an_answer_has_its_committed_text_while_it_runs(store: Store) -> N
     writer = await Writer(begun).write(store, "thinking", Kind.REASONING)
     await writer.write(store, TEXT)
     writer.log.write(Kind.TEXT, "not committed")
-    answer = (await store.messages(begun.session.id, -1, 10))[1]
+    answer = (await store.messages.page_after(begun.session.id, -1, 10))[1]
     assert [(part.kind, part.text) for part in answer.parts] == [(Kind.REASONING, "thinking"), (Kind.TEXT, TEXT)]
 
 
@@ -391,21 +384,21 @@ async def test_an_ending_is_stored_whole(store: Store, clock: Clock) -> None:
     writer.log.write(Kind.TEXT, " there")  # never touched: it goes with the ending
     clock.advance(5)
     first_token_at = Microseconds(clock.now - 1_000_000)
-    ended = await store.finish(writer, COMPLETED, writer.log.parts(), first_token_at)
-    log = await store.read_log(writer.id, 0)
+    ended = await store.generations.finish(writer, COMPLETED, writer.log.parts(), first_token_at)
+    log = await store.generations.read_log(writer.id, 0)
     assert log is not None
-    assert log.generation == ended == await store.latest_generation(begun.session.id)
+    assert log.generation == ended == await store.generations.find_latest(begun.session.id)
     assert (ended.status, ended.finish_reason, ended.usage) == (Status.COMPLETED, "stop", Usage(3, 4, 1, 2))
     assert (ended.length, ended.first_token_at, ended.ended_at) == (11, first_token_at, clock.now)
     assert await stored_text(store, writer.id) == "Hello there"
-    session = await store.find_session(begun.session.id)
+    session = await store.sessions.find(begun.session.id)
     assert session is not None
     assert session.updated_at == clock.now
 
 
 async def test_an_error_is_stored_with_what_came_before(store: Store) -> None:
     begun = await said(store, None, "Hello", "partly", REFUSED)
-    answer = (await store.messages(begun.session.id, -1, 10))[1]
+    answer = (await store.messages.page_after(begun.session.id, -1, 10))[1]
     assert answer.text == "partly"
     assert answer.generation is not None
     assert (answer.generation.status, answer.generation.error_code, answer.generation.error_detail) == (
@@ -421,11 +414,11 @@ async def test_text_that_was_touched_is_committed_when_the_store_closes(driver: 
     begun = await begin(store)
     writer = Writer(begun)
     writer.log.write(Kind.TEXT, TEXT)
-    store.touch(writer)
+    store.group_commit.schedule_append(writer)
     await store.close()
     assert writer.log.committed == writer.log.position
     assert await refused_with(begin(store)) is StoreUnavailable
-    assert await refused_with(store.find_session(begun.session.id)) is StoreUnavailable
+    assert await refused_with(store.sessions.find(begun.session.id)) is StoreUnavailable
     store = Store(driver, clock)
     await store.open()
     assert await stored_text(store, writer.id) == TEXT
@@ -440,49 +433,49 @@ async def test_a_lease_lapses_when_its_time_is_over_and_not_before(store: Store,
     begun = await begin(store)
     await Writer(begun).write(store, TEXT)
     clock.advance(LEASE_SECONDS)
-    assert await store.sweep() == []
+    assert await store.generations.sweep() == []
     clock.now += 1
-    (closed,) = await store.sweep()
+    (closed,) = await store.generations.sweep()
     assert (closed.id, closed.status, closed.error_code) == (begun.generation.id, Status.INTERRUPTED, "interrupted")
     assert (closed.length, closed.ended_at) == (len(TEXT.encode()), clock.now)
     assert await stored_text(store, begun.generation.id) == TEXT
-    assert await store.sweep() == []
+    assert await store.generations.sweep() == []
     assert (await begin(store, begun.session.id)).parent == begun.session.head, "the next turn works"
 
 
 async def test_a_lease_that_was_renewed_holds_on(store: Store, clock: Clock) -> None:
     renewed, forgotten = await begin(store), await begin(store)
     clock.advance(LEASE_SECONDS)
-    await store.renew([renewed.generation.id])
+    await store.generations.renew([renewed.generation.id])
     clock.advance(LEASE_SECONDS)
-    assert [closed.id for closed in await store.sweep()] == [forgotten.generation.id]
+    assert [closed.id for closed in await store.generations.sweep()] == [forgotten.generation.id]
     clock.now += 1
-    assert [closed.id for closed in await store.sweep()] == [renewed.generation.id]
+    assert [closed.id for closed in await store.generations.sweep()] == [renewed.generation.id]
 
 
 async def test_a_replica_renews_its_own_leases_alone(store: Store, clock: Clock) -> None:
     begun = await begin(store)
-    store.replica = new_id("rep")  # as the process would have that came after
+    store.generations._replica = new_id("rep")  # as the process would have that came after
     clock.advance(LEASE_SECONDS)
-    await store.renew([begun.generation.id])
+    await store.generations.renew([begun.generation.id])
     clock.now += 1
-    assert [closed.id for closed in await store.sweep()] == [begun.generation.id]
+    assert [closed.id for closed in await store.generations.sweep()] == [begun.generation.id]
 
 
 async def test_what_has_ended_is_not_revived_by_a_renewal(store: Store, clock: Clock) -> None:
     begun = await said(store, None, "Hello", "Hi")
-    await store.renew([begun.generation.id])
-    found = await store.latest_generation(begun.session.id)
+    await store.generations.renew([begun.generation.id])
+    found = await store.generations.find_latest(begun.session.id)
     assert found is not None
     assert found.status is Status.COMPLETED
 
 
 async def test_a_sweep_goes_on_until_nothing_is_left(store: Store, clock: Clock) -> None:
-    count = SWEEP_AT_ONCE + 3
+    count = SWEEP_BATCH + 3
     await asyncio.gather(*(begin(store) for _ in range(count)))
     clock.advance(LEASE_SECONDS + 1)
-    closed = [len(await store.sweep()) for _ in range(3)]
-    assert closed == [SWEEP_AT_ONCE, 3, 0]
+    closed = [len(await store.generations.sweep()) for _ in range(3)]
+    assert closed == [SWEEP_BATCH, 3, 0]
 
 
 async def test_the_next_process_finds_what_the_last_one_left(driver: Watched, clock: Clock) -> None:
@@ -495,8 +488,8 @@ async def test_the_next_process_finds_what_the_last_one_left(driver: Watched, cl
     clock.advance(LEASE_SECONDS + 1)
     store = Store(driver, clock)
     await store.open()
-    await store.sweep()
-    found = await store.latest_generation(begun.session.id)
+    await store.generations.sweep()
+    found = await store.generations.find_latest(begun.session.id)
     assert found is not None
     assert found.status is Status.INTERRUPTED
     assert await stored_text(store, found.id) == TEXT
@@ -509,7 +502,7 @@ async def test_who_was_swept_or_has_ended_writes_no_more(store: Store, clock: Cl
     writers = [await Writer(begun).write(store, "shown") for begun in (swept, ended)]
     await writers[1].finish(store)
     clock.advance(LEASE_SECONDS + 1)
-    await store.sweep()
+    await store.generations.sweep()
     for writer in writers:
         assert await refused_with(writer.write(store, " late")) is Fenced
         assert await refused_with(writer.finish(store, REFUSED)) is Fenced
@@ -519,34 +512,34 @@ async def test_who_was_swept_or_has_ended_writes_no_more(store: Store, clock: Cl
 async def test_nobody_writes_to_another_replicas_generation(store: Store) -> None:
     begun = await begin(store)
     writer = await Writer(begun).write(store, "shown")
-    mine, store.replica = store.replica, new_id("rep")
+    store.generations._replica = store.group_commit._replica = new_id("rep")
     assert await refused_with(writer.write(store, " by another")) is Fenced
     assert await refused_with(writer.finish(store)) is Fenced
-    store.replica = mine
+    store.generations._replica = store.group_commit._replica = store.replica
     assert await stored_text(store, writer.id) == "shown"
 
 
 async def test_a_fence_stops_one_and_not_its_neighbours(store: Store) -> None:
     gone, here = await begin(store), await begin(store)
-    await store.delete_session(gone.session.id, anyone)
+    await store.sessions.delete(gone.session.id, anyone)
     writers = [Writer(gone), Writer(here)]
     for writer in writers:
         writer.log.write(Kind.TEXT, TEXT)
-        store.touch(writer)
-    await store.flush()
+        store.group_commit.schedule_append(writer)
+    await store.group_commit.flush()
     assert isinstance(writers[0].error, Fenced)
     assert (writers[1].error, await stored_text(store, here.generation.id)) == (None, TEXT)
 
 
 async def test_two_sweepers_close_what_was_left_once(driver: Watched, store: Store, clock: Clock) -> None:
-    count = SWEEP_AT_ONCE * 2
+    count = SWEEP_BATCH * 2
     await asyncio.gather(*(begin(store) for _ in range(count)))
     clock.advance(LEASE_SECONDS + 1)
     other = store_beside(driver, store, clock)
     closed: list[str] = []
 
     async def sweep(sweeper: Store) -> None:
-        while some := await sweeper.sweep():
+        while some := await sweeper.generations.sweep():
             closed.extend(generation.id for generation in some)
 
     await asyncio.gather(*(sweep(sweeper) for sweeper in (store, other) * 2))
@@ -560,13 +553,13 @@ async def test_a_writer_and_a_sweeper_agree_on_what_was_written(driver: Watched,
         writers = [Writer(await begin(store)) for _ in range(5)]
         other = store_beside(driver, store, clock)
         clock.advance(LEASE_SECONDS + 1)
-        sweeping = asyncio.create_task(other.sweep())
+        sweeping = asyncio.create_task(other.generations.sweep())
         while not sweeping.done():
             for writer in writers:
                 writer.log.write(Kind.TEXT, "more ")
-                store.touch(writer)
-            await store.flush()
-        await other.sweep()
+                store.group_commit.schedule_append(writer)
+            await store.group_commit.flush()
+        await other.generations.sweep()
         for writer in writers:
             shown = writer.log.committed
             assert len((await stored_text(store, writer.id)).encode()) == shown
@@ -576,22 +569,22 @@ async def test_a_writer_and_a_sweeper_agree_on_what_was_written(driver: Watched,
 def store_beside(driver: Watched, store: Store, clock: Clock) -> Store:
     """Another replica's store, as far as one driver can be two replicas': its own name and lane."""
     other = Store(driver, clock)
-    other._loop, other._writer = store._loop, store._writer
+    other.group_commit._loop, other.group_commit._task = store.group_commit._loop, store.group_commit._task
     if not driver.concurrent:
-        other._commit = store._commit  # type: ignore[method-assign]  # one process has one queue
+        other.group_commit.commit = store.group_commit.commit  # type: ignore[method-assign]  # one process has one queue
     return other
 
 
 async def test_who_wants_an_answer_stopped_leaves_word_with_its_replica(store: Store) -> None:
     begun, other = await begin(store), await begin(store)
-    assert await store.request_stop(begun.generation.id) == store.replica == begun.generation.replica
-    running = await store.running_here()
+    assert await store.generations.request_stop(begun.generation.id) == store.replica == begun.generation.replica
+    running = await store.generations.running_here()
     assert {one.id: one.stop_requested for one in running} == {begun.generation.id: True, other.generation.id: False}
     await Writer(begun).finish(store, Outcome(Status.STOPPED))
-    assert await store.request_stop(begun.generation.id) is None
-    assert await store.request_stop("gen_none") is None
-    store.replica = new_id("rep")
-    assert await store.running_here() == []
+    assert await store.generations.request_stop(begun.generation.id) is None
+    assert await store.generations.request_stop("gen_none") is None
+    store.generations._replica = new_id("rep")
+    assert await store.generations.running_here() == []
 
 
 # A store that does not answer
@@ -658,7 +651,7 @@ async def test_text_that_was_refused_is_offered_again_without_being_asked(failin
 async def test_text_that_is_refused_for_too_long_is_given_up(failing: tuple[Failing, Store]) -> None:
     driver, store = failing
     writer = Writer(await begin(store))
-    store.patience_seconds = 0
+    store.group_commit._write_retry_seconds = 0
     driver.failures = 1
     assert await refused_with(writer.write(store, "Hi")) is StoreUnavailable
 
@@ -681,10 +674,10 @@ async def test_a_log_with_a_hole_is_shown_up_to_there(driver: Watched, store: St
 
 
 async def test_who_comes_first_sets_what_all_must_agree_on(store: Store) -> None:
-    assert await store.agrees("secret", "one")
-    assert await store.agrees("secret", "one")
-    assert not await store.agrees("secret", "two")
-    assert await store.agrees("something else", "two")
+    assert await store.deployment.check_shared_setting("secret", "one")
+    assert await store.deployment.check_shared_setting("secret", "one")
+    assert not await store.deployment.check_shared_setting("secret", "two")
+    assert await store.deployment.check_shared_setting("something else", "two")
 
 
 async def test_a_row_of_another_session_is_given_to_nobody(driver: Watched, store: Store) -> None:
@@ -704,16 +697,16 @@ async def test_a_row_of_another_session_is_given_to_nobody(driver: Watched, stor
             return end.value
 
     everything: list[Callable[[], Transaction[Any]]] = [
-        partial(find_session, mine.session.id),
-        partial(find_generation, mine.generation.id),
-        partial(read_log, mine.generation.id, 0),
-        partial(messages, mine.session.id, -1, 10),
-        partial(latest_generation, mine.session.id),
+        partial(transaction_of, store.sessions.find, mine.session.id),
+        partial(transaction_of, store.generations.find, mine.generation.id),
+        partial(transaction_of, store.generations.read_log, mine.generation.id, 0),
+        partial(transaction_of, store.messages.page_after, mine.session.id, -1, 10),
+        partial(transaction_of, store.generations.find_latest, mine.session.id),
     ]
     for reads in everything:
         with pytest.raises((CrossedRows, StoreUnavailable)):
             await driver.read(partial(crossed, reads))
-    assert await store.find_session(mine.session.id) is not None, "the next one gets a good connection"
+    assert await store.sessions.find(mine.session.id) is not None, "the next one gets a good connection"
 
 
 # Deleting
@@ -721,9 +714,9 @@ async def test_a_row_of_another_session_is_given_to_nobody(driver: Watched, stor
 
 async def test_a_delete_tells_what_ran(store: Store) -> None:
     begun = await begin(store)
-    assert await store.delete_session(begun.session.id, anyone) == begun.generation
+    assert await store.sessions.delete(begun.session.id, anyone) == begun.generation
     ended = await said(store, None, "Hello", "Hi")
-    assert await store.delete_session(ended.session.id, anyone) is None
+    assert await store.sessions.delete(ended.session.id, anyone) is None
 
 
 async def test_what_was_deleted_is_gone_and_stays_gone(store: Store) -> None:
@@ -732,14 +725,14 @@ async def test_what_was_deleted_is_gone_and_stays_gone(store: Store) -> None:
     before = await said(store, None, "one", "1")
     begun = await begin(store, before.session.id)
     writer = await Writer(begun).write(store, "shown")
-    await store.delete_session(begun.session.id, anyone)
+    await store.sessions.delete(begun.session.id, anyone)
     assert await refused_with(writer.write(store, " late")) is Fenced
     assert await refused_with(writer.finish(store)) is Fenced
-    assert await store.find_session(begun.session.id) is None
-    assert await store.read_log(before.generation.id, 0) is None
-    assert await store.read_log(begun.generation.id, 0) is None
-    assert await store.context(before.session.id, before.session.head or "", PLENTY) == []
-    assert await store.count_sessions() == 1
+    assert await store.sessions.find(begun.session.id) is None
+    assert await store.generations.read_log(before.generation.id, 0) is None
+    assert await store.generations.read_log(begun.generation.id, 0) is None
+    assert await store.messages.history(before.session.id, before.session.head or "", PLENTY) == []
+    assert await store.sessions.count() == 1
     assert await stored_text(store, kept.generation.id) == "Hi"
 
 
@@ -758,7 +751,8 @@ async def test_the_context_is_what_was_said_in_order(store: Store) -> None:
     last = await said(store, session_id, "two", "2 and", Outcome(Status.INTERRUPTED, error_code="interrupted"))
     assert last.session.head is not None
     assert [
-        (line.role, visible_text(line.parts)) for line in await store.context(session_id, last.session.head, PLENTY)
+        (line.role, visible_text(line.parts))
+        for line in await store.messages.history(session_id, last.session.head, PLENTY)
     ] == [
         (Role.USER, "one"),
         (Role.ASSISTANT, "1"),
@@ -772,11 +766,11 @@ async def test_the_pages_of_a_conversation_are_the_whole_of_it(store: Store) -> 
     for number in range(4):
         session_id = (await said(store, session_id, f"question {number}", f"answer {number}")).session.id
     assert session_id is not None
-    whole = await store.messages(session_id, -1, 100)
+    whole = await store.messages.page_after(session_id, -1, 100)
     assert [message.text for message in whole] == [f"{what} {n}" for n in range(4) for what in ("question", "answer")]
     for size in (1, 3, 8, 9):
         found: list[Any] = []
-        while page := await store.messages(session_id, found[-1].depth if found else -1, size):
+        while page := await store.messages.page_after(session_id, found[-1].depth if found else -1, size):
             assert len(page) <= size
             found += page
             assert found == whole[: len(found)]
@@ -788,11 +782,11 @@ async def test_the_pages_of_a_conversation_are_the_whole_of_it(store: Store) -> 
 
 async def test_a_key_that_was_never_accepted_owns_nothing(store: Store) -> None:
     begun = await said(store, None, "Hello", "", KEY_REJECTED)
-    session = await store.find_session(begun.session.id)
+    session = await store.sessions.find(begun.session.id)
     assert session is not None
     assert session.owner is None
     await begin(store, session.id, owner="ben")
-    session = await store.find_session(session.id)
+    session = await store.sessions.find(session.id)
     assert session is not None
     assert session.owner == "ben"
 
@@ -801,7 +795,7 @@ async def test_a_key_that_was_never_accepted_owns_nothing(store: Store) -> None:
 async def test_a_key_that_was_accepted_once_keeps_its_session(store: Store, before: Outcome) -> None:
     begun = await said(store, None, "Hello", "", before)
     await said(store, begun.session.id, "Hello", "", KEY_REJECTED)
-    session = await store.find_session(begun.session.id)
+    session = await store.sessions.find(begun.session.id)
     assert session is not None
     assert session.owner == "anna"
 
@@ -809,7 +803,7 @@ async def test_a_key_that_was_accepted_once_keeps_its_session(store: Store, befo
 async def test_another_sessions_good_turn_does_not_bind_this_one(store: Store) -> None:
     await said(store, None, "Hello", "Hi")
     begun = await said(store, None, "Hello", "", KEY_REJECTED)
-    session = await store.find_session(begun.session.id)
+    session = await store.sessions.find(begun.session.id)
     assert session is not None
     assert session.owner is None
 
@@ -825,8 +819,8 @@ async def test_what_comes_at_once_is_committed_together(store: Store, driver: Wa
     writers = [Writer(one) for one in begun]
     for writer in writers:
         writer.log.write(Kind.TEXT, TEXT)
-        store.touch(writer)
-    await store.flush()
+        store.group_commit.schedule_append(writer)
+    await store.group_commit.flush()
     assert len(driver.batches) <= 2
     assert all(writer.log.committed == writer.log.position for writer in writers)
 
@@ -838,12 +832,12 @@ async def test_a_turns_begin_and_end_outlive_a_power_loss(store: Store, driver: 
         result = await coroutine
         return all(batch.durable for batch in driver.batches), result
 
-    session_durable, session = await durable(store.create_session("anna", ""))
+    session_durable, session = await durable(store.sessions.create("anna", ""))
     begin_durable, begun = await durable(begin(store, session.id))
     writer = Writer(begun)
     text_durable, _ = await durable(writer.write(store, "shown"))
     finish_durable, _ = await durable(writer.finish(store))
-    delete_durable, _ = await durable(store.delete_session(session.id, anyone))
+    delete_durable, _ = await durable(store.sessions.delete(session.id, anyone))
     assert [session_durable, begin_durable, text_durable, finish_durable, delete_durable] == [
         True,
         True,
@@ -857,7 +851,7 @@ async def test_one_that_fails_does_not_hurt_the_others(store: Store) -> None:
     busy = await begin(store)
     writer = Writer(busy)
     writer.log.write(Kind.TEXT, TEXT)
-    store.touch(writer)
+    store.group_commit.schedule_append(writer)
     outcomes = await asyncio.gather(
         *(refused_with(begin(store)) for _ in range(5)),
         refused_with(begin(store, busy.session.id)),
@@ -865,8 +859,8 @@ async def test_one_that_fails_does_not_hurt_the_others(store: Store) -> None:
         *(refused_with(begin(store)) for _ in range(5)),
     )
     assert outcomes == [None] * 5 + [SessionBusy, SessionNotFound] + [None] * 5
-    assert await store.count_sessions() == 11
-    await store.flush()  # PostgreSQL commits text apart from begins
+    assert await store.sessions.count() == 11
+    await store.group_commit.flush()  # PostgreSQL commits text apart from begins
     assert await stored_text(store, writer.id) == TEXT
 
 
@@ -882,6 +876,11 @@ def new_session() -> Session:
     return Session(new_id("ses"), "anna", "", None, {}, None, 0, Microseconds(0), Microseconds(0))
 
 
+def create_session(session: Session) -> Transaction[Session]:
+    yield insert_session(session)
+    return session
+
+
 async def test_one_that_the_database_refuses_does_not_hurt_the_others(store: Store, driver: Watched) -> None:
     first, second = new_session(), new_session()
     batch = Batch("rep", [lambda: create_session(first), lambda: create_session(first), lambda: create_session(second)])
@@ -889,7 +888,7 @@ async def test_one_that_the_database_refuses_does_not_hurt_the_others(store: Sto
     twice, once = outcome.results[:2], outcome.results[2]  # of the two, either may have come first
     assert {type(result) for result in twice} == {Session, StoreUnavailable}
     assert once == second
-    assert await store.count_sessions() == 2
+    assert await store.sessions.count() == 2
 
 
 async def test_one_that_changes_its_mind_leaves_nothing(store: Store, driver: Watched) -> None:
@@ -904,8 +903,8 @@ async def test_one_that_changes_its_mind_leaves_nothing(store: Store, driver: Wa
     batch = Batch(store.replica, [spoilt, lambda: create_session(second)], [Append(begun.generation.id, [piece])])
     outcome = await refused_with(driver.commit(batch))
     assert outcome is None
-    assert await store.find_session(first.id) is None
-    assert await store.find_session(second.id) == second
+    assert await store.sessions.find(first.id) is None
+    assert await store.sessions.find(second.id) == second
     assert await stored_text(store, begun.generation.id) == "Hi"
 
 
@@ -916,7 +915,7 @@ async def test_what_is_reported_as_failed_has_not_happened(store: Store, driver:
     there_already = Append(begun.generation.id, [Piece(2, 0, Kind.TEXT, b"Hi")])
     batch = Batch(store.replica, [lambda: create_session(session)], [there_already])
     told = await refused_with(driver.commit(batch))
-    happened = await store.find_session(session.id) is not None
+    happened = await store.sessions.find(session.id) is not None
     assert happened is (told is None)
 
 
@@ -937,7 +936,7 @@ async def test_a_reader_sees_a_commit_whole_or_not_at_all(store: Store, driver: 
 
 
 async def test_a_reader_that_fails_does_not_hurt_the_next(store: Store, driver: Watched) -> None:
-    session = await store.create_session("anna", "")
+    session = await store.sessions.create("anna", "")
 
     def wrong() -> Transaction[None]:
         yield "SELECT nonsense FROM nowhere", ()

@@ -26,7 +26,7 @@ from chatapi.generations.history import select_history
 from chatapi.model import Kind, Outcome, Role, Status, ToolCall, TurnRequest, user_text, visible_text
 from chatapi.model.log import parts_of
 from chatapi.store import Fenced, Store
-from chatapi.store.store import LEASE_SECONDS
+from chatapi.store.generations import LEASE_SECONDS
 from chatapi.titles import title_of
 from tests.test_log import Said, kinds, merged
 from tests.test_store import DRIVERS, Clock, Writer, anyone
@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=conversations, owner=st.one_of(st.none(), OWNERS), developer_message=TEXTS)
     def create(self, owner: str | None, developer_message: str) -> str:
-        session = self.do(self.store.create_session(owner, developer_message))
+        session = self.do(self.store.sessions.create(owner, developer_message))
         self.model[session.id] = Conversation(session.id, owner, developer_message, None, self.clock.now)
         return session.id
 
@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
         )
         try:
             begun = self.do(
-                self.store.begin(TurnRequest(owner, session_id, None, user_text(question), "gpt", "text"), anyone)
+                self.store.turns.begin(TurnRequest(owner, session_id, None, user_text(question), "gpt", "text"), anyone)
             )
         except SessionNotFound:
             assert conversation is None
@@ -152,12 +152,12 @@ class Machine(RuleBasedStateMachine):
         turn = TurnRequest(owner, None, "Be brief.", user_text(digest), "gpt", "text", {}, key, digest)
         before = self.known.get((owner, key))
         try:
-            begun = self.do(self.store.begin(turn, anyone))
+            begun = self.do(self.store.turns.begin(turn, anyone))
         except IdempotencyMismatch:
             assert before is not None
             assert before[1].question != digest
             return
-        assert begun.repeated is (before is not None)
+        assert begun.replayed is (before is not None)
         if before is not None:
             assert (begun.session.id, begun.generation.id) == (before[0], before[1].id)
             return
@@ -173,7 +173,7 @@ class Machine(RuleBasedStateMachine):
     def change(self, session_id: str, title: str, developer_message: str | None) -> None:
         conversation = self.model.get(session_id)
         try:
-            self.do(self.store.change_session(session_id, anyone, developer_message, title))
+            self.do(self.store.sessions.change(session_id, anyone, developer_message, title))
         except SessionNotFound:
             assert conversation is None
             return
@@ -185,7 +185,7 @@ class Machine(RuleBasedStateMachine):
     @rule(session_id=conversations)
     def delete(self, session_id: str) -> None:
         try:
-            self.do(self.store.delete_session(session_id, anyone))
+            self.do(self.store.sessions.delete(session_id, anyone))
         except SessionNotFound:
             assert session_id not in self.model
             return
@@ -250,14 +250,14 @@ class Machine(RuleBasedStateMachine):
     def renew(self, everything: bool) -> None:
         named = [answer for answer in self.running() if everything or answer.ours]
         if named:
-            self.do(self.store.renew([answer.id for answer in named]))
+            self.do(self.store.generations.renew([answer.id for answer in named]))
         for answer in named:
             if answer.ours:
                 answer.lease_until = self.clock.now + int(LEASE_SECONDS * 1_000_000)
 
     @rule()
     def sweep(self) -> None:
-        closed = {generation.id for generation in self.do(self.store.sweep())}
+        closed = {generation.id for generation in self.do(self.store.generations.sweep())}
         lapsed = [answer for answer in self.running() if answer.lease_until < self.clock.now]
         assert closed == {answer.id for answer in lapsed}
         for answer in lapsed:
@@ -277,9 +277,9 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def sessions_are_the_same(self) -> None:
-        assert self.do(self.store.count_sessions()) == len(self.model)
+        assert self.do(self.store.sessions.count()) == len(self.model)
         for owner in ("anna", "ben"):
-            found = self.do(self.store.list_sessions(owner, None, 1000))
+            found = self.do(self.store.sessions.page(owner, None, 1000))
             assert [session.created_at for session in found] == sorted((s.created_at for s in found), reverse=True)
             assert {(s.id, s.given_title, s.developer_message, s.message_count, s.created_at) for s in found} == {
                 (one.id, one.title, one.developer_message, 2 * len(one.answers), one.made)
@@ -290,7 +290,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def conversations_are_the_same(self) -> None:
         for conversation in self.model.values():
-            messages = self.do(self.store.messages(conversation.id, -1, 1000))
+            messages = self.do(self.store.messages.page_after(conversation.id, -1, 1000))
             assert [(message.role, message.text) for message in messages] == [
                 line
                 for answer in conversation.answers
@@ -302,11 +302,11 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def contexts_are_the_same(self) -> None:
         for conversation in self.model.values():
-            session = self.do(self.store.find_session(conversation.id))
+            session = self.do(self.store.sessions.find(conversation.id))
             assert session is not None
             ended = all(answer.status is not Status.RUNNING for answer in conversation.answers)
             if session.head is not None and ended:
-                told = select_history(self.do(self.store.context(session.id, session.head, 1 << 20)))
+                told = select_history(self.do(self.store.messages.history(session.id, session.head, 1 << 20)))
                 assert [(line.role, visible_text(line.parts)) for line in told] == [
                     line
                     for answer in conversation.answers
@@ -319,14 +319,14 @@ class Machine(RuleBasedStateMachine):
     def logs_are_the_same(self) -> None:
         for conversation in self.model.values():
             for answer in conversation.answers:
-                log = self.do(self.store.read_log(answer.id, 0))
+                log = self.do(self.store.generations.read_log(answer.id, 0))
                 assert log is not None
                 assert parts_of(log.pieces) == merged(answer.said)
                 whole = "".join(text for _, text, _ in answer.said).encode()
-                middle = self.do(self.store.read_log(answer.id, len(whole) // 2))
+                middle = self.do(self.store.generations.read_log(answer.id, len(whole) // 2))
                 assert middle is not None
                 assert b"".join(piece.data for piece in middle.pieces) == whole[len(whole) // 2 :]
-            latest = self.do(self.store.latest_generation(conversation.id))
+            latest = self.do(self.store.generations.find_latest(conversation.id))
             assert (latest and latest.id) == (conversation.answers[-1].id if conversation.answers else None)
 
 

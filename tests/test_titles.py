@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from chatapi.auth.authorization import Action, Caller, permit
-from chatapi.model import Kind, Media, Microseconds, NewMessage, Part, Role, TurnRequest, new_id, user_text
+from chatapi.model import Kind, Media, NewMessage, Part, Role, TurnRequest, user_text
 from chatapi.simulator import Simulator, scripts
-from chatapi.store import StartedTurn, Store, transactions
-from chatapi.store.drivers.driver import Batch, Driver, Together, Transaction, migrations
-from chatapi.store.transactions import Lease, NewIds
+from chatapi.store import StartedTurn, Store
+from chatapi.store.drivers.driver import Batch, Driver, Together, Transaction
+from chatapi.store.schema import migrations
 from chatapi.titles import title_of
 from tests.server_process import Serve, Service
 from tests.test_store import anyone, clock, driver, said, store
-from tests.test_tree import noted
+from tests.transactions import noted, transaction_of
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
@@ -67,25 +67,25 @@ async def test_a_session_is_named_once_and_never_against_its_owner(store: Store)
     first = await said(store, None, "one", "1")
     assert first.session.title == "one"
     assert (await said(store, first.session.id, "two", "2")).session.title == "one"
-    await store.change_session(first.session.id, anyone, title="")
+    await store.sessions.change(first.session.id, anyone, title="")
     assert (await said(store, first.session.id, "three", "3")).session.title is None, "taken away"
-    later = await store.create_session("anna", "Be kind.")
-    await store.change_session(later.id, anyone, title="Mine")
+    later = await store.sessions.create("anna", "Be kind.")
+    await store.sessions.change(later.id, anyone, title="Mine")
     assert (await said(store, later.id, "four", "4")).session.title == "Mine"
-    made = await store.create_session("anna", "Be kind.")
+    made = await store.sessions.create("anna", "Be kind.")
     assert (await said(store, made.id, "five", "5")).session.title == "five"
-    stored = await store.find_session(made.id)
+    stored = await store.sessions.find(made.id)
     assert stored is not None
     assert stored.title == "five"
 
 
 async def test_what_is_said_before_the_first_turn_names_the_session(store: Store) -> None:
     told = NewMessage(Role.SYSTEM, (Part(Kind.TEXT, "Speak Latin."),))
-    conversation = await store.create_conversation("anna", {}, (told, *user_text("one")))
+    conversation = await store.sessions.create_with_messages("anna", {}, (told, *user_text("one")))
     assert conversation.title == "one"
-    silent = await store.create_conversation("anna", {}, (told,))
+    silent = await store.sessions.create_with_messages("anna", {}, (told,))
     assert silent.title is None
-    await store.add_messages(silent.id, "anna", anyone, user_text("two"))
+    await store.messages.add(silent.id, "anna", anyone, user_text("two"))
     assert (await said(store, silent.id, "three", "3")).session.title == "two"
 
 
@@ -93,32 +93,30 @@ async def test_a_title_goes_with_the_message_that_it_was_made_of(store: Store) -
     first = await said(store, None, "a secret", "1")
     session_id = first.session.id
     second = await said(store, session_id, "two", "2")
-    await store.remove_answer(first.generation.id, anyone)
-    left = await store.find_session(session_id)
+    await store.messages.remove_answer(first.generation.id, anyone)
+    left = await store.sessions.find(session_id)
     assert left is not None
     assert left.title == "two"
-    assert (await store.remove_message(session_id, second.input[0], anyone)).given_title is None
+    assert (await store.messages.remove(session_id, second.input[0], anyone)).given_title is None
     assert (await said(store, session_id, "three", "3")).session.title == "three"
-    await store.change_session(session_id, anyone, title="Mine")
+    await store.sessions.change(session_id, anyone, title="Mine")
     fourth = await said(store, session_id, "Mine too", "4")
-    assert (await store.remove_message(session_id, fourth.input[0], anyone)).title == "Mine"
-    await store.change_session(session_id, anyone, title="")
-    assert (await store.remove_message(session_id, fourth.generation.message_id, anyone)).given_title == ""
+    assert (await store.messages.remove(session_id, fourth.input[0], anyone)).title == "Mine"
+    await store.sessions.change(session_id, anyone, title="")
+    assert (await store.messages.remove(session_id, fourth.generation.message_id, anyone)).given_title == ""
 
 
 async def test_a_title_costs_a_turn_no_statement(store: Store, driver: Driver) -> None:
-    named, unnamed = await store.create_session("anna", ""), await store.create_session("anna", "")
-    await store.change_session(named.id, anyone, title="Mine")
+    named, unnamed = await store.sessions.create("anna", ""), await store.sessions.create("anna", "")
+    await store.sessions.change(named.id, anyone, title="Mine")
     asked: dict[str, list[Any]] = {}
     for session_id in (named.id, unnamed.id, ""):
         turn = TurnRequest("anna", session_id or None, "", user_text("one"), "gpt", "text")
         statements = asked[session_id] = []
 
         def begin(turn: TurnRequest = turn, statements: list[Any] = statements) -> Transaction[StartedTurn]:
-            ids = NewIds(new_id("ses"), (new_id("msg"),), new_id("msg"), new_id("gen"))
-            lease = Lease(store.replica, Microseconds(1))
             may = permit(Caller("anna"), Action.SPEND)
-            return noted(transactions.begin(turn, ids, may, lease, Microseconds(1)), statements)
+            return noted(transaction_of(store.turns.begin, turn, may), statements)
 
         (begun,) = (await driver.commit(Batch(store.replica, [begin]))).results
         assert begun.session.title == ("Mine" if session_id == named.id else "one")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pytest
 import requests
@@ -16,7 +16,6 @@ from chatapi.model import (
     Alias,
     Kind,
     Media,
-    Microseconds,
     NewMessage,
     Part,
     Role,
@@ -27,11 +26,12 @@ from chatapi.model import (
     visible_text,
 )
 from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
-from chatapi.store import StartedTurn, Store, transactions
+from chatapi.store import StartedTurn, Store
 from chatapi.store.drivers.driver import Batch, Driver, Transaction
 from tests.kill_campaign import EVENTS, Reader
 from tests.server_process import Serve, Service, events
 from tests.test_store import PLENTY, REFUSED, Writer, anyone, clock, driver, nobody, said, store
+from tests.transactions import noted, transaction_of
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
@@ -46,7 +46,7 @@ def turn(session_id: str | None, input: tuple[NewMessage, ...] = (), **more: Any
 
 async def answered(store: Store, turn: TurnRequest, text: str) -> StartedTurn:
     """A turn, begun and ended."""
-    begun = await store.begin(turn, anyone)
+    begun = await store.turns.begin(turn, anyone)
     await (await Writer(begun).write(store, text)).finish(store)
     return begun
 
@@ -55,13 +55,13 @@ async def shown(store: Store, session_id: str) -> list[tuple[str, int, int]]:
     """The active path: each message's text, its place among its siblings, and how many they are."""
     return [
         (message.text, message.siblings.index(message.id) + 1, len(message.siblings))
-        for message in await store.messages(session_id, -1, 100)
+        for message in await store.messages.page_after(session_id, -1, 100)
     ]
 
 
 async def told(store: Store, begun: StartedTurn, input: tuple[NewMessage, ...] = ()) -> list[str]:
     """What the upstream is told for a turn."""
-    path = await store.context(begun.session.id, begun.parent, PLENTY) if begun.parent else []
+    path = await store.messages.history(begun.session.id, begun.parent, PLENTY) if begun.parent else []
     return [visible_text(line.parts) for line in select_history([*path, *input])]
 
 
@@ -84,11 +84,11 @@ async def test_answers_and_results_that_follow_each_other_are_one_run(store: Sto
         (third.generation.message_id, third),
         (second.generation.message_id, second),
     ):
-        run = await store.answer_run(session_id, message_id)
+        run = await store.messages.answer_run(session_id, message_id)
         assert [message.id for message in run] == [top, second.input[0], last.generation.message_id]
     assert [part.text for message in run for part in message.parts] == ["a call", "sun", "sunny"]
     with pytest.raises(MessageNotFound):
-        await store.answer_run("ses_other", top)
+        await store.messages.answer_run("ses_other", top)
 
 
 async def test_a_regenerated_answer_stands_beside_the_old_one(store: Store, clock: Any) -> None:
@@ -116,12 +116,12 @@ async def test_an_edited_message_stands_beside_the_old_one_and_each_keeps_its_br
     await answered(store, turn(session_id, user_text("eins"), parent=ROOT), "I")
     assert await shown(store, session_id) == [("eins", 2, 2), ("I", 1, 1)]
     # And back: naming a message on a branch is enough.
-    session = await store.change_session(session_id, anyone, head=second.input[0])
+    session = await store.sessions.change(session_id, anyone, head=second.input[0])
     assert session.head == second.session.head
     assert [text for text, _, _ in await shown(store, session_id)] == ["one", "1", "two", "2"]
-    session = await store.change_session(session_id, anyone, head=first.input[0])
+    session = await store.sessions.change(session_id, anyone, head=first.input[0])
     assert session.head == edited.session.head, "from there on along the newest"
-    latest = await store.latest_generation(session_id)
+    latest = await store.generations.find_latest(session_id)
     assert latest is not None
     assert latest.id == edited.generation.id
 
@@ -132,15 +132,15 @@ async def test_the_pages_of_a_tree_know_the_siblings_of_each_message(store: Stor
         clock.advance(1)
         await answered(store, turn(first.session.id, parent=first.input[0]), f"again {number}")
     await said(store, first.session.id, "two", "2")
-    whole = await store.messages(first.session.id, -1, 100)
-    paged = [await store.messages(first.session.id, depth - 1, 1) for depth in range(4)]
+    whole = await store.messages.page_after(first.session.id, -1, 100)
+    paged = [await store.messages.page_after(first.session.id, depth - 1, 1) for depth in range(4)]
     assert [message for page in paged for message in page] == whole
     assert len(whole[1].siblings) == 4
 
 
 async def test_a_turn_hangs_only_where_it_can(store: Store) -> None:
     first, other = await said(store, None, "one", "1"), await said(store, None, "hers", "2")
-    before = await store.find_session(first.session.id)
+    before = await store.sessions.find(first.session.id)
     for wrong, error in (
         (turn(first.session.id, user_text("x"), parent=other.session.head), MessageNotFound),
         (turn(first.session.id, user_text("x"), parent="msg_none"), MessageNotFound),
@@ -151,22 +151,22 @@ async def test_a_turn_hangs_only_where_it_can(store: Store) -> None:
         (turn(None), NothingToAnswer),
     ):
         with pytest.raises(error):
-            await store.begin(wrong, anyone)
+            await store.turns.begin(wrong, anyone)
     with pytest.raises(MessageNotFound):
-        await store.change_session(first.session.id, anyone, head=other.session.head)
+        await store.sessions.change(first.session.id, anyone, head=other.session.head)
     with pytest.raises(SessionNotFound):
-        await store.change_session(first.session.id, nobody, head=first.input[0])
-    assert await store.find_session(first.session.id) == before
-    assert await store.count_sessions() == 2
+        await store.sessions.change(first.session.id, nobody, head=first.input[0])
+    assert await store.sessions.find(first.session.id) == before
+    assert await store.sessions.count() == 2
 
 
 async def test_the_head_is_not_moved_away_under_an_answer(store: Store) -> None:
     first = await said(store, None, "one", "1")
-    await store.begin(turn(first.session.id, user_text("two")), anyone)
+    await store.turns.begin(turn(first.session.id, user_text("two")), anyone)
     with pytest.raises(SessionBusy):
-        await store.change_session(first.session.id, anyone, head=first.input[0])
+        await store.sessions.change(first.session.id, anyone, head=first.input[0])
     with pytest.raises(SessionBusy):
-        await store.add_messages(first.session.id, "anna", anyone, user_text("x"))
+        await store.messages.add(first.session.id, "anna", anyone, user_text("x"))
 
 
 async def test_a_client_brings_its_own_history(store: Store) -> None:
@@ -184,30 +184,30 @@ async def test_a_client_brings_its_own_history(store: Store) -> None:
     )
     begun = await answered(store, turn(None, history), "Sunny.")
     assert begun.session.message_count == 45
-    messages = await store.messages(begun.session.id, -1, 100)
+    messages = await store.messages.page_after(begun.session.id, -1, 100)
     assert [(message.role, message.parts) for message in messages[:-1]] == [(one.role, one.parts) for one in history]
     assert [message.parent for message in messages[1:]] == [message.id for message in messages[:-1]]
     assert tuple(message.id for message in messages[:-1]) == begun.input
     assert begun.session.head is not None
-    assert await store.context(begun.session.id, begun.session.head, PLENTY) == [
+    assert await store.messages.history(begun.session.id, begun.session.head, PLENTY) == [
         *history,
         NewMessage(Role.ASSISTANT, (Part(Kind.TEXT, "Sunny."),)),
     ]
-    found = await store.find_message(begun.session.id, begun.input[1])
+    found = await store.messages.find(begun.session.id, begun.input[1])
     assert found is not None
     assert (found.parts, found.parent) == (parts, begun.input[0])
-    assert await store.find_message("ses_none", begun.input[1]) is None
+    assert await store.messages.find("ses_none", begun.input[1]) is None
 
 
 async def test_what_tools_gave_outlives_the_refusal_of_the_turn_that_brought_it(store: Store) -> None:
-    begun = await store.begin(turn(None, user_text("weather?")), anyone)
+    begun = await store.turns.begin(turn(None, user_text("weather?")), anyone)
     writer = await Writer(begun).write(store, "{}", Kind.TOOL_CALL, CALL)
     await writer.finish(store)
     result = NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, "sunny", ToolCall(CALL.id)),))
-    refused = await store.begin(turn(begun.session.id, (result, *user_text("so?"))), anyone)
+    refused = await store.turns.begin(turn(begun.session.id, (result, *user_text("so?"))), anyone)
     await Writer(refused).finish(store, REFUSED)
     assert refused.session.head is not None
-    path = await store.context(begun.session.id, refused.session.head, PLENTY)
+    path = await store.messages.history(begun.session.id, refused.session.head, PLENTY)
     assert [one.role for one in select_history([*path, *user_text("again")])] == [
         Role.USER,
         Role.ASSISTANT,
@@ -217,8 +217,8 @@ async def test_what_tools_gave_outlives_the_refusal_of_the_turn_that_brought_it(
 
 
 async def test_messages_are_added_without_an_answer(store: Store) -> None:
-    session = await store.create_session("anna", "")
-    ids = await store.add_messages(session.id, "anna", anyone, user_text("one") + user_text("two"))
+    session = await store.sessions.create("anna", "")
+    ids = await store.messages.add(session.id, "anna", anyone, user_text("one") + user_text("two"))
     begun = await answered(store, turn(session.id), "both")
     assert begun.parent == ids[-1]
     assert await told(store, begun) == ["one", "two"]
@@ -230,32 +230,32 @@ async def test_a_clients_own_name_finds_or_makes_its_session(store: Store) -> No
     chat, message = Alias("chat", "my-chat"), Alias("message", "my-message")
     named = (NewMessage(Role.USER, (Part(Kind.TEXT, "one"),), message),)
     first = await answered(store, turn(None, named, alias=chat), "1")
-    assert await store.resolve("anna", chat) == first.session.id
-    assert await store.resolve("anna", message) == first.input[0]
-    assert await store.resolve("ben", chat) is None
-    assert await store.resolve("anna", Alias("other", "my-chat")) is None
+    assert await store.aliases.resolve("anna", chat) == first.session.id
+    assert await store.aliases.resolve("anna", message) == first.input[0]
+    assert await store.aliases.resolve("ben", chat) is None
+    assert await store.aliases.resolve("anna", Alias("other", "my-chat")) is None
     second = await answered(store, turn(None, user_text("two"), alias=chat), "2")
     assert second.session.id == first.session.id
     hers = TurnRequest("ben", None, None, user_text("hers"), "gpt", "text", alias=chat)
     assert (await answered(store, hers, "3")).session.id != first.session.id
     with pytest.raises(SessionNotFound):
-        await store.begin(turn(None, user_text("x"), alias=chat), nobody)
-    await store.delete_session(first.session.id, anyone)
-    assert await store.resolve("anna", chat) is None
-    assert await store.resolve("anna", message) is None
+        await store.turns.begin(turn(None, user_text("x"), alias=chat), nobody)
+    await store.sessions.delete(first.session.id, anyone)
+    assert await store.aliases.resolve("anna", chat) is None
+    assert await store.aliases.resolve("anna", message) is None
     assert (await answered(store, turn(None, user_text("anew"), alias=chat), "4")).session.message_count == 2
 
 
 async def test_of_sends_that_come_at_once_under_a_new_name_one_makes_the_session(store: Store) -> None:
     async def send() -> str:
         try:
-            return (await store.begin(turn(None, user_text("x"), alias=Alias("chat", "new")), anyone)).session.id
+            return (await store.turns.begin(turn(None, user_text("x"), alias=Alias("chat", "new")), anyone)).session.id
         except SessionBusy:
             return "busy"
 
     outcomes = await asyncio.gather(*(send() for _ in range(10)))
     assert sorted(outcome == "busy" for outcome in outcomes) == [False] + [True] * 9
-    assert await store.count_sessions() == 1
+    assert await store.sessions.count() == 1
 
 
 # Over HTTP
@@ -354,29 +354,15 @@ async def test_a_long_path_is_switched_to_in_as_few_statements_as_a_short_one(st
     asked: dict[int, list[Any]] = {}
     for length in (1, 3_000):
         first = await said(store, None, "one", "1")
-        await store.add_messages(first.session.id, "anna", anyone, user_text("and so on") * length)
-        session = await store.find_session(first.session.id)
+        await store.messages.add(first.session.id, "anna", anyone, user_text("and so on") * length)
+        session = await store.sessions.find(first.session.id)
         assert session is not None
         statements = asked[length] = []
 
         def switch(begun: StartedTurn = first, statements: list[Any] = statements) -> Transaction[Session]:
-            change = transactions.change_session(
-                begun.session.id, anyone, Microseconds(1), None, None, None, begun.input[0]
-            )
+            change = transaction_of(store.sessions.change, begun.session.id, anyone, head=begun.input[0])
             return noted(change, statements)
 
         (changed,) = (await driver.commit(Batch("rep_test", [switch]))).results
         assert changed.head == session.head
     assert len(asked[3_000]) == len(asked[1])
-
-
-def noted(transaction: Transaction[T], statements: list[Any]) -> Transaction[T]:
-    """The same transaction, whose statements are noted down."""
-    rows: Any = None
-    while True:
-        try:
-            asked = transaction.send(rows)
-        except StopIteration as end:
-            return cast(T, end.value)
-        statements.append(asked)
-        rows = yield asked

@@ -19,8 +19,7 @@ from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, answer, refuse, scripts
 from chatapi.store import Fenced, Store
 from chatapi.store.drivers.sqlite import SQLiteDriver
-from chatapi.store.transactions import MOST_TALLIES
-from chatapi.store.transactions.usage import MOST_TOKENS
+from chatapi.store.usage import MAX_TOKENS, MAX_TOTALS
 from tests.server_process import KEY, OTHER_KEY, PROJECT, Serve, Service, fresh_key
 from tests.test_store import COMPLETED, TEXT, Clock, Writer, anyone, begin, clock, driver, said, store, turn
 
@@ -37,7 +36,7 @@ ABSURD = Outcome(Status.COMPLETED, "stop", Usage(1 << 80, -5, None, 1 << 62))
 
 
 async def used(store: Store, owner: str = "anna", by: frozenset[GroupBy] = NO_DAYS) -> list[UsageTotal]:
-    return (await store.usage_of(owner, 0, LAST_DAY, by)).tallies
+    return (await store.usage.report(owner, 0, LAST_DAY, by)).tallies
 
 
 # In the store
@@ -55,14 +54,14 @@ async def test_what_an_upstream_says_of_its_tokens_never_keeps_an_answer_from_en
     for _ in range(2):
         await said(store, None, "Hello", TEXT, ABSURD)
     (tally,) = await used(store)
-    assert (tally.input_tokens, tally.output_tokens, tally.cached_tokens) == (2 * MOST_TOKENS, 0, 2 * MOST_TOKENS)
+    assert (tally.input_tokens, tally.output_tokens, tally.cached_tokens) == (2 * MAX_TOKENS, 0, 2 * MAX_TOKENS)
 
 
 async def test_an_answer_that_was_swept_is_counted_once(store: Store, clock: Clock) -> None:
     writer = Writer(await begin(store))
     clock.advance(1000)
-    assert len(await store.sweep()) == 1
-    assert await store.sweep() == []
+    assert len(await store.generations.sweep()) == 1
+    assert await store.generations.sweep() == []
     with pytest.raises(Fenced):
         await writer.finish(store)
     (tally,) = await used(store)
@@ -85,8 +84,8 @@ async def test_what_is_deleted_was_spent_all_the_same(store: Store, clock: Clock
     taken = await said(store, kept.session.id, "five", TEXT)
     before = await used(store, by=frozenset({GroupBy.DAY}))
     for session in (gone.session, also.session):
-        await store.delete_session(session.id, anyone)
-    await store.remove_answer(taken.generation.id, anyone)
+        await store.sessions.delete(session.id, anyone)
+    await store.messages.remove_answer(taken.generation.id, anyone)
     assert await used(store, by=frozenset({GroupBy.DAY})) == before
     today = clock.now // DAY_MICROSECONDS
     found = await used(store, by=EVERY)
@@ -99,23 +98,23 @@ async def test_what_is_deleted_was_spent_all_the_same(store: Store, clock: Clock
 
 async def test_the_last_answer_taken_out_takes_its_session_and_leaves_its_cost(store: Store) -> None:
     only = await said(store, None, "one", TEXT)
-    await store.remove_answer(only.generation.id, anyone)
+    await store.messages.remove_answer(only.generation.id, anyone)
     assert [(tally.session_id, tally.answers) for tally in await used(store, by=EVERY)] == [("", 1)]
 
 
 async def test_an_answer_deleted_while_it_ran_is_counted_as_unknown(store: Store) -> None:
     begun = await begin(store)
-    await store.delete_session(begun.session.id, anyone)
+    await store.sessions.delete(begun.session.id, anyone)
     assert await used(store) == [UsageTotal(None, None, None, "gpt", 1, 0, 0, 0, 0, 0, unknown=1)]
 
 
 async def test_usage_is_told_apart_by_day_model_and_session(store: Store, clock: Clock) -> None:
     first = await said(store, None, "one", TEXT)
-    await store.change_session(first.session.id, anyone, title="Ours")
-    other = await store.begin(replace(turn(), model="other"), anyone)
+    await store.sessions.change(first.session.id, anyone, title="Ours")
+    other = await store.turns.begin(replace(turn(), model="other"), anyone)
     await Writer(other).finish(store)
     await said(store, first.session.id, "two", TEXT)
-    await store.begin(turn(owner="bert"), anyone)
+    await store.turns.begin(turn(owner="bert"), anyone)
     one = replace(UsageTotal(None, None, None, "gpt", 2, 6, 8, 2, 4, 0, 0))
     two = replace(one, model="other", answers=1, input_tokens=3, output_tokens=4, reasoning_tokens=1, cached_tokens=2)
     day = clock.now // DAY_MICROSECONDS
@@ -125,8 +124,8 @@ async def test_usage_is_told_apart_by_day_model_and_session(store: Store, clock:
         replace(one, session_id=first.session.id, title="Ours"),
         replace(two, session_id=other.session.id, title="Hello"),
     ]
-    assert await store.usage_of("anna", day + 1, LAST_DAY, EVERY) == UsageReport([], [], True)
-    assert await store.usage_of("anna", 0, day - 1, EVERY) == UsageReport([], [], True)
+    assert await store.usage.report("anna", day + 1, LAST_DAY, EVERY) == UsageReport([], [], True)
+    assert await store.usage.report("anna", 0, day - 1, EVERY) == UsageReport([], [], True)
 
 
 async def test_the_answers_of_an_older_file_are_counted_as_new_ones_are(tmp_path: Path, clock: Clock) -> None:
@@ -137,7 +136,7 @@ async def test_the_answers_of_an_older_file_are_counted_as_new_ones_are(tmp_path
         begun = await said(store, None, "Hello", text, ending)
         await said(store, begun.session.id, "And?", text, ending)
         clock.advance(50_000)
-    before = await store.usage_of("anna", 0, LAST_DAY, EVERY)
+    before = await store.usage.report("anna", 0, LAST_DAY, EVERY)
     running = await begin(store)
     await store.close()
     with closing(sqlite3.connect(file)) as connection, connection:
@@ -146,7 +145,7 @@ async def test_the_answers_of_an_older_file_are_counted_as_new_ones_are(tmp_path
         connection.execute("UPDATE generation SET replica = 'gone' WHERE id = ?", (running.generation.id,))
     store = Store(SQLiteDriver(file), clock)
     await store.open()
-    after = await store.usage_of("anna", 0, LAST_DAY, EVERY)
+    after = await store.usage.report("anna", 0, LAST_DAY, EVERY)
     await store.close()
     swept = [tally for tally in after.tallies if tally.session_id == running.session.id]
     assert [(tally.answers, tally.unknown) for tally in swept] == [(1, 1)]
@@ -335,11 +334,11 @@ def test_what_is_too_much_to_list_is_left_out_and_that_is_said(serve: Serve) -> 
         connection.execute(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?) "
             "INSERT INTO usage SELECT owner, 'ses_' || n, day, model, 1, n, 0, 0, 0, 0, 0 FROM usage, n",
-            (MOST_TALLIES,),
+            (MAX_TOTALS,),
         )
     service.start()
     shown = counted(service, KEY, "?by=session")
-    assert len(shown["data"]) == MOST_TALLIES
+    assert len(shown["data"]) == MAX_TOTALS
     assert shown["complete"] is False
-    assert shown["totals"]["answers"] == MOST_TALLIES + 1
+    assert shown["totals"]["answers"] == MAX_TOTALS + 1
     assert counted(service, KEY)["complete"] is True

@@ -68,8 +68,8 @@ def streamed(core: Services, sent: TurnHandle, encoder: Encoder, headers: dict[s
 async def find_generation(core: Services, session_id: str, generation_id: str | None) -> Generation | None:
     """The generation that was asked for: by its id, which must be of this session, or else the last one."""
     if generation_id is None:
-        return await core.store.latest_generation(session_id)
-    generation = await core.store.find_generation(generation_id)
+        return await core.store.generations.find_latest(session_id)
+    generation = await core.store.generations.find(generation_id)
     if generation is None or generation.session_id != session_id:
         raise SessionNotFound
     return generation

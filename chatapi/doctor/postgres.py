@@ -17,7 +17,7 @@ from chatapi.connections.postgres import CANNOT, Connection, first_connection
 from chatapi.doctor.finding import Check, Finding, Reporter, median_seconds
 from chatapi.model import new_id
 from chatapi.settings import Settings, SettingsError
-from chatapi.store.drivers.driver import migrations
+from chatapi.store.schema import migrations
 
 FAR_SECONDS = 0.005  # a round trip that is longer crosses more than a data centre; a turn takes a dozen
 SLOW_COMMIT_SECONDS = 0.02

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from chatapi.auth.keys import SECRET_BYTES, fingerprint
 from chatapi.doctor.finding import SAMPLES, Check, Finding, Reporter
 from chatapi.settings import Settings
-from chatapi.store.drivers.driver import migrations
 from chatapi.store.drivers.sqlite import OLDEST_SQLITE, holder
+from chatapi.store.schema import migrations
 
 MIB = 1024 * 1024
 LEAST_FREE = 64 * MIB  # below it, the next hour may be the last

@@ -75,7 +75,7 @@ class Maintenance:
             await self._renew()  # first: a process that was asleep must not sweep its own
             if self._store.shared:
                 await self._apply_remote_requests()
-            while closed := await self._store.sweep():
+            while closed := await self._store.generations.sweep():
                 for generation in closed:
                     self._bus.publish(generation.id)
                     log_outcome(generation)
@@ -86,13 +86,13 @@ class Maintenance:
     async def _renew(self) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._renew_at:
-            await self._store.renew(list(self._running))
+            await self._store.generations.renew(list(self._running))
             self._renew_at = now + self._renew_seconds * (1 - 1e-3)  # a clock's tick must not make it every other look
 
     async def _apply_remote_requests(self) -> None:
         """Stop what somebody left word to stop, and what is ours no longer: swept, or deleted with its session."""
         before = list(self._running.values())  # first: what begins meanwhile is in the store, and not in here
-        stored = {running.id: running for running in await self._store.running_here()}
+        stored = {running.id: running for running in await self._store.generations.running_here()}
         for live in before:
             if live.id not in stored:
                 live.cancel(CancelReason.DELETED)
@@ -107,7 +107,7 @@ class Maintenance:
         """
         orphans, self._unknown = sorted(unknown & self._unknown), unknown
         if orphans:
-            await self._store.expire_orphans(orphans)
+            await self._store.generations.expire_orphans(orphans)
 
 
 async def _repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:

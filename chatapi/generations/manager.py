@@ -104,7 +104,7 @@ class Generations:
             TooManyGenerations, Unavailable: this server does not begin it now.
             UpstreamError: it was begun, and the upstream refused it.
         """
-        if turn.idempotency_key is not None and (begun := await self._store.find_by_idempotency_key(turn)):
+        if turn.idempotency_key is not None and (begun := await self._store.turns.find_by_idempotency_key(turn)):
             return await self._answered(begun)
         for attempt in range(1, INTERRUPT_ATTEMPTS + 1):
             if self.draining:
@@ -123,7 +123,7 @@ class Generations:
 
         Raises: as `send` does, but for what the upstream refuses.
         """
-        if turn.idempotency_key is not None and (begun := await self._store.find_by_idempotency_key(turn)):
+        if turn.idempotency_key is not None and (begun := await self._store.turns.find_by_idempotency_key(turn)):
             return begun
         if self.draining:
             raise Draining
@@ -133,7 +133,7 @@ class Generations:
     async def _check_free(self, turn: TurnRequest, permit: Authorizer) -> None:
         """Raise `SessionBusy` where that is known already: what interrupts needs no place beside the interrupted."""
         if running := self._running_in.get(turn.session_id or ""):
-            permit(await self._store.find_session(running.session_id))
+            permit(await self._store.sessions.find(running.session_id))
             raise SessionBusy(running.id)
 
     async def _begin(self, turn: TurnRequest, key: Key, permit: Authorizer) -> StartedTurn:
@@ -156,8 +156,8 @@ class Generations:
             return await self._slots.take(turn.owner)
         except TooManyGenerations:
             if turn.session_id is not None:
-                session = permit(await self._store.find_session(turn.session_id))
-                latest = await self._store.latest_generation(session.id)
+                session = permit(await self._store.sessions.find(turn.session_id))
+                latest = await self._store.generations.find_latest(session.id)
                 if latest is not None and latest.status is Status.RUNNING:
                     raise SessionBusy(latest.id) from None
             raise
@@ -167,12 +167,12 @@ class Generations:
         live = await self._find_live(begun.generation)
         if live is None:  # a repeated send, whose answer does not run here
             await self._spoken(begun.generation)
-            generation = await self._store.find_generation(begun.generation.id) or begun.generation
+            generation = await self._store.generations.find(begun.generation.id) or begun.generation
             _raise_refusal(generation)
-            return TurnHandle(begun.session, generation, self.follow(generation.id), None, begun.repeated)
+            return TurnHandle(begun.session, generation, self.follow(generation.id), None, begun.replayed)
         await self._wait_for_status(live)
         readings = self._logs.follow_live(live)
-        return TurnHandle(begun.session, begun.generation, readings, live.answer, begun.repeated)
+        return TurnHandle(begun.session, begun.generation, readings, live.answer, begun.replayed)
 
     async def _wait_for_status(self, live: RunningGeneration) -> None:
         """Return when the upstream has answered, or after `status_seconds`; raise what it refused with."""
@@ -273,12 +273,12 @@ class Generations:
         """Begin the turn, relay the upstream's answer to its log, and store how it ended."""
         try:
             try:
-                turn_begun = await self._store.begin(turn, permit)
+                turn_begun = await self._store.turns.begin(turn, permit)
             except Exception as error:  # carried to the one who waits for it, whatever it is
                 await self._slots.give_back(slot)
                 begun.set_exception(error)
                 return
-            if turn_begun.repeated:
+            if turn_begun.replayed:
                 await self._slots.give_back(slot)
                 begun.set_result(turn_begun)
                 return
@@ -310,7 +310,7 @@ class Generations:
                 async for deltas in reads:
                     first = live.hear(answer, deltas, self._clock)
                     if deltas:
-                        self._store.touch(live, urgent=first)
+                        self._store.group_commit.schedule_append(live, urgent=first)
                         await self._hold_back(live)
             return live.ending()
         except asyncio.CancelledError:
@@ -331,7 +331,7 @@ class Generations:
         if live.log.position > self._settings.max_answer_bytes:
             raise AnswerTooLarge
         while live.log.position - live.log.committed > UNCOMMITTED_BYTES:
-            await self._store.flush()
+            await self._store.group_commit.flush()
             if live.log.committed < live.log.position:  # the store takes none now; it says when that is final
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
@@ -340,7 +340,7 @@ class Generations:
         most_bytes = self._settings.max_context_bytes
         said = []
         if session is not None and parent is not None:
-            said = await self._store.context(session.id, parent, most_bytes)
+            said = await self._store.messages.history(session.id, parent, most_bytes)
         messages = write_messages(select_history([*said, *turn.input]), self._settings.developer_role)
         for text in (turn.instructions, session.developer_message if session is not None else None):
             if text:
@@ -361,10 +361,10 @@ class Generations:
     async def _finish(self, live: RunningGeneration, ending: Outcome) -> None:
         """Store the whole answer and how it ended; only then do the readers see its end."""
         generation = None
-        patient_until = asyncio.get_running_loop().time() + self._store.patience_seconds
+        patient_until = asyncio.get_running_loop().time() + self._store.write_retry_seconds
         while generation is None:
             try:
-                generation = await self._store.finish(live, ending, live.log.parts(), live.first_token_at)
+                generation = await self._store.generations.finish(live, ending, live.log.parts(), live.first_token_at)
             except Fenced:
                 live.end(None, await self._why_fenced(live))
                 return
@@ -380,7 +380,7 @@ class Generations:
 
     async def _why_fenced(self, live: RunningGeneration) -> ChatError:
         try:
-            return Interrupted() if await self._store.find_generation(live.id) else SessionDeleted()
+            return Interrupted() if await self._store.generations.find(live.id) else SessionDeleted()
         except StoreUnavailable as error:
             return error
 
@@ -401,7 +401,7 @@ class Generations:
 
         When this returns, the upstream's connection is closed and what was kept is stored.
         """
-        generation = await self._store.find_generation(generation_id)
+        generation = await self._store.generations.find(generation_id)
         if generation and (live := await self._find_live(generation)):
             await self._cancel(live, CancelReason.STOPPED)
             if live.error is not None:
@@ -412,7 +412,7 @@ class Generations:
 
     async def _stop_elsewhere(self, generation_id: str) -> None:
         """Have another replica stop it, and return when it has ended; at the latest when its lease lapses."""
-        if replica := await self._store.request_stop(generation_id):
+        if replica := await self._store.generations.request_stop(generation_id):
             self._bus.request_stop(generation_id, replica)
             async with aclosing(self.follow(generation_id)) as readings:
                 async for _ in readings:
@@ -430,7 +430,7 @@ class Generations:
 
     async def delete_session(self, session_id: str, permit: Authorizer) -> None:
         """Remove a session, and end what runs in it; nothing of it comes back."""
-        running = await self._store.delete_session(session_id, permit)
+        running = await self._store.sessions.delete(session_id, permit)
         if running is None:
             return
         if live := await self._find_live(running):

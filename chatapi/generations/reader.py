@@ -86,7 +86,7 @@ class LogReader:
             SessionDeleted: it was `seen` before, and is there no more.
         """
         time = asyncio.get_running_loop().time
-        patient_until = time() + self._store.patience_seconds
+        patient_until = time() + self._store.write_retry_seconds
         while True:
             try:
                 stored = await self._stored(generation_id, position)
@@ -103,7 +103,7 @@ class LogReader:
         return reading
 
     async def _stored(self, generation_id: str, position: int) -> StoredLog:
-        stored = await self._store.read_log(generation_id, position)
+        stored = await self._store.generations.read_log(generation_id, position)
         if stored is None:
             raise SessionNotFound
         return stored

@@ -142,13 +142,13 @@ class RunningGeneration:
             self.cancel(CancelReason.TIMED_OUT)
 
     def committed(self, position: int) -> None:
-        """The store has the log up to here (see `store.Writing`)."""
+        """The store has the log up to here (see `store.group_commit.LogWriter`)."""
         self.log.committed = max(self.log.committed, position)
         _resolve(self.answered)
         self._wake()
 
     def refused(self, error: Exception) -> None:
-        """The store will not take more (see `store.Writing`)."""
+        """The store will not take more (see `store.group_commit.LogWriter`)."""
         self.cancel(CancelReason.DELETED if isinstance(error, Fenced) else CancelReason.REFUSED)
 
 

@@ -1,8 +1,10 @@
-"""The store: every session, message, generation and log, on disk."""
+"""The store: every session, message, generation and log, in a database."""
 
 from __future__ import annotations
 
 from chatapi.store.drivers.driver import Driver, Fenced
-from chatapi.store.store import Candidate, ScanSnapshot, SessionTime, StartedTurn, Store, StoredLog
+from chatapi.store.sessions import SessionTime
+from chatapi.store.store import Store
+from chatapi.store.values import Candidate, ScanSnapshot, StartedTurn, StoredLog
 
-__all__ = ["StartedTurn", "Candidate", "Driver", "Fenced", "SessionTime", "Store", "StoredLog", "ScanSnapshot"]
+__all__ = ["Candidate", "Driver", "Fenced", "ScanSnapshot", "SessionTime", "StartedTurn", "Store", "StoredLog"]

@@ -37,7 +37,7 @@ async def usage(
     begin, end = _days(first, last)
     groups = _groups(by)
     request.state.limit = await core.rate_limit.take(owner)
-    found = await core.store.usage_of(owner, (begin - EPOCH).days, (end - EPOCH).days, groups)
+    found = await core.store.usage.report(owner, (begin - EPOCH).days, (end - EPOCH).days, groups)
     return _json({"from": begin.isoformat(), "to": end.isoformat(), **_usage_json(found, groups, core.prices)})
 
 

@@ -234,8 +234,8 @@ async def _in_place_of(core: Services, turn: TurnRequest, body: ChatBody, messag
         InvalidRequest: it is neither, or the turn's own message does not go with it.
     """
     assert turn.session_id is not None, "checked before"
-    session = authorize(await core.store.find_session(turn.session_id), Caller(turn.owner), Action.SPEND)
-    message = await core.store.find_message(session.id, message_id)
+    session = authorize(await core.store.sessions.find(turn.session_id), Caller(turn.owner), Action.SPEND)
+    message = await core.store.messages.find(session.id, message_id)
     if message is None:
         raise MessageNotFound
     if message.role not in {Role.USER, Role.ASSISTANT}:

@@ -131,7 +131,7 @@ async def authorized(request: HTTPConnection, session_id: str, action: Action) -
         SessionNotFound: it does not exist, or they may not.
     """
     caller = caller_of(request)
-    return authorize(await services_of(request).store.find_session(session_id), caller, action)
+    return authorize(await services_of(request).store.sessions.find(session_id), caller, action)
 
 
 def is_same_machine(request: HTTPConnection, settings: Settings) -> bool:

@@ -88,7 +88,7 @@ async def find_references(services: Services, owner: str, items: Any) -> Referen
     wanted = {name: parsed.message_id for name in referenced_ids(items) if (parsed := parse_item_id(name)) is not None}
     if not wanted:
         return found
-    messages = await services.store.find_messages_of(
+    messages = await services.store.messages.find_of_owner(
         owner, list(dict.fromkeys(wanted.values())), services.settings.max_context_bytes
     )
     for name, message_id in wanted.items():

@@ -28,8 +28,8 @@ async def health(request: Request) -> JSONResponse:
     if core.generations.draining:
         return _unwell({"status": "draining", "timestamp": now})
     try:
-        await core.store.probe()
-        sessions = await core.store.recent_count()
+        await core.store.deployment.probe()
+        sessions = await core.store.sessions.recent_count()
     except StoreUnavailable as error:
         return _unwell({"status": "unavailable", "detail": error.detail, "timestamp": now})
     return JSONResponse(

@@ -25,7 +25,7 @@ async def write_document(store: Store, snapshot: ScanSnapshot, now: Microseconds
     written = 0
     cursor: MessageCursor | None = snapshot.first
     while cursor is not None:
-        page, cursor = await store.walk(snapshot.session.id, cursor)
+        page, cursor = await store.scans.next_messages(snapshot.session.id, cursor)
         page = [message for message in page if message.created_at <= snapshot.newest]
         if page:
             lines = b",\n".join([msgspec.json.encode(_message_json(message)) for message in page])

@@ -32,9 +32,11 @@ async def write_markdown(store: Store, session: Session, now: Microseconds) -> A
     """
     yield _head(session, now).encode()
     depth, last = -1, None
-    for checkpoint in await store.stops(session.id, session.head) if session.head is not None else ():
+    for checkpoint in (
+        await store.messages.path_checkpoints(session.id, session.head) if session.head is not None else ()
+    ):
         while last != checkpoint:
-            page = await store.stretch(session.id, checkpoint, depth)
+            page = await store.messages.path_segment(session.id, checkpoint, depth)
             for message in page:
                 if message.parent != last:
                     raise Aborted

@@ -35,7 +35,7 @@ async def create_session(request: Request) -> JSONResponse:
     _check_length(request, body.developer_message)
     # By address, with or without a key: the key has not been verified.
     await core.rate_limit.take(f"address {request.client.host if request.client else ''}")
-    session = await core.store.create_session(caller_of(request).owner, body.developer_message)
+    session = await core.store.sessions.create(caller_of(request).owner, body.developer_message)
     return JSONResponse(
         {
             "session_id": session.id,
@@ -58,7 +58,7 @@ async def list_sessions(
     if cursor is not None:
         _, at, session_id = decode_cursor(cursor, rf"({mark})(\d{{1,18}}):([\w-]{{1,40}})")
         before = int(at), session_id
-    sessions = await services_of(request).store.list_sessions(owner, before, limit + 1, by)
+    sessions = await services_of(request).store.sessions.page(owner, before, limit + 1, by)
     page = sessions[:limit]
     more = encode_cursor(f"{mark}{getattr(page[-1], by)}", page[-1].id) if len(sessions) > limit else None
     return JSONResponse({"data": [session_json(session) for session in page], "next_cursor": more})
@@ -76,7 +76,7 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
     An empty title removes the title."""
     body = await read_body(request, SessionChangeBody)
     _check_length(request, body.developer_message or "")
-    session = await services_of(request).store.change_session(
+    session = await services_of(request).store.sessions.change(
         session_id,
         permit(caller_of(request), Action.CHANGE),
         body.developer_message,
@@ -101,7 +101,7 @@ async def fork(request: Request, session_id: str) -> JSONResponse:
     body = await read_optional_body(request, ForkBody)
     caller = caller_of(request)
     await core.rate_limit.take(caller.owner or f"address {request.client.host if request.client else ''}")
-    session = await core.store.fork(
+    session = await core.store.forks.create(
         session_id, permit(caller, Action.CHANGE), body.message_id, core.settings.max_context_bytes
     )
     return JSONResponse(session_json(session), 201)
@@ -120,10 +120,10 @@ async def list_messages(
     store = services_of(request).store
     depth = int(decode_cursor(cursor, r"(\d{1,9})")[0]) if cursor is not None else None
     if order == "asc":
-        page = await store.messages(session_id, -1 if depth is None else depth, limit)
+        page = await store.messages.page_after(session_id, -1 if depth is None else depth, limit)
         ends = not page or page[-1].id == session.head
     else:
-        page = await store.messages_before(session_id, DEEPEST if depth is None else depth, limit)
+        page = await store.messages.page_before(session_id, DEEPEST if depth is None else depth, limit)
         ends = not page or page[-1].depth == 0
     more = None if ends else encode_cursor(page[-1].depth)
     return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})

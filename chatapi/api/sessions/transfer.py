@@ -40,7 +40,7 @@ async def export(
     """Return a session as a file: as `json` for `POST /api/sessions/import`, or as `markdown` for people."""
     store = services_of(request).store
     caller = caller_of(request)
-    snapshot = await store.begin_scan(session_id)
+    snapshot = await store.scans.begin(session_id)
     session = authorize(snapshot.session if snapshot is not None else None, caller, Action.READ)
     assert snapshot is not None, "authorize raises when there is no session"
     now = wall_clock()
@@ -62,7 +62,7 @@ async def import_session(request: Request) -> JSONResponse:
     data = await receive_json(request, core.settings.max_media_bytes)
     async with core.imports:
         imported = await asyncio.to_thread(read_document, data, owner, core.settings.max_message_bytes)
-        session = await core.store.restore(imported)
+        session = await core.store.imports.add(imported)
     return JSONResponse(session_json(session), 201)
 
 

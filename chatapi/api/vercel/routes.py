@@ -105,7 +105,7 @@ async def replay(core: Services, generation: Generation) -> Response:
 async def _steps_before(store: Store, generation: Generation) -> list[Message]:
     """What a client knows as one message, as far as it had come before this generation: answers, and what the client's
     tools gave for them."""
-    run = await store.answer_run(generation.session_id, generation.message_id)
+    run = await store.messages.answer_run(generation.session_id, generation.message_id)
     return run[: [message.id for message in run].index(generation.message_id)]
 
 
@@ -160,7 +160,7 @@ async def _find_chat(store: Store, owner: str, name: str) -> str | None:
         return name
     if not 0 < len(name) <= ID_CHARACTERS or "\0" in name:
         return None
-    return await store.resolve(owner, Alias("vercel-chat", name))
+    return await store.aliases.resolve(owner, Alias("vercel-chat", name))
 
 
 async def _turn_of(core: Services, owner: str, body: ChatBody, dialect: str) -> TurnRequest:
@@ -171,7 +171,7 @@ async def _turn_of(core: Services, owner: str, body: ChatBody, dialect: str) -> 
     """
     session_id = await _find_chat(core.store, owner, body.id)
     if session_id is not None:
-        authorize(await core.store.find_session(session_id), Caller(owner), Action.SPEND)
+        authorize(await core.store.sessions.find(session_id), Caller(owner), Action.SPEND)
     parent, new = await Conversation(core.store, owner, body.id, session_id).place(body)
     if new and new[-1].role is Role.ASSISTANT:
         raise NothingToAnswer
@@ -264,7 +264,7 @@ class Conversation:
     ) -> TurnPlacement:
         """Behind an answer: with what the client's tools gave for it, if the session has not heard of it."""
         assert self._session_id is not None, "it has a message"
-        run = await self._store.answer_run(self._session_id, known.id)
+        run = await self._store.messages.answer_run(self._session_id, known.id)
         results = ui_messages.results_of(told[1], f"messages.{told[0]}")
         said = [part for message in run for part in message.parts if part.call is not None]
         had = {part.call.id for part in said if part.call is not None and part.kind is Kind.TOOL_RESULT}
@@ -279,10 +279,10 @@ class Conversation:
         """The message that the client knows by this id."""
         if self._session_id is None or not message_id:
             return None
-        found = await self._store.resolve(self._owner, self._alias(message_id))
+        found = await self._store.aliases.resolve(self._owner, self._alias(message_id))
         if found is None and not message_id.startswith(MESSAGE):
             return None
-        return await self._store.find_message(self._session_id, found or message_id)
+        return await self._store.messages.find(self._session_id, found or message_id)
 
     async def _last_known(self, messages: list[tuple[int, UIMessage]]) -> tuple[int, Message | None]:
         for at in reversed(range(max(0, len(messages) - LOOK_BACK), len(messages))):

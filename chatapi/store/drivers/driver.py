@@ -1,19 +1,16 @@
-"""What a database must do for the store, and no more.
+"""The interface between the store and a database.
 
-A transaction is a generator function's generator: it yields statements (one, or some `Together`), is sent their rows,
-and returns its result.
-So its text is written once, for a database that is driven from a thread and for one that is awaited. A transaction
-decides before it writes: it raises only while it has not written anything. It may be run more than once, so it changes
-nothing outside the database.
+A transaction is a generator: it yields statements (one, or several `Together`), is sent their rows, and returns its
+result. So it is written once, for a database that is driven from a thread and for one that is awaited. A transaction
+decides before it writes: it raises only while it has written nothing. It may run more than once, so it changes nothing
+outside the database.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from importlib import resources
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from chatapi.model import Piece
 
@@ -24,11 +21,10 @@ Statement = tuple[str, tuple[Any, ...]]  # SQL with $1, $2, … and their values
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Statements of which none needs what another does; their rows are the first one's. A driver may run them as one.
+    """Statements that do not depend on each other; the transaction is sent the rows of the first one.
 
-    Then all of them see the state before any of them, in no order: no two may touch the same row.
-
-    `whole`: the transaction consists of these and decides nothing after them.
+    A driver may run them as one statement. Then all of them see the state before any of them, in no order: no two may
+    touch the same row. `whole`: the transaction consists of these and decides nothing after them.
     """
 
     statements: tuple[Statement, ...]
@@ -39,15 +35,15 @@ Transaction = Generator[Statement | Together, Rows, T]
 
 
 class CrossedRows(Exception):
-    """A row is not of the session or generation that was asked for: whatever brought it must not be used again."""
+    """A row does not belong to the session or generation that was asked for: the connection must be discarded."""
 
 
 class Unstorable(Exception):
-    """A value that this database does not take, whenever it is offered."""
+    """The database will never accept this value."""
 
 
 class Fenced(Exception):
-    """The generation is no longer this replica's to write: it ended, was deleted, or its lease was lost."""
+    """This replica may no longer write the generation: it ended, was deleted, or its lease was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ class Append:
 
 @dataclass(slots=True)
 class Batch:
-    """What is committed together. `durable`: it must survive a power loss, not only the end of this process."""
+    """Writes that are committed together. `durable`: the commit must survive a power loss, not only this process."""
 
     replica: str
     transactions: list[Callable[[], Transaction[Any]]] = field(default_factory=list)
@@ -70,9 +66,9 @@ class Batch:
 
 @dataclass(slots=True)
 class Committed:
-    """What became of a batch: a result or an exception for each transaction, and whose text was not taken.
+    """The result of a batch: a value or an exception for each transaction, and the text that is not stored.
 
-    `fenced` are generations that are not this replica's to write, `unstored` those whose text cannot be written now.
+    `fenced` are generations that this replica may not write, `unstored` those whose text cannot be written now.
     """
 
     results: list[Any]
@@ -80,43 +76,29 @@ class Committed:
     unstored: set[str] = field(default_factory=set)
 
 
-class Migration(NamedTuple):
-    """A numbered change of the schema."""
-
-    number: int
-    name: str
-    sql: str
-
-
-def migrations(database: str) -> list[Migration]:
-    """All migrations of this kind of database, in order."""
-    folder = resources.files("chatapi.store") / "migrations" / database
-    files = [file for file in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", file.name)]
-    return sorted(Migration(int(file.name[:4]), file.name, file.read_text()) for file in files)
-
-
 class Driver(Protocol):
     """One database. Every method may raise `StoreUnavailable`.
 
-    Then it is not known whether it has happened: where an answer was lost, it may have. Whoever repeats it finds that.
+    Then it is not known whether the work was committed: the answer to the commit may have been lost. A transaction that
+    is repeated must find that out.
     """
 
     exclusive: bool
-    """Whether no other process can have this database open: what runs in it without us is dead."""
+    """Whether no other process can have this database open: generations that run in it without us are dead."""
 
     concurrent: bool
-    """Whether transactions run side by side, each committed by itself; else one batch after the other is best."""
+    """Whether transactions run concurrently, each committed by itself; if not, one batch runs after the other."""
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date."""
+        """Connect, and apply pending migrations."""
 
     async def close(self) -> None:
-        """Finish what is under way and let go."""
+        """Finish queued work and disconnect."""
 
     async def commit(self, batch: Batch) -> Committed:
-        """Run the transactions and the appends, and commit them together; where they are concurrent, each by itself.
+        """Run the transactions and the appends, and commit them together; a concurrent driver commits each by itself.
 
-        A transaction that raises, or an append that is not taken, has no effect and does not hurt the others.
+        A transaction that raises, or an append that is not accepted, has no effect on the others.
         """
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:

@@ -1,10 +1,10 @@
 """The PostgreSQL driver: many replicas, one database.
 
-No request's task, which may be cancelled anywhere, ever waits inside a connection: see `connections`.
+A request's task, which may be cancelled at any await, never waits inside a connection: see `pool`.
 
-Transactions run side by side, each committed by itself: PostgreSQL shares the disk's work among them as it comes. Text
-is one statement for all generations that have some. All commits are synchronous, text too: on a server that forgot a
-commit, a log would have a hole.
+Transactions run concurrently, each committed by itself: PostgreSQL groups their writes to the disk. Log text of all
+generations is one statement. All commits are synchronous, those of text too: if the server lost a commit, a log would
+have a hole.
 """
 
 from __future__ import annotations
@@ -28,24 +28,23 @@ from chatapi.connections.postgres import (
 )
 from chatapi.errors import StoreUnavailable
 from chatapi.settings import SettingsError
-from chatapi.store import transactions
 from chatapi.store.drivers.driver import (
     Append,
     Batch,
     Committed,
     CrossedRows,
-    Migration,
     Statement,
     Together,
     Transaction,
     Unstorable,
-    migrations,
 )
 from chatapi.store.drivers.pool import Connections
+from chatapi.store.pieces import APPEND_ARRAYS, append_rows, writable_generations
+from chatapi.store.schema import MIGRATION_TABLE, Migration, pending
 
 T = TypeVar("T")
 
-ATTEMPTS = 4  # of a transaction that lost a race; each time it decides anew
+ATTEMPTS = 4  # of a transaction that lost a race; it runs again from its first statement
 LOST_A_RACE = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -53,7 +52,7 @@ LOST_A_RACE = (
 )
 BROKEN = (*CANNOT, CrossedRows)  # after these a connection is not used again
 MIGRATION_ATTEMPTS = 15  # about a minute
-MIGRATION_LOCK = 0x63686174617069  # an advisory lock's number: of replicas that start at once, one migrates
+MIGRATION_LOCK = 0x63686174617069  # number of an advisory lock: of replicas that start at once, one migrates
 
 
 class PostgresDriver:
@@ -65,12 +64,11 @@ class PostgresDriver:
     def __init__(
         self, url: str, connections: int, transaction_pooling: bool, lease_seconds: float = JOB_SECONDS
     ) -> None:
-        """`connections` are for transactions, and half as many for reading; text has one of its own.
+        """Open `connections` for transactions, half as many for reading, and one for log text.
 
-        What a replica had locked when it was paused must be free by the time that its leases lapse.
-
-        With `transaction_pooling`, what stands in between (PgBouncer, say) gives each transaction another server
-        connection: nothing is prepared and nothing is set beyond one.
+        `lease_seconds`: the rows that a paused replica has locked must be free by the time its leases expire.
+        `transaction_pooling`: a proxy (such as PgBouncer) gives each transaction another server connection, so nothing
+        is prepared, and no setting outlives a transaction.
         """
         self._url = url
         self._pooled = transaction_pooling
@@ -84,28 +82,28 @@ class PostgresDriver:
         return Connections(name, count, connect, BROKEN, JOB_SECONDS)
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date.
+        """Connect, and apply pending migrations.
 
         Raises:
-            SettingsError: the database cannot be used; the message says what to change.
+            SettingsError: The database cannot be used.
         """
         connection = await first_connection(self._url, self._pooled)
         try:
             await _migrate(connection)
         except asyncpg.InsufficientPrivilegeError as error:
             raise SettingsError(
-                "DATABASE_URL: the database's user may not make tables. As its administrator: "
+                "DATABASE_URL: the database's user must be allowed to create tables. As its administrator, run "
                 "GRANT CREATE, USAGE ON SCHEMA public TO that user."
             ) from error
         except CANNOT as error:
-            raise SettingsError(f"DATABASE_URL: the tables could not be made or read: {error}.") from error
+            raise SettingsError(f"DATABASE_URL: the tables could not be created or read: {error}.") from error
         finally:
             connection.terminate()
         for connections in (self._writers, self._readers, self._text):
             connections.open()
 
     async def close(self) -> None:
-        """Finish what is queued and let go."""
+        """Finish queued jobs and disconnect."""
         for connections in (self._text, self._writers, self._readers):
             await connections.close()
 
@@ -115,36 +113,25 @@ class PostgresDriver:
         outcome = Committed(list(results))
         if batch.appends:
             try:
-                append = partial(_answered, partial(self._append, batch.replica, batch.appends))
+                append = partial(_translated, partial(self._append, batch.replica, batch.appends))
                 outcome.fenced, outcome.unstored = await self._text.run(append)
             except StoreUnavailable:
                 outcome.unstored = {append.generation_id for append in batch.appends}
         return outcome
 
     async def _commit_one(self, transaction: Callable[[], Transaction[Any]]) -> Any:
-        """What it returns or raises."""
+        """Return the transaction's result, or the exception that it raised."""
         try:
-            return await self._writers.run(partial(_answered, partial(_write, transaction, pooled=self._pooled)))
-        except Exception as error:  # carried to the one who waits for this result
+            return await self._writers.run(partial(_translated, partial(_write, transaction, pooled=self._pooled)))
+        except Exception as error:  # raised to the caller of this transaction
             return error
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
-        return await self._readers.run(partial(_answered, partial(_read, transaction)))
+        return await self._readers.run(partial(_translated, partial(_read, transaction)))
 
     async def _append(self, replica: str, appends: list[Append], connection: Connection) -> tuple[set[str], set[str]]:
-        """Write the pieces; the ids of the generations to which that was not allowed, and not possible now."""
-        rows = [
-            (
-                append.generation_id,
-                piece.position,
-                piece.part,
-                piece.kind.value,
-                piece.data.decode(),
-                transactions.encode_call(piece.call),
-            )
-            for append in appends
-            for piece in append.pieces
-        ]
+        """Write the pieces; return the IDs of the generations that are fenced, and of those that are locked now."""
+        rows = append_rows(appends)
         if not rows:
             return set(), set()
         columns = [list(column) for column in zip(*rows, strict=True)]
@@ -152,25 +139,25 @@ class PostgresDriver:
         left = {append.generation_id for append in appends if append.pieces} - taken
         if not left:
             return set(), set()
-        locked = await _read(partial(transactions.still_ours, sorted(left), replica), connection)
+        locked = await _read(partial(writable_generations, sorted(left), replica), connection)
         return left - locked, locked
 
 
 async def _appended(connection: Connection, pooled: bool, replica: str, columns: list[list[Any]]) -> Any:
     if not pooled:
-        return await connection.fetch(transactions.APPEND_ARRAYS, replica, *columns)
+        return await connection.fetch(APPEND_ARRAYS, replica, *columns)
     await connection.execute("BEGIN")
-    rows = await connection.fetch(transactions.APPEND_ARRAYS, replica, *columns)
+    rows = await connection.fetch(APPEND_ARRAYS, replica, *columns)
     await connection.execute("COMMIT")
     return rows
 
 
-async def _answered(job: Callable[[Connection], Awaitable[T]], connection: Connection) -> T:
-    """Do the job. Where the server plainly refuses a statement, the connection is as good as before.
+async def _translated(job: Callable[[Connection], Awaitable[T]], connection: Connection) -> T:
+    """Run the job. Where the server refuses a statement, the connection is rolled back and stays usable.
 
     Raises:
-        StoreUnavailable: it refused, as a lock that is not free or a full disk make it.
-        Unstorable: it will never take such a value.
+        StoreUnavailable: The server refused a statement: a lock is not free, for example, or the disk is full.
+        Unstorable: The server will never accept such a value.
     """
     try:
         return await job(connection)
@@ -185,7 +172,7 @@ async def _answered(job: Callable[[Connection], Awaitable[T]], connection: Conne
 
 
 async def _run(connection: Connection, transaction: Transaction[T], asked: Statement | Together) -> T:
-    """Drive a transaction's generator, which has `asked` for its first rows, to its result."""
+    """Run a transaction that has yielded `asked` to its result."""
     try:
         while True:
             asked = transaction.send(await _fetch(connection, asked))
@@ -195,34 +182,34 @@ async def _run(connection: Connection, transaction: Transaction[T], asked: State
 
 
 async def _fetch(connection: Connection, asked: Statement | Together) -> list[tuple[Any, ...]]:
-    """The rows of a statement, or of the first of some: the client's own records, which are read like tuples."""
+    """Return the rows of a statement, or of the first of several: asyncpg's records, which act like tuples."""
     sql, values = _joined(asked) if isinstance(asked, Together) else asked
     rows: list[tuple[Any, ...]] = await connection.fetch(sql, *values)
     return rows
 
 
 def _joined(together: Together) -> Statement:
-    """Some statements as one, which is one way to the server and back."""
+    """Join statements into one, which takes one round trip."""
     texts, values = zip(*together.statements, strict=True)
     return _joined_text(texts, tuple(map(len, values))), tuple(itertools.chain.from_iterable(values))
 
 
 @cache
 def _joined_text(texts: tuple[str, ...], counts: tuple[int, ...]) -> str:
-    """The texts with their parameters counted on, the first as the statement and the others as what goes with it."""
+    """Join the texts, with their parameters renumbered: the first as the statement, the others as its WITH queries."""
     before = itertools.accumulate(counts, initial=0)
-    first, *others = (_counted_on(text, already) for text, already in zip(texts, before, strict=False))
+    first, *others = (_renumber(text, already) for text, already in zip(texts, before, strict=False))
     beside = ", ".join(f"beside_{number} AS ({text})" for number, text in enumerate(others))
     return f"WITH {beside} {first}" if others else first
 
 
-def _counted_on(text: str, already: int) -> str:
-    """A statement's text whose first parameter is the one after so many."""
+def _renumber(text: str, already: int) -> str:
+    """Renumber the parameters of a statement, so that the first one comes after `already` others."""
     return re.sub(r"\$(\d+)", lambda found: f"${int(found[1]) + already}", text)
 
 
 async def _write(transaction: Callable[[], Transaction[T]], connection: Connection, pooled: bool) -> T:
-    """Run and commit a transaction; again when it lost a race."""
+    """Run and commit a transaction; run it again when it lost a race."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             running = transaction()
@@ -239,14 +226,14 @@ async def _write(transaction: Callable[[], Transaction[T]], connection: Connecti
                 raise
         except BROKEN:
             raise
-        except Exception:  # the transaction's own decision, for the one who waits for its result
+        except Exception:  # the transaction's own decision, raised to its caller
             await _roll_back(connection)
             raise
     raise AssertionError("the last attempt returns or raises")
 
 
 async def _write_whole(transaction: Transaction[T], asked: Together, connection: Connection) -> T:
-    """Run a transaction that is one statement, which PostgreSQL commits by itself."""
+    """Run a transaction that is one statement, without BEGIN and COMMIT."""
     rows = await _fetch(connection, asked)
     try:
         transaction.send(rows)
@@ -262,7 +249,7 @@ async def _roll_back(connection: Connection) -> None:
 
 
 async def _read(transaction: Callable[[], Transaction[T]], connection: Connection) -> T:
-    """Run a transaction that only reads. One statement is one state by itself; more want a snapshot."""
+    """Run a transaction that only reads. One statement sees one state by itself; several need a snapshot."""
     reading = transaction()
     try:
         reading.send(await _fetch(connection, next(reading)))
@@ -285,28 +272,23 @@ async def _read(transaction: Callable[[], Transaction[T]], connection: Connectio
 
 
 async def _migrate(connection: Connection) -> None:
-    """Apply the numbered migrations that this database has not seen; one replica does it, the others wait for it.
+    """Apply pending migrations; one replica does so, and the others wait for it.
 
     Raises:
-        SettingsError: the database was written by a newer version.
+        SettingsError: The database was written by a newer version.
     """
-    table = "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
-    await _apply(connection, Migration(0, "", table))
-    async with connection.transaction():  # a pooler may have another connection for what comes next
+    await _apply(connection, Migration(0, "", MIGRATION_TABLE))
+    async with connection.transaction():  # a pooler may use another connection for the next statement
         applied = {row[0] for row in await connection.fetch("SELECT number FROM migration")}
-    known = migrations("postgres")
-    if applied - {migration.number for migration in known}:
-        raise SettingsError(
-            "DATABASE_URL: this database was written by a newer version of this server. Install that one."
-        )
-    for migration in known:
-        if migration.number not in applied:
-            await _apply(connection, migration)
+    for migration in pending("postgres", applied):
+        await _apply(connection, migration)
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
-    """Change the schema, unless another replica did. A change that waits for a table's lock makes everyone wait behind
-    it, so it waits a moment only, and tries again."""
+    """Apply a migration, unless another replica did.
+
+    Other statements queue behind a migration that waits for a table's lock, so it waits for a moment and tries again.
+    """
     for attempt in range(1, MIGRATION_ATTEMPTS + 1):
         try:
             async with connection.transaction():
@@ -325,7 +307,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         except asyncpg.LockNotAvailableError as error:
             if attempt == MIGRATION_ATTEMPTS:
                 raise SettingsError(
-                    "DATABASE_URL: a table is locked by another program (a backup, say), so the schema cannot be "
-                    "brought up to date. Wait for its end, and start again."
+                    "DATABASE_URL: a table is locked by another program (a backup, for example), so the schema cannot "
+                    "be migrated. Wait until it has ended, and start again."
                 ) from error
         await asyncio.sleep(LOCK_MILLISECONDS / 1000)

@@ -1,8 +1,8 @@
 """The SQLite driver: one file, one writer thread, a few reader threads.
 
-WAL mode. Deltas commit at synchronous=NORMAL: the operating system has them, so they survive `kill -9`. What must
-survive a power loss commits at FULL, which also syncs every commit before it. Each thread owns its connection; the
-event loop never waits for the database.
+WAL mode. Log text commits at synchronous=NORMAL: the operating system has it, so it survives `kill -9`. A durable batch
+commits at FULL, which also syncs every commit before it, so it survives a power loss. Each thread owns its connection;
+the event loop never waits for the database.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from typing import Any, TypeVar
 
 from chatapi.errors import StoreUnavailable
 from chatapi.settings import SettingsError
-from chatapi.store import transactions
-from chatapi.store.drivers.driver import Append, Batch, Committed, Together, Transaction, migrations
+from chatapi.store.drivers.driver import Append, Batch, Committed, Together, Transaction
+from chatapi.store.pieces import append_rows, append_statement, writable_generations
+from chatapi.store.schema import MIGRATION_TABLE, pending
 
 T = TypeVar("T")
 
-READERS = 2  # threads that only read; they share two cores with everything else
-PIECES_A_STATEMENT = 64  # appended by one statement; a larger batch takes several
+READERS = 2  # threads that only read
+PIECES_PER_STATEMENT = 64  # appended by one statement; a larger batch takes several
 LOCKED_MILLISECONDS = 2000  # how long to wait for another program that has locked the file, such as a backup
-CACHED_STATEMENTS = 256  # one for each number of pieces, and all others
+CACHED_STATEMENTS = 256  # more than there are distinct texts
 OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 _ROW_LOCK = re.compile(r" FOR UPDATE(?: OF [a-z](?:, [a-z])*)?(?: SKIP LOCKED)?")
 
@@ -51,14 +52,14 @@ class SQLiteDriver:
         self._synchronous = ""
 
     async def open(self) -> None:
-        """Make or open the file, alone, and bring its schema up to date.
+        """Create or open the file, exclusively, and apply pending migrations.
 
         Raises:
-            SettingsError: the file cannot be used; the message says what to change.
+            SettingsError: The file cannot be used.
         """
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise SettingsError(
-                f"DATABASE_URL: this Python has SQLite {sqlite3.sqlite_version}; 3.35 is needed. Use another Python."
+                f"DATABASE_URL: SQLite must be 3.35 or newer, but this Python has {sqlite3.sqlite_version}."
             )
         try:
             self._claim()
@@ -71,7 +72,7 @@ class SQLiteDriver:
             raise SettingsError(f"DATABASE_URL: the file {self.path} cannot be used: {error}.") from error
 
     def _claim(self) -> None:
-        """Take the lock that says: this process has the file. The system lets go of it however the process ends."""
+        """Lock the file for this process. The system releases the lock however the process ends."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -83,12 +84,12 @@ class SQLiteDriver:
                 "stop the other, set another file, or use PostgreSQL for several (docs/scaling.md)."
             ) from None
         self._lock = lock
-        with suppress(OSError):  # on a full disk the lock is as good without the number in it
+        with suppress(OSError):  # on a full disk the lock holds without the process ID in it
             os.ftruncate(lock, 0)
             os.write(lock, f"{os.getpid()}\n".encode())
 
     async def close(self) -> None:
-        """Finish what is queued, let the writer checkpoint, and let go of the file."""
+        """Finish queued work, checkpoint, and unlock the file."""
         for reader in self._readers:
             await reader.stop()
         await self._writer.stop()
@@ -120,7 +121,7 @@ class SQLiteDriver:
                     results.append(_run(connection, transaction()))
                 except sqlite3.Error:
                     raise
-                except Exception as error:  # carried to the one who waits for this result, on the other thread
+                except Exception as error:  # raised to the caller of this transaction, on the other thread
                     if connection.total_changes != before:
                         raise _SpoiledBatch from error
                     results.append(error)
@@ -133,7 +134,7 @@ class SQLiteDriver:
         return Committed(results, fenced)
 
     def _commit_apart(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
-        """Commit everything by itself, so that what cannot be committed does not take the rest along."""
+        """Commit each transaction and append by itself, so that one that fails does not fail the others."""
         outcome = Committed([])
         for transaction in batch.transactions:
             alone = Batch(batch.replica, [transaction], durable=batch.durable)
@@ -152,7 +153,7 @@ class SQLiteDriver:
         """Begin to write.
 
         Raises:
-            StoreUnavailable: another program has locked the file; trying again by parts would only wait longer.
+            StoreUnavailable: Another program has locked the file. Committing the parts one by one would wait longer.
         """
         level = "FULL" if durable else "NORMAL"
         try:
@@ -165,7 +166,10 @@ class SQLiteDriver:
 
 
 def holder(path: Path) -> str | None:
-    """Who has the file open, or None. To find out it holds the lock for an instant, beside others who only look."""
+    """Return a description of the process that has the file open, or None.
+
+    Holds the lock for an instant, shared with other calls of this function.
+    """
     try:
         lock = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -181,11 +185,11 @@ def holder(path: Path) -> str | None:
 
 
 class _SpoiledBatch(Exception):
-    """A transaction raised after it had written; the batch cannot be committed with it."""
+    """A transaction raised after it wrote: the batch cannot be committed with it."""
 
 
 class _Worker:
-    """A thread that owns one connection and does one job after the other."""
+    """A thread that owns one connection and runs one job after the other."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -201,7 +205,7 @@ class _Worker:
         await opened
 
     async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """What the job returns or raises. A caller that is cancelled leaves the job to run to its end."""
+        """Run a job and return its result. The job runs to its end even if the caller is cancelled."""
         if self._thread is None:
             raise StoreUnavailable("The store is closed.")
         done: asyncio.Future[T] = self._loop.create_future()
@@ -209,7 +213,7 @@ class _Worker:
         return await done
 
     async def stop(self) -> None:
-        """Finish what is queued and close the connection."""
+        """Finish queued jobs and close the connection."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)
@@ -219,20 +223,20 @@ class _Worker:
         try:
             connection = connect()
         except (OSError, sqlite3.Error) as error:
-            self._answer(opened, None, error)
+            self._resolve(opened, None, error)
             return
-        self._answer(opened, None, None)
+        self._resolve(opened, None, None)
         while (item := self._jobs.get()) is not None:
             job, done = item
             try:
                 result, failure = job(connection), None
-            except Exception as error:  # carried to the one who waits for it, on the loop's thread
+            except Exception as error:  # raised to the caller, on the loop's thread
                 result, failure = None, error
-            self._answer(done, result, failure)
-            del item, job, done, result, failure  # hold nothing while waiting: a batch holds text
+            self._resolve(done, result, failure)
+            del item, job, done, result, failure  # keep no reference to a batch's text while waiting
         connection.close()
 
-    def _answer(self, done: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
+    def _resolve(self, done: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
         self._loop.call_soon_threadsafe(_settle, done, result, failure)
 
 
@@ -247,7 +251,7 @@ def _settle(done: asyncio.Future[Any], result: Any, failure: Exception | None) -
 
 def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     if not read_only:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable for all
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable by all users
     connection = sqlite3.connect(path, isolation_level=None, cached_statements=CACHED_STATEMENTS)
     try:
         connection.execute(f"PRAGMA busy_timeout = {LOCKED_MILLISECONDS}")
@@ -259,26 +263,22 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Apply the numbered migrations that this file has not seen.
+    """Apply pending migrations.
 
     Raises:
-        SettingsError: the file was written by a newer version.
+        SettingsError: The file was written by a newer version.
     """
-    connection.execute("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+    connection.execute(MIGRATION_TABLE)
     applied = {row[0] for row in connection.execute("SELECT number FROM migration")}
-    known = migrations("sqlite")
-    if applied - {migration.number for migration in known}:
-        raise SettingsError("DATABASE_URL: this file was written by a newer version of this server. Install that one.")
-    for number, name, sql in known:
-        if number not in applied:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {sql} INSERT INTO migration (number, name) VALUES ({number}, '{name}'); COMMIT;"
-            )
+    for number, name, sql in pending("sqlite", applied):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {sql} INSERT INTO migration (number, name) VALUES ({number}, '{name}'); COMMIT;"
+        )
 
 
 @lru_cache(CACHED_STATEMENTS)
 def _dialect(sql: str) -> str:
-    """The statement as SQLite wants it: `?1` for `$1`, and no row locks where there is one writer."""
+    """Return the statement in SQLite's syntax: `?1` for `$1`, and no row locks, as there is one writer."""
     return _ROW_LOCK.sub("", re.sub(r"\$(\d+)", r"?\1", sql))
 
 
@@ -307,25 +307,14 @@ def _read(connection: sqlite3.Connection, transaction: Callable[[], Transaction[
 
 
 def _append(connection: sqlite3.Connection, replica: str, appends: list[Append]) -> set[str]:
-    """Write the pieces; the ids of the generations to which that was not allowed."""
-    rows = [
-        (
-            append.generation_id,
-            piece.position,
-            piece.part,
-            piece.kind,
-            piece.data.decode(),
-            transactions.encode_call(piece.call),
-        )
-        for append in appends
-        for piece in append.pieces
-    ]
+    """Write the pieces; return the IDs of the generations that this replica may not write."""
+    rows = append_rows(appends)
     written = 0
-    for first in range(0, len(rows), PIECES_A_STATEMENT):
-        some = rows[first : first + PIECES_A_STATEMENT]
-        statement = _dialect(transactions.append(len(some)))
-        written += connection.execute(statement, (replica, *itertools.chain.from_iterable(some))).rowcount
+    for start in range(0, len(rows), PIECES_PER_STATEMENT):
+        batch = rows[start : start + PIECES_PER_STATEMENT]
+        statement = _dialect(append_statement(len(batch)))
+        written += connection.execute(statement, (replica, *itertools.chain.from_iterable(batch))).rowcount
     if written == len(rows):
         return set()
     ids = [append.generation_id for append in appends]
-    return set(ids) - _run(connection, transactions.still_ours(ids, replica))
+    return set(ids) - _run(connection, writable_generations(ids, replica))

@@ -91,7 +91,7 @@ async def _find_session_id(request: Request, body: dict[str, Any], owner: str) -
         if name == NEW:
             return NEW
         if isinstance(name, str) and is_session_id(name):
-            session = await services_of(request).store.find_session(name)
+            session = await services_of(request).store.sessions.find(name)
             try:
                 return authorize(session, Caller(owner), Action.SPEND).id
             except SessionNotFound:
@@ -122,8 +122,8 @@ async def _continue(request: Request, key: Key, body: dict[str, Any], session_id
 
 async def _resume(request: Request, name: str, *, stream: bool, usage: bool) -> Response:
     services = services_of(request)
-    generation = await services.store.find_generation(generation_of_completion(name))
-    session = await services.store.find_session(generation.session_id) if generation is not None else None
+    generation = await services.store.generations.find(generation_of_completion(name))
+    session = await services.store.sessions.find(generation.session_id) if generation is not None else None
     authorize(session, caller_of(request), Action.READ)
     assert generation is not None, "it was found with its session"
     headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}

@@ -41,7 +41,7 @@ async def create(request: Request) -> JSONResponse:
     body = validate(NewConversation, await _read_object(request))
     items = body.items if body.items is not None else []
     messages = read_new_items(services.settings, items, await find_references(services, owner, items))
-    session = await services.store.create_conversation(owner, body.metadata or {}, messages)
+    session = await services.store.sessions.create_with_messages(owner, body.metadata or {}, messages)
     return JSONResponse(_conversation(session))
 
 
@@ -58,7 +58,7 @@ async def update(request: Request, conversation_id: str) -> JSONResponse:
     caller = caller_with_key(request)
     body = validate(ConversationChange, await _read_object(request))
     with not_found_as(ConversationNotFound):
-        session = await services.store.change_session(
+        session = await services.store.sessions.change(
             session_of_conversation(conversation_id), permit(caller, Action.CHANGE), metadata=body.metadata
         )
     return JSONResponse(_conversation(session))
@@ -87,8 +87,8 @@ async def add_items(request: Request, conversation_id: str, include: Include = N
     new = read_new_items(services.settings, body.items, references)
     session_id = session_of_conversation(conversation_id)
     with not_found_as(ConversationNotFound):
-        ids = await services.store.add_messages(session_id, caller.owner, permit(caller, Action.CHANGE), new)
-    messages = [await services.store.find_message(session_id, message_id) for message_id in ids]
+        ids = await services.store.messages.add(session_id, caller.owner, permit(caller, Action.CHANGE), new)
+    messages = [await services.store.messages.find(session_id, message_id) for message_id in ids]
     items = [item for message in messages if message is not None for item in items_of(message)]
     return JSONResponse(item_list(items, len(items)))
 
@@ -126,14 +126,14 @@ async def list_items(
 async def _page(services: Services, session_id: str, depth: int | None, order: Order, limit: int) -> list[Message]:
     """Return messages from this depth on, in either direction."""
     if order == "asc":
-        return await services.store.messages(session_id, -1 if depth is None else depth - 1, limit)
-    return await services.store.messages_before(session_id, DEEPEST if depth is None else depth + 1, limit)
+        return await services.store.messages.page_after(session_id, -1 if depth is None else depth - 1, limit)
+    return await services.store.messages.page_before(session_id, DEEPEST if depth is None else depth + 1, limit)
 
 
 async def _message_of_item(services: Services, session: Session, after: str) -> Message:
     """Return the message that has the item `after`."""
     wanted = parse_item_id(after)
-    message = await services.store.find_message(session.id, wanted.message_id) if wanted is not None else None
+    message = await services.store.messages.find(session.id, wanted.message_id) if wanted is not None else None
     if message is None or after not in [item["id"] for item in items_of(message)]:
         raise InvalidRequest.field("after", "Must be the id of an item of this conversation.")
     return message
@@ -152,7 +152,7 @@ async def retrieve_item(request: Request, conversation_id: str, item_id: str, in
     session = await _find(request, conversation_id)
     wanted = parse_item_id(item_id)
     store = services_of(request).store
-    message = await store.find_message(session.id, wanted.message_id) if wanted is not None else None
+    message = await store.messages.find(session.id, wanted.message_id) if wanted is not None else None
     for item in items_of(message) if message is not None else ():
         if item["id"] == item_id:
             return JSONResponse(item)
@@ -173,14 +173,14 @@ async def delete_item(request: Request, conversation_id: str, item_id: str) -> J
         raise ItemNotFound
     try:
         with not_found_as(ConversationNotFound):
-            session = await services.store.remove_message(session.id, wanted.message_id, permit(caller, Action.CHANGE))
+            session = await services.store.messages.remove(session.id, wanted.message_id, permit(caller, Action.CHANGE))
     except MessageNotFound:
         raise ItemNotFound from None
     return JSONResponse(_conversation(session))
 
 
 async def _find(request: Request, name: str) -> Session:
-    session = await services_of(request).store.find_session(session_of_conversation(name))
+    session = await services_of(request).store.sessions.find(session_of_conversation(name))
     with not_found_as(ConversationNotFound):
         return authorize(session, caller_with_key(request), Action.READ)
 

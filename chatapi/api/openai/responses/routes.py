@@ -85,7 +85,7 @@ async def create(request: Request) -> Response:
 async def _answer_unstored(request: Request, key: Key, asked: ResponseRequest, turn: TurnRequest) -> Response:
     """Answer a request with `store: false`. A client that leaves ends the answer."""
     services = services_of(request)
-    session = await services.store.find_session(turn.session_id) if turn.session_id is not None else None
+    session = await services.store.sessions.find(turn.session_id) if turn.session_id is not None else None
     body = await services.generations.request_body(turn, session, turn.parent)
     sent = await unless_disconnected(request.receive, services.generations.send_ephemeral(turn, key, body))
     if sent is None:
@@ -177,7 +177,7 @@ async def delete(request: Request, response_id: str) -> JSONResponse:
     generation = await _find(request, response_id, Action.CHANGE)
     with not_found_as(ResponseNotFound):
         await services.generations.stop(generation.id)
-        await services.store.remove_answer(generation.id, permit(caller_with_key(request), Action.CHANGE))
+        await services.store.messages.remove_answer(generation.id, permit(caller_with_key(request), Action.CHANGE))
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -188,7 +188,7 @@ async def input_items(
     """Return the items of this response's own turn, without those before it."""
     generation = await _find(request, response_id, Action.READ)
     with not_found_as(ResponseNotFound):
-        messages = await services_of(request).store.input_of(generation.id)
+        messages = await services_of(request).store.messages.find_input(generation.id)
     items = [item for message in messages for item in items_of(message)]
     if order == "desc":
         items.reverse()
@@ -240,8 +240,8 @@ async def _find(request: Request, name: str, action: Action) -> Generation:
 
 async def _find_for(services: Services, caller: Caller, name: str, action: Action) -> Generation:
     generation_id = generation_of_response(name)
-    generation = await services.store.find_generation(generation_id) if generation_id is not None else None
-    session = await services.store.find_session(generation.session_id) if generation is not None else None
+    generation = await services.store.generations.find(generation_id) if generation_id is not None else None
+    session = await services.store.sessions.find(generation.session_id) if generation is not None else None
     authorize(session, caller, action)
     assert generation is not None, "it was found with its session"
     return generation
@@ -249,7 +249,7 @@ async def _find_for(services: Services, caller: Caller, name: str, action: Actio
 
 async def _request_fields(services: Services, generation: Generation) -> dict[str, Any]:
     """Return the fields of a response's request that the response repeats."""
-    return decode_request_fields(await services.store.find_dialect_data(generation.id))
+    return decode_request_fields(await services.store.generations.find_dialect_data(generation.id))
 
 
 async def _current(services: Services, generation: Generation) -> dict[str, Any]:

@@ -1,0 +1,245 @@
+"""Generations: read their logs, end them, renew their leases and close those of dead replicas."""
+
+from __future__ import annotations
+
+from chatapi.errors import UpstreamRejectedKey
+from chatapi.model import Clock, Generation, Microseconds, Outcome, Part, Status
+from chatapi.model.log import contiguous, parts_of, pieces_of
+from chatapi.store.drivers.driver import Driver, Fenced, Together, Transaction
+from chatapi.store.group_commit import GroupCommit, LogWriter
+from chatapi.store.pieces import read_piece, stored_pieces
+from chatapi.store.repository import Repository, durable_write, read, write
+from chatapi.store.rows import (
+    GENERATION,
+    check_is,
+    decode_parts,
+    encode_json,
+    encode_parts,
+    read_generation,
+    valid_id_or_empty,
+)
+from chatapi.store.statements import id_batches, id_parameters
+from chatapi.store.usage import count_answer, is_counted
+from chatapi.store.values import Lease, RunningHere, StoredLog
+
+LEASE_SECONDS = 20.0  # how long a generation stays `running` after its replica died
+SWEEP_BATCH = 10  # generations closed by one transaction: each has up to `max_answer_bytes` of text
+EVERY_LEASE = 1 << 62  # later than every lease
+
+
+class Generations(Repository):
+    """Attempts to answer a turn, and their logs. `replica` is the process that this store serves."""
+
+    def __init__(
+        self, driver: Driver, group_commit: GroupCommit, clock: Clock, replica: str, lease_seconds: float
+    ) -> None:
+        super().__init__(driver, group_commit, clock)
+        self._replica = replica
+        self._lease_seconds = lease_seconds
+
+    @read
+    def find(self, generation_id: str) -> Transaction[Generation | None]:
+        """Return the generation with this ID, or None."""
+        return (yield from find_generation(generation_id))
+
+    @read
+    def find_latest(self, session_id: str) -> Transaction[Generation | None]:
+        """Return the generation of the session's last answer, running or not."""
+        rows = yield (
+            f"SELECT {GENERATION} FROM session s JOIN generation g ON g.message_id = s.head WHERE s.id = $1 "
+            "ORDER BY g.created_at DESC LIMIT 1",
+            (session_id,),
+        )
+        if not rows:
+            return None
+        generation = read_generation(rows[0])
+        check_is(generation.session_id, session_id)
+        return generation
+
+    @read
+    def find_dialect_data(self, generation_id: str) -> Transaction[str | None]:
+        """Return the `TurnRequest.dialect_data` that this generation began with, or None."""
+        rows = yield "SELECT generation_id, echo FROM response WHERE generation_id = $1", (generation_id,)
+        if not rows:
+            return None
+        check_is(rows[0][0], generation_id)
+        return str(rows[0][1])
+
+    @read
+    def read_log(self, generation_id: str, position: int) -> Transaction[StoredLog | None]:
+        """Return a generation and its committed log past `position`, a number of bytes.
+
+        The log is in the message once the generation has ended, and in pieces before. One statement reads both, so that
+        it is one state without a transaction around it: readers on other replicas repeat it.
+        """
+        rows = yield (
+            f"SELECT p.generation_id, p.position, p.part, p.kind, p.text, p.call, m.content, {GENERATION} "
+            "FROM generation g JOIN message m ON m.id = g.message_id "
+            "LEFT JOIN piece p ON p.generation_id = g.id AND p.position > $2 WHERE g.id = $1 ORDER BY p.position",
+            (generation_id, position),
+        )
+        if not rows:
+            return None
+        content, generation = rows[0][6], read_generation(rows[0][7:])
+        check_is(generation.id, generation_id)
+        if generation.status is not Status.RUNNING:
+            return StoredLog(generation, pieces_of(decode_parts(content), position))
+        stored = [read_piece(row[:6], generation_id) for row in rows if row[0] is not None]
+        return StoredLog(generation, contiguous(stored, position))
+
+    @read
+    def running_here(self) -> Transaction[list[RunningHere]]:
+        """Return the generations that are stored as running on this replica."""
+        rows = yield (
+            "SELECT id, stop_requested FROM generation WHERE replica = $1 AND status = 'running'",
+            (self._replica,),
+        )
+        return [RunningHere(generation_id, bool(stop_requested)) for generation_id, stop_requested in rows]
+
+    async def finish(
+        self, writer: LogWriter, outcome: Outcome, parts: tuple[Part, ...], first_token_at: Microseconds | None
+    ) -> Generation:
+        """End a generation with its whole log, durably.
+
+        An ending that is stored already is returned: its commit succeeded, but the answer to the commit was lost.
+
+        Raises:
+            Fenced: The generation is no longer this replica's to end.
+        """
+        self._group_commit.withdraw(writer.id)  # the ending stores the whole log
+        return await self._finish(writer.id, outcome, parts, first_token_at)
+
+    @durable_write
+    def _finish(
+        self, generation_id: str, outcome: Outcome, parts: tuple[Part, ...], first_token_at: Microseconds | None
+    ) -> Transaction[Generation]:
+        rows = yield (
+            f"SELECT {GENERATION} FROM session s JOIN generation g ON g.session_id = s.id WHERE g.id = $1 "
+            "FOR UPDATE OF s, g",
+            (generation_id,),
+        )
+        found = read_generation(rows[0]) if rows else None
+        if found is None or found.replica != self._replica:
+            raise Fenced
+        check_is(found.id, generation_id)
+        if found.status is Status.RUNNING:
+            return (yield from _end(found, outcome, parts, first_token_at, self._clock()))
+        if (found.status, found.length) != (outcome.status, _length(parts)):
+            raise Fenced
+        return found
+
+    @write
+    def request_stop(self, generation_id: str) -> Transaction[str | None]:
+        """Store a request to stop a generation; return the replica that produces it, or None if it is not running."""
+        rows = yield (
+            "UPDATE generation SET stop_requested = 1 WHERE id = $1 AND status = 'running' RETURNING replica",
+            (generation_id,),
+        )
+        return str(rows[0][0]) if rows else None
+
+    async def renew(self, generation_ids: list[str]) -> None:
+        """Extend this replica's leases on these generations."""
+        lease = lease_from(self._clock(), self._replica, self._lease_seconds)
+        for batch in id_batches(generation_ids):
+            await self._set_lease(batch, lease)
+
+    async def expire_orphans(self, generation_ids: list[str]) -> None:
+        """End this replica's leases on these generations now."""
+        for batch in id_batches(generation_ids):
+            await self._set_lease(batch, Lease(self._replica, Microseconds(0)))
+
+    @write
+    def _set_lease(self, generation_ids: list[str], lease: Lease) -> Transaction[None]:
+        """Set the leases of one list of `id_batches`."""
+        yield (
+            f"UPDATE generation SET lease_until = $2 WHERE id IN ({id_parameters(3)}) AND status = 'running' "
+            "AND replica = $1",
+            (lease.replica, lease.until, *generation_ids),
+        )
+
+    @durable_write
+    def sweep(self, expired_before: int | None = None) -> Transaction[list[Generation]]:
+        """Close up to `SWEEP_BATCH` generations whose lease has expired as `interrupted`, with the text they have.
+
+        Generations that another sweep or their own writer has locked are skipped. Call it again until it returns none.
+        """
+        now = self._clock()
+        rows = yield (
+            f"SELECT {GENERATION} FROM session s JOIN generation g ON g.session_id = s.id "
+            "WHERE g.status = 'running' AND g.lease_until < $1 LIMIT $2 FOR UPDATE OF s, g SKIP LOCKED",
+            (now if expired_before is None else expired_before, SWEEP_BATCH),
+        )
+        closed = []
+        for generation in map(read_generation, rows):
+            pieces = yield from stored_pieces(generation.id, 0)
+            outcome = Outcome(Status.INTERRUPTED, error_code="interrupted")
+            closed.append((yield from _end(generation, outcome, parts_of(pieces), None, now)))
+        return closed
+
+
+def lease_from(now: Microseconds, replica: str, lease_seconds: float) -> Lease:
+    """Return a lease that begins now."""
+    return Lease(replica, Microseconds(now + int(lease_seconds * 1_000_000)))
+
+
+def find_generation(generation_id: str) -> Transaction[Generation | None]:
+    """Return the generation with this ID, or None."""
+    rows = yield f"SELECT {GENERATION} FROM generation g WHERE g.id = $1", (valid_id_or_empty(generation_id),)
+    if not rows:
+        return None
+    check_is(rows[0][0], generation_id)
+    return read_generation(rows[0])
+
+
+def _length(parts: tuple[Part, ...]) -> int:
+    return sum(len(part.text.encode()) for part in parts)
+
+
+def _end(
+    generation: Generation,
+    outcome: Outcome,
+    parts: tuple[Part, ...],
+    first_token_at: Microseconds | None,
+    now: Microseconds,
+) -> Transaction[Generation]:
+    """End a generation that is running and locked: move its log into its message, set its status, count its usage."""
+    usage = encode_json(outcome.usage) if outcome.usage is not None else None
+    length = _length(parts)
+    end = (
+        "UPDATE generation AS g SET status = $2, finish_reason = $3, usage = $4, error_code = $5, error_detail = $6, "
+        "length = $7, first_token_at = $8, ended_at = $9 WHERE g.id = $1 AND g.status = 'running' "
+        f"RETURNING {GENERATION.replace('g.', '')}",
+        (
+            generation.id,
+            outcome.status,
+            outcome.finish_reason,
+            usage,
+            outcome.error_code,
+            outcome.error_detail,
+            length,
+            first_token_at,
+            now,
+        ),
+    )
+    rows = yield Together(
+        (
+            end,
+            ("UPDATE message SET content = $2 WHERE id = $1", (generation.message_id, encode_parts(parts))),
+            ("DELETE FROM piece WHERE generation_id = $1", (generation.id,)),
+            ("UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)),
+            *([count_answer(generation.id, outcome, now)] if is_counted(outcome, length) else []),
+        )
+    )
+    if outcome.error_code == UpstreamRejectedKey.code:
+        yield from _unbind(generation.session_id)
+    return read_generation(rows[0])
+
+
+def _unbind(session_id: str) -> Transaction[None]:
+    """Clear the owner of a session in which no key was ever accepted: a key that the upstream rejects owns nothing."""
+    yield (
+        "UPDATE session SET owner = NULL WHERE id = $1 AND NOT EXISTS "
+        "(SELECT 1 FROM message m JOIN generation g ON g.message_id = m.id "
+        "WHERE m.session_id = $1 AND (g.error_code IS NULL OR g.error_code <> $2))",
+        (session_id, UpstreamRejectedKey.code),
+    )

@@ -1,0 +1,181 @@
+"""The group commit: one queue that gathers log text and transactions into batches.
+
+While nothing is being committed, the next commit starts at once; entries that arrive during a commit are part of the
+next one. Log text alone waits until `PACE_SECONDS` after the last commit, so that many streams share one. Load makes
+the batches larger, not the queue longer.
+
+Log text that the database does not accept is retried for `write_retry_seconds`: a database restart delays a running
+answer and does not fail it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from chatapi.errors import StoreUnavailable
+from chatapi.model.log import Log
+from chatapi.store.drivers.driver import Append, Batch, Committed, Driver, Fenced, Transaction
+
+logger = structlog.get_logger()
+
+T = TypeVar("T")
+
+PACE_SECONDS = 0.004  # maximum delay before log text is committed; not visible, and streams share commits
+WRITE_RETRY_SECONDS = 10.0  # how long log text is retried before its answer fails
+RETRY_SECONDS = 0.25  # between attempts to store log text
+
+
+class LogWriter(Protocol):
+    """A generation whose log is being written; it is notified of each commit."""
+
+    id: str
+    log: Log
+
+    def committed(self, position: int) -> None:
+        """The log is stored up to `position`."""
+
+    def refused(self, error: Exception) -> None:
+        """Text that is not committed by now will not be."""
+
+
+class GroupCommit:
+    """Batches all writes of one replica."""
+
+    def __init__(self, driver: Driver, replica: str, write_retry_seconds: float = WRITE_RETRY_SECONDS) -> None:
+        self._driver = driver
+        self._replica = replica
+        self._write_retry_seconds = write_retry_seconds
+        self._queue: list[tuple[Callable[[], Transaction[Any]], asyncio.Future[Any]]] = []
+        self._durable = False
+        self._pending: dict[str, LogWriter] = {}
+        self._unstored_since: dict[str, float] = {}  # generation ID: when its text was first refused
+        self._flushes: list[asyncio.Future[None]] = []
+        self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_commit = 0.0
+        self._loop: asyncio.AbstractEventLoop
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Start to commit."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._run(), name="store-group-commit")
+
+    async def close(self) -> None:
+        """Commit the queue, as far as the database accepts it, and stop."""
+        if self._task is not None:
+            task, self._task = self._task, None  # from here on nothing more is queued
+            self._due.set()
+            await task
+
+    async def commit(self, transaction: Callable[[], Transaction[T]], durable: bool) -> T:
+        """Run and commit a transaction. `durable`: the commit survives a power loss.
+
+        Raises:
+            StoreUnavailable: It is not known whether the transaction was committed.
+        """
+        self._require_open()
+        if self._driver.concurrent:
+            (result,) = (await self._driver.commit(Batch(self._replica, [transaction], durable=durable))).results
+            if isinstance(result, Exception):
+                raise result
+            committed: T = result
+            return committed
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._queue.append((transaction, done))
+        self._durable |= durable
+        self._due.set()
+        return await done
+
+    def schedule_append(self, writer: LogWriter, urgent: bool = False) -> None:
+        """Commit the uncommitted text of the writer's log, within `PACE_SECONDS` or, if `urgent`, at once."""
+        self._pending[writer.id] = writer
+        if urgent:
+            self._due.set()
+        elif self._timer is None and not self._due.is_set():
+            wait = self._last_commit + PACE_SECONDS - self._loop.time()
+            if wait > 0:
+                self._timer = self._loop.call_later(wait, self._due.set)
+            else:
+                self._due.set()
+
+    def withdraw(self, generation_id: str) -> None:
+        """Do not append this generation's pending text: its ending stores the whole log."""
+        self._pending.pop(generation_id, None)
+        self._unstored_since.pop(generation_id, None)
+
+    async def flush(self) -> None:
+        """Return when all log text before this call has been committed, refused, or tried once."""
+        self._require_open()
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._flushes.append(done)
+        self._due.set()
+        await done
+
+    def _require_open(self) -> None:
+        if self._task is None or self._task.done():
+            raise StoreUnavailable("The store is closed.")
+
+    async def _run(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._last_commit = self._loop.time()
+            await self._commit_batch()
+            if self._task is None and not self._queue and not self._flushes:
+                return
+
+    async def _commit_batch(self) -> None:
+        """Commit all that is queued, and notify each caller and each writer of the result."""
+        queue, self._queue = self._queue, []
+        writers, self._pending = list(self._pending.values()), {}
+        flushes, self._flushes = self._flushes, []
+        durable, self._durable = self._durable, False
+        appends = [Append(writer.id, writer.log.uncommitted()) for writer in writers]
+        batch = Batch(self._replica, [transaction for transaction, _ in queue], appends, durable)
+        try:
+            outcome = await self._driver.commit(batch) if queue or appends else Committed([])
+        except Exception as error:  # every caller gets an answer, and the next batch is tried
+            if not isinstance(error, StoreUnavailable):
+                logger.exception("unforeseen error", where="group commit")
+            failed = StoreUnavailable()
+            failed.__cause__ = error.__cause__ or error
+            outcome = Committed([failed] * len(queue), unstored={writer.id for writer in writers})
+        for writer, append in zip(writers, appends, strict=True):
+            if writer.id in outcome.unstored:
+                self._retry(writer)
+                continue
+            self._unstored_since.pop(writer.id, None)
+            if writer.id in outcome.fenced:
+                writer.refused(Fenced())
+            elif append.pieces:
+                writer.committed(append.pieces[-1].position)
+        for flush in flushes:
+            if not flush.done():
+                flush.set_result(None)
+        for (_, done), result in zip(queue, outcome.results, strict=True):
+            if done.cancelled():
+                continue
+            if isinstance(result, Exception):
+                done.set_exception(result)
+            else:
+                done.set_result(result)
+
+    def _retry(self, writer: LogWriter) -> None:
+        """Put text that was not stored into a later commit, unless it has waited too long."""
+        now = self._loop.time()
+        since = self._unstored_since.setdefault(writer.id, self._last_commit)
+        if self._task is None or now - since >= self._write_retry_seconds:
+            del self._unstored_since[writer.id]
+            writer.refused(StoreUnavailable())
+            return
+        self._pending.setdefault(writer.id, writer)
+        if self._timer is None:
+            self._timer = self._loop.call_later(RETRY_SECONDS, self._due.set)

@@ -1,0 +1,80 @@
+"""Imports: store a session that was exported elsewhere, with the messages and times it has.
+
+Its answers have ended and were paid for elsewhere: they are not counted as usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from chatapi.model import Generation, ImportedSession, Message, Session
+from chatapi.store.drivers.driver import Statement, Transaction
+from chatapi.store.repository import Repository, durable_write
+from chatapi.store.rows import encode_json, encode_parts
+from chatapi.store.sessions import insert_session
+from chatapi.store.statements import insert_rows, run_each
+from chatapi.store.tree import MESSAGE_INTO
+
+_GENERATION_INTO = (
+    "generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, created_at, "
+    "first_token_at, ended_at, length, finish_reason, usage, error_code, error_detail)"
+)
+
+
+class Imports(Repository):
+    """Sessions from elsewhere."""
+
+    async def add(self, imported: ImportedSession) -> Session:
+        """Store a session and its messages, in one transaction."""
+        statements = await asyncio.to_thread(_statements, *imported)  # before the transaction, which blocks others
+        await self._add(statements)
+        return imported.session
+
+    @durable_write
+    def _add(self, statements: list[Statement]) -> Transaction[None]:
+        yield from run_each(statements)
+
+
+def _statements(session: Session, messages: list[Message]) -> list[Statement]:
+    owner = session.owner or ""
+    generations = [message.generation for message in messages if message.generation is not None]
+    return [
+        insert_session(session),
+        *insert_rows(MESSAGE_INTO, [_message_row(message) for message in messages]),
+        *insert_rows(_GENERATION_INTO, [_generation_row(one, owner) for one in generations]),
+    ]
+
+
+def _message_row(message: Message) -> tuple[Any, ...]:
+    return (
+        message.id,
+        message.session_id,
+        message.parent,
+        message.depth,
+        message.role,
+        encode_parts(message.parts),
+        message.created_at,
+    )
+
+
+def _generation_row(generation: Generation, owner: str) -> tuple[Any, ...]:
+    return (
+        generation.id,
+        generation.session_id,
+        generation.message_id,
+        generation.status,
+        "",  # no replica produces it
+        0,
+        generation.model,
+        generation.dialect,
+        owner,
+        generation.created_at,
+        generation.first_token_at,
+        generation.ended_at,
+        generation.length,
+        generation.finish_reason,
+        encode_json(generation.usage) if generation.usage is not None else None,
+        generation.error_code,
+        generation.error_detail,
+    )

@@ -1,0 +1,108 @@
+"""Columns of the tables, and the conversion between rows and values."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from chatapi.model import Generation, Kind, Media, Message, Part, Role, Session, Status, ToolCall, Usage
+from chatapi.store.drivers.driver import CrossedRows
+
+SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at"
+GENERATION = (
+    "g.id, g.session_id, g.message_id, g.status, g.model, g.dialect, g.created_at, g.first_token_at, g.ended_at, "
+    "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail, g.replica"
+)
+MESSAGE = "m.id, m.session_id, m.parent, m.depth, m.role, m.content, m.created_at"
+MESSAGE_COLUMNS = 7
+
+VALID_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def valid_id_or_empty(value: str) -> str:
+    """Return an ID from a caller as a parameter; the empty string, which no row has, if it cannot be an ID of ours.
+
+    PostgreSQL refuses a NUL, and neither driver encodes an unpaired surrogate.
+    """
+    return value if VALID_ID.fullmatch(value) else ""
+
+
+def check_is(found: Any, expected: Any) -> None:
+    """Raise `CrossedRows` unless the row is the one that was asked for."""
+    if found != expected:
+        raise CrossedRows
+
+
+def read_session(row: tuple[Any, ...]) -> Session:
+    """Convert the columns `SESSION`."""
+    values = list(row)
+    values[4] = msgspec.json.decode(row[4])
+    return Session(*values)
+
+
+def read_generation(row: tuple[Any, ...]) -> Generation:
+    """Convert the columns `GENERATION`."""
+    values = list(row)
+    values[3] = Status(row[3])
+    values[11] = msgspec.json.decode(row[11], type=Usage) if row[11] is not None else None
+    return Generation(*values)
+
+
+def read_message(row: tuple[Any, ...]) -> Message:
+    """Convert the columns `MESSAGE, GENERATION`; those of the generation are NULL where the message has none."""
+    values, generation = list(row[:MESSAGE_COLUMNS]), row[MESSAGE_COLUMNS:]
+    values[4] = Role(row[4])
+    values[5] = decode_parts(row[5])
+    values.append(read_generation(generation) if generation[0] is not None else None)
+    return Message(*values)
+
+
+class _StoredPart(msgspec.Struct, omit_defaults=True):
+    type: Kind
+    text: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    media: Media | None = None
+
+
+_decode_parts = msgspec.json.Decoder(list[_StoredPart]).decode
+
+
+def decode_parts(content: str) -> tuple[Part, ...]:
+    """Decode the column `message.content`."""
+    return tuple(
+        Part(
+            part.type,
+            part.text or "",
+            ToolCall(part.call_id, part.name or "") if part.call_id is not None else None,
+            part.media,
+        )
+        for part in _decode_parts(content)
+    )
+
+
+def encode_parts(parts: tuple[Part, ...]) -> str:
+    """Encode parts for the column `message.content`."""
+    return encode_json([_stored_part(part) for part in parts])
+
+
+def _stored_part(part: Part) -> _StoredPart:
+    call_id, name = part.call or (None, None)
+    return _StoredPart(part.kind, part.text, call_id, name, part.media)
+
+
+def encode_json(value: Any) -> str:
+    """Encode a value as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def encode_call(call: ToolCall | None) -> str | None:
+    """Encode the column `piece.call`."""
+    return None if call is None else encode_json(call)
+
+
+def decode_call(call: str | None) -> ToolCall | None:
+    """Decode the column `piece.call`."""
+    return None if call is None else msgspec.json.decode(call, type=ToolCall)

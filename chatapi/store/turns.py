@@ -1,0 +1,198 @@
+"""Turns: begin one, with its messages, an empty answer and a running generation, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from chatapi.errors import IdempotencyMismatch, MessageNotFound, NothingToAnswer, SessionNotFound
+from chatapi.model import Authorizer, Clock, Generation, Role, Session, Status, TurnRequest, new_id
+from chatapi.store.aliases import name_messages, resolve_alias, take_alias
+from chatapi.store.drivers.driver import Driver, Statement, Together, Transaction
+from chatapi.store.generations import lease_from
+from chatapi.store.group_commit import GroupCommit
+from chatapi.store.repository import Repository, durable_write, read
+from chatapi.store.rows import GENERATION, read_generation
+from chatapi.store.sessions import find_session, insert_session
+from chatapi.store.statements import run_each
+from chatapi.store.tree import child_depth, insert_messages, require_idle
+from chatapi.store.values import Lease, StartedTurn
+from chatapi.titles import title_of
+
+
+@dataclass(frozen=True, slots=True)
+class _NewIds:
+    """The IDs of the rows of a turn: `session` where it creates one, `messages` for each message that it adds."""
+
+    session: str
+    messages: tuple[str, ...]
+    answer: str
+    generation: str
+
+
+class Turns(Repository):
+    """The start of turns. `replica` produces their answers."""
+
+    def __init__(
+        self, driver: Driver, group_commit: GroupCommit, clock: Clock, replica: str, lease_seconds: float
+    ) -> None:
+        super().__init__(driver, group_commit, clock)
+        self._replica = replica
+        self._lease_seconds = lease_seconds
+
+    @durable_write
+    def begin(self, turn: TurnRequest, authorizer: Authorizer) -> Transaction[StartedTurn]:
+        """Add the turn's messages, an empty answer and a running generation; or find the turn that was replayed.
+
+        Raises:
+            SessionNotFound: Not the caller's, or not there.
+            SessionBusy: The session has a running generation.
+            MessageNotFound: The session has no such message to add the turn below.
+            NothingToAnswer: The turn has no message, and is added below an answer or at the root.
+            IdempotencyMismatch: The idempotency key came with another request before.
+        """
+        now = self._clock()
+        lease = lease_from(now, self._replica, self._lease_seconds)
+        ids = _NewIds(new_id("ses"), tuple(new_id("msg") for _ in turn.input), new_id("msg"), new_id("gen"))
+        if turn.idempotency_key is not None:
+            replayed = yield from _find_by_idempotency_key(turn)
+            if replayed:
+                return replayed
+        found = yield from _find_or_name_session(turn, ids.session)
+        if found is None:
+            session = Session(ids.session, turn.owner, turn.developer_message or "", None, {}, None, 0, now, now)
+            parent, depth = None, 0
+        else:
+            session = authorizer(found)
+            yield from require_idle(session.id)
+            parent = session.head if turn.parent is None else turn.parent or None
+            depth = 0
+            if parent is not None:
+                depth, role = yield from child_depth(session.id, parent)
+                if not turn.input and role is Role.ASSISTANT:
+                    raise NothingToAnswer
+            elif not turn.input:
+                raise NothingToAnswer
+        developer_message = turn.developer_message
+        session = replace(
+            session,
+            owner=turn.owner,
+            developer_message=session.developer_message if developer_message is None else developer_message,
+            given_title=session.given_title if session.given_title is not None else title_of(turn.input),
+            head=ids.answer,
+            message_count=session.message_count + len(turn.input) + 1,
+            updated_at=now,
+        )
+        generation = Generation(
+            ids.generation, session.id, ids.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
+        )
+        *earlier, last = insert_messages(session.id, parent, depth, turn.input, ids.messages, now, ids.answer)
+        yield from run_each([*earlier, *name_messages(turn.owner, session.id, turn.input, ids.messages)])
+        yield Together(
+            (
+                insert_session(session) if found is None else _update_session(session),
+                last,
+                _insert_generation(turn, generation, lease),
+                *_insert_dialect_data(turn, generation, parent),
+            ),
+            whole=found is None and turn.alias is None and turn.idempotency_key is None and not earlier,
+        )
+        return StartedTurn(session, generation, parent, input=ids.messages)
+
+    @read
+    def find_by_idempotency_key(self, turn: TurnRequest) -> Transaction[StartedTurn | None]:
+        """Return the turn that an earlier request with this idempotency key began, or None.
+
+        Raises:
+            IdempotencyMismatch: That was another request.
+        """
+        return (yield from _find_by_idempotency_key(turn))
+
+
+def _find_by_idempotency_key(turn: TurnRequest) -> Transaction[StartedTurn | None]:
+    rows = yield (
+        f"SELECT {GENERATION}, g.digest FROM generation g WHERE g.owner = $1 AND g.idempotency_key = $2",
+        (turn.owner, turn.idempotency_key),
+    )
+    if not rows:
+        return None
+    if rows[0][-1] != turn.digest:
+        raise IdempotencyMismatch
+    generation = read_generation(rows[0][:-1])
+    session = yield from find_session(generation.session_id)
+    if session is None:
+        return None  # deleted since, and its idempotency keys with it
+    return StartedTurn(session, generation, replayed=True)
+
+
+def _find_or_name_session(turn: TurnRequest, new_session_id: str) -> Transaction[Session | None]:
+    """Return the session that the turn continues, locked; None where it creates one, whose alias is then stored.
+
+    Raises:
+        SessionNotFound: No session has the ID that the turn names.
+        NothingToAnswer, MessageNotFound: The turn cannot create a session.
+    """
+    session_id = turn.session_id
+    if session_id is None and turn.alias is not None:
+        session_id = yield from resolve_alias(turn.owner, turn.alias)
+    if session_id is None:
+        if not turn.input:
+            raise NothingToAnswer
+        if turn.parent:
+            raise MessageNotFound
+        if turn.alias is None or (yield from take_alias(turn.owner, turn.alias, new_session_id)):
+            return None
+        session_id = yield from resolve_alias(turn.owner, turn.alias)  # a concurrent turn committed it first
+        if session_id is None:
+            raise SessionNotFound  # and it was deleted since
+    session = yield from find_session(session_id, lock=True)
+    if session is None:
+        raise SessionNotFound
+    return session
+
+
+def _update_session(session: Session) -> Statement:
+    return (
+        "UPDATE session SET owner = $2, developer_message = $3, title = $4, head = $5, message_count = $6, "
+        "updated_at = $7 WHERE id = $1",
+        (
+            session.id,
+            session.owner,
+            session.developer_message,
+            session.given_title,
+            session.head,
+            session.message_count,
+            session.updated_at,
+        ),
+    )
+
+
+def _insert_generation(turn: TurnRequest, generation: Generation, lease: Lease) -> Statement:
+    return (
+        "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
+        "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
+        (
+            generation.id,
+            generation.session_id,
+            generation.message_id,
+            lease.replica,
+            lease.until,
+            turn.model,
+            turn.dialect,
+            turn.owner,
+            turn.idempotency_key,
+            turn.digest,
+            generation.created_at,
+        ),
+    )
+
+
+def _insert_dialect_data(turn: TurnRequest, generation: Generation, parent: str | None) -> list[Statement]:
+    """Store the dialect's own data about the request, if there is any. The table is named after its first user."""
+    if turn.dialect_data is None:
+        return []
+    return [
+        (
+            "INSERT INTO response (generation_id, session_id, parent, echo) VALUES ($1, $2, $3, $4)",
+            (generation.id, generation.session_id, parent, turn.dialect_data),
+        )
+    ]

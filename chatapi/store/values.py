@@ -1,0 +1,97 @@
+"""Values that the store returns and that exist nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from chatapi.model import (
+    VISIBLE_KINDS,
+    Generation,
+    Kind,
+    MessageCursor,
+    Microseconds,
+    Piece,
+    SearchCursor,
+    Session,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The replica that may append to a generation, and until when."""
+
+    replica: str
+    until: Microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class StartedTurn:
+    """A turn that is committed.
+
+    `parent` is the message before it, `input` the IDs of the messages that it added. `replayed`: an earlier request
+    with the same idempotency key started it; `input` is empty then.
+    """
+
+    session: Session
+    generation: Generation
+    parent: str | None = None
+    replayed: bool = False
+    input: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLog:
+    """A generation and its committed log past some position."""
+
+    generation: Generation
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHere:
+    """A generation that is stored as running on this replica, and whether a stop was requested."""
+
+    id: str
+    stop_requested: bool
+
+
+class ScanSnapshot(NamedTuple):
+    """A session to scan: where the scan starts, and the number and newest time of its messages when it began."""
+
+    session: Session
+    first: MessageCursor
+    messages: int
+    newest: Microseconds
+
+
+class Candidate(NamedTuple):
+    """A title or a message to search, and its cursor. `content` is the title, or the stored content of the message."""
+
+    place: SearchCursor
+    session_id: str
+    title: str | None
+    message_id: str | None
+    role: str | None
+    created_at: Microseconds
+    content: str
+
+    @property
+    def text(self) -> str:
+        """The title, or the visible text of the message."""
+        if self.message_id is None:
+            return self.content
+        parts = _decode_texts(self.content)
+        return "".join([part.text for part in parts if part.type in VISIBLE_KINDS and part.text is not None])
+
+
+class _StoredText(msgspec.Struct):
+    """The text of a stored part; other members are skipped without being decoded."""
+
+    type: Kind
+    text: str | None = None
+
+
+_decode_texts = msgspec.json.Decoder(list[_StoredText]).decode
