@@ -189,8 +189,8 @@ def test_an_absurd_id_is_the_plain_404_and_costs_no_connection(server: Service, 
     ("more", "param"),
     [
         ({"user": "\ud83d"}, "user"),
-        ({"tools": [{"\udc4b": 1}]}, "tools"),
-        ({"metadata": {"a": "\ud83d"}}, "metadata"),
+        ({"tools": [{"\udc4b": 1}]}, "tools.0"),
+        ({"metadata": {"a": "\ud83d"}}, "metadata.a"),
         ({"messages": HELLO * 2049}, "messages"),
     ],
 )

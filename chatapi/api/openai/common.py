@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -21,6 +22,11 @@ from chatapi.model import NewMessage
 Metadata = Annotated[
     dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
 ]
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NAMEABLE = re.compile(r"[a-z_-]{1,32}|\d{1,6}", re.ASCII)  # what an error may repeat: no key is of letters alone
+_PATH_NAMES = 8  # of a path that an error shows
+MAX_PARTS = 50_000  # in all messages of one request; the same as in an imported document
 ON_DISCONNECT_HEADER = "X-On-Disconnect"
 Order = Literal["asc", "desc"]
 PageSize = Annotated[int, Query(ge=1, le=100)]
@@ -75,8 +81,34 @@ def not_found_as(error: type[ChatError], param: str | None = None) -> Iterator[N
         raise translated from None
 
 
-def check_text_sizes(messages: Sequence[NewMessage], path: str, max_bytes: int) -> None:
-    """Raise InvalidRequest for the first of the messages at `path` whose text has more than `max_bytes`."""
+def check_surrogates(raw: bytes, body: dict[str, Any]) -> None:
+    """Raise InvalidRequest unless every string of a parsed body, names of members included, is proper Unicode.
+
+    A surrogate can only come from an escape in `raw`, and most bodies have none. One check here covers all fields:
+    those that are stored, those that are passed on as they are, and those that an error names.
+    """
+    if _SURROGATE_ESCAPE.search(raw) is None:
+        return
+    pending: list[tuple[tuple[str, ...], Any]] = [((), body)]
+    while pending:
+        path, value = pending.pop()
+        texts: Sequence[str] = ()
+        if isinstance(value, str):
+            texts = (value,)
+        elif isinstance(value, dict):
+            texts = tuple(value)
+            pending += [((*path, name), inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            pending += [((*path, str(index)), inner) for index, inner in enumerate(value)]
+        if any(_SURROGATE.search(text) for text in texts):
+            names = [name if _NAMEABLE.fullmatch(name) else "?" for name in path[:_PATH_NAMES]]
+            raise InvalidRequest.field(".".join(names) or "body", "Contains an unpaired surrogate.")
+
+
+def check_sizes(messages: Sequence[NewMessage], path: str, max_bytes: int) -> None:
+    """Raise InvalidRequest if the messages at `path` have too many parts, or one has more than `max_bytes` of text."""
+    if sum(len(message.parts) for message in messages) > MAX_PARTS:
+        raise InvalidRequest.field(path, f"Must have at most {MAX_PARTS} content parts in all.")
     for index, message in enumerate(messages):
         if sum(len(part.text.encode()) for part in message.parts) > max_bytes:
             raise InvalidRequest.field(f"{path}.{index}", f"Must have at most {max_bytes} bytes of text.")

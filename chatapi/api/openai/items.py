@@ -28,7 +28,6 @@ from chatapi.wire.json_values import (
 )
 
 MAX_ITEMS = 10_000  # in one request; the same as the messages of an imported document
-MAX_PARTS = 50_000  # in all items of one request
 NO_ARGUMENTS = "{}"  # of a call without arguments: a part of a log is never empty
 COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"
 _DETAILS = ("low", "high", "auto", "original")
@@ -70,12 +69,8 @@ def read_items(value: Any, path: str, references: References | None = None) -> t
         raise InvalidRequest.field(path, f"Must have at most {MAX_ITEMS} items.")
     messages: list[NewMessage] = []
     run: list[Part] = []  # the parts of the assistant's message that is being put together
-    count = 0
     for index, item in enumerate(items):
         message = _read_item(item, f"{path}.{index}", references or {})
-        count += len(message.parts)
-        if count > MAX_PARTS:
-            raise InvalidRequest.field(path, f"Must have at most {MAX_PARTS} content parts in all.")
         if message.role is Role.ASSISTANT and _continues(run, message):
             run += message.parts
             continue

@@ -77,7 +77,7 @@ class StreamPassthrough(Response):
         try:
             with StreamSupervisor(settings, receive, send_heartbeat) as supervisor:
                 await asyncio.wait({opening}, timeout=settings.status_seconds)
-                headers = self._headers(opening.result() if opening.done() else None)
+                headers = self._stream_headers(opening.result() if opening.done() else None)
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 started = True
                 answer = await opening
@@ -97,7 +97,7 @@ class StreamPassthrough(Response):
             last = b"data: %b\n\n" % msgspec.json.encode(openai_error(error))
         await send_body(last, more=False)
 
-    def _headers(self, answer: Relay | None) -> list[tuple[bytes, bytes]]:
+    def _stream_headers(self, answer: Relay | None) -> list[tuple[bytes, bytes]]:
         headers = dict(answer.headers) if answer is not None else {}
         headers |= limit_headers(self._limit, answer.limit if answer is not None else None)
         return stream_headers(sse.MEDIA_TYPE, headers)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from chatapi.api.openai.common import check_text_sizes
+from chatapi.api.openai.common import check_sizes
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage, Role, TurnRequest, visible_text
 from chatapi.settings import Settings
@@ -72,10 +70,10 @@ def read_turn(body: dict[str, Any], settings: Settings, owner: str, session_id: 
         messages = _after_last_answer(messages)
     if not messages or messages[-1].role is Role.ASSISTANT:
         raise InvalidRequest.field("messages", "Must end with a message to answer.")
-    parameters = {name: _require_encodable(value, name) for name, value in body.items() if name not in OWN_FIELDS}
+    parameters = {name: value for name, value in body.items() if name not in OWN_FIELDS}
     metadata = {name: value for name, value in metadata_of(body).items() if name != "session_id"}
     if metadata:
-        parameters["metadata"] = _require_encodable(metadata, "metadata")
+        parameters["metadata"] = metadata
     return TurnRequest(
         owner=owner,
         session_id=None if session_id == NEW else session_id,
@@ -91,17 +89,8 @@ def _read_messages(values: Any, settings: Settings) -> list[NewMessage]:
     if not isinstance(values, list) or not 0 < len(values) <= MAX_MESSAGES:
         raise InvalidRequest.field("messages", f"Must be a list of 1 to {MAX_MESSAGES} messages.")
     messages = [read_message(value, f"messages.{index}") for index, value in enumerate(values)]
-    check_text_sizes(messages, "messages", settings.max_message_bytes)
+    check_sizes(messages, "messages", settings.max_message_bytes)
     return messages
-
-
-def _require_encodable(value: Any, name: str) -> Any:
-    """Return a value that is passed on, if it can be written as JSON again."""
-    try:
-        msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        raise InvalidRequest.field(name, "Contains an unpaired surrogate.") from None
-    return value
 
 
 def _split_instructions(messages: list[NewMessage]) -> tuple[str | None, list[NewMessage]]:

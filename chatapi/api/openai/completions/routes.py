@@ -17,7 +17,7 @@ from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.request_body import read_raw_body
 from chatapi.api.http.services import caller_of, services_of
 from chatapi.api.http.streaming import LogResponse, check_position, read_whole
-from chatapi.api.openai.common import cancels_on_disconnect, require_key
+from chatapi.api.openai.common import cancels_on_disconnect, check_surrogates, require_key
 from chatapi.api.openai.completions.passthrough import StreamPassthrough, WholePassthrough
 from chatapi.api.openai.completions.request import (
     NEW,
@@ -56,6 +56,7 @@ async def create(request: Request) -> Response:
     owner = services.owner(key)
     session_id = await _find_session_id(request, body, owner)
     if session_id is not None:
+        check_surrogates(raw, body)
         return await _continue(request, key, body, session_id)
     limit = request.state.limit = await services.rate_limit.take(owner)
     if stream:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from chatapi.api.http.request_body import Body, Text
-from chatapi.api.openai.common import Metadata, check_text_sizes
+from chatapi.api.openai.common import Metadata, check_sizes
 from chatapi.api.openai.items import References, read_items
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage
@@ -45,5 +45,5 @@ def read_new_items(settings: Settings, values: Any, references: References) -> t
     if isinstance(values, list) and len(values) > MAX_NEW_ITEMS:
         raise InvalidRequest.field("items", f"Must have at most {MAX_NEW_ITEMS} items.")
     messages = read_items(values, "items", references)
-    check_text_sizes(messages, "items", settings.max_message_bytes)
+    check_sizes(messages, "items", settings.max_message_bytes)
     return messages

@@ -14,6 +14,7 @@ from chatapi.api.openai.common import (
     Order,
     PageSize,
     caller_with_key,
+    check_surrogates,
     find_references,
     item_list,
     not_found_as,
@@ -186,7 +187,8 @@ async def _find(request: Request, name: str) -> Session:
 
 
 async def _read_object(request: Request) -> dict[str, Any]:
-    _, body = await read_raw_body(request, services_of(request).settings.max_media_bytes)
+    raw, body = await read_raw_body(request, services_of(request).settings.max_media_bytes)
+    check_surrogates(raw, body)
     return body
 
 

@@ -55,7 +55,7 @@ def decode_request_fields(data: str | None) -> dict[str, Any]:
 
 def wants_summary(request: dict[str, Any]) -> bool:
     """Return whether the request asked for reasoning summaries; reasoning is then given in that form."""
-    return (request.get("reasoning") or {}).get("summary") not in {None, "none"}
+    return (request.get("reasoning") or {}).get("summary") is not None
 
 
 def usage_object(usage: Usage | None) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from chatapi.api.http.request_body import Body, Text, validate
-from chatapi.api.openai.common import Metadata, check_text_sizes
+from chatapi.api.openai.common import Metadata, check_sizes
 from chatapi.api.openai.items import References, read_input
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage
@@ -135,7 +135,7 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
     conversation_id = _conversation(body.conversation)
     _check_combinations(body, conversation_id)
     messages = read_input(body.input, "input", references) if body.input is not None else ()
-    check_text_sizes(messages, "input", settings.max_message_bytes)
+    check_sizes(messages, "input", settings.max_message_bytes)
     if len((body.instructions or "").encode()) > settings.max_message_bytes:
         raise InvalidRequest.field("instructions", f"Must have at most {settings.max_message_bytes} bytes of text.")
 

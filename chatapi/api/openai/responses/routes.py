@@ -25,6 +25,7 @@ from chatapi.api.openai.common import (
     PageSize,
     caller_with_key,
     cancels_on_disconnect,
+    check_surrogates,
     find_references,
     item_list,
     not_found_as,
@@ -61,7 +62,8 @@ async def create(request: Request) -> Response:
     key = require_key(request)
     caller = caller_with_key(request)
     assert caller.owner is not None, "the request has a key"
-    _, body = await read_raw_body(request, services.settings.max_media_bytes)
+    raw, body = await read_raw_body(request, services.settings.max_media_bytes)
+    check_surrogates(raw, body)
     references = await find_references(services, caller.owner, body.get("input"))
     asked = read_request(body, services.settings, references)
     turn = await _read_turn(services, asked, caller, request.headers.get("idempotency-key"))
