@@ -3,15 +3,21 @@
 A log is UTF-8 text in parts of one kind each; a tool-call part also has the call's id and name. It is append-only,
 grows by whole code points, and has no empty part. Readers see bytes up to `committed` only. A reader's state is one
 integer, its position in bytes.
+
+A log has cuts: the positions at which its text was offered for a commit, and so could first be read. They are stored
+with it. A reader that asks for pieces by cut gets the same pieces on every read, on every replica, while the log grows
+and afterwards.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from chatapi.model import Kind, Part, Piece, ToolCall
+
+CUT_BYTES = 16 * 1024  # the most text between two cuts: a client may hold an event whole before it parses it
 
 
 class _Start(NamedTuple):
@@ -25,10 +31,11 @@ class _Start(NamedTuple):
 class Log:
     """The append-only text of a generation, in memory while it runs."""
 
-    __slots__ = ("_parts", "_text", "committed")
+    __slots__ = ("_cuts", "_parts", "_text", "committed")
 
     def __init__(self) -> None:
         self._text = bytearray()
+        self._cuts: list[int] = []
         self._parts: list[_Start] = []
         self.committed = 0
 
@@ -43,16 +50,42 @@ class Log:
             self._parts.append(_Start(len(self._text), kind, call))
         self._text += text.encode()
 
-    def read(self, position: int, most_bytes: int | None = None) -> list[Piece]:
-        """Return committed pieces after `position`, at most `most_bytes`, cut at a code point."""
+    def cut(self) -> None:
+        """Make the end of the log a cut."""
+        end = len(self._text)
+        last = self._cuts[-1] if self._cuts else 0
+        while end - last > CUT_BYTES:
+            last = character_end(self._text, last + CUT_BYTES)
+            self._cuts.append(last)
+        if end > last:
+            self._cuts.append(end)
+
+    def cuts(self) -> tuple[int, ...]:
+        """Make the end of the log a cut, and return all cuts in order."""
+        self.cut()
+        return tuple(self._cuts)
+
+    def read(self, position: int, most_bytes: int | None = None, *, by_cut: bool = False) -> list[Piece]:
+        """Return committed pieces after `position`, at most `most_bytes`, cut at a code point.
+
+        `by_cut`: the pieces end at cuts and at the ends of parts. `most_bytes` must be at least `CUT_BYTES` then.
+        """
         end = self.committed
         if most_bytes is not None and end - position > most_bytes:
-            end = character_end(self._text, position + most_bytes)
-        return self._slice(position, end)
+            if by_cut:
+                end = self._cuts[bisect_right(self._cuts, position + most_bytes) - 1]
+            else:
+                end = character_end(self._text, position + most_bytes)
+        pieces = self._slice(position, end)
+        return split(pieces, self._cuts) if by_cut else pieces
 
     def uncommitted(self) -> list[Piece]:
-        """Return the uncommitted text, one piece per part."""
-        return self._slice(self.committed, len(self._text))
+        """Make the end of the log a cut, and return the uncommitted text by cut.
+
+        Text that is offered again, because its commit failed or its acknowledgement was lost, is the same pieces again.
+        """
+        self.cut()
+        return split(self._slice(self.committed, len(self._text)), self._cuts)
 
     def _slice(self, begin: int, end: int) -> list[Piece]:
         if begin >= end:
@@ -92,6 +125,46 @@ def cut(data: bytes, most_bytes: int) -> Iterator[bytes]:
         end = character_end(data, begin + most_bytes)
         yield data[begin:end]
         begin = end
+
+
+def split(pieces: list[Piece], cuts: Sequence[int]) -> list[Piece]:
+    """Split consecutive pieces at these positions, which rise. Positions inside a code point are ignored."""
+    if not pieces:
+        return pieces
+    at = bisect_right(cuts, pieces[0].position - len(pieces[0].data))
+    found = []
+    for piece in pieces:
+        begin = piece.position - len(piece.data)
+        start = 0
+        while at < len(cuts) and cuts[at] < piece.position:
+            end = cuts[at] - begin
+            at += 1
+            if end > start and character_end(piece.data, end) == end:
+                found.append(piece._replace(position=begin + end, data=piece.data[start:end]))
+                start = end
+        found.append(piece._replace(data=piece.data[start:]) if start else piece)
+    return found
+
+
+def default_cuts(parts: tuple[Part, ...]) -> list[int]:
+    """Return the cuts of a log that was stored without any: every `CUT_BYTES` of each part."""
+    cuts = []
+    position = 0
+    for part in parts:
+        for run in cut(part.text.encode(), CUT_BYTES):
+            position += len(run)
+            cuts.append(position)
+    return cuts
+
+
+def first_pieces(pieces: list[Piece], most_bytes: int) -> list[Piece]:
+    """Return the first pieces with at most `most_bytes` in all, but at least one, each whole."""
+    size = 0
+    for number, piece in enumerate(pieces):
+        size += len(piece.data)
+        if size > most_bytes and number:
+            return pieces[:number]
+    return pieces
 
 
 def first_of(pieces: list[Piece], most_bytes: int) -> list[Piece]:

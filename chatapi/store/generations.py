@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chatapi.errors import UpstreamRejectedKey
 from chatapi.model import Clock, Generation, Microseconds, Outcome, Part, Status
-from chatapi.model.log import contiguous, parts_of, pieces_of
+from chatapi.model.log import contiguous, default_cuts, parts_of, pieces_of, split
 from chatapi.store.drivers.driver import Driver, Fenced, Together, Transaction
 from chatapi.store.group_commit import GroupCommit, LogWriter
 from chatapi.store.pieces import read_piece, stored_pieces
@@ -12,7 +12,9 @@ from chatapi.store.repository import Repository, durable_write, read, write
 from chatapi.store.rows import (
     GENERATION,
     check_is,
+    decode_cuts,
     decode_parts,
+    encode_cuts,
     encode_json,
     encode_parts,
     read_generation,
@@ -66,24 +68,30 @@ class Generations(Repository):
         return str(rows[0][1])
 
     @read
-    def read_log(self, generation_id: str, position: int) -> Transaction[StoredLog | None]:
+    def read_log(self, generation_id: str, position: int, by_cut: bool = False) -> Transaction[StoredLog | None]:
         """Return a generation and its committed log past `position`, a number of bytes.
+
+        `by_cut`: the pieces end at cuts (see `model.log`).
 
         The log is in the message once the generation has ended, and in pieces before. One statement reads both, so that
         it is one state without a transaction around it: readers on other replicas repeat it.
         """
         rows = yield (
-            f"SELECT p.generation_id, p.position, p.part, p.kind, p.text, p.call, m.content, {GENERATION} "
+            f"SELECT p.generation_id, p.position, p.part, p.kind, p.text, p.call, m.content, m.cuts, {GENERATION} "
             "FROM generation g JOIN message m ON m.id = g.message_id "
             "LEFT JOIN piece p ON p.generation_id = g.id AND p.position > $2 WHERE g.id = $1 ORDER BY p.position",
             (generation_id, position),
         )
         if not rows:
             return None
-        content, generation = rows[0][6], read_generation(rows[0][7:])
+        content, cuts, generation = rows[0][6], rows[0][7], read_generation(rows[0][8:])
         check_is(generation.id, generation_id)
         if generation.status is not Status.RUNNING:
-            return StoredLog(generation, pieces_of(decode_parts(content), position))
+            parts = decode_parts(content)
+            pieces = pieces_of(parts, position)
+            if by_cut:
+                pieces = split(pieces, decode_cuts(cuts) if cuts is not None else default_cuts(parts))
+            return StoredLog(generation, pieces)
         stored = [read_piece(row[:6], generation_id) for row in rows if row[0] is not None]
         return StoredLog(generation, contiguous(stored, position))
 
@@ -107,11 +115,16 @@ class Generations(Repository):
             Fenced: The generation is no longer this replica's to end.
         """
         self._group_commit.withdraw(writer.id)  # the ending stores the whole log
-        return await self._finish(writer.id, outcome, parts, first_token_at)
+        return await self._finish(writer.id, outcome, parts, encode_cuts(writer.log.cuts()), first_token_at)
 
     @durable_write
     def _finish(
-        self, generation_id: str, outcome: Outcome, parts: tuple[Part, ...], first_token_at: Microseconds | None
+        self,
+        generation_id: str,
+        outcome: Outcome,
+        parts: tuple[Part, ...],
+        cuts: str,
+        first_token_at: Microseconds | None,
     ) -> Transaction[Generation]:
         rows = yield (
             f"SELECT {GENERATION} FROM session s JOIN generation g ON g.session_id = s.id WHERE g.id = $1 "
@@ -123,7 +136,7 @@ class Generations(Repository):
             raise Fenced
         check_is(found.id, generation_id)
         if found.status is Status.RUNNING:
-            return (yield from _end(found, outcome, parts, first_token_at, self._clock()))
+            return (yield from _end(found, outcome, parts, cuts, first_token_at, self._clock()))
         if (found.status, found.length) != (outcome.status, _length(parts)):
             raise Fenced
         return found
@@ -173,7 +186,8 @@ class Generations(Repository):
         for generation in map(read_generation, rows):
             pieces = yield from stored_pieces(generation.id, 0)
             outcome = Outcome(Status.INTERRUPTED, error_code="interrupted")
-            closed.append((yield from _end(generation, outcome, parts_of(pieces), None, now)))
+            cuts = encode_cuts([piece.position for piece in pieces])
+            closed.append((yield from _end(generation, outcome, parts_of(pieces), cuts, None, now)))
         return closed
 
 
@@ -199,6 +213,7 @@ def _end(
     generation: Generation,
     outcome: Outcome,
     parts: tuple[Part, ...],
+    cuts: str,
     first_token_at: Microseconds | None,
     now: Microseconds,
 ) -> Transaction[Generation]:
@@ -224,7 +239,10 @@ def _end(
     rows = yield Together(
         (
             end,
-            ("UPDATE message SET content = $2 WHERE id = $1", (generation.message_id, encode_parts(parts))),
+            (
+                "UPDATE message SET content = $2, cuts = $3 WHERE id = $1",
+                (generation.message_id, encode_parts(parts), cuts),
+            ),
             ("DELETE FROM piece WHERE generation_id = $1", (generation.id,)),
             ("UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)),
             *([count_answer(generation.id, outcome, now)] if is_counted(outcome, length) else []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -106,3 +107,37 @@ def encode_call(call: ToolCall | None) -> str | None:
 def decode_call(call: str | None) -> ToolCall | None:
     """Decode the column `piece.call`."""
     return None if call is None else msgspec.json.decode(call, type=ToolCall)
+
+
+# A cut as the distance from the one before it, five bits a character, the lowest first; the last character of a number
+# is of the first half. So a cut after less than 32 bytes takes one character, and one after less than 1,024 takes two.
+_CUT_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef" + "ghijklmnopqrstuvwxyz0123456789-_"
+_CUT_VALUES = {digit: value for value, digit in enumerate(_CUT_DIGITS)}
+
+
+def encode_cuts(cuts: Sequence[int]) -> str:
+    """Encode the column `message.cuts`: positions that rise."""
+    digits = []
+    before = 0
+    for position in cuts:
+        distance, before = position - before, position
+        while distance >= 32:
+            digits.append(_CUT_DIGITS[32 + (distance & 31)])
+            distance >>= 5
+        digits.append(_CUT_DIGITS[distance])
+    return "".join(digits)
+
+
+def decode_cuts(encoded: str) -> list[int]:
+    """Decode the column `message.cuts`."""
+    cuts = []
+    position = distance = shift = 0
+    for digit in encoded:
+        value = _CUT_VALUES[digit]
+        distance |= (value & 31) << shift
+        shift += 5
+        if value < 32:
+            position += distance
+            cuts.append(position)
+            distance = shift = 0
+    return cuts
