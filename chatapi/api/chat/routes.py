@@ -7,17 +7,14 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from pydantic import ConfigDict, Field
+from fastapi.responses import JSONResponse, Response
 
-from chatapi.api.chat.attachments import MOST_ATTACHMENTS, Attachment, may_have_attachments
+from chatapi.api.chat.attachments import may_have_attachments
+from chatapi.api.chat.request import ChatBody, StopBody, TextBody
+from chatapi.api.chat.schemas import SEND_MESSAGE, STOP_ANSWER, STREAM_ANSWER
 from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.request_body import (
-    Body,
-    KeyField,
     Parameters,
-    Text,
-    body_schema,
     parse_in_thread,
     read_optional_body,
     receive_json,
@@ -48,40 +45,7 @@ sending = APIRouter(tags=["chat"], route_class=DirectRoute)
 Dialect = Literal["text", "events", "json"]
 
 
-class ChatBody(Parameters):
-    """A message to the model: a text, attachments, or both. Or none, where another answer is asked for."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": [name]} for name in ("user_message", "attachments", "replace")]}
-    )
-
-    developer_message: Text | None = None
-    user_message: Text | None = None
-    model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")
-    api_key: KeyField | None = None
-    session_id: Text | None = None
-    stream: bool = True
-    on_disconnect: Literal["continue", "cancel"] = "continue"
-    if_busy: Literal["reject", "interrupt"] = "reject"
-    replace: Text | None = None
-    attachments: Annotated[list[Attachment], Field(max_length=MOST_ATTACHMENTS)] | None = None
-
-
-class TextBody(ChatBody):
-    """A message to the model that is a text, as the seed has it."""
-
-    user_message: Text = Field(min_length=1)
-
-
-class StopBody(Body):
-    """Which generation to stop; left out, the running one."""
-
-    generation_id: Text | None = None
-    active_stream_id: Text | None = Field(None, alias="activeStreamId")
-    assistant_message: dict[str, Any] | None = Field(None, alias="assistantMessage")  # what there is of it is kept here
-
-
-@sending.post("/api/chat", openapi_extra=body_schema(ChatBody), response_class=PlainTextResponse)
+@sending.post("/api/chat", **SEND_MESSAGE)
 async def chat(request: Request) -> Response:
     """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
     (`"stream": false`). `user_message` is required, unless there are `attachments`, or `replace` names an answer: that
@@ -118,7 +82,7 @@ async def chat(request: Request) -> Response:
     return streamed(core, sent, encoder, headers, cancel)
 
 
-@router.get("/api/chat/{session_id}/stream", response_class=PlainTextResponse)
+@router.get("/api/chat/{session_id}/stream", **STREAM_ANSWER)
 async def stream(
     request: Request,
     session_id: str,
@@ -156,7 +120,7 @@ async def stream(
     return LogResponse(readings, encoder, headers, core.settings.heartbeat_seconds)
 
 
-@router.post("/api/chat/{session_id}/stop", openapi_extra=body_schema(StopBody, required=False))
+@router.post("/api/chat/{session_id}/stop", **STOP_ANSWER)
 async def stop(request: Request, session_id: str) -> JSONResponse:
     """Stop the running answer. Returns what was kept, once the upstream's connection is closed; an answer that has
     ended already is returned as it is."""

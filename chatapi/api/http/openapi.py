@@ -6,7 +6,6 @@ FastAPI's `response_model` would build a serializer for each route at start, whi
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
@@ -196,7 +195,7 @@ def text_content(media_type: str, description: str, *headers: str) -> Content:
 
 def event_content(description: str, events: Mapping[str, Any], *headers: str) -> Content:
     """Return an event stream. `events` maps the name or `type` of each event to the type of its data."""
-    schemas = {name: reference(schema_type) for name, schema_type in events.items()}
+    schemas = {name: one if isinstance(one, dict) else reference(one) for name, one in events.items()}
     return Content(EVENTS, {"type": "string"}, 200, description, headers, schemas)
 
 
@@ -279,7 +278,7 @@ def operation(
     return Operation(
         operation_id=operation_id,
         summary=summary,
-        description=inspect.cleandoc(description),
+        description="\n".join(line.removeprefix("    ") for line in description.split("\n")),
         status_code=contents[0].status,
         response_class=Response,  # without a media type, so FastAPI adds no representation of its own
         response_description=contents[0].description,

@@ -102,7 +102,21 @@ def _schemas(found: dict[str, Any]) -> dict[str, Any]:
             schema["additionalProperties"] = True
         for field, text in documented.field_descriptions.get(name, {}).items():
             schema["properties"][field]["description"] = text
+        _complete_arrays(schema)
     return {name: schemas[name] for name in sorted(schemas)}
+
+
+def _complete_arrays(schema: Any) -> None:
+    """Add the `items` that generators of clients require."""
+    pending = [schema]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, dict):
+            if one.get("type") == "array":
+                one.setdefault("items", {})
+            pending += one.values()
+        elif isinstance(one, list):
+            pending += one
 
 
 def _pydantic_reference() -> str:

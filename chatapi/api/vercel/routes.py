@@ -7,20 +7,20 @@ the messages that come along are new, and where they hang, is told by `Conversat
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from chatapi.api.http.error_responses import SENTENCES
-from chatapi.api.http.request_body import KeyField, Parameters, Text, validate
+from chatapi.api.http.request_body import Parameters, validate
 from chatapi.api.http.services import Services, authorized, key_of, services_of
 from chatapi.api.http.streaming import LogResponse, TextEncoder
 from chatapi.api.turns import find_generation, sent_headers, streamed, with_digest
 from chatapi.api.vercel import messages as ui_messages
-from chatapi.api.vercel.messages import ID_CHARACTERS, Name, UIMessage
+from chatapi.api.vercel.messages import ID_CHARACTERS, UIMessage
+from chatapi.api.vercel.request import UIChatBody
 from chatapi.api.vercel.stream import HEADERS, VercelEncoder
 from chatapi.auth.authorization import Action, Caller, authorize, permit
 from chatapi.errors import InvalidRequest, KeyRequired, NothingToAnswer, SessionNotFound
@@ -31,7 +31,6 @@ DIALECT = "vercel"
 SESSION = "ses_"  # how the ids of sessions begin
 MESSAGE = "msg_"
 LOOK_BACK = 64  # messages of a history, from its end, among which one that is known is looked for
-MESSAGES = 10_000  # in a request
 NEW = 1000  # of them that may be new: each is some statements of one transaction
 PASSED_ON = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
 _MARKS = (b'"messages"', b'"trigger"')
@@ -44,7 +43,7 @@ async def send(request: Request, value: Any) -> Response:
     """Take what `useChat` sends, and answer in its words; as plain text, if `Accept` asks for that."""
     core = services_of(request)
     setattr(request.state, SENTENCES, True)
-    body = validate(ChatBody, value)
+    body = validate(UIChatBody, value)
     key = key_of(request, body.api_key)
     if key is None:
         raise KeyRequired
@@ -112,28 +111,7 @@ async def _steps_before(store: Store, generation: Generation) -> list[Message]:
 # What a client sends
 
 
-class ChatBody(Parameters):
-    """What `useChat` sends, and what of a page's own fields is taken; all others are the page's affair."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    id: Name
-    messages: list[UIMessage] = Field(max_length=MESSAGES)
-    trigger: Literal["submit-message", "regenerate-message"]
-    message_id: Text | None = Field(None, alias="messageId", max_length=ID_CHARACTERS)
-    model: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")
-    developer_message: Text | None = None
-    system: Text | None = None
-    api_key: KeyField | None = None
-    on_disconnect: Literal["continue", "cancel"] = "continue"
-    if_busy: Literal["reject", "interrupt"] = "interrupt"
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: dict[str, Any] | None = None
-
-
-def _said(body: ChatBody) -> str:
+def _said(body: UIChatBody) -> str:
     """What tells one request from another that comes with the same idempotency key: all but who asks, and how it is
     read. What is new in its messages is another thing the second time."""
     return json.dumps(body.model_dump(exclude={"api_key", "on_disconnect", "if_busy"}), default=repr)
@@ -163,7 +141,7 @@ async def _find_chat(store: Store, owner: str, name: str) -> str | None:
     return await store.aliases.resolve(owner, Alias("vercel-chat", name))
 
 
-async def _turn_of(core: Services, owner: str, body: ChatBody, dialect: str) -> TurnRequest:
+async def _turn_of(core: Services, owner: str, body: UIChatBody, dialect: str) -> TurnRequest:
     """What a request asks for.
 
     Raises:
@@ -204,7 +182,7 @@ def _check_encodes(name: str, value: Any) -> None:
         raise InvalidRequest.field(name, "It holds something that cannot be passed on.") from None
 
 
-def _developer_message(body: ChatBody) -> str | None:
+def _developer_message(body: UIChatBody) -> str | None:
     """The instructions: the page's own field, or else its system messages."""
     if body.developer_message is not None:
         return body.developer_message
@@ -230,7 +208,7 @@ class Conversation:
         self._name = name
         self._session_id = session_id
 
-    async def place(self, body: ChatBody) -> TurnPlacement:
+    async def place(self, body: UIChatBody) -> TurnPlacement:
         """What of a request's messages is new, and where it hangs.
 
         What is known is told by the messages' ids: ours, or those that the client gave before. New is what follows the

@@ -30,7 +30,7 @@ class DeletedConversation(TypedDict):
 
     id: str
     object: Literal["conversation.deleted"]
-    deleted: Literal[True]
+    deleted: bool
 
 
 METADATA = "At most 16 names of 64 characters with values of 512."

@@ -110,7 +110,7 @@ class DeletedResponse(TypedDict):
 
     id: str
     object: Literal["response"]
-    deleted: Literal[True]
+    deleted: bool
 
 
 class ResponseStatusEvent(TypedDict):
