@@ -28,6 +28,8 @@ HEAD = (
 )
 MODELS = b'{"object":"list","data":[]}'
 NO_SCRIPT = b'{"error":{"message":"no bench model","type":"invalid_request_error","param":"model","code":null}}'
+KEY = b"sk-proj-" + b"b" * 156  # `bench.client.KEY`, the only one that this server accepts
+WRONG_KEY = b'{"error":{"message":"no such key","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}'
 LATEST_MS = 1000  # later than this is counted as this
 
 
@@ -83,6 +85,8 @@ class Replay(asyncio.Protocol):
     def answer(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"get /stats "):
             self.send_json(b"200 OK", json.dumps(self.lateness.take()).encode())
+        elif b"authorization: bearer" in head and KEY not in head:
+            self.send_json(b"401 Unauthorized", WRONG_KEY)  # an invented key of `bench.attackers`
         elif head.startswith(b"get "):
             self.send_json(b"200 OK", MODELS)
         elif script := Script.asked_for(body):

@@ -9,6 +9,7 @@ from chatapi import __version__
 from chatapi.api.account import config, keys, usage
 from chatapi.api.chat import routes as chat
 from chatapi.api.http import error_responses
+from chatapi.api.openai import errors as openai_errors
 from chatapi.api.openai import models
 from chatapi.api.openai.completions import routes as completions
 from chatapi.api.openai.conversations import routes as conversations
@@ -16,8 +17,7 @@ from chatapi.api.openai.responses import routes as responses
 from chatapi.api.ops import docs, health, page
 from chatapi.api.sessions import routes as sessions
 from chatapi.api.sessions import search, transfer
-from chatapi.auth.keys import KeyPolicy
-from chatapi.middleware import Boundary, LastResort
+from chatapi.middleware import Admission, Boundary, HeadAsGet, LastResort
 from chatapi.settings import Settings
 from chatapi.telemetry import logging as telemetry
 from chatapi.wiring import make_services, running
@@ -39,9 +39,10 @@ EXPOSED = [
 
 
 def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
-    """The service as an ASGI application. Nothing is opened before its lifespan begins, or `running` is entered.
+    """Make the service as an ASGI application. Its lifespan, or `wiring.running`, opens it.
 
-    `demo_key` is shown to everybody: a key for an upstream that takes any.
+    Args:
+        demo_key: a key that the page shows; only for an upstream that accepts any key.
     """
     telemetry.configure(settings)
     app = FastAPI(
@@ -51,13 +52,12 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         openapi_url=None,  # `docs` serves the document: it is made on a thread, and only if a client asks for it
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would repeat the URL, and whatever somebody put into it
-        lifespan=lambda app: running(app.state.core),
-        # FastAPI's own telemetry could be pointed elsewhere by the environment, and sees bodies.
+        redirect_slashes=False,  # a redirect would repeat the URL with everything in it
+        lifespan=lambda app: running(app.state.services),
+        # FastAPI's own telemetry sees bodies, and the environment could send it elsewhere.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.core = make_services(settings)
-    app.state.core.demo_key = demo_key
+    app.state.services = make_services(settings, demo_key)
     for router in (
         chat.sending,
         chat.router,
@@ -77,16 +77,18 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         docs.router,
         page.router,
     ):
-        app.router.routes += router.routes  # as they are: an included router matches each request twice
-    error_responses.install(app)
-    # The last one added is the outermost.
+        app.router.routes += router.routes  # directly: an included router matches each request twice
+    error_responses.install(app, {openai_errors.PREFIX: openai_errors.render})
+    # The last middleware added is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(LastResort)
+    app.add_middleware(Admission, services=app.state.services)
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=settings.origins,
-        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_origins=settings.origins if demo_key is None else [],  # the page shows the demo's key to its own origin
+        allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
         allow_headers=["*"],
         expose_headers=EXPOSED,
     )
-    app.add_middleware(Boundary, key_policy=KeyPolicy(settings.key_pattern))
+    app.add_middleware(Boundary, services=app.state.services)
     return app

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chatapi import __version__
+from chatapi.auth.keys import make_demo_key
 from chatapi.settings import Settings, SettingsError, read_settings, variable_name
 
-DEMO_KEY = "sk-proj-" + "demo" * 39  # of the seed's form; the simulator takes any
 EXAMPLE_PRICES = Path(__file__).resolve().parent.parent / "deploy/prices.example.json"  # not where it is installed
 SIMULATOR_READY = "Simulator listening on "
 
@@ -143,18 +143,19 @@ def _demo(pace_ms: int) -> None:
             os.environ.setdefault("DATABASE_URL", "sqlite:///data/demo.db")
             if EXAMPLE_PRICES.exists():
                 os.environ.setdefault("CHATAPI_PRICES", str(EXAMPLE_PRICES))
-            _serve(read_settings(), lambda url: print(_what_to_type(url), flush=True), DEMO_KEY)
+            key = make_demo_key()  # another in each start: no other page can know it
+            _serve(read_settings(), lambda url: print(_what_to_type(url, key), flush=True), key)
         finally:
             simulator.terminate()
 
 
-def _what_to_type(url: str) -> str:
+def _what_to_type(url: str, key: str) -> str:
     return f"""
 This is the demo: answers come from a simulator, not from a model. Chat at {url}
 
 Or in another terminal:
 
-  KEY={DEMO_KEY}
+  KEY={key}
   curl -N -i {url}/api/chat -H 'Content-Type: application/json' -d '{{
     "developer_message": "You are a helpful assistant.", "user_message": "Count to 200", "api_key": "'$KEY'"}}'
 

@@ -1,53 +1,69 @@
-"""Middleware, plain ASGI: what every request gets, and nothing for each piece of text."""
+"""Plain ASGI middleware: work per request, none per piece of text."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
+from contextlib import suppress
 from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatapi.api.http.error_responses import render_for
+from chatapi.api.http.identity import add_client, address_group, caller_key, client_of, is_verified
+from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND
-from chatapi.auth.keys import KeyPolicy
-from chatapi.errors import ChatError
+from chatapi.errors import ChatError, RateLimited, RequestError
 from chatapi.model import new_id
+from chatapi.wire.sse import PROBE_PATH
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # one that a caller may choose, unless it looks like a key
-_UNCACHED = (b"cache-control", b"no-store")  # an answer is its caller's; X-API-Key does not keep a cache away by itself
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choose, unless it looks like a key
+_UNCACHED = (b"cache-control", b"no-store")  # responses are private; X-API-Key alone does not prevent caching
+API = ("/api/", "/v1/")
+_PUBLIC = frozenset({"/api/health", PROBE_PATH, "/api/config"})  # without a key for everybody
+_UNSTORED = frozenset({"/api/test-key"})
+_FAILED = frozenset({400, 401, 403, 413, 415, 422})  # of a request without an accepted key
+FAILURE_COST = 9.0  # requests, beside the one that it is
+COST_PER_MIB = 8.0
+MIB = 1024 * 1024
+REFUSAL_SECONDS = 1.0
+STARTS = WorkQueue("starts", at_once=4, max_waiting=100_000)  # bounded by the connections
 _SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
 logger = structlog.get_logger()
 
 
 class Boundary:
-    """Gives each request an id, and its one line in the log.
+    """Gives each request an id, headers that every response has, and one line in the log.
 
-    It keeps the server's own `send` in the scope: a streamed body goes there without passing anything in between.
+    It puts the server's own `send` into the scope: streamed bodies bypass all middleware.
     """
 
-    def __init__(self, app: ASGIApp, key_policy: KeyPolicy) -> None:
+    def __init__(self, app: ASGIApp, services: Services) -> None:
         self.app = app
-        self._key_policy = key_policy
+        self._services = services
+        self._key_policy = services.key_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         begun = time.perf_counter()
-        status = 0
+        status, session_id = 0, None
         asked = Headers(scope=scope).get("x-request-id", "")
         chosen = _REQUEST_ID.fullmatch(asked) and self._key_policy.redact(asked) == asked
         request_id = asked if chosen else new_id("req")
         added = [*_SAFE, (b"x-request-id", request_id.encode())]
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, session_id
             if message["type"] == "http.response.start":
                 status = message["status"]
+                session_id = _session_of(message)
                 headers = list(message.get("headers", ()))
                 if not any(name.lower() == b"cache-control" for name, _ in headers):
                     headers.append(_UNCACHED)
@@ -55,27 +71,158 @@ class Boundary:
             await send(message)
 
         scope[RAW_SEND] = send
+        client = add_client(scope, self._services.settings)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self.app(scope, receive, send_with_id)
         finally:
+            client.release_body()
+            path = _printable(self._key_policy.redact(scope["path"])[:200])
+            who = {"address": client.address, "owner": client.owner}
             logger.info(
                 "request",
                 method=scope["method"],
-                path=_printable(self._key_policy.redact(scope["path"])[:200]),
+                path=path,
                 status=status,
                 aborted=scope.get(ABORTED, False),
                 duration_ms=round((time.perf_counter() - begun) * 1000, 1),
+                **who,
             )
+            if 200 <= status < 300 and _is_audited(scope):
+                logger.info(
+                    "audit", action=f"{scope['method']} {_route_of(scope)}", path=path, session_id=session_id, **who
+                )
+
+
+def _session_of(message: Message) -> str | None:
+    """Return the session that a response belongs to, if its headers name one."""
+    return next((value.decode() for name, value in message.get("headers", ()) if name == b"x-session-id"), None)
+
+
+def _is_audited(scope: Scope) -> bool:
+    """Return whether a request changes stored data or exports it."""
+    path: str = scope["path"]
+    if scope["method"] in {"GET", "HEAD"}:
+        return path.startswith("/api/") and path.endswith("/export")
+    return path.startswith(API) and path not in _UNSTORED
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the path template of the route that answered."""
+    return str(getattr(scope.get("route"), "path", ""))
+
+
+class Admission:
+    """Refuses requests before anything is read of them: a malformed head or key, or a caller over its limits.
+
+    A refusal over a limit is delayed, so that a caller that ignores it costs little, and closes the connection. The
+    outcome of each request without an accepted key is added to the limit of its address.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self.app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = HTTPConnection(scope)
+        client = client_of(request)
+        try:
+            self._check_head(request)
+            counts = scope["path"].startswith(API) and scope["path"] not in _PUBLIC
+            if counts:
+                caller_key(request)
+            self._check_limits(request, counts)
+        except ChatError as error:
+            if isinstance(error, RateLimited):
+                await asyncio.sleep(REFUSAL_SECONDS)
+            else:
+                self._services.unverified.add(client.address, FAILURE_COST)
+            await _refuse(scope, receive, send, error)
+            return
+        if is_verified(request):
+            await self.app(scope, receive, send)
+            return
+        async with self._services.queue(STARTS).turn(address_group(request)):
+            await asyncio.sleep(0)  # one start of an address for each turn of the loop: others are served in between
+        if not counts:
+            await self.app(scope, receive, send)
+            return
+
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start" and (client.failed or message["status"] in _FAILED):
+                cost = FAILURE_COST + COST_PER_MIB * client.received_bytes / MIB
+                self._services.unverified.add(client.address, cost)
+            await send(message)
+
+        self._services.unverified.add(client.address)
+        await self.app(scope, receive, count)
+
+    def _check_head(self, request: HTTPConnection) -> None:
+        hosts = request.headers.getlist("host")
+        if len(hosts) > 1 or (not hosts and request.scope.get("http_version") != "1.0"):
+            raise RequestError("The request must have exactly one Host header.")
+
+    def _check_limits(self, request: HTTPConnection, counts: bool) -> None:
+        """Count the request, and raise `RateLimited` if its address or its key has sent too many."""
+        client, services = client_of(request), self._services
+        groups = [address_group(request)] + ([client.owner] if client.owner is not None else [])
+        for group in groups:
+            if (wait := services.requests.wait_seconds(group)) > 0:
+                raise _over_limit("CHATAPI_REQUEST_LIMIT", wait)
+            services.requests.add(group)
+        if counts and not is_verified(request):
+            wait = services.unverified.wait_seconds(client.address)
+            if wait > 0:
+                raise _over_limit("CHATAPI_UNVERIFIED_LIMIT", wait)
+
+
+def _over_limit(setting: str, wait_seconds: float) -> RateLimited:
+    detail = f"Too many requests from this caller ({setting}). Wait as long as Retry-After says."
+    return RateLimited(detail, retry_after=wait_seconds)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: ChatError) -> None:
+    """Respond with an error and close the connection: the rest of its request is not read."""
+    response = render_for(scope, error)
+    response.headers["Connection"] = "close"
+    await response(scope, receive, send)
+
+
+class HeadAsGet:
+    """Answers HEAD as GET without the body (RFC 9110, section 9.3.2): only the head of the response is computed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start":
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                raise _HeadSent
+
+        with suppress(_HeadSent):
+            await self.app({**scope, "method": "GET"}, receive, send_head)
+
+
+class _HeadSent(BaseException):
+    """Ends the handling of a HEAD request after the head; not an `Exception`, so that no handler takes it for one."""
 
 
 def _printable(text: str) -> str:
-    """`text` without what a terminal would obey."""
+    """Return `text` without control characters, which a terminal would obey."""
     return "".join([character if character.isprintable() else "\ufffd" for character in text])
 
 
 class LastResort:
-    """The one place where an error that nobody foresaw ends: it is logged, and the caller gets a 500 or a cut."""
+    """The last handler of unexpected exceptions: logs them, and responds with 500 or cuts the response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -93,10 +240,10 @@ class LastResort:
         except Exception:
             if scope["type"] != "http":
                 raise
-            logger.exception("unforeseen error")
+            logger.exception("unexpected error")
             if started:
                 scope[ABORTED] = True
             else:
-                response = render_for(scope["path"], ChatError())
+                response = render_for(scope, ChatError())
                 assert response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
                 await response(scope, receive, send)

@@ -7,6 +7,8 @@ the start with a sentence. `docs/settings.md` lists them, and a test holds it to
 from __future__ import annotations
 
 import re
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -65,6 +67,15 @@ def _are_origins(value: str) -> str:
         parts = urlsplit(origin.strip())
         if origin.strip() != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path):
             raise ValueError("must be * or a comma-separated list of origins such as https://chat.example.org")
+    return value
+
+
+def _are_networks(value: str) -> str:
+    for network in filter(None, map(str.strip, value.split(","))):
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError("must be a comma-separated list of addresses or networks such as 10.0.0.0/8") from None
     return value
 
 
@@ -166,7 +177,26 @@ class Settings(BaseSettings):
         ge=0,
         description="Requests per key and minute: a minute's worth at once, then evenly; 0 switches the limit off.",
     )
-    max_generations_per_key: int = Field(8, ge=0, description="Running answers per key; 0 switches the limit off.")
+    request_limit: int = Field(
+        6000,
+        ge=0,
+        description="Requests of any kind, reads included, per key and per address and minute; 0, or "
+        "`CHATAPI_RATE_LIMIT=0`, switches the limit off.",
+    )
+    unverified_limit: int = Field(
+        600,
+        ge=0,
+        description="API requests per address and minute without a key that the model API has accepted. A failed one "
+        "counts as ten, and each MiB of its body as eight more. 0, or `CHATAPI_RATE_LIMIT=0`, switches the limit off.",
+    )
+    max_generations_per_key: int = Field(200, ge=0, description="Running answers per key; 0 switches the limit off.")
+    slot_wait_seconds: float = Field(
+        2,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="How long a request waits for a running answer of its key to end, before a 429.",
+    )
     max_generations: int = Field(1000, ge=0, description="Running answers in all; 0 switches the limit off.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body, in bytes.")
     max_message_bytes: int = Field(256 * 1024, ge=1, description="The largest message, in bytes of UTF-8.")
@@ -195,6 +225,29 @@ class Settings(BaseSettings):
         10, ge=0, le=86_400, description="How long running answers may go on after the first SIGTERM."
     )
     receive_seconds: Seconds = Field(30, description="How long a client may take to send a request, headers and body.")
+    write_seconds: Seconds = Field(
+        60, description="How long a client may read nothing of its response before the connection is closed."
+    )
+    max_connections: int = Field(
+        0, ge=0, description="Open connections of clients; 0 is half of the limit of open files, at most 10,000."
+    )
+    max_connections_per_address: int = Field(
+        0, ge=0, description="Open connections of one address; 0 is half of `CHATAPI_MAX_CONNECTIONS`."
+    )
+    max_unfinished_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Memory for request bodies that are not parsed yet, of all clients together; at least 4 times "
+        "`CHATAPI_MAX_MEDIA_BYTES` is used.",
+    )
+    max_body_values: int = Field(
+        50_000, ge=100, description="JSON values in one request body: numbers, strings, members and so on."
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_are_networks)] = Field(
+        "",
+        description="Addresses or networks (CIDR) of reverse proxies, separated by commas. For their connections the "
+        "last address in `X-Forwarded-For` that is not a proxy's is the client's.",
+    )
 
     @property
     def uses_postgres(self) -> bool:
@@ -210,6 +263,21 @@ class Settings(BaseSettings):
     def secret_path(self) -> Path:
         """Where the secret of the owner tags is kept, when none is set."""
         return secret_beside(self.database_path)
+
+    @cached_property
+    def _networks(self) -> list[IPv4Network | IPv6Network]:
+        names = filter(None, map(str.strip, self.trusted_proxies.split(",")))
+        return [ip_network(name, strict=False) for name in names]
+
+    def is_proxy(self, address: str) -> bool:
+        """Return whether an address is that of a trusted proxy."""
+        if not self._networks:
+            return False
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self._networks)
 
     @property
     def origins(self) -> list[str]:

@@ -1,6 +1,6 @@
-"""The parts of the service: which ones the settings ask for, and in which order they open and close.
+"""The parts of the service: the classes that the settings select, and the order in which they open and close.
 
-The only place that names concrete classes.
+The only module that names concrete classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chatapi.auth.keys import KeyPolicy, fingerprint, load_secret
 from chatapi.bus import Bus, LocalBus, ReplicaBus, Transport
 from chatapi.errors import StoreUnavailable
 from chatapi.generations.manager import Generations
-from chatapi.limits import LocalRateLimit, LocalSlots, RateLimit, Slots
+from chatapi.limits import BodyBudget, LeakyBuckets, LocalRateLimit, LocalSlots, RateLimit, Slots
 from chatapi.model import wall_clock
 from chatapi.prices import read_prices
 from chatapi.settings import Settings, SettingsError
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from chatapi.connections.redis import RedisConnection
 
 
-def make_services(settings: Settings) -> Services:
-    """The parts of the service, put together and not opened yet.
+def make_services(settings: Settings, demo_key: str | None = None) -> Services:
+    """Make the parts of the service, which `running` opens.
 
     Raises:
-        SettingsError: a package is missing that the settings ask for, or the list of prices is none.
+        SettingsError: the settings need a package that is missing, or the file of prices is invalid.
     """
     store = Store(_driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds)
     redis = _redis(settings)
@@ -45,8 +45,12 @@ def make_services(settings: Settings) -> Services:
         upstream=upstream,
         key_policy=KeyPolicy(settings.key_pattern),
         rate_limit=rate_limit,
+        requests=LeakyBuckets(settings.request_limit if settings.rate_limit else 0, time.monotonic),
+        unverified=LeakyBuckets(settings.unverified_limit if settings.rate_limit else 0, time.monotonic),
+        bodies=BodyBudget(max(settings.max_unfinished_bytes, 4 * settings.max_media_bytes)),
         links=[redis] if redis is not None else [],
         prices=read_prices(settings.prices),
+        demo_key=demo_key,
     )
 
 
@@ -54,7 +58,7 @@ def _driver(settings: Settings) -> Driver:
     if not settings.uses_postgres:
         return SQLiteDriver(settings.database_path)
     try:
-        from chatapi.store.drivers.postgres import PostgresDriver  # here: only those who use it need its package
+        from chatapi.store.drivers.postgres import PostgresDriver  # here: only users of PostgreSQL need its package
     except ModuleNotFoundError as missing:
         raise _package_missing("DATABASE_URL", missing) from missing
     pooling = settings.database_pooling == "transaction"
@@ -72,25 +76,25 @@ def _redis(settings: Settings) -> RedisConnection | None:
 
 
 def _bus(settings: Settings, store: Store, redis: RedisConnection | None) -> Bus:
-    post: Transport
+    transport: Transport
     if not store.shared:
         return LocalBus()
     if redis is not None:
         from chatapi.bus.redis import RedisTransport
 
-        post = RedisTransport(redis)
+        transport = RedisTransport(redis)
     elif settings.database_pooling == "transaction":
-        return LocalBus()  # a pooler hands no notifications on; readers elsewhere look once a second
+        return LocalBus()  # a pooler drops notifications; readers on other replicas poll once a second
     else:
         from chatapi.bus.postgres import PostgresTransport
 
-        post = PostgresTransport(settings.database_url)
-    return ReplicaBus(store.replica, post)
+        transport = PostgresTransport(settings.database_url)
+    return ReplicaBus(store.replica, transport)
 
 
 def _limits(settings: Settings, store: Store, redis: RedisConnection | None) -> tuple[RateLimit, Slots]:
     rate_limit = LocalRateLimit(settings.rate_limit, time.monotonic)
-    slots = LocalSlots(settings.max_generations_per_key, settings.max_generations)
+    slots = LocalSlots(settings.max_generations_per_key, settings.max_generations, settings.slot_wait_seconds)
     if redis is None:
         return rate_limit, slots
     from chatapi.limits.redis import SharedRateLimit, SharedSlots
@@ -106,33 +110,33 @@ def _package_missing(variable: str, missing: ModuleNotFoundError) -> SettingsErr
 
 
 @asynccontextmanager
-async def running(core: Services) -> AsyncIterator[None]:
-    """The service, open while the block lasts: first what others lean on, and closed in the reverse order.
+async def running(services: Services) -> AsyncIterator[None]:
+    """Open the service for the length of the block: each part after those that it uses; close in the reverse order.
 
     Raises:
-        SettingsError: it cannot start as it is configured.
+        SettingsError: the store or another server cannot be used as configured.
     """
-    settings = core.settings
+    settings = services.settings
     _require_secret(settings)
     async with AsyncExitStack() as opened:
-        opened.push_async_callback(core.store.close)
+        opened.push_async_callback(services.store.close)
         try:
-            await core.store.open()
-            core.secret = _secret(settings)
-            if not await core.store.deployment.check_shared_setting("secret", fingerprint(core.secret)):
+            await services.store.open()
+            services.secret = _secret(settings)
+            if not await services.store.deployment.check_shared_setting("secret", fingerprint(services.secret)):
                 raise SettingsError(_other_secret(settings))
         except StoreUnavailable as error:
-            what = "PostgreSQL" if settings.uses_postgres else f"the file {settings.database_path}"
+            store = "PostgreSQL" if settings.uses_postgres else f"the file {settings.database_path}"
             raise SettingsError(
-                f"DATABASE_URL: {what} cannot be read or written: {error.__cause__}. Free it, or set another."
+                f"DATABASE_URL: {store} cannot be read or written: {error.__cause__}. Free it, or set another."
             ) from error
-        for link in core.links:
+        for link in services.links:
             await link.open()
             opened.push_async_callback(link.close)
-        await core.upstream.open()
-        opened.push_async_callback(core.upstream.close)
-        await core.generations.open()
-        opened.push_async_callback(core.generations.close)
+        await services.upstream.open()
+        opened.push_async_callback(services.upstream.close)
+        await services.generations.open()
+        opened.push_async_callback(services.generations.close)
         yield
 
 

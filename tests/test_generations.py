@@ -17,7 +17,8 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from chatapi.api.http.streaming import LogResponse, TextEncoder
+from chatapi.api.http.streaming import LogResponse
+from chatapi.api.http.text_stream import TextEncoder
 from chatapi.auth.keys import Key
 from chatapi.bus import LocalBus
 from chatapi.errors import Draining, SessionDeleted, SessionNotFound, StoreUnavailable, UpstreamRejectedKey

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatapi.api.http.streaming import TEXT_CHUNK_BYTES, TextEncoder, check_offset, check_position
+from chatapi.api.http.streaming import check_offset, check_position
+from chatapi.api.http.text_stream import TEXT_CHUNK_BYTES, TextEncoder
 from chatapi.errors import PositionOutOfRange
 from chatapi.model import VISIBLE_KINDS, Kind, Part, Piece, ToolCall, visible_text
 from chatapi.model.log import Log, character_end, contiguous, parts_of, pieces_of

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from chatapi.api.http.streaming import EventEncoder
+from chatapi.api.chat.stream import EventEncoder
 from chatapi.errors import UpstreamBroken
 from chatapi.model import Generation, Kind, Microseconds, Piece, Status, Usage
 from chatapi.wire import sse
@@ -115,7 +115,7 @@ def test_what_the_encoder_writes_any_decoder_reads(said: list[tuple[Kind, str]],
     ended = Generation(
         *("gen_1", "ses_1", "msg_1", Status.COMPLETED, "gpt", "events", Microseconds(0)), usage=Usage(1, 2)
     )
-    events = [encoder.begin(), *encoder.pieces(pieces), encoder.quiet(), encoder.end(ended)]
+    events = [encoder.begin(), *encoder.pieces(pieces), encoder.heartbeat(), encoder.end(ended)]
     told = [json.loads(data) for data in decoded(events)]
     assert [event["text"] for event in told if "text" in event] == [text for _, text in said]
     ids = [int(found) for found in re.findall(rb"^id: (\d+)$", b"".join(events), re.MULTILINE)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatapi.auth.authorization import Action, Caller, permit
+from chatapi.auth.authorization import Action, Caller, make_authorizer
 from chatapi.model import Kind, Media, NewMessage, Part, Role, TurnRequest, user_text
 from chatapi.simulator import Simulator, scripts
 from chatapi.store import StartedTurn, Store
@@ -115,7 +115,7 @@ async def test_a_title_costs_a_turn_no_statement(store: Store, driver: Driver) -
         statements = asked[session_id] = []
 
         def begin(turn: TurnRequest = turn, statements: list[Any] = statements) -> Transaction[StartedTurn]:
-            may = permit(Caller("anna"), Action.SPEND)
+            may = make_authorizer(Caller("anna"), Action.SPEND)
             return noted(transaction_of(store.turns.begin, turn, may), statements)
 
         (begun,) = (await driver.commit(Batch(store.replica, [begin]))).results

@@ -1,37 +1,43 @@
-"""What the routes that send turns share, whatever their dialect."""
+"""Turns, in every dialect: the digest behind an idempotency key, the response's headers, and its stream."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
 
 from chatapi.api.http.error_responses import limit_headers
 from chatapi.api.http.services import Services
-from chatapi.api.http.streaming import Encoder, LogResponse
-from chatapi.errors import InvalidRequest, SessionNotFound
+from chatapi.api.http.streaming import Encoder, LogResponse, read_whole
+from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations.manager import TurnHandle
-from chatapi.model import Generation, Limit, TurnRequest
+from chatapi.generations.running import LogChunk
+from chatapi.model import Generation, Limit, Piece, TurnRequest
 
 MAX_IDEMPOTENCY_KEY = 255  # characters
 
 
-def with_digest(turn: TurnRequest, idempotency_key: str, said: Any = None, replaces: str | None = None) -> TurnRequest:
-    """The turn, told apart from another that comes with the same idempotency key. How it is read does not matter.
+def with_digest(
+    turn: TurnRequest, idempotency_key: str, content: Any = None, replaces: str | None = None
+) -> TurnRequest:
+    """Return the turn with its idempotency key and a digest of its content. The stream's format is not part of it.
 
-    `said` is what tells it apart, where the turn itself would be another the next time; `replaces` is the message in
-    whose place it stands, before anybody has looked where that hangs.
+    Args:
+        content: what the digest covers, where the turn itself would differ when it is sent again.
+        replaces: the id of the message that the turn replaces, whose parent is not looked up yet.
 
     Raises:
-        InvalidRequest: the key is too long, or empty.
+        InvalidRequest: the key is empty or too long.
     """
     if not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequest.field("Idempotency-Key", f"It takes 1 to {MAX_IDEMPOTENCY_KEY} characters.")
-    if said is None:
-        said = [
+        raise InvalidRequest.field("Idempotency-Key", f"It must be 1 to {MAX_IDEMPOTENCY_KEY} characters.")
+    if content is None:
+        content = [
             turn.session_id,
             turn.alias,
             turn.parent,
@@ -41,35 +47,71 @@ def with_digest(turn: TurnRequest, idempotency_key: str, said: Any = None, repla
             sorted(turn.parameters.items()),
         ]
         if turn.dialect_data is not None:
-            said += [turn.instructions, turn.dialect_data]
+            content += [turn.instructions, turn.dialect_data]
         if replaces is not None:
-            said += [replaces]
-    digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
+            content += [replaces]
+    digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
     name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
     return replace(turn, idempotency_key=name, digest=digest)
 
 
-def sent_headers(sent: TurnHandle, own: Limit | None) -> dict[str, str]:
-    """The seed's headers, and what the upstream lets its callers know."""
-    headers = dict(sent.answer.headers) if sent.answer is not None else {}
-    headers |= limit_headers(own, sent.answer.limit if sent.answer is not None else None)
-    return headers | {"X-Session-ID": sent.session.id, "X-Generation-ID": sent.generation.id}
+def turn_headers(turn: TurnHandle, own: Limit | None) -> dict[str, str]:
+    """Return the headers of a turn's response: the seed's, and those that the upstream shows its callers."""
+    headers = dict(turn.answer.headers) if turn.answer is not None else {}
+    headers |= limit_headers(own, turn.answer.limit if turn.answer is not None else None)
+    return headers | log_headers(turn.generation)
 
 
-def streamed(core: Services, sent: TurnHandle, encoder: Encoder, headers: dict[str, str], cancel: bool) -> Response:
-    """The answer to a turn, streamed; with `cancel`, a client that leaves ends it."""
-
-    def left() -> None:
-        core.generations.abandon(sent.generation.id)
-
-    return LogResponse(sent.readings, encoder, headers, core.settings.heartbeat_seconds, left if cancel else None)
+def log_headers(generation: Generation) -> dict[str, str]:
+    """Return the headers of a response that reads the log of a generation."""
+    return {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
 
 
-async def find_generation(core: Services, session_id: str, generation_id: str | None) -> Generation | None:
-    """The generation that was asked for: by its id, which must be of this session, or else the last one."""
+def stream_turn(
+    services: Services, turn: TurnHandle, encoder: Encoder, headers: dict[str, str], cancel: bool
+) -> Response:
+    """Stream the answer to a turn; with `cancel`, a disconnect stops it."""
+
+    def abandon() -> None:
+        services.generations.abandon(turn.generation.id)
+
+    heartbeat_seconds = services.settings.heartbeat_seconds
+    return LogResponse(turn.readings, encoder, headers, heartbeat_seconds, abandon if cancel else None)
+
+
+async def read_answer(
+    services: Services,
+    request: Request,
+    generation: Generation,
+    readings: AsyncGenerator[LogChunk],
+    headers: dict[str, str],
+    cancel: bool = False,
+) -> tuple[Generation, list[Piece]] | None:
+    """Read an answer to its end; return None if the client disconnects first, which stops it with `cancel`.
+
+    Raises:
+        ChatError: the answer failed or was interrupted; the error carries `headers`.
+    """
+
+    def abandon() -> None:
+        services.generations.abandon(generation.id)
+
+    try:
+        return await read_whole(readings, request.receive, abandon if cancel else None)
+    except ChatError as error:
+        error.headers |= headers
+        raise
+
+
+async def find_generation(services: Services, session_id: str, generation_id: str | None) -> Generation | None:
+    """Return the session's generation of this id, or its latest if the id is None.
+
+    Raises:
+        SessionNotFound: the session has no generation of this id.
+    """
     if generation_id is None:
-        return await core.store.generations.find_latest(session_id)
-    generation = await core.store.generations.find(generation_id)
+        return await services.store.generations.find_latest(session_id)
+    generation = await services.store.generations.find(generation_id)
     if generation is None or generation.session_id != session_id:
         raise SessionNotFound
     return generation

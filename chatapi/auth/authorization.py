@@ -1,10 +1,10 @@
-"""Who may do what to which session: one function decides, and everything asks it.
+"""Access to sessions: one function decides every case.
 
-The rule. A session belongs to the owner tag of the key that first chatted in it. Whoever brings that key may do
-everything; whoever brings another, nothing. A session that nobody owns yet is reached by its id, which is 128 random
-bits. One that is owned is reached by its id alone only where the operator says so, and never to spend:
-`Settings.session_access` is `key` (never), `id` (always), or `auto` (when the caller is plainly the same machine, see
-`api.core.is_same_machine`).
+The rule. A session belongs to the owner tag of the key that first chatted in it. A caller with that key may do
+everything; a caller with another key, nothing. A session without an owner is reached by its id, which has 128 random
+bits. A session with an owner is reached by its id alone only where the operator allows it, and never to spend:
+`Settings.session_access` is `key` (never), `id` (always), or `auto` (if the caller is on this machine, see
+`api.http.identity.is_same_machine`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chatapi.model import Authorizer, Session
 
 
 class Action(Enum):
-    """What a caller wants of a session."""
+    """An action on a session."""
 
     READ = "read"
     CHANGE = "change"  # edit, stop or delete
@@ -27,22 +27,25 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the tag of the key that came along, if one did, and whether an id alone is enough from here."""
+    """The identity of a caller: its owner tag, if it sent a key, and whether a session's id is enough for it.
+
+    The key itself is not part of it: the credential that goes upstream is passed separately.
+    """
 
     owner: str | None
     trusted_by_id: bool = False
 
 
-def permit(caller: Caller, action: Action) -> Authorizer:
-    """`authorize` for this caller and action, for a transaction to ask when it has the session."""
+def make_authorizer(caller: Caller, action: Action) -> Authorizer:
+    """Return `authorize` for this caller and action, for a transaction to call when it has read the session."""
     return lambda session: authorize(session, caller, action)
 
 
 def authorize(session: Session | None, caller: Caller, action: Action) -> Session:
-    """The session, if this caller may.
+    """Return the session if the caller may do this to it.
 
     Raises:
-        SessionNotFound: it does not exist, or this caller may not: the two cannot be told apart.
+        SessionNotFound: it does not exist, or the caller may not; the two cases look the same.
     """
     if session is None:
         raise SessionNotFound

@@ -1,7 +1,7 @@
-"""Keys: their form, how they are kept out of sight, and the tag that stands for one.
+"""Keys: their format, their redaction, and the owner tags derived from them.
 
-A key arrives, is used, is gone. `Key` wraps it from the JSON parser to the upstream's header; only `reveal` gives it
-back, and `repr`, `str`, `format`, pickling and copying do not.
+A key is used and never kept. `Key` wraps it from the JSON parser to the upstream's header; only `reveal` returns it:
+`repr`, `str`, `format`, pickling and copying do not.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import hmac
 import os
 import re
 import secrets
+import string
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote
 
 from chatapi.errors import InvalidKeyFormat
 
@@ -22,15 +26,26 @@ SEED_PATTERN = r"sk-proj-[A-Za-z0-9_-]{156}"
 SEED_PREFIX = "sk-proj-"
 SEED_LENGTH = 164  # characters
 SECRET_BYTES = 32
-_LOOKS_LIKE_A_KEY = re.compile(r"(?:sk-proj-|\b(?:sk|pk|rk)-)[A-Za-z0-9_\-*.]{4,}")
-_MAY_BE_A_KEY = re.compile(r"(?!(?:ses|msg|gen|req|rep)_)[A-Za-z0-9_\-.]{20,}")  # long enough, and no id of ours
+_HINTS = ("k-", "k_", "AIza", "hf_", "r8_", "xai-", "pplx-", "nvapi-", "ghp_", "eyJ", "earer ")
+_LOOKS_LIKE_A_KEY = re.compile(
+    r"(?:sk-proj-|\b(?:sk|pk|rk)[-_])[A-Za-z0-9_\-*.…]{4,}"  # OpenAI's, and of those who copied the form
+    r"|\b(?:gsk_|AIza|hf_|r8_|xai-|pplx-|nvapi-|ghp_)[A-Za-z0-9_\-*.…]{8,}"  # of other model APIs
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}"  # a JSON Web Token
+    r"|(?<=[Bb]earer )[A-Za-z0-9_\-.~+/=]{8,}"
+)
+_HEX_KEY = re.compile(r"\b[0-9a-fA-F]{32,}\b")  # such as Azure's
+HEX_DIGITS = 32
+SHORTEST_KEY = 7  # characters that could be one
+FRAGMENT = 12  # characters of a key that nothing else has in a row
+# Long enough, and not an id of ours.
+_MAY_BE_A_KEY = re.compile(r"(?<![A-Za-z0-9_\-.])(?!(?:ses|msg|gen|req|rep)_)[A-Za-z0-9_\-.]{20,}")
 REDACTED = "[redacted]"
 _OWNER_CONTEXT = b"chatapi owner tag, version 1\0"
 _FINGERPRINT_CONTEXT = b"chatapi fingerprint of the secret, version 1\0"
 
 
 class Key:
-    """A caller's key, which nothing prints."""
+    """A caller's key, which no representation shows."""
 
     __slots__ = ("_value",)
 
@@ -38,12 +53,16 @@ class Key:
         self._value = value
 
     def reveal(self) -> str:
-        """The key itself; for the upstream's Authorization header, the format check and the owner tag alone."""
+        """Return the key; for the upstream's Authorization header, the format check and the owner tag only."""
         return self._value
 
     def hide(self, text: str) -> str:
-        """`text` without this key, or anything else that looks like one."""
-        return redact(text.replace(self._value, REDACTED)) if self._value else text
+        """Return `text` without this key and without anything else that looks like a key."""
+        if not self._value:
+            return text
+        for spelling in (self._value, quote(self._value, safe=""), *_in_base64(self._value)):
+            text = text.replace(spelling, REDACTED)
+        return redact(_without_fragments(text, self._value))
 
     def __repr__(self) -> str:
         return "Key(redacted)"
@@ -53,32 +72,61 @@ class Key:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Key) and hmac.compare_digest(_bytes(self._value), _bytes(other._value))
 
-    __hash__ = None  # type: ignore[assignment]  # a key is no dictionary key: what would print the dictionary prints it
+    __hash__ = None  # type: ignore[assignment]  # a key must not be a dictionary key: printing the dictionary would show it
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A key is not pickled or copied.")
+        raise TypeError("A key cannot be pickled or copied.")
+
+
+def _in_base64(value: str) -> tuple[str, str]:
+    data = _bytes(value)
+    return base64.b64encode(data).decode().rstrip("="), base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _without_fragments(text: str, key: str) -> str:
+    """Return `text` without runs of `FRAGMENT` or more characters of a key, in upper or lower case."""
+    lower, key = text.translate(_LOWER), key.translate(_LOWER)
+    hidden = bytearray(len(text))
+    for start in range(len(key) - FRAGMENT + 1):
+        at = lower.find(key[start : start + FRAGMENT])
+        while at >= 0:
+            hidden[at : at + FRAGMENT] = b"\1" * FRAGMENT
+            at = lower.find(key[start : start + FRAGMENT], at + 1)
+    if not any(hidden):
+        return text
+    runs = groupby(zip(text, hidden, strict=True), key=itemgetter(1))
+    return "".join(REDACTED if is_hidden else "".join(character for character, _ in run) for is_hidden, run in runs)
+
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def _bytes(value: str) -> bytes:
-    return value.encode("utf-8", "surrogatepass")  # a caller may send anything as a key; the format check comes later
+    return value.encode("utf-8", "surrogatepass")  # any text may arrive as a key; the format check comes later
 
 
 def redact(text: str) -> str:
-    """`text` without anything that looks like a key."""
-    return _LOOKS_LIKE_A_KEY.sub(REDACTED, text) if "k-" in text else text
+    """Return `text` without anything that looks like a key."""
+    if len(text) < SHORTEST_KEY:
+        return text
+    for hint in _HINTS:  # the expression is slow, and nearly no text has one of them
+        if hint in text:
+            text = _LOOKS_LIKE_A_KEY.sub(REDACTED, text)
+            break
+    return _HEX_KEY.sub(REDACTED, text) if len(text) >= HEX_DIGITS else text
 
 
 @dataclass(frozen=True)
 class KeyPolicy:
-    """Which keys this server takes. The pattern is matched whole and against ASCII alone."""
+    """The format of the keys that this server accepts: a pattern, matched against the whole key, ASCII only."""
 
     pattern: str = SEED_PATTERN
 
     def check(self, key: Key) -> Key:
-        """The key, if it has the form.
+        """Return the key.
 
         Raises:
-            InvalidKeyFormat: it has not.
+            InvalidKeyFormat: it does not have this format.
         """
         value = key.reveal()
         if value.isascii() and value.isprintable() and re.fullmatch(self.pattern, value):
@@ -86,11 +134,11 @@ class KeyPolicy:
         if self.pattern == SEED_PATTERN:
             raise InvalidKeyFormat
         raise InvalidKeyFormat(
-            "Invalid API Key format. The key is not of the form that this server's operator has set."
+            "Invalid API Key format. The key must match the pattern that this server's operator has set."
         )
 
     def redact(self, text: str) -> str:
-        """`text` without anything that looks like a key, or has the form of one."""
+        """Return `text` without anything that looks like a key, or has the format of one."""
         text = redact(text)
         if self.pattern == SEED_PATTERN:
             return text
@@ -98,32 +146,32 @@ class KeyPolicy:
 
 
 def owner_tag(secret: bytes, key: Key) -> str:
-    """What a session remembers of the key that owns it: HMAC-SHA256, 43 URL-safe characters."""
+    """Return the owner tag of a key, which sessions store: HMAC-SHA256, 43 URL-safe characters."""
     tag = hmac.digest(secret, _OWNER_CONTEXT + key.reveal().encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(tag).decode().rstrip("=")
 
 
 def fingerprint(secret: bytes) -> str:
-    """What a database remembers of the secret, to tell when another one is used with it."""
+    """Return the fingerprint of the secret, which a database stores to detect another secret."""
     return base64.urlsafe_b64encode(hmac.digest(secret, _FINGERPRINT_CONTEXT, hashlib.sha256)).decode().rstrip("=")
 
 
 def load_secret(path: Path) -> bytes:
-    """The secret kept at `path`, made (mode 0600) when there is none.
+    """Return the secret stored at `path`; make it, with mode 0600, if there is none.
 
-    Losing it loses every owner: nobody can reach the sessions that were bound before.
+    A lost secret loses every owner: the sessions bound with it cannot be reached any more.
 
     Raises:
-        ValueError: the file is there and is no secret.
+        ValueError: the file exists and does not contain a secret.
     """
     try:
-        # O_EXCL: of two servers that start at once, one makes the secret and the other reads it.
+        # O_EXCL: if two servers start at once, one makes the secret and the other reads it.
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         secret = path.read_text().strip()
         if len(secret) < SECRET_BYTES:
             raise ValueError(
-                f"The file {path} holds no secret. Restore it from a backup, or set CHATAPI_SECRET."
+                f"The file {path} contains no secret. Restore it from a backup, or set CHATAPI_SECRET."
             ) from None
         return secret.encode()
     secret = secrets.token_urlsafe(SECRET_BYTES)
@@ -132,3 +180,8 @@ def load_secret(path: Path) -> bytes:
         handle.flush()
         os.fsync(handle.fileno())
     return secret.encode()
+
+
+def make_demo_key() -> str:
+    """Return a random key of the seed's format, for an upstream that accepts any key."""
+    return SEED_PREFIX + secrets.token_hex(SEED_LENGTH)[: SEED_LENGTH - len(SEED_PREFIX)]

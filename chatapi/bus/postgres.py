@@ -57,7 +57,7 @@ class PostgresTransport:
             except CANNOT as error:
                 logger.warning("bus out of order", reason=type(error).__name__)
             except Exception:  # whatever it is, the next connection may be better
-                logger.exception("unforeseen error", where="bus")
+                logger.exception("unexpected error", where="bus")
             finally:
                 tried.set()
                 if connection is not None:

@@ -112,7 +112,7 @@ class RedisConnection:
             except CANNOT as error:
                 logger.warning("bus out of order", reason=type(error).__name__)
             except Exception:  # whatever it is, the next connection may be better
-                logger.exception("unforeseen error", where="bus")
+                logger.exception("unexpected error", where="bus")
             finally:
                 listening.set()
             await asyncio.sleep(DOWN_SECONDS)

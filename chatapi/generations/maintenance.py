@@ -117,7 +117,7 @@ async def _repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:
         try:
             await step()
         except Exception:  # a clock that stops would leave readers and timers for ever
-            logger.exception("unforeseen error", where=step.__name__)
+            logger.exception("unexpected error", where=step.__name__)
 
 
 def log_outcome(generation: Generation) -> None:

@@ -321,7 +321,7 @@ class Generations:
         except ChatError as error:
             return live.failure(error)
         except Exception:  # this task's last resort: whatever happens, the generation ends and its text is kept
-            logger.exception("unforeseen error", generation_id=live.id)
+            logger.exception("unexpected error", generation_id=live.id)
             return live.failure(ChatError())
         finally:
             live.task = None

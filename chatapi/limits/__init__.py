@@ -1,7 +1,20 @@
-"""Limits: requests per key and minute, and running answers per key and in all."""
+"""Limits: requests per caller and minute, running answers, and turns in a queue."""
 
 from __future__ import annotations
 
+from chatapi.limits.body_budget import BodyBudget
+from chatapi.limits.buckets import KnownOwners, LeakyBuckets
+from chatapi.limits.fair_queue import FairQueue
 from chatapi.limits.local import LocalRateLimit, LocalSlots, RateLimit, Slot, Slots
 
-__all__ = ["LocalRateLimit", "LocalSlots", "RateLimit", "Slot", "Slots"]
+__all__ = [
+    "BodyBudget",
+    "FairQueue",
+    "KnownOwners",
+    "LeakyBuckets",
+    "LocalRateLimit",
+    "LocalSlots",
+    "RateLimit",
+    "Slot",
+    "Slots",
+]

@@ -1,13 +1,15 @@
-"""What a limit is, and limits that count in this process.
+"""The protocols of limits, and limits that this process counts.
 
 The rate limit is the generic cell rate algorithm (ITU-T I.371, the leaky bucket as a meter): each owner has one number,
-the time at which its bucket would be empty. It needs no timer, lets a whole minute's worth through as one burst, and
-then one request each 60/limit seconds.
+the time at which its bucket is empty. It needs no timer, allows the requests of a whole minute as one burst, and then
+one request each 60/limit seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable
 from math import ceil
 from typing import NamedTuple, Protocol
@@ -16,50 +18,50 @@ from chatapi.errors import Overloaded, RateLimited, TooManyGenerations
 from chatapi.model import Limit
 
 WINDOW_SECONDS = 60.0
-_SWEEP_AT = 10_000  # owners remembered before those whose bucket is empty are forgotten
+_SWEEP_AT = 10_000  # owners in memory before those with an empty bucket are removed
 
 
 class RateLimit(Protocol):
-    """So many requests per owner and minute: a minute's worth at once, then evenly."""
+    """A number of requests per owner and minute: as one burst, then evenly."""
 
     async def take(self, owner: str) -> Limit | None:
-        """Count one request; what is left afterwards, or None when the limit is off.
+        """Count one request; return the limit and what is left of it, or None if the limit is off.
 
         Raises:
-            RateLimited: nothing was left.
+            RateLimited: nothing is left.
         """
 
 
 class Slot(NamedTuple):
-    """The place of one running answer; no two of a process have the same number."""
+    """The slot of one running answer; its number is unique in the process."""
 
     owner: str
     number: int
 
 
 class Slots(Protocol):
-    """At most so many running answers per owner, and in all of this process."""
+    """A limit of running answers per owner, and of all running answers in this process."""
 
     async def open(self) -> None:
-        """Begin."""
+        """Start the tasks of this limit."""
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop its tasks."""
 
     async def take(self, owner: str) -> Slot:
-        """Take a slot; whoever took it gives it back.
+        """Take a slot; the caller must give it back.
 
         Raises:
-            TooManyGenerations: this owner has all of its slots taken.
-            Overloaded: this process runs as many answers as it may.
+            TooManyGenerations: all slots of this owner are taken.
+            Overloaded: all slots of this process are taken.
         """
 
     async def give_back(self, slot: Slot) -> None:
-        """Give a slot back; it is free when this returns. To do it twice changes nothing."""
+        """Give a slot back; it is free when this returns. A second call has no effect."""
 
 
 class LocalRateLimit:
-    """The rate limit, counted here; 0 switches it off."""
+    """The rate limit, counted in this process; 0 switches it off."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self.limit = limit
@@ -74,7 +76,7 @@ class LocalRateLimit:
         cost = WINDOW_SECONDS / self.limit
         empty_at = max(self._empty_at.get(owner, now), now) + cost
         excess = empty_at - now - WINDOW_SECONDS
-        if excess > 1e-6:  # floats: a bucket filled to the brim is not over it
+        if excess > 1e-6:  # floats: a full bucket is not over the limit
             raise too_many_requests(self.limit, excess)
         self._empty_at[owner] = empty_at
         if len(self._empty_at) > self._sweep_at:
@@ -87,18 +89,20 @@ class LocalRateLimit:
 
 
 def too_many_requests(limit: int, wait_seconds: float) -> RateLimited:
-    """The error for a request too many, with the seed's headers."""
+    """Return the error for a request over the limit, with the seed's headers."""
     headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": "0"}
     return RateLimited(retry_after=ceil(wait_seconds), headers=headers)
 
 
 class LocalSlots:
-    """Slots, counted here; 0 switches a limit off."""
+    """Slots, counted in this process; 0 switches a limit off."""
 
-    def __init__(self, per_owner: int, in_all: int) -> None:
+    def __init__(self, per_owner: int, in_all: int, wait_seconds: float = 0.0) -> None:
         self.per_owner = per_owner
         self.in_all = in_all
+        self.wait_seconds = wait_seconds  # for a slot of the same owner
         self._taken: dict[str, set[Slot]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by owner, first come first served
         self._numbers = itertools.count()
         self._total = 0
 
@@ -109,9 +113,8 @@ class LocalSlots:
         pass
 
     async def take(self, owner: str) -> Slot:
-        taken = self._taken.get(owner, ())
-        if self.per_owner and len(taken) >= self.per_owner:
-            raise TooManyGenerations(retry_after=1)
+        if self.per_owner and (owner in self._waiting or len(self._taken.get(owner, ())) >= self.per_owner):
+            await self._wait(owner)
         if self.in_all and self._total >= self.in_all:
             raise Overloaded(retry_after=1)
         slot = Slot(owner, next(self._numbers))
@@ -126,3 +129,28 @@ class LocalSlots:
             self._total -= 1
         if not taken:
             self._taken.pop(slot.owner, None)
+        self._wake_next(slot.owner)
+
+    async def _wait(self, owner: str) -> None:
+        """Wait in line for a slot of this owner, at most `wait_seconds`."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line = self._waiting.setdefault(owner, deque())
+        line.append(woken)
+        try:
+            async with asyncio.timeout(self.wait_seconds):
+                while line[0] is not woken or len(self._taken.get(owner, ())) >= self.per_owner:
+                    await woken  # only the first in line is woken
+                    line[0] = woken = asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            raise TooManyGenerations(retry_after=1) from None
+        finally:
+            line.remove(woken)
+            if not line:
+                del self._waiting[owner]
+            else:
+                self._wake_next(owner)
+
+    def _wake_next(self, owner: str) -> None:
+        line = self._waiting.get(owner)
+        if line and not line[0].done():
+            line[0].set_result(None)

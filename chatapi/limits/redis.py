@@ -1,7 +1,7 @@
 """Limits that all replicas count together, in Redis or Valkey; each count is one atomic script.
 
-The policy when the server is gone: each replica counts for itself, as it does without one. A limit is then at most so
-many times higher as there are replicas; nobody is refused for want of a counter.
+While the server is unreachable each replica counts for itself, as without one. A limit is then multiplied by the number
+of replicas at most; no request is refused because a counter is missing.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from chatapi.model import Limit
 
 logger = structlog.get_logger()
 
-SLOT_SECONDS = 60  # how long the slots of a replica that died stay taken
+SLOT_SECONDS = 60  # how long the slots of a dead replica stay taken
 KEEP_SECONDS = SLOT_SECONDS / 3
+RETRY_SECONDS = 0.1  # between attempts to take a slot
 
 NOW = "local time = redis.call('TIME') local now = time[1] * 1000000 + time[2] "  # in microseconds
 
-TAKE_REQUEST = (  # the bucket of local.py; returns whether it was taken, and what is left or how long to wait
+TAKE_REQUEST = (  # the bucket of local.py; returns whether a request was counted, and what is left or how long to wait
     NOW
     + """
 local cost, window = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -45,7 +46,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 )
-KEEP_SLOT = (  # put back where the server forgot it; what is running is taken
+KEEP_SLOT = (  # added again if the server lost it: a running answer holds its slot
     NOW
     + """
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[1] * 1000000), ARGV[2])
@@ -56,7 +57,7 @@ GIVE_BACK_SLOT = "redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
 class SharedRateLimit:
-    """The rate limit, counted by all replicas together; `alone` counts when the server is gone."""
+    """The rate limit, counted by all replicas together; `alone` counts while the server is unreachable."""
 
     def __init__(self, link: RedisConnection, alone: LocalRateLimit) -> None:
         self._link = link
@@ -77,8 +78,8 @@ class SharedRateLimit:
 
 
 class SharedSlots:
-    """Slots per owner, counted by all replicas together; `alone` bounds this process, and counts for itself when the
-    server is gone."""
+    """Slots per owner, counted by all replicas together; `alone` limits this process, and all of it while the server is
+    unreachable."""
 
     def __init__(self, link: RedisConnection, alone: LocalSlots, replica: str) -> None:
         self._link = link
@@ -100,11 +101,16 @@ class SharedSlots:
         limit = self._alone.per_owner
         if not limit:
             return slot
+        time = asyncio.get_running_loop().time
+        wait_until = time() + self._alone.wait_seconds
         try:
-            taken = await self._run(TAKE_SLOT, slot, limit, SLOT_SECONDS, self._name(slot))
+            while not (taken := await self._run(TAKE_SLOT, slot, limit, SLOT_SECONDS, self._name(slot))):
+                if time() >= wait_until:
+                    break
+                await asyncio.sleep(RETRY_SECONDS)  # a slot is given back on any replica
         except RedisGone:
             taken = True
-        except BaseException:  # the caller is cancelled; if the script takes the slot all the same, it lapses
+        except BaseException:  # the caller is cancelled; a slot that the script still takes lapses
             await self._alone.give_back(slot)
             raise
         if not taken:
@@ -121,18 +127,18 @@ class SharedSlots:
                 await self._run(GIVE_BACK_SLOT, slot, self._name(slot))
 
     async def _keep(self) -> None:
-        """Say of every slot, now and then, that it is still taken."""
+        """Renew every taken slot periodically."""
         while True:
             await asyncio.sleep(KEEP_SECONDS)
             try:
                 for slot in list(self._taken):
                     await self._run(KEEP_SLOT, slot, SLOT_SECONDS, self._name(slot))
-                    if slot not in self._taken:  # given back meanwhile, and perhaps before
+                    if slot not in self._taken:  # given back meanwhile
                         await self._run(GIVE_BACK_SLOT, slot, self._name(slot))
             except RedisGone:
                 continue
-            except Exception:  # a keeper that ends would let every slot lapse
-                logger.exception("unforeseen error", where="slots")
+            except Exception:  # without this task every slot would lapse
+                logger.exception("unexpected error", where="slots")
 
     async def _run(self, script: str, slot: Slot, *arguments: Any) -> Any:
         return await self._link.run(script, _key(slot), *arguments)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from chatapi.errors import InvalidRequest
+from chatapi.wire.text import check_text
 
 NAME_CHARACTERS = 256  # of a call's id, or of a function's name
 URL_SCHEMES = ("https://", "http://", "data:")  # a URL is passed on, and never fetched
@@ -31,13 +32,7 @@ def require_text(value: Any, path: str) -> str:
     """Return `value`, a string that can be stored."""
     if not isinstance(value, str):
         raise InvalidRequest.field(path, "Must be a string.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest.field(path, "Contains an unpaired surrogate.") from None
-    if "\0" in value:
-        raise InvalidRequest.field(path, "Contains a NUL character.")
-    return value
+    return check_text(value, path)
 
 
 def optional_text(value: Any, path: str) -> str | None:

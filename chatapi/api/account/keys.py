@@ -8,26 +8,29 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from chatapi.api.account.schemas import TEST_KEY, KeyBody
+from chatapi.api.http.identity import authenticate, mark_accepted, mark_failed
 from chatapi.api.http.request_body import read_body
-from chatapi.api.http.services import key_of, services_of
+from chatapi.api.http.services import services_of
 from chatapi.errors import InvalidRequest, UpstreamForbidden, UpstreamRejectedKey
 
 router = APIRouter(tags=["keys"])
+
+MAX_BODY_BYTES = 16 * 1024
 
 
 @router.post("/api/test-key", **TEST_KEY)
 async def test_key(request: Request) -> JSONResponse:
     """Return whether the upstream accepts this key. A rejected key is a result with `valid: false`, not an error."""
     core = services_of(request)
-    body = await read_body(request, KeyBody)
-    key = key_of(request, body.api_key)
-    if key is None:
-        raise InvalidRequest.field("api_key", "This field is required.")
-    await core.rate_limit.take(core.owner(key))
+    body = await read_body(request, KeyBody, MAX_BODY_BYTES)
+    identity = authenticate(request, body.api_key, InvalidRequest.field("api_key", "This field is required."))
+    await core.rate_limit.take(identity.owner)
     answer: dict[str, Any]
     try:
-        await core.upstream.check_key(key, core.settings.status_seconds)
+        await core.upstream.check_key(identity.credential, core.settings.status_seconds)
+        mark_accepted(request)
         answer = {"valid": True, "message": "API key is valid and working."}
     except (UpstreamRejectedKey, UpstreamForbidden) as error:
+        mark_failed(request)
         answer = {"valid": False, "message": error.detail}
     return JSONResponse(answer)

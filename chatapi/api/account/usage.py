@@ -11,7 +11,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from chatapi.api.account.schemas import GET_PRICES, GET_USAGE
-from chatapi.api.http.services import owner_of, services_of
+from chatapi.api.http.identity import owner_of
+from chatapi.api.http.services import services_of
 from chatapi.errors import InvalidRequest
 from chatapi.model import GroupBy, UsageReport, UsageTotal
 from chatapi.prices import COST_DIGITS, Prices

@@ -1,85 +1,122 @@
-"""POST /api/chat and what follows it: the seed's main route, its stream, and its stop."""
+"""POST /api/chat and the routes of its answers: the stream, and the stop."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BeforeValidator
 
-from chatapi.api.chat.attachments import may_have_attachments
-from chatapi.api.chat.request import ChatBody, StopBody, TextBody
+from chatapi.api.chat.request import (
+    ChatBody,
+    StopBody,
+    make_turn,
+    place_beside,
+    read_chat,
+    requested_format,
+    requested_replay,
+)
 from chatapi.api.chat.schemas import SEND_MESSAGE, STOP_ANSWER, STREAM_ANSWER
+from chatapi.api.chat.stream import EventEncoder
 from chatapi.api.http.direct_route import DirectRoute
+from chatapi.api.http.error_responses import Renderer, render, render_sentence, render_with
+from chatapi.api.http.identity import authenticate, authorized, mark_accepted
 from chatapi.api.http.request_body import (
-    Parameters,
-    parse_in_thread,
+    KEY_FIELD,
+    UNVERIFIED_INLINE_BYTES,
+    read_json,
     read_optional_body,
     receive_json,
-    validate,
 )
 from chatapi.api.http.serializers import generation_json, parts_json
-from chatapi.api.http.services import Services, authorized, key_of, services_of
-from chatapi.api.http.streaming import (
-    Encoder,
-    EventEncoder,
-    LogResponse,
-    TextEncoder,
-    check_offset,
-    check_position,
-    read_whole,
-)
-from chatapi.api.turns import find_generation, sent_headers, streamed, with_digest
+from chatapi.api.http.services import services_of
+from chatapi.api.http.streaming import Encoder, LogResponse, check_offset, check_position
+from chatapi.api.http.text_stream import TextEncoder
+from chatapi.api.turns import find_generation, log_headers, read_answer, stream_turn, turn_headers
 from chatapi.api.vercel import routes as vercel
-from chatapi.auth.authorization import Action, Caller, authorize, permit
-from chatapi.errors import BodyTooLarge, ChatError, InvalidRequest, MessageNotFound
+from chatapi.auth.authorization import Action, make_authorizer
+from chatapi.errors import BodyTooLarge, InvalidRequest
 from chatapi.generations.running import LogChunk
-from chatapi.model import ROOT, VISIBLE_KINDS, Generation, Kind, NewMessage, Part, Piece, Role, Status, TurnRequest
+from chatapi.model import VISIBLE_KINDS, Generation, Kind, Piece, Status
 from chatapi.model.log import parts_of
+from chatapi.settings import variable_name
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
 
-Dialect = Literal["text", "events", "json"]
+
+class Dialect(NamedTuple):
+    """A dialect of POST /api/chat."""
+
+    limit: str  # the setting that limits its bodies, in bytes
+    read: Callable[[Any], Any]  # validates a parsed body
+    answer: Callable[[Request, Any], Awaitable[Response]]
+    render_error: Renderer
+
+
+def classify(data: bytes) -> Dialect:
+    """Return the dialect of a body before it is parsed, by the names of its members."""
+    if _MESSAGES.search(data) and _TRIGGER.search(data):
+        return USE_CHAT
+    return WITH_ATTACHMENTS if _ATTACHMENTS.search(data) else TEXT_ONLY
+
+
+_MESSAGES, _TRIGGER, _ATTACHMENTS = (
+    re.compile(rb'"%b"[ \t\r\n]*:' % name) for name in (b"messages", b"trigger", b"attachments")
+)
 
 
 @sending.post("/api/chat", **SEND_MESSAGE)
 async def chat(request: Request) -> Response:
     """Send a message; the answer streams back as text, as events (`Accept: text/event-stream`), or as one JSON object
-    (`"stream": false`). `user_message` is required, unless there are `attachments`, or `replace` names an answer: that
-    one is given anew. What the Vercel AI SDK's `useChat` sends is answered as it reads."""
-    core = services_of(request)
-    data = await receive_json(request, core.settings.max_media_bytes)
-    is_large = len(data) > core.settings.max_body_bytes
-    if is_large and not vercel.may_be_chat(data) and not may_have_attachments(data):
-        raise BodyTooLarge
-    value = await parse_in_thread(request, data)
-    if vercel.may_be_chat(data) and vercel.is_chat(value):
-        return await vercel.send(request, value)
-    if is_large and not may_have_attachments(data):
-        raise BodyTooLarge
-    body = _read(value)
-    if is_large and not body.attachments:
-        raise BodyTooLarge
-    key = key_of(request, body.api_key)
-    if key is None:
-        raise InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
-    owner = core.owner(key)
-    turn = _turn(core, body, owner, _dialect(request, body), request.headers.get("idempotency-key"))
-    request.state.limit = await core.rate_limit.take(owner)  # there, an error's answer finds it too
-    if body.replace is not None:
-        turn = await _in_place_of(core, turn, body, body.replace)
+    (`"stream": false`). `user_message` is required unless there are `attachments`, or `replace` names an answer, which
+    is then generated again. Requests of the Vercel AI SDK's `useChat` are answered in its own stream format."""
+    settings = services_of(request).settings
+    data = await receive_json(request, settings.max_media_bytes)
+    dialect = classify(data)
+    if len(data) > (limit := getattr(settings, dialect.limit)):
+        raise BodyTooLarge(f"The body must be at most {limit} bytes ({variable_name(dialect.limit)}).")
+    render_with(request.scope, dialect.render_error)
+    if len(data) > UNVERIFIED_INLINE_BYTES and KEY_FIELD.encode() not in data:
+        authenticate(request)  # no large body is parsed for a caller without a key
+    return await dialect.answer(request, await read_json(request, data, dialect.read))
 
-    may_spend = permit(Caller(owner), Action.SPEND)
-    sent = await core.generations.send(turn, key, may_spend, interrupt=body.if_busy == "interrupt")
-    headers = sent_headers(sent, request.state.limit)
-    cancel = body.on_disconnect == "cancel" and not sent.repeated
+
+async def _answer(request: Request, body: ChatBody) -> Response:
+    services = services_of(request)
+    missing = InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
+    identity = authenticate(request, body.api_key, missing)
+    turn = make_turn(
+        services, body, identity.owner, requested_format(request, body), request.headers.get("idempotency-key")
+    )
+    request.state.limit = await services.rate_limit.take(identity.owner)  # error responses show it too
+    if body.replace is not None:
+        turn = await place_beside(services, turn, body, body.replace)
+    may_spend = make_authorizer(identity.caller, Action.SPEND)
+    interrupt = body.if_busy == "interrupt"
+    handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
+    if handle.answer is not None:
+        mark_accepted(request)
+    headers = turn_headers(handle, request.state.limit)
+    cancel = body.on_disconnect == "cancel" and not handle.repeated
     if turn.dialect == "json":
-        return await _whole(core, request, sent.generation, sent.readings, headers, cancel)
-    encoder: Encoder = EventEncoder(sent.generation) if turn.dialect == "events" else TextEncoder()
-    return streamed(core, sent, encoder, headers, cancel)
+        whole = await read_answer(services, request, handle.generation, handle.readings, headers, cancel)
+        return _whole_response(whole, headers)
+    encoder: Encoder = EventEncoder(handle.generation) if turn.dialect == "events" else TextEncoder()
+    return stream_turn(services, handle, encoder, headers, cancel)
+
+
+USE_CHAT = Dialect("max_media_bytes", vercel.read, vercel.send, render_sentence)
+WITH_ATTACHMENTS = Dialect("max_media_bytes", read_chat, _answer, render)
+TEXT_ONLY = Dialect("max_body_bytes", read_chat, _answer, render)
+
+
+def _none_if_empty(value: Any) -> Any:
+    """Return None for an empty `Last-Event-ID`, which an EventSource sends after an event with an empty id."""
+    return None if value == "" else value
 
 
 @router.get("/api/chat/{session_id}/stream", **STREAM_ANSWER)
@@ -88,26 +125,27 @@ async def stream(
     session_id: str,
     generation_id: Annotated[str | None, Query()] = None,
     offset: Annotated[int | None, Query(ge=0, lt=2**53)] = None,
-    last_event_id: Annotated[int | None, Header(ge=0, lt=2**53)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**53), BeforeValidator(_none_if_empty)] = None,
 ) -> Response:
-    """Read the session's running answer, or one that has ended, from a position on: `offset` counts the bytes of text
-    that were received, `Last-Event-ID` is the id of the last event. 204 when nothing runs and nothing was asked for."""
-    core = services_of(request)
+    """Read the session's running answer, or an ended one, from a position on: `offset` is the number of bytes of text
+    already received, `Last-Event-ID` the id of the last event. 204 if nothing runs and the request names no answer."""
+    services = services_of(request)
     if not vercel.is_session_id(session_id):
         return await vercel.stream(request, session_id, generation_id)
     await authorized(request, session_id, Action.READ)
-    generation = await find_generation(core, session_id, generation_id)
+    generation = await find_generation(services, session_id, generation_id)
     asked = generation_id is not None or offset is not None or last_event_id is not None
     if generation is None or (generation.status is not Status.RUNNING and not asked):
         return Response(status_code=204)
-    headers = {"X-Session-ID": session_id, "X-Generation-ID": generation.id}
-    dialect = _asked_dialect(request, last_event_id) or generation.dialect
+    headers = log_headers(generation)
+    dialect = requested_replay(request, last_event_id) or generation.dialect
     if dialect == "json":
-        return await _whole(core, request, generation, core.generations.follow(generation.id), headers)
+        readings = services.generations.follow(generation.id)
+        return _whole_response(await read_answer(services, request, generation, readings, headers), headers)
     if dialect == vercel.DIALECT:
-        return await vercel.replay(core, generation)
+        return await vercel.replay(services, generation)
     encoder: Encoder
-    so_far = await core.generations.read(generation.id) if last_event_id or offset else LogChunk([], 0, None)
+    so_far = await services.generations.read(generation.id) if last_event_id or offset else LogChunk([], 0, None)
     if dialect == "events":
         position = last_event_id or offset or 0
         check_position(so_far.pieces, position)
@@ -116,124 +154,30 @@ async def stream(
         position = 0
         check_offset(so_far.pieces, offset or 0)
         encoder = TextEncoder(offset or 0)
-    readings = core.generations.follow(generation.id, position)
-    return LogResponse(readings, encoder, headers, core.settings.heartbeat_seconds)
+    readings = services.generations.follow(generation.id, position)
+    return LogResponse(readings, encoder, headers, services.settings.heartbeat_seconds)
 
 
 @router.post("/api/chat/{session_id}/stop", **STOP_ANSWER)
 async def stop(request: Request, session_id: str) -> JSONResponse:
-    """Stop the running answer. Returns what was kept, once the upstream's connection is closed; an answer that has
-    ended already is returned as it is."""
-    core = services_of(request)
-    body = await read_optional_body(request, StopBody, core.settings.max_media_bytes)
+    """Stop the running answer, and return its text after the upstream's connection is closed. An answer that has ended
+    is returned unchanged."""
+    services = services_of(request)
     if vercel.is_session_id(session_id):
         await authorized(request, session_id, Action.CHANGE)
     else:
         session_id = await vercel.session_of(request, session_id)
-    generation = await find_generation(core, session_id, body.generation_id)
+    # After that: a client that may stop something may send the message that it shows along.
+    body = await read_optional_body(request, StopBody, services.settings.max_media_bytes)
+    generation = await find_generation(services, session_id, body.generation_id)
     if generation is None or body.active_stream_id not in {None, generation.id}:
         return JSONResponse({"session_id": session_id, "generation_id": None, "status": None, "text": ""})
-    kept = await core.generations.stop(generation.id)
+    kept = await services.generations.stop(generation.id)
     return JSONResponse(_whole_json(kept.ended or generation, kept.pieces))
 
 
-def _dialect(request: Request, body: ChatBody) -> Dialect:
-    if not body.stream:
-        return "json"
-    return "events" if "text/event-stream" in request.headers.get("accept", "") else "text"
-
-
-def _asked_dialect(request: Request, last_event_id: int | None) -> Dialect | None:
-    """The dialect that a request for a stream names, if it names one."""
-    accept = request.headers.get("accept", "")
-    if "text/event-stream" in accept or last_event_id is not None:
-        return "events"
-    if "text/plain" in accept or "offset" in request.query_params:
-        return "text"
-    return "json" if "application/json" in accept else None
-
-
-def _read(value: Any) -> ChatBody:
-    """A body; only one that has attachments, or replaces something, may do without a text."""
-    does_without = isinstance(value, dict) and (value.get("attachments") or value.get("replace") is not None)
-    return validate(ChatBody if does_without else TextBody, value)
-
-
-def _turn(core: Services, body: ChatBody, owner: str, dialect: Dialect, idempotency_key: str | None) -> TurnRequest:
-    settings = core.settings
-    for field in ("user_message", "developer_message"):
-        if len((getattr(body, field) or "").encode()) > settings.max_message_bytes:
-            raise InvalidRequest.field(field, f"It is longer than {settings.max_message_bytes} bytes.")
-    if not body.session_id and body.replace is not None:
-        raise InvalidRequest.field("session_id", "This field is required where a message is replaced.")
-    if not body.session_id and body.developer_message is None:
-        raise InvalidRequest.field("developer_message", "This field is required when a session begins.")
-    turn = TurnRequest(
-        owner=owner,
-        session_id=body.session_id or None,
-        developer_message=body.developer_message,
-        input=_input(body),
-        model=body.model or settings.default_model,
-        dialect=dialect,
-        parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
-    )
-    return with_digest(turn, idempotency_key, replaces=body.replace) if idempotency_key is not None else turn
-
-
-def _input(body: ChatBody) -> tuple[NewMessage, ...]:
-    """The user's message, if the body has one; its text stands where OpenAI's examples have it."""
-    text = (Part(Kind.TEXT, body.user_message),) if body.user_message else ()
-    parts = [attachment.part() for attachment in body.attachments or ()]
-    files = tuple(part for part in parts if part.kind is Kind.FILE)
-    images = tuple(part for part in parts if part.kind is Kind.IMAGE)
-    content = files + text + images
-    return (NewMessage(Role.USER, content),) if content else ()
-
-
-async def _in_place_of(core: Services, turn: TurnRequest, body: ChatBody, message_id: str) -> TurnRequest:
-    """The turn, hung beside the message that it says anew: a user's in other words, or another answer.
-
-    Raises:
-        SessionNotFound, MessageNotFound: it is not there for this caller.
-        InvalidRequest: it is neither, or the turn's own message does not go with it.
-    """
-    assert turn.session_id is not None, "checked before"
-    session = authorize(await core.store.sessions.find(turn.session_id), Caller(turn.owner), Action.SPEND)
-    message = await core.store.messages.find(session.id, message_id)
-    if message is None:
-        raise MessageNotFound
-    if message.role not in {Role.USER, Role.ASSISTANT}:
-        raise InvalidRequest.field("replace", "It is neither a user's message nor an answer.")
-    if message.role is Role.USER and not turn.input:
-        raise InvalidRequest.field("user_message", "This field is required.")
-    if message.role is Role.ASSISTANT and (body.user_message is not None or turn.input):
-        named = "user_message" if body.user_message is not None else "attachments"
-        raise InvalidRequest.field(named, "An answer is given anew without another message.")
-    return replace(turn, parent=message.parent or ROOT)
-
-
-async def _whole(
-    core: Services,
-    request: Request,
-    generation: Generation,
-    readings: AsyncGenerator[LogChunk],
-    headers: dict[str, str],
-    cancel: bool = False,
-) -> Response:
-    """The answer as one JSON object, when it has ended.
-
-    Raises:
-        ChatError: what made it fail, or interrupted it.
-    """
-
-    def left() -> None:
-        core.generations.abandon(generation.id)
-
-    try:
-        whole = await read_whole(readings, request.receive, left if cancel else None)
-    except ChatError as error:
-        error.headers |= headers
-        raise
+def _whole_response(whole: tuple[Generation, list[Piece]] | None, headers: dict[str, str]) -> Response:
+    """Return the answer as one JSON object; an empty response if the client has disconnected."""
     return JSONResponse(_whole_json(*whole), headers=headers) if whole else Response(status_code=204)
 
 

@@ -1,10 +1,12 @@
-"""Request bodies, read strictly: bounded, UTF-8, one JSON object, no name twice, and nothing of it ever echoed."""
+"""Request bodies, read strictly: bounded, UTF-8, one JSON object, unique names; errors never repeat their content."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -20,26 +22,38 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 from starlette.requests import ClientDisconnect, Request
 
-from chatapi.api.http.services import services_of
+from chatapi.api.http.identity import client_of, is_verified, mark_failed, work_group
+from chatapi.api.http.services import WorkQueue, services_of
 from chatapi.auth.keys import Key
-from chatapi.errors import BodyTooLarge, InvalidRequest, MalformedJSON, UnsupportedMediaType
+from chatapi.errors import BodyTooLarge, InvalidRequest, MalformedJSON, Overloaded, UnsupportedMediaType
+from chatapi.settings import Settings
+from chatapi.wire.text import text_fault
 
 KEY_FIELD = "api_key"
-PARSED_AT_ONCE = 64 * 1024  # bytes of a body: some milliseconds, whatever is in it
-STOP_WORDS = 4  # sequences, as OpenAI's API takes them
-_NAMEABLE = re.compile(r"[a-z_-]{1,32}")  # a field name that may be repeated to its sender: no key is of letters alone
+INLINE_BYTES = 64 * 1024  # of a body that is read on the loop: some milliseconds at most
+UNVERIFIED_INLINE_BYTES = 8 * 1024  # the same, of a caller whose key the model API has not accepted yet
+MAX_VALUES = 50_000
+MAX_ERRORS = 20  # of one body, in a response
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+MAX_STOP_SEQUENCES = 4  # as in OpenAI's API
+METADATA_ENTRIES, METADATA_NAME, METADATA_VALUE = 16, 64, 512  # of a session: entries, and characters
+MODEL_PATTERN = r"^[A-Za-z0-9@][A-Za-z0-9_.:/@+-]{0,127}$"
+PARSES = WorkQueue("parses", at_once=1)  # of large bodies: threads share one interpreter
+UNVERIFIED_PARSES = WorkQueue("unverified parses", at_once=1, rests=3.0)  # a quarter of a core at most
+_NAMEABLE = re.compile(r"[a-z_-]{1,32}")  # a field name that an error may repeat: no key consists of letters alone
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
 class Body(BaseModel):
-    """The root of all request bodies: nothing is converted, and nothing unknown is passed over."""
+    """The base of all request bodies: no conversion, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class _KeyField:
-    """How pydantic sees a `Key`: the parser has made it, and here it is only recognised."""
+    """Lets pydantic accept a `Key`, which the parser has made."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -53,22 +67,28 @@ class _KeyField:
 KeyField = Annotated[Key, _KeyField]
 
 
-def _well_formed(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("has a NUL character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("has a surrogate without its other half") from None
+def _check(text: str) -> str:
+    if (fault := text_fault(text)) is not None:
+        raise ValueError(fault)
     return text
 
 
-Text = Annotated[str, AfterValidator(_well_formed)]
-"""A string that is proper Unicode, without NUL: what every database and every upstream takes."""
+Text = Annotated[str, AfterValidator(_check)]
+"""A string that every database and every upstream accepts: Unicode without NUL and unpaired surrogates."""
+ModelName = Annotated[str, Field(pattern=MODEL_PATTERN)]
+"""The name of a model."""
+Metadata = Annotated[
+    dict[
+        Annotated[Text, Field(max_length=METADATA_NAME)],
+        Annotated[Text, Field(max_length=METADATA_VALUE)],
+    ],
+    Field(max_length=METADATA_ENTRIES),
+]
+"""The metadata of a session."""
 
 
 class Parameters(Body):
-    """The generation parameters of OpenAI's chat completions that are passed on as they are."""
+    """The parameters of OpenAI's chat completions that are sent upstream unchanged."""
 
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
@@ -76,7 +96,7 @@ class Parameters(Body):
     max_completion_tokens: int | None = Field(None, ge=1, le=10_000_000)
     stop: (
         Annotated[Text, Field(max_length=1000)]
-        | Annotated[list[Annotated[Text, Field(max_length=1000)]], Field(min_length=1, max_length=STOP_WORDS)]
+        | Annotated[list[Annotated[Text, Field(max_length=1000)]], Field(min_length=1, max_length=MAX_STOP_SEQUENCES)]
         | None
     ) = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
@@ -87,78 +107,118 @@ class Parameters(Body):
     service_tier: str | None = Field(None, pattern="^[a-z_-]{1,32}$")
 
 
-async def read_body(request: Request, model: type[M]) -> M:
-    """The request's body as `model`.
+async def read_body(request: Request, model: type[M], max_bytes: int | None = None) -> M:
+    """Read the body of a request as `model`.
 
     Raises:
-        UnsupportedMediaType, BodyTooLarge, MalformedJSON, InvalidRequest: it is not that.
+        UnsupportedMediaType, BodyTooLarge, Overloaded, MalformedJSON, InvalidRequest: see `receive_json` and `parse`.
     """
-    return validate(model, await parse_in_thread(request, await receive_json(request)))
+    return await read_json(request, await receive_json(request, max_bytes), partial(validate, model))
 
 
-async def read_optional_body(request: Request, model: type[M], most_bytes: int | None = None) -> M:
-    """The request's body as `model`; no body at all is an empty object."""
+async def read_optional_body(request: Request, model: type[M], max_bytes: int | None = None) -> M:
+    """Read the body of a request as `model`; a missing body counts as an empty object."""
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return validate(model, {})
-    return validate(model, await parse_in_thread(request, await receive_json(request, most_bytes)))
+    return await read_body(request, model, max_bytes)
 
 
-async def read_raw_body(request: Request, most_bytes: int) -> tuple[bytes, dict[str, Any]]:
-    """The request's body as it came, and the JSON object that it is.
+async def read_raw_body(request: Request, max_bytes: int) -> tuple[bytes, dict[str, Any]]:
+    """Read the body of a request, which must be a JSON object without a key; return its bytes and its value.
 
     Raises:
-        UnsupportedMediaType, BodyTooLarge, MalformedJSON, InvalidRequest: it is not that, or brings a key.
+        UnsupportedMediaType, BodyTooLarge, Overloaded, MalformedJSON, InvalidRequest: the body is not that.
     """
-    data = await receive_json(request, most_bytes)
-    value = await parse_in_thread(request, data, hide_keys=False)
+    data = await receive_json(request, max_bytes)
+    return data, await read_json(request, data, _without_key, hide_keys=False)
+
+
+def _without_key(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest.field("body", "The body must be a JSON object.")
     if KEY_FIELD in value:
-        raise InvalidRequest.field(KEY_FIELD, "Send the key as Authorization: Bearer, and not in the body.")
-    return data, value
+        raise InvalidRequest.field(KEY_FIELD, "It must be left out: send the key as Authorization: Bearer.")
+    return value
 
 
-async def receive_json(request: Request, most_bytes: int | None = None) -> bytes:
-    """The body of a request that says it is JSON; at most `max_body_bytes`, where nothing else is said.
+async def receive_json(request: Request, max_bytes: int | None = None) -> bytes:
+    """Receive the body of a JSON request: at most `max_bytes`, the setting `max_body_bytes` by default.
+
+    It counts towards the memory for unparsed bodies until it is read with `read_json`, or the request ends.
 
     Raises:
-        UnsupportedMediaType, BodyTooLarge, MalformedJSON: it says it is not, is too large, or did not come whole.
+        UnsupportedMediaType: its content type is not JSON.
+        BodyTooLarge: it is too large.
+        Overloaded: too many bodies are unfinished.
+        MalformedJSON: the client disconnected before its end.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType
-    limit = most_bytes or services_of(request).settings.max_body_bytes
+    services, client = services_of(request), client_of(request)
+    limit = max_bytes or services.settings.max_body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:
-        raise BodyTooLarge
+        raise _too_large(services.settings, limit)
+    client.body = services.bodies.open(work_group(request), is_verified(request))
     body = bytearray()
     try:
-        async for some in request.stream():
-            body += some
+        async for chunk in request.stream():
+            body += chunk
+            client.received_bytes = len(body)
             if len(body) > limit:
-                raise BodyTooLarge
+                raise _too_large(services.settings, limit)
+            client.body.grow(len(body))
     except ClientDisconnect:
-        raise MalformedJSON from None  # nobody is there to read it
+        raise MalformedJSON from None  # the client does not receive it
+    except Overloaded as error:
+        mark_failed(request)
+        error.headers["Connection"] = "close"  # the rest of the body is not read
+        raise
     return bytes(body)
 
 
-async def parse_in_thread(request: Request, data: bytes, *, hide_keys: bool = True) -> Any:
-    """`parse`, on a thread where there is much: anybody may send it, and nobody else is to wait.
+def _too_large(settings: Settings, limit: int) -> BodyTooLarge:
+    name = {settings.max_media_bytes: "CHATAPI_MAX_MEDIA_BYTES", settings.max_body_bytes: "CHATAPI_MAX_BODY_BYTES"}
+    setting = f" ({name[limit]})" if limit in name else ""
+    return BodyTooLarge(f"The body must be at most {limit} bytes{setting}.")
+
+
+async def read_json(request: Request, data: bytes, read: Callable[[Any], T], *, hide_keys: bool = True) -> T:
+    """Parse a body and pass its value to `read`, which validates it; return what that returns.
+
+    A large body is handled on a thread, one at a time per caller, and callers take turns: other requests do not wait
+    for it. Callers without an accepted key wait in a line of their own, which rests between bodies.
 
     Raises:
-        MalformedJSON: as `parse` does.
+        MalformedJSON, InvalidRequest: see `parse`, and `read`.
     """
-    if len(data) <= PARSED_AT_ONCE:
-        return parse(data, hide_keys=hide_keys)
-    async with services_of(request).parses:
-        return await asyncio.to_thread(parse, data, hide_keys=hide_keys)
+    max_values = services_of(request).settings.max_body_values
+    try:
+        return await run_fairly(
+            request, len(data), lambda: read(parse(data, hide_keys=hide_keys, max_values=max_values))
+        )
+    finally:
+        client_of(request).release_body()
 
 
-def parse(data: bytes, *, hide_keys: bool = True) -> Any:
-    """The JSON value in `data`; a string named `api_key` comes out as a `Key`, if `hide_keys`.
+async def run_fairly(request: Request, body_bytes: int, work: Callable[[], T]) -> T:
+    """Do work that grows with the body of a request: here for a small body, or on a thread in a fair queue."""
+    verified = is_verified(request)
+    if body_bytes <= (INLINE_BYTES if verified else UNVERIFIED_INLINE_BYTES):
+        return work()
+    queue = services_of(request).queue(PARSES if verified else UNVERIFIED_PARSES)
+    async with queue.turn(work_group(request)):
+        return await asyncio.to_thread(work)
+
+
+def parse(data: bytes, *, hide_keys: bool = True, max_values: int = MAX_VALUES) -> Any:
+    """Return the JSON value in `data`; with `hide_keys`, a string member `api_key` becomes a `Key`.
 
     Raises:
-        MalformedJSON: it is not well-formed, names a member twice, or nests deeper than any request does.
+        MalformedJSON: it is not well-formed, repeats a name, or nests too deeply.
+        InvalidRequest: it contains more than `max_values` values.
     """
+    _check_value_count(data, max_values)
     try:
         return json.loads(
             data.decode(), object_pairs_hook=_members if hide_keys else _unique, parse_constant=_refuse_constant
@@ -167,10 +227,28 @@ def parse(data: bytes, *, hide_keys: bool = True) -> Any:
         raise MalformedJSON from None  # the cause would hold the text
 
 
+def _check_value_count(data: bytes, max_values: int) -> None:
+    """Bound the values of a body before they are made: each follows a comma, a colon or a bracket."""
+    if _count_marks(data, 0, len(data)) <= max_values:
+        return
+    count = position = 0
+    for string in _STRING.finditer(data):
+        count += _count_marks(data, position, string.start())
+        position = string.end()
+        if count > max_values:
+            break
+    if count + _count_marks(data, position, len(data)) > max_values:
+        raise InvalidRequest.field("body", f"It must contain at most {max_values} values (CHATAPI_MAX_BODY_VALUES).")
+
+
+def _count_marks(data: bytes, begin: int, end: int) -> int:
+    return sum(data.count(mark, begin, end) for mark in (b",", b":", b"[", b"{"))
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name twice")
+        raise ValueError("a name is repeated")
     return members
 
 
@@ -186,13 +264,15 @@ def _refuse_constant(name: str) -> None:
 
 
 def validate(model: type[M], value: Any) -> M:
-    """`value` as `model`.
+    """Return `value` as `model`.
 
     Raises:
-        InvalidRequest: it is not; the error names the fields.
+        InvalidRequest: it is invalid; the error names the fields.
     """
     if not isinstance(value, dict):
         raise InvalidRequest.field("body", "The body must be a JSON object.")
+    if model.model_config.get("extra") == "forbid" and len(value) > len(model.model_fields) + MAX_ERRORS:
+        raise InvalidRequest([{"field": "body", "message": "It has too many unknown fields."}])
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -202,8 +282,8 @@ def validate(model: type[M], value: Any) -> M:
 
 
 def describe(errors: list[Any]) -> list[dict[str, str]]:
-    """Pydantic's errors as fields and sentences, without anything that the caller sent."""
-    return [{"field": _path(error["loc"], error["type"]), "message": _sentence(error)} for error in errors[:20]]
+    """Return pydantic's errors as fields and sentences, without any value that the caller sent."""
+    return [{"field": _path(error["loc"], error["type"]), "message": _sentence(error)} for error in errors[:MAX_ERRORS]]
 
 
 def _path(location: tuple[str | int, ...], kind: str) -> str:
@@ -217,24 +297,24 @@ def _path(location: tuple[str | int, ...], kind: str) -> str:
 
 def _sentence(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        return "This route knows no such field."
+        return "Unknown field."
     if error["type"] == "missing":
         return "This field is required."
-    if error["type"].startswith("union_tag"):  # pydantic's own sentence would repeat what was sent
-        return "It is of no type that this field takes."
+    if error["type"].startswith("union_tag"):  # pydantic's own sentence repeats the input
+        return "It must be of a type that this field accepts."
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return f"It {message}." if message[:1].islower() else f"{message}."
 
 
 def body_schema(model: type[BaseModel], required: bool = True) -> dict[str, Any]:
-    """What OpenAPI says of a route whose body is read with `read_body`."""
+    """Return the OpenAPI metadata of a route that reads its body with `read_body`."""
     schema = model.model_json_schema()
     schema = _inline(schema, schema.pop("$defs", {}))
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def _inline(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A schema with its definitions where they are referred to: the document has no other place for them."""
+    """Return a schema with its definitions inlined: the document has no other place for them."""
     if isinstance(schema, list):
         return [_inline(one, definitions) for one in schema]
     if not isinstance(schema, dict):

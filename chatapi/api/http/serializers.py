@@ -1,35 +1,31 @@
-"""How the product's nouns look in JSON."""
+"""Sessions, messages, generations and their parts as JSON."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from chatapi.errors import InvalidRequest
 from chatapi.model import Generation, Kind, Message, Microseconds, Part, Session, Status, Usage, visible_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DEEPEST_ANNOTATION = 64  # values in values; what reads JSON here goes some hundreds deep, and not everywhere as far
+MAX_ANNOTATION_DEPTH = 64  # nested values; JSON readers here go some hundreds deep, not all equally far
 
 
 def iso(at: Microseconds) -> str:
-    """A time in ISO 8601, UTC, with its offset."""
+    """Return a time in ISO 8601, UTC, with its offset."""
     return (_EPOCH + timedelta(microseconds=at)).isoformat()
 
 
 def iso_or_none(at: Microseconds | None) -> str | None:
-    """A time, if there is one."""
+    """Return a time in ISO 8601, or None."""
     return None if at is None else iso(at)
 
 
 def session_json(session: Session) -> dict[str, Any]:
-    """A session, as the seed shows it, and more."""
+    """Return a session: the seed's fields and ours."""
     return {
         "session_id": session.id,
         "developer_message": session.developer_message,
@@ -43,7 +39,7 @@ def session_json(session: Session) -> dict[str, Any]:
 
 
 def usage_json(usage: Usage | None) -> dict[str, Any] | None:
-    """Tokens spent, if that is known."""
+    """Return token counts, or None where they are unknown."""
     if usage is None:
         return None
     return {
@@ -56,7 +52,7 @@ def usage_json(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def generation_json(generation: Generation) -> dict[str, Any]:
-    """How a generation stands."""
+    """Return the state of a generation."""
     return {
         "session_id": generation.session_id,
         "generation_id": generation.id,
@@ -70,14 +66,14 @@ def generation_json(generation: Generation) -> dict[str, Any]:
 
 
 def error_json(generation: Generation) -> dict[str, Any] | None:
-    """Why a generation failed, if it did."""
+    """Return the error of a generation, or None."""
     if generation.error_code is None:
         return None
     return {"code": generation.error_code, "detail": generation.error_detail}
 
 
 def parts_json(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
-    """The parts of a message, in order. An annotation is shown as the upstream gave it."""
+    """Return the parts of a message in order, annotations as the upstream sent them."""
     shown: list[dict[str, Any]] = []
     for part in parts:
         if part.kind is Kind.ANNOTATION:
@@ -96,18 +92,18 @@ def parts_json(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
 
 
 def annotations_of(part: Part) -> list[Any]:
-    """The annotations in a part of them; one that was cut off in its middle is left out."""
+    """Return the annotations in an annotation part, without an incomplete last one."""
     return [one for line in part.text.split("\n")[:-1] if (one := read_annotation(line)) is not None]
 
 
 def read_annotation(line: str | bytes) -> Any:
-    """An annotation from its line; None for one that nests so deeply that it could not be written again."""
+    """Return the annotation in a line of JSON, or None for one that nests too deeply to be written again."""
     try:
         annotation = msgspec.json.decode(line)
     except RecursionError:
         return None
     row = [annotation]
-    for _ in range(DEEPEST_ANNOTATION):
+    for _ in range(MAX_ANNOTATION_DEPTH):
         row = [
             inner
             for value in row
@@ -120,7 +116,7 @@ def read_annotation(line: str | bytes) -> Any:
 
 
 def message_json(message: Message) -> dict[str, Any]:
-    """A message of the conversation; an answer with how it came to be."""
+    """Return a message; an answer includes the state of its generation."""
     generation = message.generation
     shown = {
         "id": message.id,
@@ -144,24 +140,3 @@ def message_json(message: Message) -> dict[str, Any]:
             "ended_at": iso_or_none(generation.ended_at),
         }
     return shown
-
-
-def encode_cursor(*values: int | str) -> str:
-    """A place in a list, opaque to the caller."""
-    return base64.urlsafe_b64encode(":".join(map(str, values)).encode()).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str, pattern: str) -> tuple[str, ...]:
-    """What `encode_cursor` was given: the groups of `pattern`.
-
-    Raises:
-        InvalidRequest: no list gave this cursor.
-    """
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        text = ""
-    found = re.fullmatch(pattern, text, re.ASCII)
-    if found is None:
-        raise InvalidRequest.field("cursor", "It is no cursor that this list gave.")
-    return found.groups()

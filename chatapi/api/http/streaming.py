@@ -1,7 +1,7 @@
-"""Answers on the wire: one log, read in the dialect that the caller speaks.
+"""Logs as HTTP responses, in the encoding of a dialect.
 
-A response reads a log from a position and knows nothing of who writes it. Its body goes straight to the server's own
-`send`: per piece of text there is no middleware, no task and no timer.
+A response reads a log from a position, independently of what writes the log. Its body goes directly to the server's own
+`send`: no middleware, task or timer runs per piece of text.
 """
 
 from __future__ import annotations
@@ -11,150 +11,61 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Protocol
 
-import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from chatapi.api.http.serializers import usage_json
 from chatapi.errors import ChatError, PositionOutOfRange, from_code
 from chatapi.generations.running import LogChunk
 from chatapi.model import VISIBLE_KINDS, Generation, Piece, Status
-from chatapi.model.log import character_end, cut
-from chatapi.wire import sse
+from chatapi.model.log import character_end
 
-TEXT_CHUNK_BYTES = 1024  # the seed's client reads so many at a time and decodes each read alone
-EVENT_TEXT_BYTES = 16 * 1024  # of text in one event: a client may hold an event whole before it looks at it
+EVENT_TEXT_BYTES = 16 * 1024  # of text in one event: a client may buffer an event whole before it reads it
 RAW_SEND = "chatapi.send"  # where the scope holds the server's own `send`
 ABORTED = "chatapi.aborted"  # set in the scope of a response that was cut on purpose
-# no-transform: a proxy that compresses would hold the text back; X-Accel-Buffering: nginx would, anyway
+# no-transform: a proxy that compresses would delay the text; X-Accel-Buffering: so would nginx
 NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 ENDED_WELL = frozenset({Status.COMPLETED, Status.STOPPED})
 
 
 class Aborted(Exception):
-    """The body cannot be ended cleanly: the connection is closed without its final chunk, which every client sees."""
+    """The body cannot end cleanly: the connection closes without the final chunk, which every client notices."""
 
 
 class Encoder(Protocol):
-    """One dialect."""
+    """The encoding of a log in one dialect."""
 
     media_type: str
 
     def begin(self) -> bytes:
-        """What goes before everything else."""
+        """Return the bytes before the first piece."""
 
     def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
-        """The text, chunk by chunk."""
+        """Yield the pieces, chunk by chunk."""
 
-    def quiet(self) -> bytes:
-        """What breaks a silence."""
+    def heartbeat(self) -> bytes:
+        """Return the bytes that break a silence."""
 
     def end(self, generation: Generation) -> bytes:
-        """What tells how it ended. Raises `Aborted` where the dialect has no word for that."""
+        """Return the end of the body after the generation has ended; raise `Aborted` where the dialect has none."""
 
     def error(self, error: ChatError) -> bytes:
-        """What tells that the log cannot come to its end. Raises `Aborted` likewise."""
+        """Return the end of the body of a log that cannot be read to its end; raise `Aborted` likewise."""
 
 
-class TextEncoder:
-    """The seed's dialect: what the model says and nothing else, in chunks of whole characters.
-
-    `offset` bytes are left out at the beginning: the caller has them.
-    """
-
-    media_type = "text/plain; charset=utf-8"
-
-    def __init__(self, offset: int = 0) -> None:
-        self._skip = offset
-
-    def begin(self) -> bytes:
-        return b""
-
-    def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
-        visible_text = [piece.data for piece in pieces if piece.kind in VISIBLE_KINDS]
-        data = visible_text[0] if len(visible_text) == 1 else b"".join(visible_text)
-        if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            data = data[skipped:]
-        if len(data) > TEXT_CHUNK_BYTES:
-            yield from cut(data, TEXT_CHUNK_BYTES)
-        elif data:
-            yield data
-
-    def quiet(self) -> bytes:
-        return b""  # any byte would be text
-
-    def end(self, generation: Generation) -> bytes:
-        if generation.status not in ENDED_WELL:
-            raise Aborted
-        return b""
-
-    def error(self, error: ChatError) -> bytes:
-        raise Aborted
-
-
-class EventEncoder:
-    """Server-sent events: session, text, reasoning, refusal, tool_call, annotation, usage, done, error.
-
-    Each id is the position after it.
-    """
-
-    media_type = "text/event-stream"
-
-    def __init__(self, generation: Generation, position: int = 0) -> None:
-        self._generation = generation
-        self._position = position
-
-    def begin(self) -> bytes:
-        generation = self._generation
-        return self._event(
-            "session",
-            {
-                "session_id": generation.session_id,
-                "generation_id": generation.id,
-                "message_id": generation.message_id,
-                "model": generation.model,
-            },
-        )
-
-    def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._position = piece.position - len(piece.data)
-            for text in cut(piece.data, EVENT_TEXT_BYTES):
-                self._position += len(text)
-                if piece.call is None:
-                    data = {"text": text.decode()}
-                else:
-                    data = {"call_id": piece.call.id, "name": piece.call.name, "arguments": text.decode()}
-                yield self._event(piece.kind.value, data)
-
-    def quiet(self) -> bytes:
-        return sse.HEARTBEAT
-
-    def end(self, generation: Generation) -> bytes:
-        usage = usage_json(generation.usage)
-        told = self._event("usage", usage) if usage is not None else b""
-        if generation.status not in ENDED_WELL:
-            return told + self.error(from_code(generation.error_code, generation.error_detail), generation.status)
-        done = {"status": generation.status.value, "finish_reason": generation.finish_reason}
-        return told + self._event("done", done)
-
-    def error(self, error: ChatError, status: Status = Status.FAILED) -> bytes:
-        return self._event("error", {"status": status.value, "code": error.code, "detail": error.detail})
-
-    def _event(self, name: str, data: Any) -> bytes:
-        return sse.event(name, msgspec.json.encode(data), self._position)
+def stream_headers(media_type: str, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return the raw headers of a streamed response: no length, no caching, no buffering on the way."""
+    headers = {"Content-Type": media_type, **headers, **NO_BUFFERING}
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def check_offset(pieces: list[Piece], offset: int) -> None:
-    """Raise `PositionOutOfRange` when nobody can have received so many bytes of text."""
+    """Raise `PositionOutOfRange` if the log has fewer bytes of visible text."""
     if offset > sum(len(piece.data) for piece in pieces if piece.kind in VISIBLE_KINDS):
         raise PositionOutOfRange
 
 
 def check_position(pieces: list[Piece], position: int) -> None:
-    """Raise `PositionOutOfRange` unless an event may end there: between two characters of the log so far."""
+    """Raise `PositionOutOfRange` unless an event may end there: between two code points of the log."""
     begin = 0
     for piece in pieces:
         if position <= piece.position:
@@ -166,17 +77,8 @@ def check_position(pieces: list[Piece], position: int) -> None:
         raise PositionOutOfRange
 
 
-def stream_headers(media_type: str, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a streamed response, whose length is not known."""
-    all_headers = {"Content-Type": media_type, **headers, **NO_BUFFERING}
-    return [(name.lower().encode(), value.encode("latin-1")) for name, value in all_headers.items()]
-
-
 class LogResponse(Response):
-    """A log, streamed from a position to its end.
-
-    `left` is called when the client goes away before that.
-    """
+    """A log, streamed from a position to its end."""
 
     def __init__(
         self,
@@ -184,8 +86,14 @@ class LogResponse(Response):
         encoder: Encoder,
         headers: dict[str, str],
         heartbeat_seconds: float,
-        left: Callable[[], Any] | None = None,
+        on_disconnect: Callable[[], Any] | None = None,
     ) -> None:
+        """Prepare the response.
+
+        Args:
+            readings: the log; the response closes it.
+            on_disconnect: called if the client disconnects before the end.
+        """
         self.status_code = 200
         self.media_type = None
         self.background = None
@@ -193,7 +101,7 @@ class LogResponse(Response):
         self._readings = readings
         self._encoder = encoder
         self._heartbeat_seconds = heartbeat_seconds
-        self._left = left
+        self._on_disconnect = on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -206,21 +114,21 @@ class LogResponse(Response):
                         break
                     if chunk or not more:
                         await write({"type": "http.response.body", "body": chunk, "more_body": more})
-                    if gone is None and more:  # an answer that comes in one piece needs no watch
+                    if gone is None and more:  # an answer of one piece needs no watch
                         gone = asyncio.create_task(disconnected(receive), name="disconnect-watch")
         except Aborted:
-            scope[ABORTED] = True  # returning without the last part makes the server cut the connection
+            scope[ABORTED] = True  # the server cuts the connection, as the last part is missing
         finally:
             if gone is not None:
-                if gone.done() and self._left is not None:
-                    self._left()
+                if gone.done() and self._on_disconnect is not None:
+                    self._on_disconnect()
                 gone.cancel()
 
     async def _chunks(self) -> AsyncGenerator[tuple[bytes, bool]]:
-        """The body, and whether there is more of it. Empty chunks let the sender look around in a silence."""
+        """Yield the body and whether more follows. Empty chunks let the sender notice a disconnect in a silence."""
         encoder = self._encoder
         time = asyncio.get_running_loop().time
-        spoke = time()
+        wrote_at = time()
         if first := encoder.begin():
             yield first, True
         try:
@@ -233,17 +141,17 @@ class LogResponse(Response):
                     for chunk in encoder.pieces(reading.pieces):
                         yield chunk, True
                     if reading.pieces:
-                        spoke = time()
-                    elif time() - spoke >= self._heartbeat_seconds:
-                        yield encoder.quiet(), True
-                        spoke = time()
+                        wrote_at = time()
+                    elif time() - wrote_at >= self._heartbeat_seconds:
+                        yield encoder.heartbeat(), True
+                        wrote_at = time()
                     else:
                         yield b"", True
         except ChatError as error:
             yield encoder.error(error), False
 
     def _last_chunks(self, pieces: list[Piece], ended: Generation) -> Iterator[tuple[bytes, bool]]:
-        """The last of the text and the end, the two in one write where the end has no bytes of its own."""
+        """Yield the last text and the end; in one write if the end has no bytes of its own."""
         held = b""
         for chunk in self._encoder.pieces(pieces):
             if held:
@@ -261,18 +169,18 @@ class LogResponse(Response):
 
 
 async def disconnected(receive: Receive) -> None:
-    """Return when the client has gone."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def read_whole(
-    readings: AsyncGenerator[LogChunk], receive: Receive, left: Callable[[], Any] | None = None
+    readings: AsyncGenerator[LogChunk], receive: Receive, on_disconnect: Callable[[], Any] | None = None
 ) -> tuple[Generation, list[Piece]] | None:
-    """A log read to its end, or None where the client went away first; then `left` is called.
+    """Read a log to its end; return None, and call `on_disconnect`, if the client disconnects first.
 
     Raises:
-        ChatError: what made the answer fail, or interrupted it.
+        ChatError: the answer failed or was interrupted.
     """
     gone = asyncio.create_task(disconnected(receive), name="disconnect-watch")
     pieces: list[Piece] = []
@@ -283,9 +191,9 @@ async def read_whole(
                 pieces += reading.pieces
                 ended = reading.ended
                 if gone.done():
-                    if left is not None:
-                        left()
-                    return None  # nobody is there to read it
+                    if on_disconnect is not None:
+                        on_disconnect()
+                    return None
     finally:
         gone.cancel()
     assert ended is not None, "a log is followed to its end"

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
-from pydantic import Field
 
-from chatapi.api.http.request_body import Text
-from chatapi.api.http.services import Services, key_of, services_of
+from chatapi.api.http.identity import key_of
+from chatapi.api.http.services import Services, services_of
 from chatapi.api.openai.ids import parse_item_id
 from chatapi.api.openai.items import References, find_item, referenced_ids
 from chatapi.auth.authorization import Caller
@@ -19,9 +18,6 @@ from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, InvalidRequest, KeyRequired, SessionNotFound
 from chatapi.model import NewMessage
 
-Metadata = Annotated[
-    dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
-]
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NAMEABLE = re.compile(r"[a-z_-]{1,32}|\d{1,6}", re.ASCII)  # what an error may repeat: no key is of letters alone
@@ -29,7 +25,6 @@ _PATH_NAMES = 8  # of a path that an error shows
 MAX_PARTS = 50_000  # in all messages of one request; the same as in an imported document
 ON_DISCONNECT_HEADER = "X-On-Disconnect"
 Order = Literal["asc", "desc"]
-PageSize = Annotated[int, Query(ge=1, le=100)]
 After = Annotated[str | None, Query(max_length=128)]
 
 

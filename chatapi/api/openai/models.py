@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from chatapi.api.http.error_responses import limit_headers
+from chatapi.api.http.identity import mark_accepted
 from chatapi.api.http.services import services_of
 from chatapi.api.openai.common import require_key
 from chatapi.api.openai.schemas import GET_MODEL, LIST_MODELS
@@ -28,23 +29,12 @@ async def retrieve_model(request: Request, model: str) -> Response:
     return await _ask(request, model)
 
 
-@router.head("/v1/models", include_in_schema=False)
-async def probe_models(request: Request) -> Response:
-    """Answer HEAD as GET: the server leaves the body out."""
-    return await _ask(request)
-
-
-@router.head("/v1/models/{model:path}", include_in_schema=False)
-async def probe_model(request: Request, model: str) -> Response:
-    """Answer HEAD as GET: the server leaves the body out."""
-    return await retrieve_model(request, model)
-
-
 async def _ask(request: Request, name: str | None = None) -> Response:
     services = services_of(request)
     key = require_key(request)
     limit = request.state.limit = await services.rate_limit.take(services.owner(key))
     settings = services.settings
     whole = await services.upstream.models(key, settings.max_answer_bytes, settings.status_seconds, name)
+    mark_accepted(request)
     headers = whole.headers | limit_headers(limit, whole.limit)
     return Response(whole.body, 200, headers, "application/json")

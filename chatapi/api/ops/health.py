@@ -1,4 +1,4 @@
-"""GET /api/health: may traffic come here? GET /api/health/stream: do streams pass what stands in between?"""
+"""GET /api/health: readiness. GET /api/health/stream: a probe that shows whether a proxy delays streams."""
 
 from __future__ import annotations
 
@@ -9,65 +9,68 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from chatapi.api.http.identity import is_forwarded, is_trusted
 from chatapi.api.http.serializers import iso
-from chatapi.api.http.services import is_forwarded, is_trusted, services_of
+from chatapi.api.http.services import WorkQueue, services_of
 from chatapi.api.http.streaming import NO_BUFFERING
 from chatapi.api.ops.schemas import GET_HEALTH, PROBE_STREAM
 from chatapi.errors import StoreUnavailable, Unavailable
-from chatapi.model import wall_clock
+from chatapi.model import new_id, wall_clock
 from chatapi.wire.sse import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
 
 router = APIRouter(tags=["health"])
 
+PROBES = WorkQueue("probes", at_once=8)
+
 
 @router.get("/api/health", **GET_HEALTH)
 async def health(request: Request) -> JSONResponse:
-    """200 while this server takes requests; 503 while it is shutting down, or cannot use its store."""
-    core = services_of(request)
+    """200 while this server accepts requests; 503 while it shuts down or cannot use its store."""
+    services = services_of(request)
     now = iso(wall_clock())
-    if core.generations.draining:
-        return _unwell({"status": "draining", "timestamp": now})
+    if services.generations.draining:
+        return _not_ready({"status": "draining", "timestamp": now})
     try:
-        await core.store.deployment.probe()
-        sessions = await core.store.sessions.recent_count()
+        await services.store.deployment.probe()
+        sessions = await services.store.sessions.recent_count()
     except StoreUnavailable as error:
-        return _unwell({"status": "unavailable", "detail": error.detail, "timestamp": now})
+        return _not_ready({"status": "unavailable", "detail": error.detail, "timestamp": now})
     return JSONResponse(
         {
             "status": "ok",
             "active_sessions": sessions,
             "timestamp": now,
-            "running_generations": len(core.generations),
+            "running_generations": len(services.generations),
         }
     )
 
 
-def _unwell(body: dict[str, str]) -> JSONResponse:
+def _not_ready(body: dict[str, str]) -> JSONResponse:
     return JSONResponse(body, 503, {"Retry-After": "1"})
 
 
 @router.get(PROBE_PATH, **PROBE_STREAM)
 async def stream(request: Request) -> StreamingResponse:
-    """A few comment lines at even intervals, for a second: `doctor --url` times them through what stands in between.
+    """Comment lines at even intervals for one second: `doctor --url` measures whether a proxy delays them.
 
-    The first tells whether the request was marked as forwarded, and whether a session's id would be enough for it.
+    The first line shows whether the request was marked as forwarded, and whether a session's id would be enough for it.
     """
-    if services_of(request).probes.locked():
-        raise Unavailable("Others are looking at streams. Try again as Retry-After says.")
-    told = {
+    if services_of(request).queue(PROBES).busy:
+        raise Unavailable("Too many stream probes are running. Wait as Retry-After says.")
+    facts = {
         "forwarded": "yes" if is_forwarded(request) else "no",
         "trusted": "yes" if is_trusted(request) else "no",
         "access": services_of(request).settings.session_access,
     }
-    first = " ".join(f"{name}={value}" for name, value in told.items())
+    first = " ".join(f"{name}={value}" for name, value in facts.items())
     return _Probe(_lines(first), headers=NO_BUFFERING, media_type="text/event-stream")
 
 
 class _Probe(StreamingResponse):
-    """One of the few that may be under way."""
+    """A probe, which holds one of the few places for probes."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with services_of(Request(scope)).probes:
+        async with services_of(Request(scope)).queue(PROBES).turn(new_id("probe")):
             await super().__call__(scope, receive, send)
 
 

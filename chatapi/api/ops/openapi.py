@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from chatapi.api.http import openapi as documented
-from chatapi.api.http.error_responses import render_for, sentence
+from chatapi.api.http.error_responses import Renderer, render_sentence, renderer_of_path
 from chatapi.api.ops.introduction import DESCRIPTION, TAGS
 from chatapi.errors import ChatError, InvalidRequest, SessionBusy, UpstreamError, every_error
 
@@ -63,7 +63,7 @@ def make_document(app: FastAPI) -> dict[str, Any]:
     examples: dict[str, Any] = {}
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _add_errors(path, operation, errors, examples)
+            _add_errors(path, operation, renderer_of_path(app, path), errors, examples)
             operation.pop("x-examples", None)  # encoded by FastAPI, without the nulls
             name = operation["operationId"]
             _add_examples(operation, all_examples.get(name, []), recorded.get(name, {}))
@@ -124,7 +124,11 @@ def _pydantic_reference() -> str:
 
 
 def _add_errors(
-    path: str, operation: dict[str, Any], errors: dict[str, type[ChatError]], examples: dict[str, Any]
+    path: str,
+    operation: dict[str, Any],
+    render: Renderer,
+    errors: dict[str, type[ChatError]],
+    examples: dict[str, Any],
 ) -> None:
     """Add a response for each status that the operation's errors have, with an example of each error."""
     as_text = operation.pop("x-errors-as-text", False)
@@ -134,7 +138,7 @@ def _add_errors(
         del operation["responses"]["422"]
     for error_class in sorted(classes, key=lambda one: one.status):
         error = sample(error_class)
-        rendered = render_for(path, error)
+        rendered = render(error)
         body, media_type = json.loads(bytes(rendered.body)), rendered.headers["content-type"]
         response = operation["responses"].setdefault(str(rendered.status_code), {"description": "", "content": {}})
         name = ("openai_" if "error" in body else "") + error.code
@@ -147,7 +151,7 @@ def _add_errors(
             sent.append("Retry-After")
         response.setdefault("headers", {}).update({name: documented.header_reference(name) for name in sent})
         if as_text:
-            text = sentence(error)
+            text = render_sentence(error)
             response["content"][text.headers["content-type"]] = {"schema": {"type": "string"}}
     if path.startswith("/v1/") and any(issubclass(one, UpstreamError) for one in classes):
         for statuses in ("4XX", "5XX"):

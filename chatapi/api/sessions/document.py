@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from chatapi.api.http.request_body import METADATA_ENTRIES, METADATA_NAME, METADATA_VALUE
 from chatapi.model import Kind, Role, Status
 
 FORMAT = "chatapi.session"
@@ -79,7 +80,8 @@ class SessionDocument(Struct, forbid_unknown_fields=True):
     title: Annotated[str, Meta(max_length=200)] | None
     developer_message: str
     metadata: Annotated[
-        dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+        dict[Annotated[str, Meta(max_length=METADATA_NAME)], Annotated[str, Meta(max_length=METADATA_VALUE)]],
+        Meta(max_length=METADATA_ENTRIES),
     ]
     created_at: datetime
     last_updated: datetime

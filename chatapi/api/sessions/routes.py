@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from chatapi.api.http.identity import address_group, authorized, caller_of, work_group
+from chatapi.api.http.pagination import Cursor, PageSize, decode_cursor, encode_cursor
 from chatapi.api.http.request_body import read_body, read_optional_body
-from chatapi.api.http.serializers import decode_cursor, encode_cursor, iso, message_json, session_json
-from chatapi.api.http.services import authorized, caller_of, services_of
+from chatapi.api.http.serializers import iso, message_json, session_json
+from chatapi.api.http.services import WorkQueue, services_of
 from chatapi.api.sessions import schemas
 from chatapi.api.sessions.schemas import ForkBody, SessionBody, SessionChangeBody
-from chatapi.auth.authorization import Action, permit
+from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.errors import InvalidRequest, KeyRequired
 from chatapi.model import DEEPEST
 from chatapi.store import SessionTime
 
 router = APIRouter(tags=["sessions"])
 
-PageSize = Annotated[int, Query(ge=1, le=100)]
-Cursor = Annotated[str | None, Query(max_length=200)]
+FORKS = WorkQueue("forks", at_once=1)  # each is one transaction, which other writers wait for
 
 
 SORTS: dict[str, tuple[SessionTime, str]] = {"created": ("created_at", ""), "updated": ("updated_at", "used ")}
@@ -34,7 +35,7 @@ async def create_session(request: Request) -> JSONResponse:
     body = await read_body(request, SessionBody)
     _check_length(request, body.developer_message)
     # By address, with or without a key: the key has not been verified.
-    await core.rate_limit.take(f"address {request.client.host if request.client else ''}")
+    await core.rate_limit.take(address_group(request))
     session = await core.store.sessions.create(caller_of(request).owner, body.developer_message)
     return JSONResponse(
         {
@@ -78,7 +79,7 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
     _check_length(request, body.developer_message or "")
     session = await services_of(request).store.sessions.change(
         session_id,
-        permit(caller_of(request), Action.CHANGE),
+        make_authorizer(caller_of(request), Action.CHANGE),
         body.developer_message,
         body.title,
         body.metadata,
@@ -90,7 +91,9 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
 @router.delete("/api/sessions/{session_id}", **schemas.DELETE_SESSION)
 async def delete_session(request: Request, session_id: str) -> JSONResponse:
     """Stop a running answer, and delete the session with all its messages."""
-    await services_of(request).generations.delete_session(session_id, permit(caller_of(request), Action.CHANGE))
+    await services_of(request).generations.delete_session(
+        session_id, make_authorizer(caller_of(request), Action.CHANGE)
+    )
     return JSONResponse({"message": "Session deleted successfully"})
 
 
@@ -100,10 +103,11 @@ async def fork(request: Request, session_id: str) -> JSONResponse:
     core = services_of(request)
     body = await read_optional_body(request, ForkBody)
     caller = caller_of(request)
-    await core.rate_limit.take(caller.owner or f"address {request.client.host if request.client else ''}")
-    session = await core.store.forks.create(
-        session_id, permit(caller, Action.CHANGE), body.message_id, core.settings.max_context_bytes
-    )
+    await core.rate_limit.take(caller.owner or address_group(request))
+    async with core.queue(FORKS).turn(work_group(request)):
+        session = await core.store.forks.create(
+            session_id, make_authorizer(caller, Action.CHANGE), body.message_id, core.settings.max_context_bytes
+        )
     return JSONResponse(session_json(session), 201)
 
 

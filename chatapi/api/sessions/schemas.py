@@ -20,7 +20,7 @@ from chatapi.api.http.openapi import (
     operation,
     text_content,
 )
-from chatapi.api.http.request_body import Body, Text
+from chatapi.api.http.request_body import Body, Metadata, Text
 from chatapi.api.http.schemas import MessagePage, Role, Session, SessionPage
 from chatapi.api.sessions.document import MAX_MESSAGES, MAX_PARTS, Document
 from chatapi.errors import ContextTooLarge, MessageNotFound, SessionBusy
@@ -41,12 +41,7 @@ class SessionChangeBody(Body):
 
     title: Annotated[Text, Field(max_length=200)] | None = None
     developer_message: Text | None = None
-    metadata: (
-        Annotated[
-            dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
     head: Annotated[Text, Field(max_length=64)] | None = None
 
 

@@ -8,8 +8,10 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from chatapi.api.http.serializers import decode_cursor, encode_cursor, iso
-from chatapi.api.http.services import owner_of, services_of
+from chatapi.api.http.identity import owner_of
+from chatapi.api.http.pagination import decode_cursor, encode_cursor
+from chatapi.api.http.serializers import iso
+from chatapi.api.http.services import WorkQueue, services_of
 from chatapi.api.sessions.schemas import SEARCH
 from chatapi.errors import InvalidRequest
 from chatapi.model import MessageCursor, SearchCursor
@@ -17,6 +19,8 @@ from chatapi.search import Hit, Words
 from chatapi.search import search as find_hits
 
 router = APIRouter(tags=["sessions"])
+
+SEARCHES = WorkQueue("searches", at_once=2)  # running answers come first
 
 _ID = r"[\w~-]{0,40}"
 _CURSOR = rf"(\d{{1,19}}):({_ID}):({_ID}):(\d{{1,19}}):({_ID})"
@@ -38,7 +42,7 @@ async def search(
         raise InvalidRequest.field("q", "It must contain a word.")
     place = _place(cursor) if cursor is not None else None
     request.state.limit = await core.rate_limit.take(owner)
-    async with core.searches:
+    async with core.queue(SEARCHES).turn(owner):
         found = await find_hits(core.store, owner, words, place, limit)
     body = {"data": [_hit_json(hit) for hit in found.hits], "next_cursor": _cursor(found.place)}
     return Response(msgspec.json.encode(body), media_type="application/json")

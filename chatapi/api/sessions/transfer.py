@@ -16,9 +16,10 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from chatapi.api.http.identity import address_group, caller_of, owner_of
 from chatapi.api.http.request_body import receive_json
 from chatapi.api.http.serializers import session_json
-from chatapi.api.http.services import caller_of, owner_of, services_of
+from chatapi.api.http.services import WorkQueue, services_of
 from chatapi.api.http.streaming import ABORTED, Aborted, disconnected
 from chatapi.api.sessions.document_read import read_document
 from chatapi.api.sessions.document_write import write_document
@@ -30,6 +31,7 @@ from chatapi.model import Session, wall_clock
 
 router = APIRouter(tags=["sessions"])
 
+IMPORTS = WorkQueue("imports", at_once=1)  # a document takes several times its size while it is read
 MAX_NAME_CHARACTERS = 60  # of the title in a file name
 
 
@@ -57,10 +59,10 @@ async def import_session(request: Request) -> JSONResponse:
     core = services_of(request)
     owner = owner_of(request)
     # Also by address: the key has not been verified, so a caller could use a new one for each import.
-    await core.rate_limit.take(f"address {request.client.host if request.client else ''}")
+    await core.rate_limit.take(address_group(request))
     request.state.limit = await core.rate_limit.take(owner)
     data = await receive_json(request, core.settings.max_media_bytes)
-    async with core.imports:
+    async with core.queue(IMPORTS).turn(owner):
         imported = await asyncio.to_thread(read_document, data, owner, core.settings.max_message_bytes)
         session = await core.store.imports.add(imported)
     return JSONResponse(session_json(session), 201)

@@ -1,7 +1,7 @@
-"""UI messages, as the Vercel AI SDK's clients keep and send them, read as messages of ours. Pure.
+"""UI messages of the Vercel AI SDK's clients, read as messages of a session. Pure.
 
-One message of theirs may be several of ours: what the model said in each of its steps, and what the tools gave between
-them. Of a client's parts, those are read that a model is told; a page's own (`data-…`, sources) are passed over.
+One UI message may be several messages here: the text of each of its steps, and the tool results between them. Parts
+that a model sees are read; a page's own parts (`data-…`, sources) are ignored.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from chatapi.auth.keys import REDACTED, Key
 from chatapi.errors import InvalidRequest
 from chatapi.model import Alias, Kind, Media, NewMessage, Part, Role, ToolCall
 from chatapi.wire.json_values import NAME_CHARACTERS, URL_SCHEMES
+from chatapi.wire.text import check_text
 
 ID_CHARACTERS = 128
-TOOL, DYNAMIC_TOOL = "tool-", "dynamic-tool"  # how the types of a tool call's parts begin
+TOOL, DYNAMIC_TOOL = "tool-", "dynamic-tool"  # prefixes of the types of tool call parts
 ANSWERED = frozenset({"output-available", "output-error"})  # the states of a tool call that has a result
-UPLOADED = "openai"  # whose ids of uploaded files are passed on
+UPLOADED = "openai"  # the provider whose file ids are sent upstream
 RECORDINGS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 Name = Annotated[Text, Field(min_length=1, max_length=ID_CHARACTERS)]
@@ -28,7 +29,7 @@ Short = Annotated[Text, Field(max_length=NAME_CHARACTERS)]
 
 
 class UIPart(BaseModel):
-    """A part of a UI message: of all kinds, the fields that are read."""
+    """A part of a UI message: the fields of all kinds that are read."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -47,17 +48,17 @@ class UIPart(BaseModel):
 
     @property
     def is_call(self) -> bool:
-        """Whether it is a tool call of which more than a beginning is there."""
+        """Whether it is a tool call."""
         return self.type.startswith(TOOL) or self.type == DYNAMIC_TOOL
 
     @property
     def is_answered(self) -> bool:
-        """Whether it is a tool call that has a result."""
+        """Whether it is a tool call with a result."""
         return self.is_call and self.state in ANSWERED
 
 
 class UIMessage(BaseModel):
-    """A message as `useChat` keeps it."""
+    """A message as `useChat` stores it."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -67,30 +68,30 @@ class UIMessage(BaseModel):
 
 
 def read(message: UIMessage, path: str, alias: Alias) -> list[NewMessage]:
-    """What a client says, or says was said, as messages of ours; the first bears the client's id.
+    """Return the messages of a UI message; the first has the client's id as its alias.
 
     Raises:
-        InvalidRequest: it is nothing that can be kept; `path` names it.
+        InvalidRequest: it cannot be stored; the error names `path`.
     """
     if message.role == "user":
         parts = [_read_part(part, f"{path}.parts.{index}") for index, part in enumerate(message.parts)]
         said = tuple(part for part in parts if part is not None)
         if not said:
-            raise InvalidRequest.field(f"{path}.parts", "There is neither text nor a file in them.")
+            raise InvalidRequest.field(f"{path}.parts", "They must contain text or a file.")
         return [NewMessage(Role.USER, said, alias)]
-    inputs: list[NewMessage] = []
+    new: list[NewMessage] = []
     for step in _steps(message, path):
-        inputs += _read_step(step, alias if not inputs else None)
-    return inputs
+        new += _read_step(step, alias if not new else None)
+    return new
 
 
 def text_of(message: UIMessage) -> str:
-    """The text of a message, such as a system message."""
+    """Return the text of a message, such as a system message."""
     return "".join(part.text or "" for part in message.parts if part.type == "text")
 
 
 def results_of(message: UIMessage, path: str) -> dict[str, NewMessage]:
-    """What the tools gave that the client ran, by the ids of their calls."""
+    """Return the results of the tools that the client ran, by the ids of their calls."""
     return {
         part.call_id: _result(part, f"{path}.parts.{index}")
         for index, part in enumerate(message.parts)
@@ -107,14 +108,14 @@ def _read_part(part: UIPart, path: str) -> Part | None:
 
 
 def _read_file(part: UIPart, path: str) -> Part:
-    """A file: an image or a recording where the model API has a place for one, else a file."""
+    """Return a file part: an image or a recording where the model API has such parts, or else a file."""
     media_type = (part.media_type or "").lower()
     uploaded = (part.uploaded or {}).get(UPLOADED)
     if isinstance(uploaded, str) and 0 < len(uploaded) <= NAME_CHARACTERS and uploaded.isprintable():
         return Part(Kind.FILE, media=Media(file_id=uploaded, filename=part.filename))
     url = part.url or ""
     if not url.lower().startswith(URL_SCHEMES):
-        raise InvalidRequest.field(f"{path}.url", "It must be a http, https or data URL.")
+        raise InvalidRequest.field(f"{path}.url", "It must be an http, https or data URL.")
     if media_type.partition("/")[0] == "image":
         return Part(Kind.IMAGE, media=Media(url=url))
     if media_type in RECORDINGS and url.lower().startswith("data:"):
@@ -122,33 +123,33 @@ def _read_file(part: UIPart, path: str) -> Part:
     return Part(Kind.FILE, media=Media(data=url, filename=part.filename, format=media_type or None))
 
 
-_Step = tuple[list[Part], list[NewMessage]]  # what the model said, and what its tools gave
+_Step = tuple[list[Part], list[NewMessage]]  # the parts of the answer, and the results of its tools
 
 
 def _steps(message: UIMessage, path: str) -> list[_Step]:
     steps: list[_Step] = [([], [])]
     for index, part in enumerate(message.parts):
-        said, results = steps[-1]
+        parts, results = steps[-1]
         if part.type == "step-start":
             steps.append(([], []))
         elif part.type in {"text", "reasoning"} and part.text:
-            said.append(Part(Kind.TEXT if part.type == "text" else Kind.REASONING, part.text))
+            parts.append(Part(Kind.TEXT if part.type == "text" else Kind.REASONING, part.text))
         elif part.is_call and part.state != "input-streaming":
-            said.append(_call(part, f"{path}.parts.{index}"))
+            parts.append(_call(part, f"{path}.parts.{index}"))
             if part.is_answered:
                 results.append(_result(part, f"{path}.parts.{index}"))
     return steps
 
 
 def _read_step(step: _Step, alias: Alias | None) -> list[NewMessage]:
-    said, results = step
-    return [NewMessage(Role.ASSISTANT, tuple(said), alias), *results] if said else []
+    parts, results = step
+    return [NewMessage(Role.ASSISTANT, tuple(parts), alias), *results] if parts else []
 
 
 def _call(part: UIPart, path: str) -> Part:
     name = part.tool if part.type == DYNAMIC_TOOL else part.type.removeprefix(TOOL)
     if not part.call_id or not name:
-        raise InvalidRequest.field(path, "It needs the id and the name of the call.")
+        raise InvalidRequest.field(path, "It must have the id and the name of the call.")
     arguments = "{}" if part.input is None else _as_json(part.input, f"{path}.input")
     return Part(Kind.TOOL_CALL, arguments, ToolCall(part.call_id, name))
 
@@ -159,7 +160,7 @@ def _result(part: UIPart, path: str) -> NewMessage:
     if part.state == "output-error":
         text = part.error or ""
     elif isinstance(part.output, str):
-        text = _checked(part.output, f"{path}.output")
+        text = check_text(part.output, f"{path}.output")
     else:
         text = _as_json(part.output, f"{path}.output")
     return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, text, ToolCall(part.call_id)),))
@@ -167,22 +168,12 @@ def _result(part: UIPart, path: str) -> NewMessage:
 
 def _as_json(value: Any, path: str) -> str:
     try:
-        return _checked(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_hidden), path)
+        return check_text(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_hidden), path)
     except RecursionError:
-        raise InvalidRequest.field(path, "It nests too deeply.") from None
+        raise InvalidRequest.field(path, "It must not nest so deeply.") from None
 
 
 def _hidden(value: Any) -> str:
-    """What stands for a member `api_key`, which the parser has made a `Key`: none is stored."""
+    """Return the replacement of a member `api_key`, which the parser turned into a `Key`: no key is stored."""
     assert isinstance(value, Key), "the rest is JSON"
     return REDACTED
-
-
-def _checked(text: str, path: str) -> str:
-    if "\0" in text:
-        raise InvalidRequest.field(path, "It has a NUL character.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest.field(path, "It has a surrogate without its other half.") from None
-    return text

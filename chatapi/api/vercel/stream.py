@@ -1,4 +1,4 @@
-"""A log as the Vercel AI SDK's clients read it: the UI message stream, version 1. Pure."""
+"""A log as the Vercel AI SDK's UI message stream, version 1. Pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
 
 
 class VercelEncoder:
-    """UI message chunks. The log alone tells them, so that a replay tells the same, though its deltas may be longer.
+    """Encodes UI message chunks from the log alone, so that a replay has the same text, in longer deltas perhaps.
 
-    `before` are the steps of the same message that came before this one. Whoever sent what tools gave has them, and is
-    told this step alone; a `replay` tells them all.
+    `before` are the earlier steps of the same UI message. A client that sends tool results has them and receives this
+    step alone; a `replay` includes them.
     """
 
     media_type = "text/event-stream"
@@ -34,7 +34,7 @@ class VercelEncoder:
         self._before = before
         self._replay = replay
         self._open: Piece | None = None  # the first piece of the part that is being written
-        self._rest: list[bytes] = []  # of a tool call its arguments, of annotations a line that is not whole
+        self._rest: list[bytes] = []  # a tool call's arguments, or an incomplete line of annotations
         self._sources = 0
 
     def begin(self) -> bytes:
@@ -45,18 +45,18 @@ class VercelEncoder:
             "model": generation.model,
         }
         first = self._before[0].id if self._before else generation.message_id
-        told = _frame({"type": "start", "messageId": first, "messageMetadata": metadata})
+        chunks = _frame({"type": "start", "messageId": first, "messageMetadata": metadata})
         if self._replay:
             called = {part.call for message in self._before for part in message.parts if part.kind is Kind.TOOL_CALL}
             ids = {call.id for call in called if call is not None}
-            told += b"".join(self._step_before(message, ids) for message in self._before)
-        return told + _frame({"type": "start-step"})
+            chunks += b"".join(self._step_before(message, ids) for message in self._before)
+        return chunks + _frame({"type": "start-step"})
 
     def _step_before(self, message: Message, called: set[str]) -> bytes:
         if message.role is Role.TOOL:
             return b"".join(_output(part) for part in message.parts if part.call is not None and part.call.id in called)
-        told = _frame({"type": "start-step"}) + b"".join(self.pieces(pieces_of(message.parts)))
-        return told + self._close() + _frame({"type": "finish-step"})
+        chunks = _frame({"type": "start-step"}) + b"".join(self.pieces(pieces_of(message.parts)))
+        return chunks + self._close() + _frame({"type": "finish-step"})
 
     def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
         for piece in pieces:
@@ -81,19 +81,19 @@ class VercelEncoder:
         return b'data: {"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":%b}\n\n' % (call_id, encoded)
 
     def _source_frames(self, data: bytes) -> bytes:
-        """The pages that whole annotations name."""
+        """Return the sources of the annotations that are complete."""
         *lines, rest = b"".join([*self._rest, data]).split(b"\n")
         self._rest = [rest]
-        told = b""
+        chunks = b""
         for line in lines:
             source = _source(read_annotation(line))
             if source is not None:
                 self._sources += 1
-                told += _frame({"type": "source-url", "sourceId": f"source-{self._sources}", **source})
-        return told
+                chunks += _frame({"type": "source-url", "sourceId": f"source-{self._sources}", **source})
+        return chunks
 
     def _close(self, whole: bool = True) -> bytes:
-        """The end of the part that is open; a call that is not `whole` is left as it is."""
+        """Return the end of the open part; an incomplete call has none."""
         part, rest = self._open, b"".join(self._rest)
         self._open, self._rest = None, []
         if part is None or part.kind is Kind.ANNOTATION:
@@ -109,22 +109,22 @@ class VercelEncoder:
             error = "The arguments of this call are not JSON."
             return _frame({"type": "tool-input-error", **call, "input": rest.decode(), "errorText": error})
 
-    def quiet(self) -> bytes:
+    def heartbeat(self) -> bytes:
         return sse.HEARTBEAT
 
     def end(self, generation: Generation) -> bytes:
         if generation.status not in ENDED_WELL:
-            told = self._close(whole=False)
+            chunks = self._close(whole=False)
             if generation.usage is not None:
-                told += _frame({"type": "message-metadata", "messageMetadata": _usage(generation.usage)})
-            return told + self.error(from_code(generation.error_code, generation.error_detail))
+                chunks += _frame({"type": "message-metadata", "messageMetadata": _usage(generation.usage)})
+            return chunks + self.error(from_code(generation.error_code, generation.error_detail))
         metadata = {"messageMetadata": _usage(generation.usage)}
         if generation.status is Status.STOPPED:
-            told = self._close(whole=False) + _frame({"type": "message-metadata", **metadata})
-            return told + _frame({"type": "abort", "reason": "stopped"}) + b"data: [DONE]\n\n"
+            chunks = self._close(whole=False) + _frame({"type": "message-metadata", **metadata})
+            return chunks + _frame({"type": "abort", "reason": "stopped"}) + b"data: [DONE]\n\n"
         reason = _FINISH.get(generation.finish_reason or "stop", "other")
-        told = self._close() + _frame({"type": "finish-step"})
-        return told + _frame({"type": "finish", "finishReason": reason, **metadata}) + b"data: [DONE]\n\n"
+        chunks = self._close() + _frame({"type": "finish-step"})
+        return chunks + _frame({"type": "finish", "finishReason": reason, **metadata}) + b"data: [DONE]\n\n"
 
     def error(self, error: ChatError) -> bytes:
         return _frame({"type": "error", "errorText": error.detail})
@@ -154,7 +154,7 @@ def _output(part: Part) -> bytes:
 
 
 def _source(annotation: Any) -> dict[str, str] | None:
-    """The page that an annotation names, if it names one."""
+    """Return the source that an annotation cites, if it cites one."""
     cited = annotation.get("url_citation", annotation) if isinstance(annotation, dict) else None
     if not isinstance(cited, dict) or not isinstance(cited.get("url"), str):
         return None

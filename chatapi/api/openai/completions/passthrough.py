@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from chatapi.api.http.error_responses import limit_headers, openai_error
+from chatapi.api.http.error_responses import limit_headers
+from chatapi.api.http.identity import mark_accepted
 from chatapi.api.http.services import Services
 from chatapi.api.http.streaming import ABORTED, RAW_SEND, stream_headers
 from chatapi.api.http.supervision import StreamSupervisor
+from chatapi.api.openai.errors import openai_error
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError
 from chatapi.model import Limit
@@ -35,6 +38,7 @@ class WholePassthrough(Response):
                 whole = await services.upstream.complete(self._key, self._body, services.settings.max_context_bytes)
             if supervisor.client_left:
                 return
+            mark_accepted(HTTPConnection(scope))
             headers = whole.headers | limit_headers(self._limit, whole.limit)
             await Response(whole.body, 200, headers, "application/json")(scope, receive, send)
 
@@ -81,6 +85,7 @@ class StreamPassthrough(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 started = True
                 answer = await opening
+                mark_accepted(HTTPConnection(scope))
                 async for frames in answer.read():
                     supervisor.on_data()
                     writing = True

@@ -14,8 +14,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from chatapi.api.http.direct_route import DirectRoute
-from chatapi.api.http.request_body import read_raw_body
-from chatapi.api.http.services import caller_of, services_of
+from chatapi.api.http.identity import caller_of, mark_accepted
+from chatapi.api.http.request_body import read_raw_body, run_fairly
+from chatapi.api.http.services import services_of
 from chatapi.api.http.streaming import LogResponse, check_position, read_whole
 from chatapi.api.openai.common import cancels_on_disconnect, check_surrogates, require_key
 from chatapi.api.openai.completions.passthrough import StreamPassthrough, WholePassthrough
@@ -30,8 +31,8 @@ from chatapi.api.openai.completions.request import (
 from chatapi.api.openai.completions.schemas import CREATE_COMPLETION, GET_COMPLETION
 from chatapi.api.openai.completions.stream import CompletionsEncoder, completion
 from chatapi.api.openai.ids import generation_of_completion, is_session_id
-from chatapi.api.turns import sent_headers, streamed, with_digest
-from chatapi.auth.authorization import Action, Caller, authorize, permit
+from chatapi.api.turns import stream_turn, turn_headers, with_digest
+from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations.running import LogChunk
@@ -56,8 +57,8 @@ async def create(request: Request) -> Response:
     owner = services.owner(key)
     session_id = await _find_session_id(request, body, owner)
     if session_id is not None:
-        check_surrogates(raw, body)
-        return await _continue(request, key, body, session_id)
+        await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
+        return await _continue(request, key, body, session_id, len(raw))
     limit = request.state.limit = await services.rate_limit.take(owner)
     if stream:
         return StreamPassthrough(services, key, owner, raw, limit, choice_count(body))
@@ -100,20 +101,22 @@ async def _find_session_id(request: Request, body: dict[str, Any], owner: str) -
     return None
 
 
-async def _continue(request: Request, key: Key, body: dict[str, Any], session_id: str) -> Response:
+async def _continue(request: Request, key: Key, body: dict[str, Any], session_id: str, body_bytes: int) -> Response:
     services = services_of(request)
     owner = services.owner(key)
-    turn = read_turn(body, services.settings, owner, session_id)
+    turn = await run_fairly(request, body_bytes, lambda: read_turn(body, services.settings, owner, session_id))
     if (idempotency_key := request.headers.get("idempotency-key")) is not None:
         turn = with_digest(turn, idempotency_key)
     cancel = cancels_on_disconnect(request, body.get("on_disconnect"))
     request.state.limit = await services.rate_limit.take(owner)
-    sent = await services.generations.send(turn, key, permit(Caller(owner), Action.SPEND))
-    headers = sent_headers(sent, request.state.limit)
+    sent = await services.generations.send(turn, key, make_authorizer(Caller(owner), Action.SPEND))
+    if sent.answer is not None:
+        mark_accepted(request)
+    headers = turn_headers(sent, request.state.limit)
     cancel = cancel and not sent.repeated
     if wants_stream(body):
         encoder = CompletionsEncoder(sent.generation, wants_usage(body))
-        return streamed(services, sent, encoder, headers, cancel)
+        return stream_turn(services, sent, encoder, headers, cancel)
 
     def stop() -> None:
         services.generations.abandon(sent.generation.id)

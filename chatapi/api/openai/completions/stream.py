@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from chatapi.api.http.error_responses import openai_error
 from chatapi.api.http.serializers import annotations_of
 from chatapi.api.http.streaming import ENDED_WELL, EVENT_TEXT_BYTES
+from chatapi.api.openai.errors import openai_error
 from chatapi.api.openai.ids import completion_id
 from chatapi.errors import ChatError, from_code
 from chatapi.model import Generation, Kind, Piece, Usage
@@ -122,7 +122,7 @@ class CompletionsEncoder:
             self._position = at
             yield self._delta(b'{"annotations":[%b]}' % line)
 
-    def quiet(self) -> bytes:
+    def heartbeat(self) -> bytes:
         return sse.HEARTBEAT_LINE
 
     def end(self, generation: Generation) -> bytes:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from chatapi.api.http.request_body import Body, Text
-from chatapi.api.openai.common import Metadata, check_sizes
+from chatapi.api.http.request_body import Body, Metadata, Text
+from chatapi.api.openai.common import check_sizes
 from chatapi.api.openai.items import References, read_items
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from chatapi.api.http.request_body import read_raw_body, validate
+from chatapi.api.http.pagination import PageSize
+from chatapi.api.http.request_body import read_raw_body, run_fairly, validate
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.openai.common import (
     After,
     Order,
-    PageSize,
     caller_with_key,
     check_surrogates,
     find_references,
@@ -24,7 +24,7 @@ from chatapi.api.openai.conversations import schemas
 from chatapi.api.openai.conversations.request import ConversationChange, NewConversation, NewItems, read_new_items
 from chatapi.api.openai.ids import conversation_id, parse_item_id, session_of_conversation
 from chatapi.api.openai.items import items_of
-from chatapi.auth.authorization import Action, authorize, permit
+from chatapi.auth.authorization import Action, authorize, make_authorizer
 from chatapi.errors import ConversationNotFound, InvalidRequest, ItemNotFound, MessageNotFound
 from chatapi.model import DEEPEST, Message, Session
 
@@ -60,7 +60,7 @@ async def update(request: Request, conversation_id: str) -> JSONResponse:
     body = validate(ConversationChange, await _read_object(request))
     with not_found_as(ConversationNotFound):
         session = await services.store.sessions.change(
-            session_of_conversation(conversation_id), permit(caller, Action.CHANGE), metadata=body.metadata
+            session_of_conversation(conversation_id), make_authorizer(caller, Action.CHANGE), metadata=body.metadata
         )
     return JSONResponse(_conversation(session))
 
@@ -71,7 +71,7 @@ async def delete(request: Request, conversation_id: str) -> JSONResponse:
     caller = caller_with_key(request)
     with not_found_as(ConversationNotFound):
         await services_of(request).generations.delete_session(
-            session_of_conversation(conversation_id), permit(caller, Action.CHANGE)
+            session_of_conversation(conversation_id), make_authorizer(caller, Action.CHANGE)
         )
     return JSONResponse({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
@@ -88,7 +88,7 @@ async def add_items(request: Request, conversation_id: str, include: Include = N
     new = read_new_items(services.settings, body.items, references)
     session_id = session_of_conversation(conversation_id)
     with not_found_as(ConversationNotFound):
-        ids = await services.store.messages.add(session_id, caller.owner, permit(caller, Action.CHANGE), new)
+        ids = await services.store.messages.add(session_id, caller.owner, make_authorizer(caller, Action.CHANGE), new)
     messages = [await services.store.messages.find(session_id, message_id) for message_id in ids]
     items = [item for message in messages if message is not None for item in items_of(message)]
     return JSONResponse(item_list(items, len(items)))
@@ -174,7 +174,9 @@ async def delete_item(request: Request, conversation_id: str, item_id: str) -> J
         raise ItemNotFound
     try:
         with not_found_as(ConversationNotFound):
-            session = await services.store.messages.remove(session.id, wanted.message_id, permit(caller, Action.CHANGE))
+            session = await services.store.messages.remove(
+                session.id, wanted.message_id, make_authorizer(caller, Action.CHANGE)
+            )
     except MessageNotFound:
         raise ItemNotFound from None
     return JSONResponse(_conversation(session))
@@ -188,7 +190,7 @@ async def _find(request: Request, name: str) -> Session:
 
 async def _read_object(request: Request) -> dict[str, Any]:
     raw, body = await read_raw_body(request, services_of(request).settings.max_media_bytes)
-    check_surrogates(raw, body)
+    await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
     return body
 
 

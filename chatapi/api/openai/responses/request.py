@@ -11,15 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from chatapi.api.http.request_body import Body, Text, validate
-from chatapi.api.openai.common import Metadata, check_sizes
+from chatapi.api.http.request_body import Body, Metadata, ModelName, Text, validate
+from chatapi.api.openai.common import check_sizes
 from chatapi.api.openai.items import References, read_input
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage
 from chatapi.settings import Settings
 from chatapi.wire.json_values import optional_text, require_list, require_object
 
-MODEL = r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$"
 MAX_TOOLS = 256
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _TYPE_NAME = re.compile(r"[a-z0-9_]{1,40}")  # a type that an error may repeat to its sender
@@ -39,7 +38,7 @@ class Reasoning(Body):
 class ResponseBody(Body):
     """A response to create."""
 
-    model: str | None = Field(None, pattern=MODEL)
+    model: ModelName | None = None
     input: Any = None
     instructions: Text | None = None
     previous_response_id: Annotated[Text, Field(max_length=128)] | None = None

@@ -15,14 +15,15 @@ from fastapi.responses import JSONResponse, Response
 
 from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.error_responses import limit_headers
-from chatapi.api.http.request_body import read_raw_body
+from chatapi.api.http.identity import mark_accepted
+from chatapi.api.http.pagination import PageSize
+from chatapi.api.http.request_body import read_raw_body, run_fairly
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.http.streaming import LogResponse, check_position, read_whole
 from chatapi.api.http.supervision import unless_disconnected
 from chatapi.api.openai.common import (
     After,
     Order,
-    PageSize,
     caller_with_key,
     cancels_on_disconnect,
     check_surrogates,
@@ -41,8 +42,8 @@ from chatapi.api.openai.responses.objects import (
 )
 from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
-from chatapi.api.turns import sent_headers, with_digest
-from chatapi.auth.authorization import Action, Caller, authorize, permit
+from chatapi.api.turns import turn_headers, with_digest
+from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, ConversationNotFound, InvalidRequest, PositionOutOfRange, ResponseNotFound
 from chatapi.generations.running import LogChunk
@@ -63,15 +64,15 @@ async def create(request: Request) -> Response:
     caller = caller_with_key(request)
     assert caller.owner is not None, "the request has a key"
     raw, body = await read_raw_body(request, services.settings.max_media_bytes)
-    check_surrogates(raw, body)
+    await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
     references = await find_references(services, caller.owner, body.get("input"))
-    asked = read_request(body, services.settings, references)
+    asked = await run_fairly(request, len(raw), lambda: read_request(body, services.settings, references))
     turn = await _read_turn(services, asked, caller, request.headers.get("idempotency-key"))
     limit = request.state.limit = await services.rate_limit.take(caller.owner)
     if not asked.store:
         return await _answer_unstored(request, key, asked, turn)
     cancel = cancels_on_disconnect(request, asked.on_disconnect)
-    may_spend = permit(caller, Action.SPEND)
+    may_spend = make_authorizer(caller, Action.SPEND)
     with not_found_as(ConversationNotFound, "conversation"):
         if asked.background and not asked.stream:
             begun = await services.generations.start(turn, key, may_spend)
@@ -79,9 +80,11 @@ async def create(request: Request) -> Response:
             current = await _current(services, begun.generation)
             return JSONResponse(current, headers=headers | limit_headers(limit, None))
         sent = await services.generations.send(turn, key, may_spend)
+    if sent.answer is not None:
+        mark_accepted(request)
     fields = await _request_fields(services, sent.generation) if sent.repeated else asked.repeated
     stop = _stopper(services, sent.generation) if cancel and not sent.repeated else None
-    return await _answer(request, asked, sent.generation, sent.readings, fields, sent_headers(sent, limit), stop)
+    return await _answer(request, asked, sent.generation, sent.readings, fields, turn_headers(sent, limit), stop)
 
 
 async def _answer_unstored(request: Request, key: Key, asked: ResponseRequest, turn: TurnRequest) -> Response:
@@ -92,6 +95,8 @@ async def _answer_unstored(request: Request, key: Key, asked: ResponseRequest, t
     sent = await unless_disconnected(request.receive, services.generations.send_ephemeral(turn, key, body))
     if sent is None:
         return Response(status_code=204)  # nobody reads it
+    if sent.answer is not None:
+        mark_accepted(request)
     headers = dict(sent.answer.headers) if sent.answer is not None else {}
     headers |= limit_headers(request.state.limit, sent.answer.limit if sent.answer is not None else None)
     stop = _stopper(services, sent.generation)
@@ -179,7 +184,9 @@ async def delete(request: Request, response_id: str) -> JSONResponse:
     generation = await _find(request, response_id, Action.CHANGE)
     with not_found_as(ResponseNotFound):
         await services.generations.stop(generation.id)
-        await services.store.messages.remove_answer(generation.id, permit(caller_with_key(request), Action.CHANGE))
+        await services.store.messages.remove_answer(
+            generation.id, make_authorizer(caller_with_key(request), Action.CHANGE)
+        )
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
 

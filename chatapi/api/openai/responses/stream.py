@@ -189,7 +189,7 @@ class ResponsesEncoder:
         done = b'"output_index":%d,"item":%b' % (item.number, whole)
         return ended + self._event(_ITEM_DONE, b"response.output_item.done", done)
 
-    def quiet(self) -> bytes:
+    def heartbeat(self) -> bytes:
         return sse.HEARTBEAT
 
     def end(self, generation: Generation) -> bytes:

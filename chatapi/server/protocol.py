@@ -1,0 +1,189 @@
+"""uvicorn's HTTP/1.1 protocol with bounds: on the time to receive a request and on its bytes outside of the body."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from chatapi.server.connections import ConnectionTable
+
+HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself has no limit
+FRAMING = 8  # bytes of framing per byte of body: more than the smallest chunks take
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+END_OF_HEAD = b"\r\n\r\n"
+MALFORMED = "The request is not valid HTTP/1.1."
+LARGE_WRITE_BYTES = 64 * 1024  # a body that is not copied to join it with its head
+UPGRADE = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
+
+
+class HeadWithBody:
+    """A transport that joins a response's head with the first bytes of its body.
+
+    uvicorn writes them one after the other, and each write is a system call and a packet. The head is held back until
+    the next write, at most for the rest of this turn of the loop.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.written_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, a head with the next write; drop it if the connection is closed."""
+        if self._transport.is_closing():
+            return
+        self.written_bytes += len(data)
+        if self._head:
+            if len(data) > LARGE_WRITE_BYTES:
+                self._flush()
+            else:
+                self._head, data = b"", self._head + data
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Close after everything is written."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head and not self._transport.is_closing():
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def bounded_protocol(
+    receive_seconds: float, table: ConnectionTable, is_proxy: Callable[[str], bool]
+) -> type[HttpToolsProtocol]:
+    """Return uvicorn's HTTP protocol with a deadline for each request and limits for its head and chunk framing.
+
+    The protocol collects a whole head before the parser sees it. That bounds the head, and lets it ignore `Upgrade`,
+    as a server may (RFC 9110, section 7.8): the parser would stop there and read the body as the next request. Trailers
+    are dropped: they must not change an authorised request (RFC 9110, section 6.5.1).
+
+    Args:
+        receive_seconds: from the first byte of a request, or the opening of its connection, to its last byte.
+        table: all connections of the server.
+        is_proxy: whether an address is a trusted proxy, which has no limit of connections of its own.
+    """
+
+    class BoundedProtocol(HttpToolsProtocol):
+        _deadline: asyncio.TimerHandle | None = None
+        _head = b""
+        _in_body = False
+        _received = 0  # bytes since the head
+        _body = 0  # of these, body
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(cast(asyncio.Transport, HeadWithBody(transport, self.loop)))
+            if not table.add(self, unlimited=is_proxy(self.address)):
+                transport.abort()
+                return
+            self._begin_deadline()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            table.remove(self)
+            self._end_deadline()
+            super().connection_lost(exc)
+
+        @property
+        def address(self) -> str:
+            return self.client[0] if self.client is not None else ""
+
+        @property
+        def unwritten_bytes(self) -> int:
+            return self.transport.get_write_buffer_size()
+
+        @property
+        def written_bytes(self) -> int:
+            return cast(HeadWithBody, self.transport).written_bytes
+
+        def abort(self) -> None:
+            self.transport.abort()
+
+        def data_received(self, data: bytes) -> None:
+            if self._in_body:
+                self._received += len(data)
+            else:
+                self._begin_deadline()
+                searched = max(0, len(self._head) - len(END_OF_HEAD) + 1)
+                self._head += data
+                end = self._head.find(END_OF_HEAD, searched)
+                if len(self._head) > HEAD_BYTES and not 0 <= end <= HEAD_BYTES:
+                    self._refuse()
+                    return
+                if end < 0:
+                    return
+                head, rest = self._head[:end], self._head[end:]
+                self._head = b""
+                data = UPGRADE.sub(b"\\1x-ignored-upgrade:", head) + rest
+            self._feed(data)
+            if self._received - self._body > HEAD_BYTES + FRAMING * self._body:
+                self._refuse()
+
+        def _feed(self, data: bytes) -> None:
+            """Parse received bytes as uvicorn does, with one warning per interval for all malformed requests."""
+            self._unset_keepalive_if_required()
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                table.reports.warn("malformed request", self.address)
+                self.send_400_response(MALFORMED)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if not self._in_body:
+                super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            self._in_body = True
+            self._received = self._body = 0
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._body += len(body)
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._in_body = False
+            self._end_deadline()
+            if not self.cycle.response_complete:  # else it waits already: its request was refused before its end
+                table.serve(self)
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            table.wait(self)
+            super().on_response_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+                self.transport.abort()  # inside a response, a second one would be read as part of it
+            else:
+                super().send_400_response(msg)
+
+        def _refuse(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.write(TOO_LARGE)
+                self.transport.close()
+
+        def _begin_deadline(self) -> None:
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(receive_seconds, self.transport.abort)
+
+        def _end_deadline(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+    return BoundedProtocol
