@@ -30,6 +30,7 @@ from chatapi.settings import Settings, SettingsError
 from chatapi.wiring import running
 
 BACKLOG = 2048  # connections that the system queues while the loop is busy
+ACCEPTS_PER_TURN = 8  # uvloop accepts one connection of each socket per turn: a burst would delay later callers
 CLOSE_SECONDS = 5  # for readers to receive the end of their answers, after the drain
 SEND_BUFFER_BYTES = 256 * 1024  # of each connection in the system, which else grows to megabytes for each slow reader
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy's, so that the proxy closes first and never meets a closed connection
@@ -95,7 +96,8 @@ async def _serve(app: FastAPI, settings: Settings, listener: socket.socket) -> N
     )
     async with running(app.state.services):
         try:
-            await Server(config, app.state.services, settings).serve(sockets=[listener])
+            copies = [listener.dup() for _ in range(ACCEPTS_PER_TURN - 1)]
+            await Server(config, app.state.services, settings).serve(sockets=[listener, *copies])
         finally:
             table.close()
 
