@@ -18,6 +18,9 @@ TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\
 END_OF_HEAD = b"\r\n\r\n"
 MALFORMED = "The request is not valid HTTP/1.1."
 LARGE_WRITE_BYTES = 64 * 1024  # a body that is not copied to join it with its head
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d+)", re.IGNORECASE)
+CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
+MAX_DIGITS = 18  # of a length; the parser refuses longer ones
 UPGRADE = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
 
 
@@ -82,7 +85,9 @@ def bounded_protocol(
     class BoundedProtocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
         _head = b""
+        _next = b""  # bytes of requests that came before the response to the last one
         _in_body = False
+        _left = 0  # bytes of the body that have not come yet; 0 if the head does not say how many
         _received = 0  # bytes since the head
         _body = 0  # of these, body
 
@@ -114,24 +119,49 @@ def bounded_protocol(
             self.transport.abort()
 
         def data_received(self, data: bytes) -> None:
-            if self._in_body:
-                self._received += len(data)
-            else:
-                self._begin_deadline()
-                searched = max(0, len(self._head) - len(END_OF_HEAD) + 1)
-                self._head += data
-                end = self._head.find(END_OF_HEAD, searched)
-                if len(self._head) > HEAD_BYTES and not 0 <= end <= HEAD_BYTES:
-                    self._refuse()
-                    return
-                if end < 0:
-                    return
-                head, rest = self._head[:end], self._head[end:]
-                self._head = b""
-                data = UPGRADE.sub(b"\\1x-ignored-upgrade:", head) + rest
-            self._feed(data)
+            if self._next:
+                self._next += data
+            while data and not self._next and not self.transport.is_closing():
+                data = self._receive_body(data) if self._in_body else self._receive_head(data)
+
+        def _receive_body(self, data: bytes) -> bytes:
+            """Parse the part of `data` that belongs to the body; return the rest, which belongs to the next request."""
+            part, rest = (data[: self._left], data[self._left :]) if self._left else (data, b"")
+            self._left -= min(self._left, len(part))
+            self._received += len(part)
+            self._feed(part)
             if self._received - self._body > HEAD_BYTES + FRAMING * self._body:
                 self._refuse()
+            return rest
+
+        def _receive_head(self, data: bytes) -> bytes:
+            """Collect a head and parse it when it is whole; return the bytes after it.
+
+            A request that comes before the response to the last one waits unparsed: each costs as much as many bytes.
+            """
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._next = data
+                self.flow.pause_reading()
+                return b""
+            self._begin_deadline()
+            searched = max(0, len(self._head) - len(END_OF_HEAD) + 1)
+            self._head += data
+            end = self._head.find(END_OF_HEAD, searched) + len(END_OF_HEAD)
+            if len(self._head) > HEAD_BYTES and not len(END_OF_HEAD) <= end <= HEAD_BYTES:
+                self._refuse()
+                return b""
+            if end < len(END_OF_HEAD):
+                return b""
+            head, rest = self._head[:end], self._head[end:]
+            self._head = b""
+            length = CONTENT_LENGTH.search(head) if CHUNKED.search(head) is None else None
+            self._left = int(length[1][:MAX_DIGITS]) if length is not None else 0
+            self._feed(UPGRADE.sub(b"\\1x-ignored-upgrade:", head))
+            return rest
+
+        def _parse_next(self) -> None:
+            data, self._next = self._next, b""
+            self.data_received(data)
 
         def _feed(self, data: bytes) -> None:
             """Parse received bytes as uvicorn does, with one warning per interval for all malformed requests."""
@@ -165,6 +195,8 @@ def bounded_protocol(
         def on_response_complete(self) -> None:
             table.wait(self)
             super().on_response_complete()
+            if self._next:
+                self.loop.call_soon(self._parse_next)
 
         def send_400_response(self, msg: str) -> None:
             if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
