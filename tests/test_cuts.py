@@ -41,7 +41,9 @@ def test_stored_cuts_are_read_as_they_were(distances: list[int]) -> None:
 def test_every_read_by_cut_gets_the_same_pieces(
     wanted: list[tuple[tuple[Kind, ToolCall | None], str, str]], most: int
 ) -> None:
-    log, rows, live = Log(), [], []
+    log = Log()
+    rows: list[Piece] = []
+    live: list[Piece] = []
     for (kind, call), text, then in wanted:
         log.write(kind, text, call)
         if then != "nothing":
