@@ -1,4 +1,4 @@
-"""What tokens cost, as far as the operator's list of prices says. Nobody's prices are built in: they change."""
+"""Prices of tokens, from the operator's price list. None are built in: they change."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import msgspec
 from chatapi.model import UsageTotal
 from chatapi.settings import SettingsError
 
-MOST_BYTES = 1024 * 1024  # of the file
+MAX_BYTES = 1024 * 1024  # of the file
 PER = 1_000_000  # tokens
-COST_DIGITS = 9  # behind the point: a tenth of the price of one token of the cheapest model, and no noise
+COST_DIGITS = 9  # after the point: a tenth of the price of one token of the cheapest model
 
-# A release's date at the end of its name: -2025-04-14, -20250414 or -0414.
+# The date of a release at the end of its name: -2025-04-14, -20250414 or -0414.
 _DATED = re.compile(r"-(?:20\d\d-?)?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])", re.ASCII)
 
 
 class Price(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
-    """What a million tokens cost; those read from the upstream's cache cost what others do, unless it says else."""
+    """The price of a million tokens. Cached input tokens cost as much as others unless `cached_input` is set."""
 
     input: Annotated[float, msgspec.Meta(ge=0)]
     output: Annotated[float, msgspec.Meta(ge=0)]
@@ -38,52 +38,52 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """A list of prices and its date; without one, nothing has a price."""
+    """A price list and its date; without one, no model has a price."""
 
     as_of: date | None = None
     currency: str | None = None
     models: dict[str, Price] = field(default_factory=dict)
 
     def of(self, model: str) -> Price | None:
-        """The price of a model. A release that is named by its date has the price of its model, or one of its own."""
+        """Return the price of a model. A dated release without a price of its own has the price of its model."""
         if model in self.models:
             return self.models[model]
         dated = re.search(f"{_DATED.pattern}$", model, re.ASCII)
         return self.models.get(model[: dated.start()]) if dated else None
 
-    def cost(self, tally: UsageTotal) -> float | None:
-        """What the answers of a tally cost, where their model has a price."""
-        price = self.of(tally.model)
+    def cost(self, total: UsageTotal) -> float | None:
+        """Return the cost of a total; None where its model has no price."""
+        price = self.of(total.model)
         if price is None:
             return None
-        cached = min(tally.cached_tokens, tally.input_tokens)
+        cached = min(total.cached_tokens, total.input_tokens)
         cached_price = price.input if price.cached_input is None else price.cached_input
-        fresh = (tally.input_tokens - cached) * price.input
-        return (fresh + cached * cached_price + tally.output_tokens * price.output) / PER
+        fresh = (total.input_tokens - cached) * price.input
+        return (fresh + cached * cached_price + total.output_tokens * price.output) / PER
 
 
 def read_prices(path: Path | None) -> Prices:
-    """The operator's list of prices; an empty one where there is none.
+    """Read the operator's price list; return an empty one if `path` is None.
 
     Raises:
-        SettingsError: the file cannot be read, or is no list of prices; the message says where.
+        SettingsError: The file cannot be read, or is not a price list.
     """
     if path is None:
         return Prices()
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"CHATAPI_PRICES: the file {path} cannot be read: {error.strerror}.") from error
-    if len(data) > MOST_BYTES:
-        raise SettingsError(f"CHATAPI_PRICES: the file {path} is larger than {MOST_BYTES} bytes.")
+    if len(data) > MAX_BYTES:
+        raise SettingsError(f"CHATAPI_PRICES: the file {path} must have at most {MAX_BYTES} bytes.")
     try:
         found = msgspec.json.decode(data, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(
-            f"CHATAPI_PRICES: the file {path} is no list of prices: {error}. Compare it with prices.example.json."
+            f"CHATAPI_PRICES: the file {path} is not a price list: {error}. Compare it with prices.example.json."
         ) from error
     for model, price in found.models.items():
         if not all(math.isfinite(one) for one in (price.input, price.output, price.cached_input or 0)):
-            raise SettingsError(f"CHATAPI_PRICES: in the file {path}, a price of {model} is no number.")
+            raise SettingsError(f"CHATAPI_PRICES: in the file {path}, each price of {model} must be a finite number.")
     return Prices(found.as_of, found.currency, found.models)

@@ -21,7 +21,7 @@ from chatapi.bus import Bus, LocalBus, ReplicaBus, Transport, replicas
 from chatapi.bus.postgres import OUTBOX, PostgresTransport
 from chatapi.bus.redis import RedisTransport
 from chatapi.connections import redis as redis_connection
-from chatapi.connections.redis import UNDER_WAY, RedisConnection, RedisGone
+from chatapi.connections.redis import MAX_CALLS, RedisConnection, RedisGone
 from chatapi.errors import SessionDeleted, SessionNotFound
 from chatapi.generations import maintenance
 from chatapi.generations.manager import Generations, TurnHandle
@@ -365,13 +365,13 @@ async def test_what_cannot_be_sent_is_dropped_by_redis() -> None:
     post = RedisTransport(link)
     await soon(post.open("rep_one", lambda _: None))
     server.pause()
-    for number in range(UNDER_WAY + 100):
+    for number in range(MAX_CALLS + 100):
         post.send("rep_two", f"wake gen_{number}")
-    assert len(link._under_way) == UNDER_WAY
-    await soon(asyncio.wait(link._under_way))
-    under_way = set(link._under_way)  # an echo of the listener's own, perhaps
+    assert len(link._calls) == MAX_CALLS
+    await soon(asyncio.wait(link._calls))
+    under_way = set(link._calls)  # an echo of the listener's own, perhaps
     post.send("rep_two", "wake gen_more")
-    assert link._under_way == under_way, "for a while it is not even tried"
+    assert link._calls == under_way, "for a while it is not even tried"
     server.kill()
     await soon(post.close())
     await soon(link.close())

@@ -230,7 +230,7 @@ def test_a_database_that_is_served_is_well_and_knows_its_secret(doctor: Doctor, 
         (lambda: postgres().url("postgres", "locked", PASSWORD + "x"), "refuses the user or the password"),
         (lambda: postgres().url("nobody_made_this"), "no such database"),
         (lambda: f"postgresql://u:{PASSWORD}@127.0.0.1:{free_port()}/x", "no PostgreSQL can be reached"),
-        (lambda: f"postgresql://u:{PASSWORD}@127.0.0.1:port/x", "cannot read it"),
+        (lambda: f"postgresql://u:{PASSWORD}@127.0.0.1:port/x", "must be postgresql:"),
     ],
     ids=["password", "database", "server", "url"],
 )

@@ -96,7 +96,10 @@ def large(file: Path) -> Path:
     """The same with some thousand messages more."""
     with closing(sqlite3.connect(file)) as connection:
         rows = [(f"msg_{n:08}", f"ses_{n % 50}", None, n, "user", f'["{TEXT} {n}"]' * 5, n) for n in range(MESSAGES)]
-        connection.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany(
+            "INSERT INTO message (id, session_id, parent, depth, role, content, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
         connection.commit()
     return file
 
@@ -192,7 +195,7 @@ def test_ctrl_c_leaves_a_move_that_goes_on_and_says_so(large: Path, target: str)
             moving.send_signal(signal.SIGINT)
             _, said = moving.communicate(timeout=SECONDS)
     assert moving.returncode == 1
-    assert "goes on from there" in said
+    assert "Run the same command again" in said
     assert "Traceback" not in said
     assert migrate(large, target).returncode == 0
 
@@ -204,7 +207,7 @@ def test_a_server_that_breaks_off_is_told_and_the_move_goes_on(large: Path, targ
         assert relay.held.wait(SECONDS)
     _, said = moving.communicate(timeout=SECONDS)
     assert moving.returncode == 1
-    assert "PostgreSQL broke off" in said
+    assert "PostgreSQL closed the connection" in said
     assert "Traceback" not in said
     assert migrate(large, target).returncode == 0
 
@@ -266,7 +269,7 @@ def test_a_copy_that_was_used_meanwhile_is_refused(file: Path, target: str, serv
     served_after(file, target, serve).send().close()
     ran = migrate(file, target)
     assert ran.returncode == 2
-    assert "somebody uses that database already" in ran.stderr
+    assert "that database is in use" in ran.stderr
 
 
 def test_a_copy_in_which_one_byte_is_another_is_refused(file: Path, target: str) -> None:
@@ -346,7 +349,7 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(
     [
         (lambda: postgres().url("nobody_made_this"), "no such database"),
         (lambda: postgres().url("postgres", "locked", PASSWORD + "x"), "refuses the user or the password"),
-        (lambda: "postgresql://postgres@127.0.0.1:1/x", "no PostgreSQL can be reached"),
+        (lambda: "postgresql://postgres@127.0.0.1:1/x", "PostgreSQL cannot be reached"),
         (lambda: "sqlite:///other.db", "must be postgresql://"),
     ],
 )
@@ -358,7 +361,7 @@ def test_a_database_that_cannot_be_had_is_refused(file: Path, make: Callable[[],
     assert file.read_bytes() == before
 
 
-def test_on_a_terminal_a_bar_tells_how_far_it_is(large: Path, target: str) -> None:
+def test_on_a_terminal_one_line_shows_the_progress_of_each_pass(large: Path, target: str) -> None:
     ours, terminal = pty.openpty()
     moving = subprocess.Popen(command(large, target), env=environment(), stdout=subprocess.DEVNULL, stderr=terminal)
     os.close(terminal)
@@ -368,9 +371,16 @@ def test_on_a_terminal_a_bar_tells_how_far_it_is(large: Path, target: str) -> No
             shown += some
     os.close(ours)
     assert moving.wait(SECONDS) == 0
-    assert b"\r[##" in shown
+    assert b"\rCopying: " in shown
     assert b"100%" in shown
-    assert shown.count(b"\n") == 2, "one bar for copying, and one for comparing"
+    assert shown.count(b"\n") == 2, "one line for copying, and one for comparing"
+
+
+def test_a_missing_postgresql_client_is_a_sentence(file: Path, target: str, tmp_path: Path) -> None:
+    (tmp_path / "asyncpg.py").write_text("raise ModuleNotFoundError('No module named asyncpg', name='asyncpg')")
+    ran = migrate(file, target, PYTHONPATH=f"{tmp_path}{os.pathsep}{PROJECT}")
+    assert ran.returncode == 2
+    assert "the package asyncpg is not installed" in ran.stderr
 
 
 def test_a_move_works_through_a_pooler_too(large: Path, target: str) -> None:
@@ -396,5 +406,5 @@ def test_who_set_the_secret_is_not_sent_to_a_file(serve: Serve, target: str) -> 
     before = serve(CHATAPI_SECRET=SECRET)
     before.stop()
     ran = migrate(before.folder / "chat.db", target)
-    assert "what it was for the server that used the file" in ran.stdout
+    assert "the value that it had for the server that used the file" in ran.stdout
     assert SECRET not in ran.stdout + ran.stderr

@@ -41,10 +41,12 @@ ONE_PROCESS = "the tests of the store see what replicas share"
         ("漢" * 70, "漢" * 59 + "…"),
         ("é" * 58 + "e\u0301\u0302x" * 3, "é" * 58 + "…"),
         ("é" * 58 + "👋🏽" * 3, "é" * 58 + "…"),
+        ("é" * 58 + "🇩🇪🇫🇷", "é" * 58 + "…"),
+        ("é" * 57 + "🇩🇪🇫🇷🇮🇹", "é" * 57 + "🇩🇪…"),
         ("\u0301" * 100, "\u0301…"),
         (" \n\t ", None),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_a_title_is_the_first_line_cut_where_a_word_ends(text: str, title: str | None) -> None:
     assert title_of(user_text(text)) == title

@@ -1,6 +1,6 @@
-"""The link to a Redis or Valkey server: scripts and messages, each in a task that no request can cancel.
+"""The connection to a Redis or Valkey server: scripts and messages, each in a task that no request can cancel.
 
-What is kept there may all be lost. So every call is short, and when the server is gone, callers are told at once.
+All data there may be lost. So every call is short, and while the server is down, calls fail at once.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from redis.exceptions import RedisError
 
 from chatapi.settings import SettingsError
 
-CALL_SECONDS = 1.0  # the longest that a caller waits
-DOWN_SECONDS = 1.0  # after a failure, callers are refused at once for so long
-UNDER_WAY = 1_000  # calls; more are refused
-CONNECTIONS = 32  # and one that listens; who calls waits for one to be free
-ECHO_SECONDS = 5.0  # between messages to ourselves, which show that the listening connection is not deaf
-DEAF_SECONDS = 15.0  # without one coming back, it is
+CALL_SECONDS = 1.0  # maximum wait of a caller
+DOWN_SECONDS = 1.0  # how long calls are refused at once after a failure
+MAX_CALLS = 1_000  # at once; more are refused
+CONNECTIONS = 32  # for calls, which wait for a free one; one more listens
+ECHO_SECONDS = 5.0  # between messages to ourselves, which show that the listening connection works
+DEAF_SECONDS = 15.0  # without such a message, the listening connection is replaced
 OLDEST_REDIS = (6, 2)
 CANNOT = (RedisError, OSError, TimeoutError)
 
@@ -43,7 +43,7 @@ class RedisConnection:
     def __init__(self, url: str) -> None:
         self._url = url
         self._down_until = 0.0
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
         self._scripts: dict[str, AsyncScript] = {}
         self._client: redis.Redis
         self._loop: asyncio.AbstractEventLoop
@@ -52,35 +52,35 @@ class RedisConnection:
         """Connect.
 
         Raises:
-            SettingsError: there is no server that we can use; the message says what to change.
+            SettingsError: The server is not usable.
         """
         self._loop = asyncio.get_running_loop()
         try:
             self._client = client_of(self._url)
             version = (await self._client.info("server"))["redis_version"]
-        except (ValueError, TypeError):  # its own message may repeat the password; an option unknown is a TypeError
+        except (ValueError, TypeError):  # its message may contain the password; an unknown option is a TypeError
             raise SettingsError(
-                "REDIS_URL: the client cannot read it. Write redis://USER:PASSWORD@HOST:PORT/NUMBER, with %-escapes "
-                "where USER or PASSWORD have other characters than letters and digits."
+                "REDIS_URL must be redis://USER:PASSWORD@HOST:PORT/NUMBER, with %-escapes where USER or PASSWORD "
+                "contain characters other than letters and digits."
             ) from None
         except CANNOT as error:
             await self._client.aclose()
             raise SettingsError(f"REDIS_URL: {why_not(error)}") from error
         if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_REDIS:
             await self._client.aclose()
-            raise SettingsError(f"REDIS_URL: that is Redis {version}; 6.2 or newer is needed, or any Valkey.")
+            raise SettingsError(f"REDIS_URL: Redis must be 6.2 or newer, or any Valkey; this server is {version}.")
 
     async def close(self) -> None:
-        """Let what is under way end, and close every connection."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+        """Wait for running calls, and close every connection."""
+        if self._calls:
+            await asyncio.wait(self._calls)
         await self._client.aclose()
 
     async def run(self, script: str, key: str, *arguments: Any) -> Any:
-        """What a Lua script returns, for one key and these arguments.
+        """Run a Lua script with one key and these arguments, and return its result.
 
         Raises:
-            RedisGone: the server cannot be used now; whether the script ran is not known.
+            RedisGone: The server cannot be used now. The script may have run.
         """
         if not self._is_up():
             raise RedisGone
@@ -93,31 +93,31 @@ class RedisConnection:
             raise RedisGone from error
 
     def publish(self, channel: str, message: str) -> None:
-        """Send a message, now or never."""
+        """Send a message; drop it if the server is down."""
         if self._is_up():
             self._start(lambda: self._client.publish(channel, message))
 
     async def listen(self, channel: str, receive: Callable[[str], None], listening: asyncio.Event) -> None:
-        """Hand over every message on the channel, for ever; connect again whenever the connection breaks.
+        """Call `receive` with every message on the channel until cancelled; reconnect when the connection breaks.
 
-        A connection may break without a word. So we send ourselves an empty message now and then, and when none has
-        come back for long, it is broken.
+        A connection may break without an error. So an empty message is sent every `ECHO_SECONDS`, and a connection that
+        has received none for `DEAF_SECONDS` is replaced.
         """
         while True:
             try:
                 async with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(channel)
                     listening.set()
-                    await self._hear(subscription, channel, receive)
+                    await self._receive_messages(subscription, channel, receive)
             except CANNOT as error:
                 logger.warning("bus out of order", reason=type(error).__name__)
-            except Exception:  # whatever it is, the next connection may be better
+            except Exception:  # reconnect after any error
                 logger.exception("unexpected error", where="bus")
             finally:
                 listening.set()
             await asyncio.sleep(DOWN_SECONDS)
 
-    async def _hear(self, subscription: PubSub, channel: str, receive: Callable[[str], None]) -> None:
+    async def _receive_messages(self, subscription: PubSub, channel: str, receive: Callable[[str], None]) -> None:
         heard_at = self._loop.time()
         echo_at = 0.0
         while True:
@@ -133,11 +133,11 @@ class RedisConnection:
                 receive(message["data"].decode(errors="replace"))
 
     def _is_up(self) -> bool:
-        return self._loop.time() >= self._down_until and len(self._under_way) < UNDER_WAY
+        return self._loop.time() >= self._down_until and len(self._calls) < MAX_CALLS
 
     def _start(self, do: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
         task = asyncio.create_task(self._bounded(do), name="redis-call")
-        self._under_way.add(task)
+        self._calls.add(task)
         task.add_done_callback(self._ended)
         return task
 
@@ -145,12 +145,12 @@ class RedisConnection:
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 return await do()
-        except CANNOT:  # what lies idle in the pool is as dead, and each would cost another failure
+        except CANNOT:  # the pool's idle connections are broken too, and each would fail once
             await self._client.connection_pool.disconnect(inuse_connections=False)
             raise
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
+        self._calls.discard(task)
         if not task.cancelled() and (error := task.exception()):
             if self._loop.time() >= self._down_until:
                 logger.warning("redis out of order", reason=type(error).__name__)
@@ -158,11 +158,11 @@ class RedisConnection:
 
 
 def client_of(url: str) -> redis.Redis:
-    """A client that fails fast; whoever calls knows what to do without it."""
+    """Create a client that fails fast."""
     pool = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,
-        timeout=CALL_SECONDS,  # for one to be free
+        timeout=CALL_SECONDS,  # to wait for a free connection
         socket_connect_timeout=CALL_SECONDS,
         socket_timeout=2 * CALL_SECONDS,
         retry=Retry(NoBackoff(), 0),
@@ -172,8 +172,8 @@ def client_of(url: str) -> redis.Redis:
 
 
 def why_not(error: Exception) -> str:
-    """What to change when the server cannot be used."""
+    """Return a sentence that says why the server cannot be used and what to change."""
     reason = str(error) or type(error).__name__
     if any(word in reason.lower() for word in ("auth", "password", "wrongpass", "noperm")):
         return "the server refuses the user or the password. Correct them."
-    return f"no Redis or Valkey can be reached there: {reason.rstrip('.')}. Start it, or correct the URL."
+    return f"Redis cannot be reached there: {reason.rstrip('.')}. Start it, or correct the URL."

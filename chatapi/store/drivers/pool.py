@@ -1,7 +1,7 @@
-"""Connections that tasks own, one each: a job comes to a connection, and no connection goes to a caller.
+"""A pool whose connections are each owned by a task: callers submit jobs, and never hold a connection.
 
-Callers wait for a future. A caller that is cancelled leaves its job to run to its end, so no connection is ever left in
-the middle of something; and one whose job was cut short is closed.
+A caller waits for a future. If it is cancelled, its job runs to its end, so that no connection is left inside a
+transaction. A connection whose job timed out is closed. Why not `asyncpg.Pool`: docs/decisions/connection-pool.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 
 from chatapi.errors import StoreUnavailable
 
-DOWN_SECONDS = 0.5  # after a failed attempt to connect, jobs are refused at once for so long
+DOWN_SECONDS = 0.5  # how long jobs are refused at once after a failed attempt to connect
 
 logger = structlog.get_logger()
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Closable(Protocol):
-    """A connection, as far as it matters here."""
+    """The part of a connection that the pool uses."""
 
     def is_closed(self) -> bool: ...
 
@@ -35,11 +35,11 @@ C = TypeVar("C", bound=Closable)
 class _Job(NamedTuple):
     do: Callable[[Any], Awaitable[Any]]
     done: asyncio.Future[Any]
-    begin_by: float  # on the loop's clock; so the queue is bounded by what its callers may send within that time
+    begin_by: float  # in seconds of the loop's clock; it bounds the queue to the jobs submitted within that time
 
 
 class Connections(Generic[C]):
-    """Some connections to one server, and the jobs for them, first come first served."""
+    """Connections to one server, and a first-in-first-out queue of jobs for them."""
 
     def __init__(
         self,
@@ -49,10 +49,11 @@ class Connections(Generic[C]):
         broken: tuple[type[Exception], ...],
         job_seconds: float,
     ) -> None:
-        """`broken` are the exceptions after which a connection is not used again.
+        """Run at most `count` jobs at once.
 
-        A job may wait for half of `job_seconds` and then run for the other half. Were it one time for both, then under
-        too much load every job would be begun just before its end, and nothing would ever be done.
+        A connection is closed after an exception of type `broken`. A job may wait for half of `job_seconds`, and then
+        run for the other half: with one limit for both, an overloaded pool would start each job just before its limit
+        and finish none.
         """
         self._name = name
         self._count = count
@@ -65,14 +66,14 @@ class Connections(Generic[C]):
         self._loop: asyncio.AbstractEventLoop
 
     def open(self) -> None:
-        """Take jobs. Each connection is made when its first job comes."""
+        """Start to accept jobs. Each connection is opened for its first job."""
         self._loop = asyncio.get_running_loop()
         self._tasks = [
             asyncio.create_task(self._work(), name=f"{self._name}-{number}") for number in range(self._count)
         ]
 
     async def close(self) -> None:
-        """Finish what is queued, and close the connections."""
+        """Finish queued jobs, and close the connections."""
         tasks, self._tasks = self._tasks, []
         for _ in tasks:
             self._jobs.put_nowait(None)
@@ -80,10 +81,10 @@ class Connections(Generic[C]):
             await asyncio.wait(tasks)
 
     async def run(self, do: Callable[[C], Awaitable[T]]) -> T:
-        """What the job returns or raises.
+        """Run a job and return its result.
 
         Raises:
-            StoreUnavailable: the server cannot be reached, or did not do it in time; whether it did it is not known.
+            StoreUnavailable: The server cannot be reached or did not answer in time. The job may have been done.
         """
         if not self._tasks:
             raise StoreUnavailable("The store is closed.")
@@ -98,7 +99,7 @@ class Connections(Generic[C]):
             failure: Exception | None = None
             try:
                 if self._loop.time() > job.begin_by:
-                    raise StoreUnavailable  # its caller has waited long enough, and the connection is spared
+                    raise StoreUnavailable  # its caller has stopped waiting by now
                 async with asyncio.timeout(self._seconds):
                     if connection is None or connection.is_closed():
                         connection = await self._connected()
@@ -110,14 +111,14 @@ class Connections(Generic[C]):
                 if connection is not None:
                     connection.terminate()
                     connection = None
-            except Exception as error:  # the job's own, carried to the one who waits for it
+            except Exception as error:  # the job's own exception, raised to its caller
                 failure = error
             if not job.done.cancelled():
                 if failure is None:
                     job.done.set_result(result)
                 else:
                     job.done.set_exception(failure)
-            del job, result, failure  # hold nothing while waiting: a job holds text
+            del job, result, failure  # keep no reference to a job's text while waiting
         if connection is not None:
             connection.terminate()
 
