@@ -96,10 +96,8 @@ def large(file: Path) -> Path:
     """The same with some thousand messages more."""
     with closing(sqlite3.connect(file)) as connection:
         rows = [(f"msg_{n:08}", f"ses_{n % 50}", None, n, "user", f'["{TEXT} {n}"]' * 5, n) for n in range(MESSAGES)]
-        connection.executemany(
-            "INSERT INTO message (id, session_id, parent, depth, role, content, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
+        columns = "id, session_id, parent, depth, role, content, created_at"
+        connection.executemany(f"INSERT INTO message ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         connection.commit()
     return file
 
