@@ -35,7 +35,9 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
     """
     store = Store(_driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds)
     redis = _redis(settings)
-    upstream = Upstream(settings.openai_base_url, settings.connect_seconds)
+    upstream = Upstream(
+        settings.openai_base_url, settings.connect_seconds, settings.developer_role, settings.max_context_bytes
+    )
     rate_limit, slots = _limits(settings, store, redis)
     bus = _bus(settings, store, redis)
     return Services(

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import pytest
 
+from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.bus import Bus, LocalBus, ReplicaBus, Transport, replicas
 from chatapi.bus.postgres import OUTBOX, PostgresTransport
@@ -107,12 +108,12 @@ class Replica:
 
     async def send(self) -> TurnHandle:
         turn = TurnRequest("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
-        return await self.generations.send(turn, Key(KEY), whoever_asks)
+        return await self.generations.send(turn, Credential(Key(KEY)), whoever_asks)
 
     async def begin(self) -> TurnHandle:
         """A turn whose answer has said `BEFORE`, and waits. The status alone may be out before that is stored."""
         sent = await soon(self.send())
-        assert await soon(next_with_text(sent.readings)) == BEFORE
+        assert await soon(next_with_text(sent.chunks)) == BEFORE
         return sent
 
 
@@ -213,7 +214,7 @@ async def test_a_reader_on_another_replica_is_woken_without_a_look(
     simulator.script = scripts.held(gate, BEFORE, AFTER)
     writer, other = await make(kind)
     sent = await writer.begin()
-    async with aclosing(other.generations.follow(sent.generation.id)) as readings:
+    async with aclosing((await other.generations.follow(sent.generation.id)).chunks) as readings:
         assert await soon(next_with_text(readings)) == BEFORE
         gate.open()
         assert await soon(rest(readings)) == (AFTER, Status.COMPLETED)
@@ -226,11 +227,11 @@ async def test_a_reader_whose_wake_ups_are_all_lost_has_the_text_at_the_next_loo
     simulator.script = scripts.held(gate, BEFORE, AFTER)
     writer, other = await make("deaf")
     sent = await writer.begin()
-    async with aclosing(other.generations.follow(sent.generation.id)) as readings:
+    async with aclosing((await other.generations.follow(sent.generation.id)).chunks) as readings:
         assert await soon(next_with_text(readings)) == BEFORE
         waits = asyncio.ensure_future(rest(readings))
         gate.open()
-        assert await soon(rest(sent.readings)) == (AFTER, Status.COMPLETED)
+        assert await soon(rest(sent.chunks)) == (AFTER, Status.COMPLETED)
         assert not waits.done(), "nobody told it, and it has not looked"
         other.bus.wake_all()
         assert await soon(waits) == (AFTER, Status.COMPLETED)
@@ -241,7 +242,7 @@ async def test_a_housekeeper_looks_by_itself(make: Make, simulator: Simulator, g
     simulator.script = scripts.held(gate, BEFORE, AFTER)
     writer, other = await make("deaf")
     sent = await writer.begin()
-    async with aclosing(other.generations.follow(sent.generation.id)) as readings:
+    async with aclosing((await other.generations.follow(sent.generation.id)).chunks) as readings:
         assert await soon(next_with_text(readings)) == BEFORE
         gate.open()
         assert await soon(rest(readings)) == (AFTER, Status.COMPLETED)
@@ -269,7 +270,7 @@ async def check_stop(make: Make, simulator: Simulator, gate: Gate, kind: str) ->
     assert kept.ended is not None
     assert kept.ended.status is Status.STOPPED
     await happens(simulator.requests[0].left)
-    assert await soon(rest(sent.readings)) == ("", Status.STOPPED)
+    assert await soon(rest(sent.chunks)) == ("", Status.STOPPED)
     again = await soon(other.generations.stop(sent.generation.id))
     assert again == kept, "to stop twice changes nothing"
 
@@ -294,7 +295,7 @@ async def check_delete(make: Make, simulator: Simulator, gate: Gate, kind: str) 
     await soon(other.generations.delete_session(sent.session.id, whoever_asks))
     await happens(simulator.requests[0].left)
     with pytest.raises(SessionDeleted):
-        await soon(rest(sent.readings))
+        await soon(rest(sent.chunks))
     assert await writer.store.sessions.find(sent.session.id) is None
 
 
@@ -312,7 +313,7 @@ async def test_what_a_newer_version_says_is_passed_over(
     other.post.send(writer.store.replica, f"watch {'x' * 200} {sent.generation.id}")
     other.post.send(writer.store.replica, f"watch x {'x' * 7_000}")
     other.post.send(writer.store.replica, f"stop {sent.generation.id}")
-    assert await soon(rest(sent.readings)) == ("", Status.STOPPED)
+    assert await soon(rest(sent.chunks)) == ("", Status.STOPPED)
 
 
 @pytest.mark.usefixtures("far")
@@ -323,7 +324,7 @@ async def test_a_replica_without_readers_elsewhere_sends_nothing(
     writer, _ = await make("deaf")
     said: list[str] = []
     monkeypatch.setattr(writer.post, "send", lambda replica, message: said.append(message))
-    text, status = await soon(rest((await soon(writer.send())).readings))
+    text, status = await soon(rest((await soon(writer.send())).chunks))
     assert (text, status) == ("many words " * 50, Status.COMPLETED)
     assert said == []
 
@@ -404,7 +405,7 @@ async def test_a_turn_whose_begin_was_stored_and_not_told_is_closed_at_the_secon
     replica, _ = await make("deaf")
     turn = TurnRequest("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
     begun = await replica.store.turns.begin(turn, whoever_asks)  # and nobody is there to run it
-    async with aclosing(replica.generations.follow(begun.generation.id)) as readings:
+    async with aclosing((await replica.generations.follow(begun.generation.id)).chunks) as readings:
         assert await soon(rest(readings)) == ("", Status.INTERRUPTED)
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from chatapi.errors import InvalidRequest, UpstreamBroken
 from chatapi.generations.history import select_history
 from chatapi.model import Kind, NewMessage, Part, Role, ToolCall
+from chatapi.upstream.request import ModelRequest, RequestWriter
 from chatapi.upstream.tool_calls import CALLS_AT_MOST, HELD_BYTES, ToolCallAssembler
-from chatapi.wire.chat_messages import read_message, write_messages
+from chatapi.wire.chat_messages import read_message
 
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 values = st.recursive(st.text(max_size=4) | st.integers(), lambda inner: st.dictionaries(st.text(max_size=2), inner))
@@ -89,9 +90,13 @@ def test_an_id_that_is_repeated_with_each_delta_is_one_call() -> None:
 
 
 def test_calls_that_cannot_be_are_the_upstreams_fault() -> None:
-    for wrong in ((0, "a", None, "{}"), (0, "a", "", "{}"), (0, "a", "f" * 300, "{}"), (0, "a" * 300, "f", "{}")):
+    for wrong in ((0, "a", "f" * 300, "{}"), (0, "a" * 300, "f", "{}")):
         with pytest.raises(UpstreamBroken):
             ToolCallAssembler().take(*wrong)
+    for name in (None, ""):
+        calls = ToolCallAssembler()
+        assert calls.take(0, "a", name, "{}") == calls.end() == []
+        assert calls.has_nameless
     calls = ToolCallAssembler()
     for index in range(CALLS_AT_MOST):
         calls.take(index, None, "f", "{}")
@@ -184,8 +189,9 @@ def test_a_message_is_written_as_it_was_read() -> None:
         {"role": "tool", "tool_call_id": "a", "content": "found"},
     ]
     read = [read_message(message, f"messages.{index}") for index, message in enumerate(messages)]
-    assert write_messages(read, "developer") == messages
-    assert write_messages(select_history(read), "developer") == messages
+    for history in (read, select_history(read)):
+        body = RequestWriter("developer", "", 1 << 20).write(ModelRequest("gpt", tuple(history)))
+        assert body["messages"] == messages
 
 
 @pytest.mark.parametrize(

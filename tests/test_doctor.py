@@ -18,7 +18,7 @@ import requests
 
 from chatapi.doctor.sqlite import file_system
 from chatapi.simulator import Script, Simulator, refuse, scripts
-from chatapi.wire.sse import PROBE_LINES, PROBE_SECONDS
+from chatapi.wire.probe import PROBE_LINES, PROBE_SECONDS
 from tests.databases import PASSWORD, free_port, postgres, redis
 from tests.proxies import Pooler, Relay, http_proxy, https_server
 from tests.server_process import OURS, PROJECT, Serve, Service

@@ -19,6 +19,7 @@ import pytest
 
 from chatapi.api.http.streaming import LogResponse
 from chatapi.api.http.text_stream import TextEncoder
+from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.bus import LocalBus
 from chatapi.errors import Draining, SessionDeleted, SessionNotFound, StoreUnavailable, UpstreamRejectedKey
@@ -124,7 +125,7 @@ class Parts:
         turn = TurnRequest(
             OWNER, more.pop("session_id", None), "Be brief.", user_text(text), "gpt-4.1-mini", "text", **more
         )
-        return await self.generations.send(turn, Key(KEY), whoever_asks, interrupt)
+        return await self.generations.send(turn, Credential(Key(KEY)), whoever_asks, interrupt)
 
     async def session(self) -> str:
         return (await self.store.sessions.create(OWNER, "Be brief.")).id
@@ -203,7 +204,7 @@ async def soon(awaitable: Awaitable[T]) -> T:
 async def read_all(sent: TurnHandle) -> tuple[str, Generation]:
     """The text of an answer and how it ended."""
     text = b""
-    async with aclosing(sent.readings) as readings:
+    async with aclosing(sent.chunks) as readings:
         async for reading in readings:
             text += b"".join(piece.data for piece in reading.pieces)
     assert reading.ended is not None
@@ -212,7 +213,7 @@ async def read_all(sent: TurnHandle) -> tuple[str, Generation]:
 
 async def read_first(sent: TurnHandle, size: int = 1) -> None:
     """Read until so many bytes are here, and stay subscribed."""
-    async for reading in sent.readings:
+    async for reading in sent.chunks:
         if reading.position >= size:
             return
 
@@ -305,7 +306,7 @@ async def test_a_session_that_is_deleted_while_its_turn_begins_does_not_come_bac
     assert len(parts.generations) == 0, "nothing of it runs when the delete is answered"
 
     async def read() -> None:
-        async for _ in (await sending).readings:
+        async for _ in (await sending).chunks:
             pass
 
     with pytest.raises(SessionDeleted):  # by the send, or by its answer if the upstream was quicker than the delete
@@ -409,7 +410,7 @@ async def test_a_commit_that_takes_long_holds_up_no_timer_and_no_reader(make: Ma
     renewal = parts.driver.hold("Generations._set_lease")
     await soon(renewal.committed.wait())
     for _ in range(3):
-        reading = await soon(anext(sent.readings))
+        reading = await soon(anext(sent.chunks))
         assert (reading.pieces, reading.ended) == ([], None), "time for a heartbeat"
     assert await all_left(simulator.requests), "its timer ran out"
     assert not renewal.deliver.is_set()
@@ -451,7 +452,7 @@ async def test_a_reader_of_a_long_answer_is_given_a_bounded_part_at_a_time(
     sent = await soon(parts.send())
     await soon(read_first(sent, size))  # all of it is there
     text, readings = "", 0
-    async with aclosing(parts.generations.follow(sent.generation.id)) as late:
+    async with aclosing((await parts.generations.follow(sent.generation.id)).chunks) as late:
         while len(text) < len(said):
             reading = await soon(anext(late))
             data = b"".join(piece.data for piece in reading.pieces)
@@ -463,7 +464,7 @@ async def test_a_reader_of_a_long_answer_is_given_a_bounded_part_at_a_time(
                 gate.open()  # it may end meanwhile: what is left comes in parts all the same
     assert text == said
     assert readings < 2 * size / READ_BYTES
-    await sent.readings.aclose()
+    await sent.chunks.aclose()
     assert not parts.bus._readers
 
 
@@ -473,7 +474,7 @@ async def test_a_reader_that_leaves_early_leaves_nothing_behind(make: Make, simu
     sent = await soon(parts.send())
     await soon(read_first(sent))
     assert set(parts.bus._readers) == {sent.generation.id}
-    await sent.readings.aclose()
+    await sent.chunks.aclose()
     assert not parts.bus._readers
     gate.open()
     text, _ = await soon(read_all(await resumed(parts, sent)))
@@ -496,7 +497,7 @@ async def test_a_client_that_goes_away_leaves_no_reader_behind(make: Make, simul
         if message.get("body"):
             has_read.set()
 
-    answering = asyncio.create_task(LogResponse(sent.readings, TextEncoder(), {}, 10)({"type": "http"}, receive, send))
+    answering = asyncio.create_task(LogResponse(sent.chunks, TextEncoder(), {}, 10)({"type": "http"}, receive, send))
     await soon(has_read.wait())
     goes.set()
     await soon(answering)
@@ -505,7 +506,8 @@ async def test_a_client_that_goes_away_leaves_no_reader_behind(make: Make, simul
 
 
 async def resumed(parts: Parts, sent: TurnHandle) -> TurnHandle:
-    return TurnHandle(sent.session, sent.generation, parts.generations.follow(sent.generation.id), None, repeated=True)
+    followed = await parts.generations.follow(sent.generation.id)
+    return TurnHandle(sent.session, sent.generation, followed.chunks, None, replayed=True)
 
 
 # The end of the store

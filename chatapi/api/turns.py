@@ -57,8 +57,8 @@ def with_digest(
 
 def turn_headers(turn: TurnHandle, own: Limit | None) -> dict[str, str]:
     """Return the headers of a turn's response: the seed's, and those that the upstream shows its callers."""
-    headers = dict(turn.answer.headers) if turn.answer is not None else {}
-    headers |= limit_headers(own, turn.answer.limit if turn.answer is not None else None)
+    headers = dict(turn.upstream.headers) if turn.upstream is not None else {}
+    headers |= limit_headers(own, turn.upstream.limit if turn.upstream is not None else None)
     return headers | log_headers(turn.generation)
 
 
@@ -76,7 +76,7 @@ def stream_turn(
         services.generations.abandon(turn.generation.id)
 
     heartbeat_seconds = services.settings.heartbeat_seconds
-    return LogResponse(turn.readings, encoder, headers, heartbeat_seconds, abandon if cancel else None)
+    return LogResponse(turn.chunks, encoder, headers, heartbeat_seconds, abandon if cancel else None)
 
 
 async def read_answer(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from chatapi.doctor.finding import Check, Finding, Reporter
-from chatapi.wire.sse import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
+from chatapi.wire.probe import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
 
 MOST_SECONDS = 15.0
 MOST_BYTES = 16 * 1024  # of a stream that is a few hundred

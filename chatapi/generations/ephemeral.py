@@ -1,7 +1,7 @@
 """An answer that is not stored: the log, timers and readers of a stored one, and nothing in the database.
 
 Its text counts as committed when it is written, and its log is gone with its last reader. So a reader that leaves
-ends it: nobody can come back for the rest.
+ends it: nothing of it can be read again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import replace
 
 import structlog
 
-from chatapi.auth.keys import Key
+from chatapi.auth.credentials import Credential
 from chatapi.errors import AnswerTooLarge, ChatError
 from chatapi.generations.running import CancelReason, RunningGeneration
 from chatapi.model import Clock, Generation, Outcome, Status, TurnRequest, new_id
 from chatapi.settings import Settings
 from chatapi.upstream.client import Upstream
+from chatapi.upstream.request import ModelRequest
 
 logger = structlog.get_logger()
 
@@ -32,37 +33,38 @@ class EphemeralGeneration(RunningGeneration):
         self.generation = generation
         self._clock = clock
 
-    def cancel(self, verdict: CancelReason) -> None:
+    def cancel(self, reason: CancelReason) -> None:
         """End it now, for this reason; also before its task has begun."""
         if self.task is not None:
-            super().cancel(verdict)
-        elif self.verdict is None:
-            self.verdict = verdict
+            super().cancel(reason)
+        elif self.cancel_reason is None:
+            self.cancel_reason = reason
 
-    async def produce(self, upstream: Upstream, key: Key, body: bytes) -> Outcome:
+    async def produce(self, upstream: Upstream, request: ModelRequest, credential: Credential) -> Outcome:
         """Read the upstream's answer into the log until it ends, or is ended."""
         task = asyncio.current_task()
         assert task is not None
-        if self.verdict is not None:
-            return self.ending()
+        if self.cancel_reason is not None:
+            return self.outcome()
         self.task = task
         try:
-            async with upstream.stream(key, body) as answer, aclosing(answer.read()) as reads:
+            async with upstream.stream(request, credential) as answer, aclosing(answer.read()) as reads:
                 async for deltas in reads:
-                    self.hear(answer, deltas, self._clock)
+                    self.append_deltas(answer, deltas, self._clock)
                     if self.log.position > self._settings.max_answer_bytes:
                         raise AnswerTooLarge
                     self.committed(self.log.position)
-            return self.ending()
+            return self.outcome()
         except asyncio.CancelledError:
-            if self.verdict is None:
+            if self.cancel_reason is None:
                 raise
             task.uncancel()
-            return self.ending()
+            self.append_held(self._clock)
+            return self.outcome()
         except ChatError as error:
             return self.failure(error)
         except Exception:  # whatever happens, the answer ends and its reader sees an end
-            logger.exception("unforeseen error", generation_id=self.id)
+            logger.exception("unexpected error", generation_id=self.id)
             return self.failure(ChatError())
         finally:
             self.task = None

@@ -1,16 +1,17 @@
-"""What must be looked after by the clock: timers, silent readers, leases, and what others left running."""
+"""Periodic maintenance: timeouts, reader wake-ups, lease renewal, recovery of orphaned generations."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import structlog
 
 from chatapi.bus import Bus
 from chatapi.errors import StoreUnavailable
 from chatapi.generations.running import CancelReason, RunningGeneration
-from chatapi.model import Generation
+from chatapi.model import Clock, Generation
 from chatapi.settings import Settings
 from chatapi.store import Store
 
@@ -21,7 +22,10 @@ logger = structlog.get_logger()
 
 
 class Maintenance:
-    """Two tasks: one looks at the clock and never waits for the store, the other keeps this replica's place in it."""
+    """Two tasks: one checks timers and never waits for the store, the other renews leases and looks at other replicas.
+
+    Neither ever ends by itself, whatever a step raises.
+    """
 
     def __init__(
         self,
@@ -30,52 +34,57 @@ class Maintenance:
         running: Mapping[str, RunningGeneration],
         ephemeral: Mapping[str, RunningGeneration],
         settings: Settings,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._bus = bus
         self._running = running
         self._ephemeral = ephemeral  # have timers, and no lease
+        self._clock = clock
         self._tick_seconds = min(POLL_SECONDS, settings.first_token_seconds / 4, settings.idle_seconds / 4)
         self._poll_at = 0.0
         self._renew_seconds = store.lease_seconds / RENEWALS
         self._renew_at = 0.0
+        self._clock_lead = 0.0  # of the wall clock before the monotonic one, at the last look
+        self._sweep_at = 0.0
         self._unknown: set[str] = set()  # stored as ours at the last look, and not running
         self._tasks: list[asyncio.Task[None]] = []
 
     def open(self) -> None:
-        """Begin."""
+        """Start the tasks."""
+        self._clock_lead = self._read_clock_lead()
         self._tasks = [
-            asyncio.create_task(_repeat(self._tick, self._tick_seconds), name="housekeeper-clock"),
-            asyncio.create_task(_repeat(self._look_at_store, self._look_seconds()), name="housekeeper-store"),
+            asyncio.create_task(_repeat(self._check_timers, self._tick_seconds), name="maintenance-timers"),
+            asyncio.create_task(_repeat(self._look_at_store, self._look_seconds()), name="maintenance-store"),
         ]
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop the tasks."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _tick(self) -> None:
-        """Check the timers of everything that runs; now and then wake every reader, to look around."""
-        for live in [*self._running.values(), *self._ephemeral.values()]:
-            live.check()
+    async def _check_timers(self) -> None:
+        """Check the timers of all running generations; once in a while, wake every reader to look around."""
+        for running in [*self._running.values(), *self._ephemeral.values()]:
+            running.check()
         now = asyncio.get_running_loop().time()
         if now >= self._poll_at:
             self._poll_at = now + POLL_SECONDS
             self._bus.wake_all()
 
     def _look_seconds(self) -> float:
-        """Where there are other replicas, soon; else there is nothing to look at but our own leases."""
+        """Soon where there are other replicas; otherwise there are only our own leases to renew."""
         return min(POLL_SECONDS, self._renew_seconds) if self._store.shared else self._renew_seconds
 
     async def _look_at_store(self) -> None:
-        """Renew our leases, heed what others want of us, and close what others left running."""
+        """Renew our leases, apply the requests of other replicas, and close what others left running."""
         try:
             await self._renew()  # first: a process that was asleep must not sweep its own
             if self._store.shared:
                 await self._apply_remote_requests()
-            while closed := await self._store.generations.sweep():
+            while self._may_sweep() and (closed := await self._store.generations.sweep(spare_own=True)):
                 for generation in closed:
                     self._bus.publish(generation.id)
                     log_outcome(generation)
@@ -87,23 +96,40 @@ class Maintenance:
         now = asyncio.get_running_loop().time()
         if now >= self._renew_at:
             await self._store.generations.renew(list(self._running))
-            self._renew_at = now + self._renew_seconds * (1 - 1e-3)  # a clock's tick must not make it every other look
+            self._renew_at = now + self._renew_seconds * (1 - 1e-3)  # a clock's tick must not skip every other look
+
+    def _may_sweep(self) -> bool:
+        """Return whether leases of other replicas can be judged by the wall clock now.
+
+        When it has stepped forward, all leases look lapsed. Whoever is alive renews within the length of a lease.
+        """
+        lead = self._read_clock_lead()
+        stepped = lead - self._clock_lead > self._renew_seconds
+        self._clock_lead = lead
+        now = asyncio.get_running_loop().time()
+        if stepped:
+            self._sweep_at = now + self._store.lease_seconds
+            logger.warning("wall clock stepped forward")
+        return now >= self._sweep_at
+
+    def _read_clock_lead(self) -> float:
+        return self._clock() / 1_000_000 - asyncio.get_running_loop().time()
 
     async def _apply_remote_requests(self) -> None:
-        """Stop what somebody left word to stop, and what is ours no longer: swept, or deleted with its session."""
-        before = list(self._running.values())  # first: what begins meanwhile is in the store, and not in here
+        """Stop what was requested to stop, and what is not ours any more: swept, or deleted with its session."""
+        before = list(self._running.values())  # first: what starts meanwhile is in the store, and not in here
         stored = {running.id: running for running in await self._store.generations.running_here()}
-        for live in before:
-            if live.id not in stored:
-                live.cancel(CancelReason.DELETED)
-            elif stored[live.id].stop_requested:
-                live.cancel(CancelReason.STOPPED)
-        await self._expire_orphans({id for id in stored if id not in self._running})
+        for running in before:
+            if running.id not in stored:
+                running.cancel(CancelReason.DELETED)
+            elif stored[running.id].stop_requested:
+                running.cancel(CancelReason.STOPPED)
+        await self._expire_orphans({generation_id for generation_id in stored if generation_id not in self._running})
 
     async def _expire_orphans(self, unknown: set[str]) -> None:
-        """End what is stored as ours and does not run: its begin was committed, and the answer to that was lost.
+        """End what is stored as ours and does not run: its turn was committed, and the response to that was lost.
 
-        One that is just beginning, or ending, is known by the next look, or gone.
+        One that is just starting, or ending, is known at the next look, or gone.
         """
         orphans, self._unknown = sorted(unknown & self._unknown), unknown
         if orphans:
@@ -111,17 +137,18 @@ class Maintenance:
 
 
 async def _repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Take the step again and again. What nobody foresaw in one is logged, and the next is taken all the same."""
+    """Take the step again and again. An unexpected error is logged, if that works, and the next step is taken."""
     while True:
         await asyncio.sleep(seconds)
         try:
             await step()
-        except Exception:  # a clock that stops would leave readers and timers for ever
-            logger.exception("unexpected error", where=step.__name__)
+        except Exception:  # without timers and leases, readers wait for ever and answers are interrupted
+            with suppress(Exception):  # logging may be what fails: a full disk, a closed pipe
+                logger.exception("unexpected error", where=step.__name__)
 
 
 def log_outcome(generation: Generation) -> None:
-    """One line for each generation; never what was said."""
+    """Log one line for a generation; never its text."""
     assert generation.ended_at is not None
     first = generation.first_token_at
     usage = generation.usage

@@ -1,79 +1,80 @@
-"""Generations: begin them, run them, follow them, stop them, and leave none behind.
+"""Start generations, find them, and end them. A generation is a task that appends to a log; readers follow the log.
 
-A generation is a task that appends what the upstream says to a log. A reader reads the log from a position. Neither
-knows the other: a reader that leaves stops nothing, and a reader that comes back is a reader like any other.
+    caller                      task of the generation (`runner`)             readers (`reader`)
+    send ── slot ──────────────▶ store the turn
+         ◀──────────── started ─┤
+                                 ask the upstream, append, commit ─── bus ───▶ read past their position, wait
+         ◀────────── responded ─┤
+    chunks of the log            upstream ends, or stop, drain, timer
+                                 store answer and outcome ─────────── bus ───▶ see the end
+         ◀─────────── finished ─┘ (`stop` waits for it)
+
+A reader that leaves stops nothing, and a reader that comes back is a reader like any other. The caller may be cancelled
+at any point; the turn is not.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-import msgspec
-import structlog
-
-from chatapi.auth.keys import Key
+from chatapi.auth.credentials import Credential
 from chatapi.bus import Bus
-from chatapi.errors import (
-    AnswerTooLarge,
-    ChatError,
-    ContextTooLarge,
-    Draining,
-    Interrupted,
-    SessionBusy,
-    SessionDeleted,
-    StoreUnavailable,
-    TooManyGenerations,
-    from_code,
-)
+from chatapi.errors import ChatError, Draining, SessionBusy, TooManyGenerations, from_code
 from chatapi.generations.ephemeral import EphemeralGeneration
-from chatapi.generations.history import select_history
-from chatapi.generations.maintenance import Maintenance, log_outcome
-from chatapi.generations.reader import LogReader
-from chatapi.generations.running import CancelReason, LogChunk, RunningGeneration
-from chatapi.limits import Slot, Slots
-from chatapi.model import Authorizer, Clock, Generation, Outcome, Session, Status, TurnRequest
+from chatapi.generations.maintenance import Maintenance
+from chatapi.generations.reader import FollowedLog, LogReader
+from chatapi.generations.runner import GenerationRunner
+from chatapi.generations.running import CancelReason, LogChunk, RunningGeneration, RunningGenerations
+from chatapi.limits import Admission, Slot, Slots
+from chatapi.model import Authorizer, Clock, Generation, Session, Status, TurnRequest
 from chatapi.settings import Settings
-from chatapi.store import Fenced, StartedTurn, Store
-from chatapi.upstream.client import Answer, Upstream
-from chatapi.wire.chat_messages import write_messages
+from chatapi.store import StartedTurn, Store
+from chatapi.upstream.client import Upstream
+from chatapi.upstream.metadata import ResponseMetadata
+from chatapi.upstream.request import ModelRequest
 
-UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream is made to wait for the store
-STORE_RETRY_SECONDS = 0.5  # between attempts to store an ending while the store takes none
-GOODBYE_SECONDS = 1.0  # for what is passed on, and was cancelled, to let go
-DRAIN_STEP_SECONDS = 0.1  # between looks at what is still beginning
-INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives way (409) when others keep beginning before it
-
-logger = structlog.get_logger()
+DRAIN_STEP_SECONDS = 0.1  # between looks at turns that are still starting
+INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives up (409) when others keep starting before it
 
 
 @dataclass(frozen=True, slots=True)
 class TurnHandle:
-    """A turn that was taken, and its log from the beginning. `answer` is None until the upstream has spoken."""
+    """A turn that has started, and its log from the beginning.
+
+    `upstream` is the head of the upstream's response; None until that has come, and for a turn that runs elsewhere.
+    `replayed`: an earlier request with the same idempotency key started it.
+    """
 
     session: Session
     generation: Generation
-    readings: AsyncGenerator[LogChunk]
-    answer: Answer | None
-    repeated: bool
+    chunks: AsyncGenerator[LogChunk]
+    upstream: ResponseMetadata | None
+    replayed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class EphemeralHandle:
-    """An answer that is not stored, and its log from the beginning. `answer` as in `TurnHandle`."""
+    """An answer that is not stored, and its log from the beginning. `upstream` as in `TurnHandle`."""
 
     generation: Generation
-    readings: AsyncGenerator[LogChunk]
-    answer: Answer | None
+    chunks: AsyncGenerator[LogChunk]
+    upstream: ResponseMetadata | None
 
 
 class Generations:
-    """All that run in this process, and how to read those that do not."""
+    """The generations that run in this process, and access to the logs of all others."""
 
     def __init__(
-        self, store: Store, bus: Bus, upstream: Upstream, slots: Slots, settings: Settings, clock: Clock
+        self,
+        store: Store,
+        bus: Bus,
+        upstream: Upstream,
+        slots: Slots,
+        settings: Settings,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -81,317 +82,180 @@ class Generations:
         self._slots = slots
         self._settings = settings
         self._clock = clock
-        self._live: dict[str, RunningGeneration] = {}
-        self._running_in: dict[str, RunningGeneration] = {}  # the same by session, which has one at most
-        self._beginning: set[asyncio.Future[StartedTurn]] = set()  # may be stored, and not be in `_live` yet
+        self._running = RunningGenerations()
+        self._runner = GenerationRunner(store, bus, upstream, slots, self._running, settings, clock)
+        self._logs = LogReader(store, bus, self._running)
         self._ephemeral: dict[str, EphemeralGeneration] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._relays: set[asyncio.Task[None]] = set()  # requests whose answers are passed on and not kept
-        self._logs = LogReader(store, bus, self._live)
-        self._housekeeper = Maintenance(store, bus, self._live, self._ephemeral, settings)
+        self._maintenance = Maintenance(store, bus, self._running, self._ephemeral, settings, clock)
+        self._tasks: set[asyncio.Task[None]] = set()  # one for each turn that starts, runs or is being finished
+        self.admission = Admission(slots)  # of answers that are not stored
         self.draining = False
 
     def __len__(self) -> int:
-        return len(self._live) + len(self._ephemeral) + len(self._relays)
+        return len(self._running) + len(self._ephemeral) + len(self.admission)
 
-    # Send
+    # Start
 
-    async def send(self, turn: TurnRequest, key: Key, permit: Authorizer, interrupt: bool = False) -> TurnHandle:
-        """Begin a turn and return when its upstream has spoken, or after `status_seconds` of silence.
+    async def send(
+        self, turn: TurnRequest, credential: Credential, authorizer: Authorizer, interrupt: bool = False
+    ) -> TurnHandle:
+        """Start a turn and return when its upstream has responded, or after `status_seconds` of silence.
+
+        `turn.owner` identifies the caller, `credential` goes upstream, and `authorizer` decides on the session. With
+        `interrupt`, a generation that runs in the session is stopped first.
 
         Raises:
-            SessionNotFound, SessionBusy, IdempotencyMismatch: the turn was not begun.
-            TooManyGenerations, Unavailable: this server does not begin it now.
-            UpstreamError: it was begun, and the upstream refused it.
+            SessionNotFound, SessionBusy, IdempotencyMismatch: the turn was not started.
+            TooManyGenerations, Unavailable: this server cannot start it now.
+            UpstreamError: it was started, and the upstream refused it.
         """
-        if turn.idempotency_key is not None and (begun := await self._store.turns.find_by_idempotency_key(turn)):
-            return await self._answered(begun)
+        if (earlier := await self._find_replayed(turn)) is not None:
+            return await self._wait_for_response(earlier)
         for attempt in range(1, INTERRUPT_ATTEMPTS + 1):
-            if self.draining:
-                raise Draining
             try:
-                await self._check_free(turn, permit)
-                return await self._answered(await self._begin(turn, key, permit))
+                return await self._wait_for_response(await self._start(turn, credential, authorizer))
             except SessionBusy as busy:
                 if not interrupt or attempt == INTERRUPT_ATTEMPTS:
                     raise
                 await self.stop(busy.generation_id)
         raise AssertionError("the last attempt returns or raises")
 
-    async def start(self, turn: TurnRequest, key: Key, permit: Authorizer) -> StartedTurn:
-        """Begin a turn and return when it is stored, whatever its upstream will say.
+    async def start(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> StartedTurn:
+        """Start a turn and return when it is stored, whatever its upstream will say.
 
-        Raises: as `send` does, but for what the upstream refuses.
+        Raises: as `send` does, except for refusals of the upstream.
         """
-        if turn.idempotency_key is not None and (begun := await self._store.turns.find_by_idempotency_key(turn)):
-            return begun
-        if self.draining:
-            raise Draining
-        await self._check_free(turn, permit)
-        return await self._begin(turn, key, permit)
+        if (earlier := await self._find_replayed(turn)) is not None:
+            return earlier
+        return await self._start(turn, credential, authorizer)
 
-    async def _check_free(self, turn: TurnRequest, permit: Authorizer) -> None:
-        """Raise `SessionBusy` where that is known already: what interrupts needs no place beside the interrupted."""
-        if running := self._running_in.get(turn.session_id or ""):
-            permit(await self._store.sessions.find(running.session_id))
-            raise SessionBusy(running.id)
+    async def send_ephemeral(
+        self, turn: TurnRequest, credential: Credential, session: Session | None
+    ) -> EphemeralHandle:
+        """Ask the upstream without storing anything; return as `send` does. Cancelling the call ends the answer.
 
-    async def _begin(self, turn: TurnRequest, key: Key, permit: Authorizer) -> StartedTurn:
-        """Start the task that runs the turn, and return when the turn is stored."""
-        slot = await self._take_slot(turn, permit)
-        if self.draining:  # by now
-            await self._slots.give_back(slot)
-            raise Draining
-        begun: asyncio.Future[StartedTurn] = asyncio.get_running_loop().create_future()
-        self._beginning.add(begun)
-        begun.add_done_callback(self._beginning.discard)
-        task = asyncio.create_task(self._run(turn, key, permit, slot, begun), name="generation")
+        Raises:
+            ContextTooLarge: the conversation is larger than this server sends.
+            TooManyGenerations, Unavailable: this server cannot start it now.
+            UpstreamError: the upstream refused it.
+        """
+        request = await self._runner.model_request(turn, session, turn.parent)
+        slot = await self._take_slot_unless_draining(turn.owner)
+        running = EphemeralGeneration(turn, self._settings, self._clock, self._bus.publish)
+        self._ephemeral[running.id] = running
+        task = asyncio.create_task(self._run_ephemeral(running, request, credential, slot), name="ephemeral-generation")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(begun)  # the caller may be cancelled, the turn is not
-
-    async def _take_slot(self, turn: TurnRequest, permit: Authorizer) -> Slot:
-        """A place for the turn. Where none is left, a session that is busy elsewhere is the better reason."""
         try:
-            return await self._slots.take(turn.owner)
+            await self._wait_for_status(running)
+        except asyncio.CancelledError:
+            running.cancel(CancelReason.STOPPED)
+            raise
+        return EphemeralHandle(running.generation, self._logs.follow_running(running), running.metadata)
+
+    async def _run_ephemeral(
+        self, running: EphemeralGeneration, request: ModelRequest, credential: Credential, slot: Slot
+    ) -> None:
+        try:
+            outcome = await running.produce(self._upstream, request, credential)
+            await self._slots.give_back(slot)  # first: a client that sees the end may send again at once
+            running.finish(outcome)
+        finally:
+            del self._ephemeral[running.id]
+            await self._slots.give_back(slot)
+            if not running.finished.done():
+                running.end(None, ChatError())  # no reader waits for ever
+
+    async def _find_replayed(self, turn: TurnRequest) -> StartedTurn | None:
+        return await self._store.turns.find_by_idempotency_key(turn) if turn.idempotency_key is not None else None
+
+    async def _start(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> StartedTurn:
+        """Start the task that runs the turn, and return when the turn is stored."""
+        if self.draining:
+            raise Draining
+        if running := self._running.in_session(turn.session_id or ""):  # known already: no slot has to be free for that
+            authorizer(await self._store.sessions.find(running.session_id))
+            raise SessionBusy(running.id)
+        slot = await self._take_slot(turn, authorizer)
+        started: asyncio.Future[StartedTurn] = asyncio.get_running_loop().create_future()
+        self._running.add_starting(started)
+        task = asyncio.create_task(self._runner.run(turn, credential, authorizer, slot, started), name="generation")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(started)  # the caller may be cancelled, the turn is not
+
+    async def _take_slot(self, turn: TurnRequest, authorizer: Authorizer) -> Slot:
+        """Take a slot for the turn. If none is free, a session that is busy elsewhere is the better reason."""
+        try:
+            return await self._take_slot_unless_draining(turn.owner)
         except TooManyGenerations:
             if turn.session_id is not None:
-                session = permit(await self._store.sessions.find(turn.session_id))
+                session = authorizer(await self._store.sessions.find(turn.session_id))
                 latest = await self._store.generations.find_latest(session.id)
                 if latest is not None and latest.status is Status.RUNNING:
                     raise SessionBusy(latest.id) from None
             raise
 
-    async def _answered(self, begun: StartedTurn) -> TurnHandle:
-        """Return when the turn's upstream has spoken, or has been silent for long; raise what it refused with."""
-        live = await self._find_live(begun.generation)
-        if live is None:  # a repeated send, whose answer does not run here
-            await self._spoken(begun.generation)
-            generation = await self._store.generations.find(begun.generation.id) or begun.generation
-            _raise_refusal(generation)
-            return TurnHandle(begun.session, generation, self.follow(generation.id), None, begun.replayed)
-        await self._wait_for_status(live)
-        readings = self._logs.follow_live(live)
-        return TurnHandle(begun.session, begun.generation, readings, live.answer, begun.replayed)
+    async def _take_slot_unless_draining(self, owner: str) -> Slot:
+        if self.draining:
+            raise Draining
+        slot = await self._slots.take(owner)
+        if self.draining:  # meanwhile
+            await self._slots.give_back(slot)
+            raise Draining
+        return slot
 
-    async def _wait_for_status(self, live: RunningGeneration) -> None:
-        """Return when the upstream has answered, or after `status_seconds`; raise what it refused with."""
+    async def _wait_for_response(self, started: StartedTurn) -> TurnHandle:
+        """Return when the turn's upstream has responded, or has been silent for long; raise its refusal."""
+        running = await self._find_running(started.generation)
+        if running is None:  # a replayed send, whose answer does not run here
+            await self._wait_for_text(started.generation)
+            generation = await self._store.generations.find(started.generation.id) or started.generation
+            _raise_refusal(generation)
+            chunks = (await self.follow(generation.id)).chunks
+            return TurnHandle(started.session, generation, chunks, None, started.replayed)
+        await self._wait_for_status(running)
+        chunks = self._logs.follow_running(running)
+        return TurnHandle(started.session, started.generation, chunks, running.metadata, started.replayed)
+
+    async def _wait_for_status(self, running: RunningGeneration) -> None:
+        """Return when the upstream has responded, or after `status_seconds`; raise its refusal."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.status_seconds):
-                await asyncio.shield(live.answered)
-        if live.ended is not None:
-            _raise_refusal(live.ended, live.cause)
-        elif live.error is not None and not live.log.committed:
-            raise live.error
+                await asyncio.shield(running.responded)
+        if running.ended is not None:
+            _raise_refusal(running.ended, running.cause)
+        elif running.error is not None and not running.log.committed:
+            raise running.error
 
-    # Answers that are not stored
-
-    async def send_ephemeral(self, turn: TurnRequest, key: Key, body: bytes) -> EphemeralHandle:
-        """Ask the upstream without storing anything; return as `send` does. Cancelling the call ends the answer.
-
-        Raises:
-            TooManyGenerations, Unavailable: this server does not begin it now.
-            UpstreamError: the upstream refused it.
-        """
-        if self.draining:
-            raise Draining
-        slot = await self._slots.take(turn.owner)
-        if self.draining:  # by now
-            await self._slots.give_back(slot)
-            raise Draining
-        live = EphemeralGeneration(turn, self._settings, self._clock, self._bus.publish)
-        self._ephemeral[live.id] = live
-        task = asyncio.create_task(self._run_ephemeral(live, key, body, slot), name="ephemeral-generation")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        try:
-            await self._wait_for_status(live)
-        except asyncio.CancelledError:
-            live.cancel(CancelReason.STOPPED)
-            raise
-        return EphemeralHandle(live.generation, self._logs.follow_live(live), live.answer)
-
-    async def _run_ephemeral(self, live: EphemeralGeneration, key: Key, body: bytes, slot: Slot) -> None:
-        try:
-            outcome = await live.produce(self._upstream, key, body)
-            await self._slots.give_back(slot)  # first: a reader that sees the end may send again at once
-            live.finish(outcome)
-        finally:
-            del self._ephemeral[live.id]
-            await self._slots.give_back(slot)
-            if not live.settled.done():
-                live.end(None, ChatError())  # no reader waits for ever
-
-    async def _spoken(self, generation: Generation) -> None:
-        """Return when an answer that another replica produces has text or has ended, or has been silent for long."""
+    async def _wait_for_text(self, generation: Generation) -> None:
+        """Return when an answer of another replica has text or has ended, or has been silent for long."""
         if generation.status is not Status.RUNNING:
             return
+        followed = await self.follow(generation.id)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.status_seconds), aclosing(self.follow(generation.id)) as readings:
-                async for reading in readings:
-                    if reading.pieces or reading.ended:
+            async with asyncio.timeout(self._settings.status_seconds), aclosing(followed.chunks) as chunks:
+                async for chunk in chunks:
+                    if chunk.pieces or chunk.ended:
                         return
 
-    async def _find_live(self, generation: Generation) -> RunningGeneration | None:
-        """The generation as it runs here, if it does.
+    async def _find_running(self, generation: Generation) -> RunningGeneration | None:
+        """Return the generation as it runs here, if it does.
 
-        What the database shows as running may have been committed a moment ago, and its task not know yet.
+        A row that says `running` may have been committed a moment ago, before its task has learned of it.
         """
         if generation.status is Status.RUNNING and generation.replica == self._store.replica:
-            live = self._live.get(generation.id)
-            if live is None and self._beginning:
-                await asyncio.wait(list(self._beginning))
-        return self._live.get(generation.id)
+            return await self._running.find_started(generation.id)
+        return self._running.get(generation.id)
 
-    @asynccontextmanager
-    async def place(self, owner: str) -> AsyncIterator[None]:
-        """A place among the running answers for one that is passed on and not kept. A drain cancels its task.
+    # Read
 
-        Raises:
-            TooManyGenerations, Unavailable: there is none now.
-        """
-        if self.draining:
-            raise Draining
-        task = asyncio.current_task()
-        assert task is not None
-        slot = await self._slots.take(owner)
-        if self.draining:  # by now
-            await self._slots.give_back(slot)
-            raise Draining
-        self._relays.add(task)
-        try:
-            yield
-        finally:
-            self._relays.discard(task)
-            await self._slots.give_back(slot)
-
-    # Run
-
-    async def _run(
-        self, turn: TurnRequest, key: Key, permit: Authorizer, slot: Slot, begun: asyncio.Future[StartedTurn]
-    ) -> None:
-        """Begin the turn, relay the upstream's answer to its log, and store how it ended."""
-        try:
-            try:
-                turn_begun = await self._store.turns.begin(turn, permit)
-            except Exception as error:  # carried to the one who waits for it, whatever it is
-                await self._slots.give_back(slot)
-                begun.set_exception(error)
-                return
-            if turn_begun.replayed:
-                await self._slots.give_back(slot)
-                begun.set_result(turn_begun)
-                return
-            generation_id = turn_begun.generation.id
-            live = RunningGeneration(turn_begun.generation, self._settings, lambda: self._bus.publish(generation_id))
-            self._live[live.id] = self._running_in[live.session_id] = live
-            begun.set_result(turn_begun)
-            try:
-                ending = await self._produce(live, turn, key, turn_begun)
-                await self._slots.give_back(slot)  # first: who sees the end may send again at once
-                await self._finish(live, ending)
-            finally:
-                del self._live[live.id], self._running_in[live.session_id]
-                if not live.settled.done():
-                    live.end(None, ChatError())  # nobody waits for ever
-        finally:
-            if not begun.done():
-                begun.set_exception(ChatError())  # nobody waits for ever
-            await self._slots.give_back(slot)
-
-    async def _produce(self, live: RunningGeneration, turn: TurnRequest, key: Key, begun: StartedTurn) -> Outcome:
-        """Write what the upstream says to the log until it ends, or is ended."""
-        task = asyncio.current_task()
-        assert task is not None
-        live.task = task
-        try:
-            body = await self.request_body(turn, begun.session, begun.parent)
-            async with self._upstream.stream(key, body) as answer, aclosing(answer.read()) as reads:
-                async for deltas in reads:
-                    first = live.hear(answer, deltas, self._clock)
-                    if deltas:
-                        self._store.group_commit.schedule_append(live, urgent=first)
-                        await self._hold_back(live)
-            return live.ending()
-        except asyncio.CancelledError:
-            if live.verdict is None:
-                raise
-            task.uncancel()
-            return live.ending()
-        except ChatError as error:
-            return live.failure(error)
-        except Exception:  # this task's last resort: whatever happens, the generation ends and its text is kept
-            logger.exception("unexpected error", generation_id=live.id)
-            return live.failure(ChatError())
-        finally:
-            live.task = None
-
-    async def _hold_back(self, live: RunningGeneration) -> None:
-        """Bound what an answer may hold: the whole of it, and what of it is not stored yet."""
-        if live.log.position > self._settings.max_answer_bytes:
-            raise AnswerTooLarge
-        while live.log.position - live.log.committed > UNCOMMITTED_BYTES:
-            await self._store.group_commit.flush()
-            if live.log.committed < live.log.position:  # the store takes none now; it says when that is final
-                await asyncio.sleep(STORE_RETRY_SECONDS)
-
-    async def request_body(self, turn: TurnRequest, session: Session | None, parent: str | None) -> bytes:
-        """What the upstream is asked: the developer message, what was said up to `parent`, and the new messages."""
-        most_bytes = self._settings.max_context_bytes
-        said = []
-        if session is not None and parent is not None:
-            said = await self._store.messages.history(session.id, parent, most_bytes)
-        messages = write_messages(select_history([*said, *turn.input]), self._settings.developer_role)
-        for text in (turn.instructions, session.developer_message if session is not None else None):
-            if text:
-                messages.insert(0, {"role": self._settings.developer_role, "content": text})
-        body = msgspec.json.encode(
-            {
-                "model": turn.model,
-                "messages": messages,
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                **turn.parameters,
-            }
-        )
-        if len(body) > most_bytes:
-            raise ContextTooLarge
-        return body
-
-    async def _finish(self, live: RunningGeneration, ending: Outcome) -> None:
-        """Store the whole answer and how it ended; only then do the readers see its end."""
-        generation = None
-        patient_until = asyncio.get_running_loop().time() + self._store.write_retry_seconds
-        while generation is None:
-            try:
-                generation = await self._store.generations.finish(live, ending, live.log.parts(), live.first_token_at)
-            except Fenced:
-                live.end(None, await self._why_fenced(live))
-                return
-            except StoreUnavailable as error:
-                if live.error is None and (self.draining or asyncio.get_running_loop().time() >= patient_until):
-                    live.end(None, error)  # the readers are told now; the ending is stored as soon as it can be
-                if self.draining:
-                    return  # the next start, or another replica, closes it
-                await asyncio.sleep(STORE_RETRY_SECONDS)
-        if live.error is None:
-            live.end(generation)
-        log_outcome(generation)
-
-    async def _why_fenced(self, live: RunningGeneration) -> ChatError:
-        try:
-            return Interrupted() if await self._store.generations.find(live.id) else SessionDeleted()
-        except StoreUnavailable as error:
-            return error
-
-    # Follow
-
-    def follow(self, generation_id: str, position: int = 0) -> AsyncGenerator[LogChunk]:
-        """Yield what was committed past `position`, then what is committed next; see `LogReader.follow`."""
-        return self._logs.follow(generation_id, position)
+    async def follow(self, generation_id: str, position: int = 0, *, text_offset: int = 0) -> FollowedLog:
+        """Follow a log from a position, or from an offset in its visible text; see `LogReader.follow`."""
+        return await self._logs.follow(generation_id, position, text_offset=text_offset)
 
     async def read(self, generation_id: str, position: int = 0) -> LogChunk:
-        """All that is committed past `position` now."""
+        """Return all that is committed past `position` now."""
         return await self._logs.read(generation_id, position)
 
     # End
@@ -399,13 +263,13 @@ class Generations:
     async def stop(self, generation_id: str) -> LogChunk:
         """End a generation and return all of its log; one that has ended already is left as it is.
 
-        When this returns, the upstream's connection is closed and what was kept is stored.
+        When this returns, the connection to the upstream is closed, and what was kept is stored.
         """
         generation = await self._store.generations.find(generation_id)
-        if generation and (live := await self._find_live(generation)):
-            await self._cancel(live, CancelReason.STOPPED)
-            if live.error is not None:
-                raise live.error
+        if generation and (running := await self._find_running(generation)):
+            await self._cancel(running, CancelReason.STOPPED)
+            if running.error is not None:
+                raise running.error
         elif generation and generation.status is Status.RUNNING:
             await self._stop_elsewhere(generation_id)
         return await self.read(generation_id)
@@ -414,78 +278,73 @@ class Generations:
         """Have another replica stop it, and return when it has ended; at the latest when its lease lapses."""
         if replica := await self._store.generations.request_stop(generation_id):
             self._bus.request_stop(generation_id, replica)
-            async with aclosing(self.follow(generation_id)) as readings:
-                async for _ in readings:
+            async with aclosing((await self.follow(generation_id)).chunks) as chunks:
+                async for _ in chunks:
                     pass
 
-    def _on_stop_request(self, generation_id: str) -> None:
-        """Another replica asks."""
-        if live := self._live.get(generation_id):
-            live.cancel(CancelReason.STOPPED)
-
     def abandon(self, generation_id: str) -> None:
-        """Stop a generation whose only reader has left, without waiting."""
-        if live := self._live.get(generation_id) or self._ephemeral.get(generation_id):
-            live.cancel(CancelReason.STOPPED)
+        """Stop a generation that runs here, without waiting for its end."""
+        if running := self._running.get(generation_id) or self._ephemeral.get(generation_id):
+            running.cancel(CancelReason.STOPPED)
 
-    async def delete_session(self, session_id: str, permit: Authorizer) -> None:
-        """Remove a session, and end what runs in it; nothing of it comes back."""
-        running = await self._store.sessions.delete(session_id, permit)
-        if running is None:
+    async def delete_session(self, session_id: str, authorizer: Authorizer) -> None:
+        """Remove a session, and end the generation that runs in it; nothing of it is stored afterwards."""
+        generation = await self._store.sessions.delete(session_id, authorizer)
+        if generation is None:
             return
-        if live := await self._find_live(running):
-            await self._cancel(live, CancelReason.DELETED)
+        if running := await self._find_running(generation):
+            await self._cancel(running, CancelReason.DELETED)
         else:
-            self._bus.request_stop(running.id, running.replica)
+            self._bus.request_stop(generation.id, generation.replica)
+
+    async def _cancel(self, running: RunningGeneration, reason: CancelReason) -> None:
+        """End it, and return when its outcome is stored, or cannot be."""
+        running.cancel(reason)
+        await asyncio.shield(running.finished)
+
+    # Open, drain and close
+
+    async def open(self) -> None:
+        """Start periodic maintenance."""
+        await self._slots.open()
+        await self._bus.open(self.abandon)
+        self._maintenance.open()
 
     def refuse_new(self) -> None:
-        """Begin nothing more: this server is about to end."""
-        self.draining = True
+        """Start nothing more: this server is about to end."""
+        self.draining = self._runner.draining = True
+        self.admission.refuse_new()
 
     async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
-        """Begin nothing more, let what runs go on for so long or until `hurry`, and interrupt the rest, stored."""
+        """Start nothing more, let generations go on for so many seconds or until `hurry`, and interrupt the rest."""
         self.refuse_new()
-        if (self._tasks or self._relays) and seconds > 0:
+        if (self._tasks or self.admission) and seconds > 0:
             hurried = asyncio.create_task(hurry.wait(), name="drain-hurry")
             ended = asyncio.create_task(self._all_ended(), name="drain-ended")
             await asyncio.wait([hurried, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             hurried.cancel()
             ended.cancel()
-        while self._tasks:  # again: one that was still beginning is running by now
-            for live in [*self._live.values(), *self._ephemeral.values()]:
-                live.cancel(CancelReason.INTERRUPTED)
+        while self._tasks:  # again: a turn that was still starting is running by now
+            for running in [*self._running.values(), *self._ephemeral.values()]:
+                running.cancel(CancelReason.INTERRUPTED)
             await asyncio.wait(self._tasks, timeout=DRAIN_STEP_SECONDS)
-        for relay in self._relays:
-            relay.cancel()
-        if self._relays:
-            await asyncio.wait(self._relays, timeout=GOODBYE_SECONDS)
+        await self.admission.cancel_all()
 
     async def _all_ended(self) -> None:
-        await asyncio.wait(self._tasks | self._relays)
-
-    async def _cancel(self, live: RunningGeneration, verdict: CancelReason) -> None:
-        """End it, and return when that is stored, or cannot be."""
-        live.cancel(verdict)
-        await asyncio.shield(live.settled)
-
-    # Open and close
-
-    async def open(self) -> None:
-        """Begin to look after what runs."""
-        await self._slots.open()
-        await self._bus.open(self._on_stop_request)
-        self._housekeeper.open()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.admission.ended()
 
     async def close(self) -> None:
-        """Interrupt what still runs, and look after nothing more."""
+        """Interrupt what still runs, and stop maintenance."""
         await self.drain(0, asyncio.Event())
-        await self._housekeeper.close()
+        await self._maintenance.close()
         await self._bus.close()
         await self._slots.close()
 
 
 def _raise_refusal(generation: Generation, cause: ChatError | None = None) -> None:
-    """Raise the error of a generation that failed before it said anything: its caller gets a real status."""
+    """Raise the error of a generation that failed before any content: its caller gets a real status."""
     if generation.status in {Status.FAILED, Status.INTERRUPTED} and not generation.length:
         error = cause or from_code(generation.error_code, generation.error_detail)
         if generation.session_id:

@@ -1,23 +1,33 @@
-"""Every log, and how to read it: in memory where it runs here, in the store where it runs elsewhere or has ended.
+"""Read logs: in memory where a generation runs here, in the store where it runs elsewhere or has ended.
 
-A reader is one integer. It is woken when the log has grown, looks, and takes what is past its position.
+A reader is one integer. It is woken when the log has grown, looks, and takes the pieces past its position.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from typing import NamedTuple
 
 from chatapi.bus import Bus
-from chatapi.errors import SessionDeleted, SessionNotFound, StoreUnavailable
+from chatapi.errors import PositionOutOfRange, SessionDeleted, SessionNotFound, StoreUnavailable
 from chatapi.generations.running import LogChunk, RunningGeneration
-from chatapi.model.log import first_of
+from chatapi.model import VISIBLE_KINDS, Piece
+from chatapi.model.log import character_end, first_of, up_to
 from chatapi.store import Store, StoredLog
 
-READ_BYTES = 64 * 1024  # given to a reader at once: what a slow one costs
+READ_BYTES = 64 * 1024  # given to a reader at once: the memory that a slow one holds
 STORED_READ_BYTES = 256 * 1024  # the same from the database, which reads the whole message for each
-REMOTE_PACE_SECONDS = 0.04  # between reads of an answer that another replica produces; an eye cannot see it
+REMOTE_PACE_SECONDS = 0.04  # between reads of an answer that another replica produces; not visible to the eye
 RETRY_SECONDS = 0.5  # between attempts to read while the store cannot be read
+
+
+class FollowedLog(NamedTuple):
+    """A log from a position on: the pieces before it, and the chunks past it as they are committed."""
+
+    position: int
+    before: list[Piece]
+    chunks: AsyncGenerator[LogChunk]
 
 
 class LogReader:
@@ -28,65 +38,85 @@ class LogReader:
         self._bus = bus
         self._running = running
 
-    def follow(self, generation_id: str, position: int = 0) -> AsyncGenerator[LogChunk]:
-        """Yield what was committed past `position`, then what is committed next, until the log ends.
+    async def follow(self, generation_id: str, position: int = 0, *, text_offset: int = 0) -> FollowedLog:
+        """Follow a log from a position, or from behind so many bytes of its visible text.
 
-        A reading without pieces comes about every `housekeeper.POLL_SECONDS` of silence: time for a heartbeat.
+        The chunks are what was committed past the position, then what is committed next, until the log ends. A chunk
+        without pieces comes about every `maintenance.POLL_SECONDS` of silence: time for a heartbeat. They raise a
+        `ChatError` if the log cannot come to its end.
 
         Raises:
-            ChatError: the log cannot come to its end.
+            PositionOutOfRange: no reader of this log can be there.
+            SessionNotFound: there is no such generation; from the start of a log, its chunks raise it.
         """
-        return self._follow(self._running.get(generation_id), generation_id, position)
+        running = self._running.get(generation_id)
+        if not position and not text_offset:
+            return FollowedLog(0, [], self._follow(running, generation_id, 0))
+        whole = running.read(0) if running is not None else _chunk(await self._stored(generation_id, 0), 0)
+        if text_offset:
+            position = position_of_text(whole.pieces, text_offset)
+        else:
+            check_position(whole.pieces, position)
+        before = up_to(whole.pieces, position)
+        if running is not None:
+            return FollowedLog(position, before, self._follow(running, generation_id, position))
+        rest = LogChunk(pieces_past(whole.pieces, position), whole.position, whole.ended)
+        return FollowedLog(position, before, self._follow(None, generation_id, position, rest))
 
-    def follow_live(self, live: RunningGeneration) -> AsyncGenerator[LogChunk]:
-        """The same for one that runs here, or did a moment ago."""
-        return self._follow(live, live.id, 0)
+    def follow_running(self, running: RunningGeneration) -> AsyncGenerator[LogChunk]:
+        """Follow the log of a generation that runs here, or did a moment ago, from its start."""
+        return self._follow(running, running.id, 0)
 
     async def read(self, generation_id: str, position: int = 0) -> LogChunk:
-        """All that is committed past `position` now.
+        """Return all that is committed past `position` now.
 
         Raises:
             SessionNotFound: there is no such generation.
         """
-        if live := self._running.get(generation_id):
-            return live.read(position)
-        return _portion(await self._stored(generation_id, position), position)
+        if running := self._running.get(generation_id):
+            return running.read(position)
+        return _chunk(await self._stored(generation_id, position), position)
 
     async def _follow(
-        self, live: RunningGeneration | None, generation_id: str, position: int
+        self, running: RunningGeneration | None, generation_id: str, position: int, first: LogChunk | None = None
     ) -> AsyncGenerator[LogChunk]:
-        if live is not None and (reading := live.read(position, READ_BYTES)).ended:
-            yield reading  # all of it: there is nothing to wait for
-            return
-        with self._bus.subscribe(generation_id) as wake:
-            seen = False
+        """Yield the log past `position`; `first` was read already."""
+        if first is None and running is not None and (chunk := running.read(position, READ_BYTES)).ended:
+            first = chunk  # all of it: there is nothing to wait for
+        if first is not None:
+            yield first
+            if first.ended:
+                return
+            position = first.position
+        with self._bus.subscribe(generation_id) as wakeup:
+            seen = first is not None
             while True:
-                wake.clear()  # before reading: a wake-up between read and wait must not be lost
-                live = live or self._running.get(generation_id)
-                if live is None:
-                    reading = await self._read_remote(generation_id, position, seen)
+                wakeup.clear()  # before reading: a wake-up between read and wait must not be lost
+                running = running or self._running.get(generation_id)
+                if running is None:
+                    chunk = await self._read_remote(generation_id, position, seen)
                     seen = True
                 else:
-                    reading = live.read(position, READ_BYTES)
-                yield reading
-                if reading.ended:
+                    chunk = running.read(position, READ_BYTES)
+                yield chunk
+                if chunk.ended:
                     return
-                position = reading.position
-                if not reading.more:
-                    if live is None:
+                position = chunk.position
+                if not chunk.more:
+                    if running is None:
                         await asyncio.sleep(REMOTE_PACE_SECONDS)
-                    await wake.wait()
+                    await wakeup.wait()
 
     async def _read_remote(self, generation_id: str, position: int, seen: bool) -> LogChunk:
-        """A portion of a log that does not run here; where it still grows, its replica is told that it is watched.
+        """Read a portion of a log that does not run here; if it still grows, its replica learns of this reader.
 
-        A store that takes a pause makes the reader wait, for a while.
+        While the store cannot be read, this waits for some time.
 
         Raises:
-            SessionDeleted: it was `seen` before, and is there no more.
+            SessionDeleted: it was `seen` before, and does not exist any more.
         """
         time = asyncio.get_running_loop().time
-        patient_until = time() + self._store.write_retry_seconds
+        retry_until = time() + self._store.write_retry_seconds
         while True:
             try:
                 stored = await self._stored(generation_id, position)
@@ -94,13 +124,13 @@ class LogReader:
             except SessionNotFound:
                 raise SessionDeleted if seen else SessionNotFound from None
             except StoreUnavailable:
-                if time() >= patient_until:
+                if time() >= retry_until:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
-        reading = _portion(stored, position, STORED_READ_BYTES)
-        if reading.ended is None:
+        chunk = _chunk(stored, position, STORED_READ_BYTES)
+        if chunk.ended is None:
             self._bus.watch(stored.generation)
-        return reading
+        return chunk
 
     async def _stored(self, generation_id: str, position: int) -> StoredLog:
         stored = await self._store.generations.read_log(generation_id, position)
@@ -109,11 +139,47 @@ class LogReader:
         return stored
 
 
-def _portion(stored: StoredLog, position: int, most_bytes: int | None = None) -> LogChunk:
-    """What is stored past `position`; of much, about the first `most_bytes`."""
+def _chunk(stored: StoredLog, position: int, most_bytes: int | None = None) -> LogChunk:
+    """The stored pieces past `position`; of many, about the first `most_bytes`."""
     pieces = stored.pieces if most_bytes is None else first_of(stored.pieces, most_bytes)
     end = pieces[-1].position if pieces else position
     length = stored.generation.length
     whole = length is not None and end >= length
     more = bool(pieces) and end < stored.pieces[-1].position
     return LogChunk(pieces, end, stored.generation if whole else None, more)
+
+
+def pieces_past(pieces: list[Piece], position: int) -> list[Piece]:
+    """The pieces past a position, each byte once."""
+    rest = [piece for piece in pieces if piece.position > position]
+    if rest and (first := rest[0]).position - len(first.data) < position:
+        rest[0] = first._replace(data=first.data[position - first.position :])
+    return rest
+
+
+def position_of_text(pieces: list[Piece], text_offset: int) -> int:
+    """The position of a reader that has so many bytes of the visible text.
+
+    Raises:
+        PositionOutOfRange: there is not so much text.
+    """
+    left = text_offset
+    for piece in pieces:
+        if piece.kind in VISIBLE_KINDS:
+            if left <= len(piece.data):
+                return piece.position - len(piece.data) + left
+            left -= len(piece.data)
+    raise PositionOutOfRange
+
+
+def check_position(pieces: list[Piece], position: int) -> None:
+    """Raise `PositionOutOfRange` unless an event may end there: between two characters of the log so far."""
+    begin = 0
+    for piece in pieces:
+        if position <= piece.position:
+            if character_end(piece.data, position - begin) != position - begin:
+                raise PositionOutOfRange
+            return
+        begin = piece.position
+    if position != begin:
+        raise PositionOutOfRange

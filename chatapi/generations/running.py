@@ -1,9 +1,9 @@
-"""A generation while it runs in this process: its log, its timers, and the verdict that ends it early."""
+"""Generations while they run in this process: log, timers, and why one is ended early."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -11,14 +11,15 @@ from chatapi.errors import ChatError, Interrupted, StoreUnavailable, UpstreamTim
 from chatapi.model import Generation, Microseconds, Outcome, Piece, Status, Usage
 from chatapi.model.log import Log
 from chatapi.settings import Settings
-from chatapi.store import Fenced
-from chatapi.upstream.client import Answer, Deltas
+from chatapi.store import Fenced, StartedTurn
+from chatapi.upstream.metadata import ResponseMetadata
+from chatapi.upstream.stream import Answer, Deltas
 
-AFTER_FINISH_SECONDS = 5.0  # for the usage to follow the finish reason; the answer is whole by then
+AFTER_FINISH_SECONDS = 5.0  # for the usage to follow the finish reason
 
 
 class CancelReason(Enum):
-    """Why a generation is ended before its upstream has."""
+    """Why a generation is ended before its upstream has ended it."""
 
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
@@ -28,9 +29,9 @@ class CancelReason(Enum):
 
 
 class LogChunk(NamedTuple):
-    """What a reader is given at once: pieces, where they end, and the generation when that was the end of the log.
+    """Pieces of a log that a reader gets at once, and the position at which they end.
 
-    `more`: there is more that can be read at once.
+    `ended` is the generation if that was the end of its log. `more`: more can be read at once.
     """
 
     pieces: list[Piece]
@@ -40,7 +41,11 @@ class LogChunk(NamedTuple):
 
 
 class RunningGeneration:
-    """One running generation. The task that runs it owns it; readers only look."""
+    """One running generation. Its runner's task owns it; readers only look.
+
+    It has one future for each fact that others wait for: `responded` (the upstream has responded: with content that is
+    stored, with an event without content, or with a refusal) and `finished` (its outcome is stored, or cannot be).
+    """
 
     def __init__(self, generation: Generation, settings: Settings, wake: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -48,76 +53,96 @@ class RunningGeneration:
         self.session_id = generation.session_id
         self.log = Log()
         self.ended: Generation | None = None
-        self.error: ChatError | None = None  # what readers are told when the log cannot come to its end
-        self.cause: ChatError | None = None  # what made it fail, as it was raised
-        self.answered: asyncio.Future[None] = loop.create_future()  # the upstream has said something, or refused
-        self.settled: asyncio.Future[None] = loop.create_future()  # its ending is stored, or cannot be
+        self.error: ChatError | None = None  # raised to readers when the log cannot come to its end
+        self.cause: ChatError | None = None  # the error that failed it, as it was raised
+        self.responded: asyncio.Future[None] = loop.create_future()
+        self.finished: asyncio.Future[None] = loop.create_future()
         self.answer: Answer | None = None
         self.first_token_at: Microseconds | None = None
-        self.verdict: CancelReason | None = None
-        self.task: asyncio.Task[object] | None = None  # to cancel; None once the answer is being stored
+        self.cancel_reason: CancelReason | None = None
+        self.was_sent = False  # the upstream was asked, so that it may cost something
+        self.task: asyncio.Task[object] | None = None  # to cancel; None once the outcome is being stored
         self._settings = settings
         self._time = loop.time
         self._wake = wake
-        self._must_end_by = loop.time() + settings.total_seconds
-        self.deadline = loop.time() + settings.first_token_seconds
+        self._total_deadline = loop.time() + settings.total_seconds
+        self._after_finish_deadline: float | None = None
+        self._content_deadline = loop.time() + settings.first_token_seconds
 
-    # What the task does
+    @property
+    def metadata(self) -> ResponseMetadata | None:
+        """The head of the upstream's response, once it has come."""
+        return self.answer.metadata if self.answer is not None else None
 
-    def hear(self, answer: Answer, deltas: Deltas, now: Callable[[], Microseconds]) -> bool:
-        """Write what the upstream said to the log, and move the timer; whether that was the first content."""
+    # For its runner
+
+    def append_deltas(self, answer: Answer, deltas: Deltas, now: Callable[[], Microseconds]) -> bool:
+        """Append deltas to the log and move the timers. Return whether they are the first content."""
         self.answer = answer
         if not deltas:
-            _resolve(self.answered)  # else when the first text is stored: its status and its text are then one write
+            _resolve(self.responded)  # otherwise when the first text is stored: status and text are then one write
         for kind, text, call in deltas:
             self.log.write(kind, text, call)
-        if answer.finish_reason is not None:
-            self._must_end_by = min(self._must_end_by, self._time() + AFTER_FINISH_SECONDS)
+        if answer.is_complete:
+            if self._after_finish_deadline is None:
+                self._after_finish_deadline = self._time() + AFTER_FINISH_SECONDS
         elif deltas:
-            self.deadline = self._time() + self._settings.idle_seconds
+            self._after_finish_deadline = None  # the finish reason was not final
+            self._content_deadline = self._time() + self._settings.idle_seconds
         if not deltas or self.first_token_at is not None:
             return False
         self.first_token_at = now()
         return True
 
-    def ending(self) -> Outcome:
-        """How it ends when the verdict, or nothing, ended it."""
+    def append_held(self, now: Callable[[], Microseconds]) -> None:
+        """Append the content that the answer held when it was ended early."""
+        if self.answer is not None and (held := self.answer.conclude()):
+            self.append_deltas(self.answer, held, now)
+
+    def outcome(self) -> Outcome:
+        """Return how it ends if the cancel reason, or nothing, ended it."""
         usage = self.usage()
-        if self.answer is not None and self.answer.finish_reason is not None:
+        if self.answer is not None and self.answer.is_complete:
             return Outcome(Status.COMPLETED, self.answer.finish_reason, usage)
-        if self.verdict in {None, CancelReason.STOPPED, CancelReason.DELETED}:
-            status = Status.COMPLETED if self.verdict is None else Status.STOPPED
-            return Outcome(status, None, usage)
-        if self.verdict is CancelReason.INTERRUPTED:
-            return Outcome(Status.INTERRUPTED, None, usage, Interrupted.code, Interrupted.message)
-        return self.failure(StoreUnavailable() if self.verdict is CancelReason.REFUSED else UpstreamTimeout())
+        match self.cancel_reason:
+            case None:
+                finish_reason = self.answer.finish_reason if self.answer is not None else None
+                return Outcome(Status.COMPLETED, finish_reason, usage)
+            case CancelReason.STOPPED | CancelReason.DELETED:
+                return Outcome(Status.STOPPED, None, usage)
+            case CancelReason.INTERRUPTED:
+                return Outcome(Status.INTERRUPTED, None, usage, Interrupted.code, Interrupted.message)
+            case CancelReason.REFUSED:
+                return self.failure(StoreUnavailable())
+        return self.failure(UpstreamTimeout())
 
     def failure(self, error: ChatError) -> Outcome:
-        """How it ends when this error ended it."""
+        """Return how it ends if this error ended it."""
         self.cause = error
         return Outcome(Status.FAILED, None, self.usage(), error.code, error.detail)
 
     def usage(self) -> Usage | None:
-        """The tokens spent: as the upstream counted them, or one for each delta where it was cut off before."""
+        """Return the tokens spent: as the upstream counted them, or one for each delta where it did not."""
         if self.answer is None:
             return None
-        if self.answer.usage is None and self.answer.deltas:
-            return Usage(None, self.answer.deltas, estimated=True)
-        return self.answer.usage
+        counted = self.answer.usage
+        if self.answer.deltas and (counted is None or counted.output_tokens is None):
+            return Usage(counted.input_tokens if counted is not None else None, self.answer.deltas, estimated=True)
+        return counted
 
     def end(self, generation: Generation | None, error: ChatError | None = None) -> None:
-        """The log has come to its end, or cannot. Tell the readers."""
+        """Let the readers see the end of the log, or the error because of which it has none."""
         if generation is not None:
             self.log.committed = self.log.position
         self.ended, self.error = generation, error
-        _resolve(self.answered)
-        _resolve(self.settled)
+        _resolve(self.responded)
+        _resolve(self.finished)
         self._wake()
 
-    # What others do
+    # For readers and others
 
     def read(self, position: int, most_bytes: int | None = None) -> LogChunk:
-        """What is committed past `position`; of much, about the first `most_bytes`.
+        """Return the committed pieces past `position`; of many, about the first `most_bytes`.
 
         Raises:
             ChatError: the log cannot come to its end, and all of it was read.
@@ -130,26 +155,71 @@ class RunningGeneration:
         more = position < self.log.committed
         return LogChunk(pieces, position, None if more else self.ended, more or self.error is not None)
 
-    def cancel(self, verdict: CancelReason) -> None:
-        """End it now, for this reason; without effect once its answer is being stored."""
-        if self.task is not None and self.verdict is None:
-            self.verdict = verdict
+    def cancel(self, reason: CancelReason) -> None:
+        """End it now, for this reason; without effect once its outcome is being stored."""
+        if self.task is not None and self.cancel_reason is None:
+            self.cancel_reason = reason
             self.task.cancel()
 
     def check(self) -> None:
         """End it if one of its timers has run out."""
-        if self._time() > min(self.deadline, self._must_end_by):
+        deadline = min(self._content_deadline, self._total_deadline)
+        if self._after_finish_deadline is not None:
+            deadline = min(deadline, self._after_finish_deadline)
+        if self._time() > deadline:
             self.cancel(CancelReason.TIMED_OUT)
 
     def committed(self, position: int) -> None:
         """The store has the log up to here (see `store.group_commit.LogWriter`)."""
         self.log.committed = max(self.log.committed, position)
-        _resolve(self.answered)
+        _resolve(self.responded)
         self._wake()
 
     def refused(self, error: Exception) -> None:
-        """The store will not take more (see `store.group_commit.LogWriter`)."""
+        """The store takes no more of it (see `store.group_commit.LogWriter`)."""
         self.cancel(CancelReason.DELETED if isinstance(error, Fenced) else CancelReason.REFUSED)
+
+
+class RunningGenerations(Mapping[str, RunningGeneration]):
+    """The generations that run in this process, by id and by session. A session has at most one."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, RunningGeneration] = {}
+        self._by_session: dict[str, RunningGeneration] = {}
+        self._starting: set[asyncio.Future[StartedTurn]] = set()
+
+    def __getitem__(self, generation_id: str) -> RunningGeneration:
+        return self._by_id[generation_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def in_session(self, session_id: str) -> RunningGeneration | None:
+        """Return the generation that runs in this session here, if one does."""
+        return self._by_session.get(session_id)
+
+    def add(self, running: RunningGeneration) -> None:
+        """Add one that begins to run."""
+        self._by_id[running.id] = self._by_session[running.session_id] = running
+
+    def remove(self, running: RunningGeneration) -> None:
+        """Remove one that has ended."""
+        del self._by_id[running.id], self._by_session[running.session_id]
+
+    def add_starting(self, started: asyncio.Future[StartedTurn]) -> None:
+        """Add a turn that may be stored already while its generation is not here yet; its future removes it."""
+        self._starting.add(started)
+        started.add_done_callback(self._starting.discard)
+
+    async def find_started(self, generation_id: str) -> RunningGeneration | None:
+        """Return the generation once every turn that is starting has started, if it runs here."""
+        running = self._by_id.get(generation_id)
+        if running is None and self._starting:
+            await asyncio.wait(list(self._starting))
+        return self._by_id.get(generation_id)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

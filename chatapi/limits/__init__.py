@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from chatapi.limits.admission import Admission
 from chatapi.limits.body_budget import BodyBudget
 from chatapi.limits.buckets import KnownOwners, LeakyBuckets
 from chatapi.limits.fair_queue import FairQueue
 from chatapi.limits.local import LocalRateLimit, LocalSlots, RateLimit, Slot, Slots
 
 __all__ = [
+    "Admission",
     "BodyBudget",
     "FairQueue",
     "KnownOwners",

@@ -20,13 +20,14 @@ class Role(StrEnum):
 
 
 class Kind(StrEnum):
-    """Kind of a message part. A log consists of the first five only: those are model output."""
+    """Kind of a message part. A log consists of the first six only: those are model output."""
 
     TEXT = "text"
     REASONING = "reasoning"
     REFUSAL = "refusal"
     TOOL_CALL = "tool_call"
     ANNOTATION = "annotation"  # on the text before it: JSON objects as received from the upstream, one per line
+    EXTRA = "extra"  # members that are not interpreted here, kept to be sent back: JSON objects, one per line
     TOOL_RESULT = "tool_result"
     IMAGE = "image"
     AUDIO = "audio"

@@ -105,9 +105,19 @@ class Generations(Repository):
         return [RunningHere(generation_id, bool(stop_requested)) for generation_id, stop_requested in rows]
 
     async def finish(
-        self, writer: LogWriter, outcome: Outcome, parts: tuple[Part, ...], first_token_at: Microseconds | None
+        self,
+        writer: LogWriter,
+        outcome: Outcome,
+        parts: tuple[Part, ...],
+        first_token_at: Microseconds | None,
+        *,
+        unbind: bool = False,
+        counted: bool = True,
     ) -> Generation:
         """End a generation with its whole log, durably.
+
+        `unbind`: clear the owner of its session, if no key was ever accepted there. `counted`: it counts as an answer
+        in its owner's usage, if it may have cost something.
 
         An ending that is stored already is returned: its commit succeeded, but the answer to the commit was lost.
 
@@ -115,7 +125,8 @@ class Generations(Repository):
             Fenced: The generation is no longer this replica's to end.
         """
         self._group_commit.withdraw(writer.id)  # the ending stores the whole log
-        return await self._finish(writer.id, outcome, parts, encode_cuts(writer.log.cuts()), first_token_at)
+        cuts = encode_cuts(writer.log.cuts())
+        return await self._finish(writer.id, outcome, parts, cuts, first_token_at, unbind, counted)
 
     @durable_write
     def _finish(
@@ -125,6 +136,8 @@ class Generations(Repository):
         parts: tuple[Part, ...],
         cuts: str,
         first_token_at: Microseconds | None,
+        unbind: bool,
+        counted: bool,
     ) -> Transaction[Generation]:
         rows = yield (
             f"SELECT {GENERATION} FROM session s JOIN generation g ON g.session_id = s.id WHERE g.id = $1 "
@@ -136,7 +149,10 @@ class Generations(Repository):
             raise Fenced
         check_is(found.id, generation_id)
         if found.status is Status.RUNNING:
-            return (yield from _end(found, outcome, parts, cuts, first_token_at, self._clock()))
+            ended = yield from _end(found, outcome, parts, cuts, first_token_at, self._clock(), counted)
+            if unbind:
+                yield from _unbind(found.session_id)
+            return ended
         if (found.status, found.length) != (outcome.status, _length(parts)):
             raise Fenced
         return found
@@ -171,16 +187,18 @@ class Generations(Repository):
         )
 
     @durable_write
-    def sweep(self, expired_before: int | None = None) -> Transaction[list[Generation]]:
+    def sweep(self, expired_before: int | None = None, *, spare_own: bool = False) -> Transaction[list[Generation]]:
         """Close up to `SWEEP_BATCH` generations whose lease has expired as `interrupted`, with the text they have.
 
-        Generations that another sweep or their own writer has locked are skipped. Call it again until it returns none.
+        Generations that another sweep or their own writer has locked are skipped. So are this replica's with
+        `spare_own`, except those of `expire_orphans`. Call it again until it returns none.
         """
         now = self._clock()
         rows = yield (
             f"SELECT {GENERATION} FROM session s JOIN generation g ON g.session_id = s.id "
-            "WHERE g.status = 'running' AND g.lease_until < $1 LIMIT $2 FOR UPDATE OF s, g SKIP LOCKED",
-            (now if expired_before is None else expired_before, SWEEP_BATCH),
+            "WHERE g.status = 'running' AND g.lease_until < $1 AND (g.replica <> $3 OR g.lease_until = 0) "
+            "LIMIT $2 FOR UPDATE OF s, g SKIP LOCKED",
+            (now if expired_before is None else expired_before, SWEEP_BATCH, self._replica if spare_own else ""),
         )
         closed = []
         for generation in map(read_generation, rows):
@@ -216,6 +234,7 @@ def _end(
     cuts: str,
     first_token_at: Microseconds | None,
     now: Microseconds,
+    counted: bool = True,
 ) -> Transaction[Generation]:
     """End a generation that is running and locked: move its log into its message, set its status, count its usage."""
     usage = encode_json(outcome.usage) if outcome.usage is not None else None
@@ -245,11 +264,9 @@ def _end(
             ),
             ("DELETE FROM piece WHERE generation_id = $1", (generation.id,)),
             ("UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)),
-            *([count_answer(generation.id, outcome, now)] if is_counted(outcome, length) else []),
+            *([count_answer(generation.id, outcome, now)] if counted and is_counted(outcome, length) else []),
         )
     )
-    if outcome.error_code == UpstreamRejectedKey.code:
-        yield from _unbind(generation.session_id)
     return read_generation(rows[0])
 
 

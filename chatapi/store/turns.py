@@ -96,7 +96,8 @@ class Turns(Repository):
             ),
             whole=found is None and turn.alias is None and turn.idempotency_key is None and not earlier,
         )
-        return StartedTurn(session, generation, parent, input=ids.messages)
+        bound = found is None or found.owner is None
+        return StartedTurn(session, generation, parent, input=ids.messages, bound=bound)
 
     @read
     def find_by_idempotency_key(self, turn: TurnRequest) -> Transaction[StartedTurn | None]:

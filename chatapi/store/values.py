@@ -32,7 +32,7 @@ class StartedTurn:
     """A turn that is committed.
 
     `parent` is the message before it, `input` the IDs of the messages that it added. `replayed`: an earlier request
-    with the same idempotency key started it; `input` is empty then.
+    with the same idempotency key started it; `input` is empty then. `bound`: the session had no owner before it.
     """
 
     session: Session
@@ -40,6 +40,7 @@ class StartedTurn:
     parent: str | None = None
     replayed: bool = False
     input: tuple[str, ...] = ()
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from chatapi.errors import InvalidRequest
 from chatapi.model import Kind, Media, NewMessage, Part, Role, ToolCall, visible_text
+from chatapi.wire.extras import DEEPEST, decode_extras, encode_extras
 from chatapi.wire.json_values import (
     optional_text,
     require_list,
@@ -18,6 +19,7 @@ from chatapi.wire.json_values import (
     require_text,
     require_url,
 )
+from chatapi.wire.loose_json import nests_deeper_than
 
 # Read
 
@@ -36,18 +38,22 @@ def read_message(value: Any, path: str) -> NewMessage:
     content = message.get("content")
     if role is Role.TOOL:
         call = ToolCall(require_name(message.get("tool_call_id"), f"{path}.tool_call_id"))
-        text = visible_text(_parts(content, f"{path}.content", (Kind.TEXT,)))
+        text = visible_text(_parts(content, f"{path}.content", (Kind.TEXT,), marks=False))
         return NewMessage(role, (Part(Kind.TOOL_RESULT, text, call),))
     if role is not Role.ASSISTANT:
         kinds = (Kind.TEXT, Kind.IMAGE, Kind.AUDIO, Kind.FILE) if role is Role.USER else (Kind.TEXT,)
         if not (content_parts := _parts(content, f"{path}.content", kinds)):
             raise InvalidRequest.field(f"{path}.content", "Must have at least one content part.")
         return NewMessage(role, content_parts)
-    parts = [] if content is None else list(_parts(content, f"{path}.content", (Kind.TEXT, Kind.REFUSAL)))
+    reasoning = message.get("reasoning_content")
+    parts = [Part(Kind.REASONING, require_text(reasoning, f"{path}.reasoning_content"))] if reasoning else []
+    parts += [] if content is None else _parts(content, f"{path}.content", (Kind.TEXT, Kind.REFUSAL))
     if message.get("refusal"):
         parts.append(Part(Kind.REFUSAL, require_text(message["refusal"], f"{path}.refusal")))
     for index, called in enumerate(require_list(message.get("tool_calls") or [], f"{path}.tool_calls")):
-        parts.append(_read_call(called, f"{path}.tool_calls.{index}"))
+        call_part = _read_call(called, f"{path}.tool_calls.{index}")
+        parts += [call_part, *_read_extras(called, _CALL_EXTRAS & {*called}, path, call_part.call)]
+    parts += _read_extras(message, _MESSAGE_EXTRAS & {*message}, path)
     if message.get("function_call") or message.get("audio"):
         raise InvalidRequest.field(
             path, "`function_call` and `audio` are not supported here. Use `tool_calls`, and text."
@@ -55,17 +61,40 @@ def read_message(value: Any, path: str) -> NewMessage:
     return NewMessage(role, tuple(part for part in parts if part.text))
 
 
-def _parts(content: Any, path: str, kinds: tuple[Kind, ...]) -> tuple[Part, ...]:
+def _parts(content: Any, path: str, kinds: tuple[Kind, ...], *, marks: bool = True) -> tuple[Part, ...]:
+    """Read content. `marks`: refuse a mark for a prompt cache where it could not be sent upstream."""
     if isinstance(content, str):
         return (Part(Kind.TEXT, require_text(content, path)),)
-    parts = tuple(
-        _read_part(part, f"{path}.{index}")
-        for index, part in enumerate(require_list(content, path, "a string or a list of parts"))
-    )
-    for index, part in enumerate(parts):
+    parts: list[Part] = []
+    for index, value in enumerate(require_list(content, path, "a string or a list of parts")):
+        part = _read_part(value, f"{path}.{index}")
         if part.kind not in kinds:
             raise InvalidRequest.field(f"{path}.{index}", "Messages of this role must not contain this type of part.")
-    return parts
+        parts.append(part)
+        if Kind.IMAGE in kinds:  # a user's: further members, such as marks for a prompt cache, go upstream with it
+            parts += _read_extras(value, {*value} - _PART_MEMBERS, f"{path}.{index}")
+        elif marks and Kind.REFUSAL not in kinds and value.get("cache_control"):
+            raise InvalidRequest.field(
+                f"{path}.{index}.cache_control", "Only supported in the messages of users. Remove it."
+            )
+    return tuple(parts)
+
+
+_PART_MEMBERS = frozenset({"type", "text", "image_url", "input_audio", "file"})
+_MESSAGE_EXTRAS = frozenset({"reasoning_details", "extra_content", "thought_signature"})
+_CALL_EXTRAS = frozenset({"extra_content", "thought_signature"})
+
+
+def _read_extras(
+    value: dict[str, Any], names: set[str] | frozenset[str], path: str, call: ToolCall | None = None
+) -> list[Part]:
+    """Read members that are not interpreted here, to be sent upstream with what they came with."""
+    fields = {name: value[name] for name in sorted(names) if value[name] not in (None, "", [], {})}
+    if not fields:
+        return []
+    if nests_deeper_than(fields, DEEPEST - 2):
+        raise InvalidRequest.field(path, f"{next(iter(fields))!r:.80} nests too deeply.")
+    return [Part(Kind.EXTRA, encode_extras("", fields), call)]
 
 
 def _read_part(value: Any, path: str) -> Part:
@@ -108,14 +137,10 @@ def _read_call(value: Any, path: str) -> Part:
 # Write
 
 
-def write_messages(messages: list[NewMessage], developer_role: str) -> list[dict[str, Any]]:
-    """Messages for an upstream; `developer_role` is what it calls a developer."""
-    return [_write(message, developer_role) for message in messages if message.parts]
-
-
-def _write(message: NewMessage, developer_role: str) -> dict[str, Any]:
+def write_message(message: NewMessage, developer_role: str) -> dict[str, Any]:
+    """Write a message for an upstream; `developer_role` is its name for a developer's role."""
     if message.role is Role.TOOL:
-        (result,) = message.parts
+        result = next(part for part in message.parts if part.kind is Kind.TOOL_RESULT)
         assert result.call is not None, "a result names its call"
         return {"role": "tool", "tool_call_id": result.call.id, "content": result.text}
     if message.role in {Role.SYSTEM, Role.DEVELOPER}:
@@ -124,7 +149,7 @@ def _write(message: NewMessage, developer_role: str) -> dict[str, Any]:
         return answer_message(message.parts)
     if all(part.kind is Kind.TEXT for part in message.parts):
         return {"role": message.role.value, "content": visible_text(message.parts)}
-    return {"role": message.role.value, "content": [_write_part(part) for part in message.parts]}
+    return {"role": message.role.value, "content": _write_parts(message.parts)}
 
 
 def answer_message(parts: tuple[Part, ...]) -> dict[str, Any]:
@@ -136,6 +161,17 @@ def answer_message(parts: tuple[Part, ...]) -> dict[str, Any]:
         if part.kind is Kind.TOOL_CALL and part.call is not None
     ]
     return message | ({"tool_calls": calls} if calls else {})
+
+
+def _write_parts(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
+    """Write the parts of a user's message; an extra holds further members of the part before it."""
+    written: list[dict[str, Any]] = []
+    for part in parts:
+        if part.kind is not Kind.EXTRA:
+            written.append(_write_part(part))
+        elif written:
+            written[-1] |= decode_extras(part.text)[1]
+    return written
 
 
 def _write_part(part: Part) -> dict[str, Any]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from chatapi.errors import UpstreamBroken
 
-MAX_EVENT_BYTES = 1024 * 1024  # one event of an upstream; the largest seen from a real one is a few KiB
+MAX_EVENT_BYTES = 8 * 1024 * 1024  # one event of an upstream: a generated image is one, of up to some MiB
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = b": keep-alive\n\n"
-# Inside a stream whose events have ids: with a blank line after it, openai-python takes it for an event without data.
+# Within a stream whose events have ids: with a blank line after it, openai-python reads it as an event without data.
 HEARTBEAT_LINE = b": keep-alive\n"
-PROBE_PATH = "/api/health/stream"  # where a server sends a few lines, for who looks whether a proxy holds them back
-PROBE_LINES = 6
-PROBE_SECONDS = 0.2  # between two of them: longer than the jitter of a network, and soon over
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Decoder:
     """Turns the bytes of an event stream into the data of its events, however the bytes are cut.
 
-    Only `data` matters here: OpenAI's streams name no events, and comments are no content.
+    Only `data` is read: OpenAI's streams name no events, and comments are not content.
     """
 
     def __init__(self) -> None:
@@ -28,10 +25,10 @@ class Decoder:
         self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The data of every event that has become complete.
+        """Take bytes and return the data of every event that they complete.
 
         Raises:
-            UpstreamBroken: an event is larger than any real one.
+            UpstreamBroken: an event is larger than `MAX_EVENT_BYTES`.
         """
         buffer = self._buffer
         buffer += self._with_line_feeds(data)
@@ -44,6 +41,18 @@ class Decoder:
         complete = bytes(buffer[:end])
         del buffer[: end + 2]
         self._searched = 0
+        return self._split(complete)
+
+    def end(self) -> bytes:
+        """Return the bytes behind the last complete event; see `last_events`."""
+        rest, self._buffer = bytes(self._buffer), bytearray()
+        return rest
+
+    def last_events(self, rest: bytes) -> list[bytes]:
+        """Return the data of an event whose blank line is missing because the body ended, as OpenAI's clients do."""
+        return self._split(rest)
+
+    def _split(self, complete: bytes) -> list[bytes]:
         if not self._begun:
             self._begun = True
             complete = complete.removeprefix(_BYTE_ORDER_MARK)
@@ -72,5 +81,5 @@ def _data_of(event: bytes) -> bytes | None:
 
 
 def event(name: str, data: bytes, position: int) -> bytes:
-    """One event, whole: its id is the position after it. `data` is JSON, which has no line ends."""
+    """Write one event. Its id is the position after it; `data` is JSON, which has no line ends."""
     return b"event: %b\nid: %d\ndata: %b\n\n" % (name.encode(), position, data)

@@ -33,13 +33,12 @@ from chatapi.api.http.request_body import (
 )
 from chatapi.api.http.serializers import generation_json, parts_json
 from chatapi.api.http.services import services_of
-from chatapi.api.http.streaming import Encoder, LogResponse, check_offset, check_position
+from chatapi.api.http.streaming import Encoder, LogResponse
 from chatapi.api.http.text_stream import TextEncoder
 from chatapi.api.turns import find_generation, log_headers, read_answer, stream_turn, turn_headers
 from chatapi.api.vercel import routes as vercel
 from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.errors import BodyTooLarge, InvalidRequest
-from chatapi.generations.running import LogChunk
 from chatapi.model import VISIBLE_KINDS, Generation, Kind, Piece, Status
 from chatapi.model.log import parts_of
 from chatapi.settings import variable_name
@@ -98,12 +97,12 @@ async def _answer(request: Request, body: ChatBody) -> Response:
     may_spend = make_authorizer(identity.caller, Action.SPEND)
     interrupt = body.if_busy == "interrupt"
     handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
-    if handle.answer is not None:
+    if handle.upstream is not None:
         mark_accepted(request)
     headers = turn_headers(handle, request.state.limit)
-    cancel = body.on_disconnect == "cancel" and not handle.repeated
+    cancel = body.on_disconnect == "cancel" and not handle.replayed
     if turn.dialect == "json":
-        whole = await read_answer(services, request, handle.generation, handle.readings, headers, cancel)
+        whole = await read_answer(services, request, handle.generation, handle.chunks, headers, cancel)
         return _whole_response(whole, headers)
     encoder: Encoder = EventEncoder(handle.generation) if turn.dialect == "events" else TextEncoder()
     return stream_turn(services, handle, encoder, headers, cancel)
@@ -140,22 +139,18 @@ async def stream(
     headers = log_headers(generation)
     dialect = requested_replay(request, last_event_id) or generation.dialect
     if dialect == "json":
-        readings = services.generations.follow(generation.id)
-        return _whole_response(await read_answer(services, request, generation, readings, headers), headers)
+        chunks = (await services.generations.follow(generation.id)).chunks
+        return _whole_response(await read_answer(services, request, generation, chunks, headers), headers)
     if dialect == vercel.DIALECT:
         return await vercel.replay(services, generation)
     encoder: Encoder
-    so_far = await services.generations.read(generation.id) if last_event_id or offset else LogChunk([], 0, None)
     if dialect == "events":
-        position = last_event_id or offset or 0
-        check_position(so_far.pieces, position)
-        encoder = EventEncoder(generation, position)
+        followed = await services.generations.follow(generation.id, last_event_id or offset or 0)
+        encoder = EventEncoder(generation, followed.position)
     else:
-        position = 0
-        check_offset(so_far.pieces, offset or 0)
-        encoder = TextEncoder(offset or 0)
-    readings = services.generations.follow(generation.id, position)
-    return LogResponse(readings, encoder, headers, services.settings.heartbeat_seconds)
+        followed = await services.generations.follow(generation.id, text_offset=offset or 0)
+        encoder = TextEncoder()
+    return LogResponse(followed.chunks, encoder, headers, services.settings.heartbeat_seconds)
 
 
 @router.post("/api/chat/{session_id}/stop", **STOP_ANSWER)

@@ -10,7 +10,7 @@ import msgspec
 from chatapi.api.http.serializers import usage_json
 from chatapi.api.http.streaming import ENDED_WELL, EVENT_TEXT_BYTES
 from chatapi.errors import ChatError, from_code
-from chatapi.model import Generation, Piece, Status
+from chatapi.model import Generation, Kind, Piece, Status
 from chatapi.model.log import cut
 from chatapi.wire import sse
 
@@ -44,7 +44,10 @@ class EventEncoder:
             self._position = piece.position - len(piece.data)
             for text in cut(piece.data, EVENT_TEXT_BYTES):
                 self._position += len(text)
-                if piece.call is None:
+                data: dict[str, str | None]
+                if piece.kind is Kind.EXTRA:
+                    data = {"call_id": piece.call.id if piece.call is not None else None, "text": text.decode()}
+                elif piece.call is None:
                     data = {"text": text.decode()}
                 else:
                     data = {"call_id": piece.call.id, "name": piece.call.name, "arguments": text.decode()}

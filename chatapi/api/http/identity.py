@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from chatapi.api.http.services import Services, services_of
 from chatapi.auth.authorization import Action, Caller, authorize
+from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, InvalidRequest, KeyRequired
 from chatapi.limits.body_budget import BodyShare
@@ -88,7 +89,7 @@ class Identity(NamedTuple):
 
     caller: Caller
     owner: str
-    credential: Key
+    credential: Credential
 
 
 def authenticate(request: HTTPConnection, in_body: Key | None = None, missing: ChatError | None = None) -> Identity:
@@ -107,7 +108,7 @@ def authenticate(request: HTTPConnection, in_body: Key | None = None, missing: C
     if key is None:
         raise missing or KeyRequired()
     owner = _tag(request, key)
-    return Identity(Caller(owner), owner, key)
+    return Identity(Caller(owner), owner, Credential(key))
 
 
 def _tag(request: HTTPConnection, key: Key) -> str:

@@ -81,7 +81,7 @@ def parts_json(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
         elif part.kind is Kind.TOOL_CALL and part.call is not None:
             called = {"call_id": part.call.id, "name": part.call.name, "arguments": part.text}
             shown.append({"type": part.kind.value, **called})
-        elif part.kind is Kind.TOOL_RESULT and part.call is not None:
+        elif part.kind in {Kind.TOOL_RESULT, Kind.EXTRA} and part.call is not None:
             shown.append({"type": part.kind.value, "call_id": part.call.id, "text": part.text})
         elif part.media is not None:
             media = {name: value for name, value in asdict(part.media).items() if value is not None}

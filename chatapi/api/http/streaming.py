@@ -14,10 +14,9 @@ from typing import Any, Protocol
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from chatapi.errors import ChatError, PositionOutOfRange, from_code
+from chatapi.errors import ChatError, from_code
 from chatapi.generations.running import LogChunk
-from chatapi.model import VISIBLE_KINDS, Generation, Piece, Status
-from chatapi.model.log import character_end
+from chatapi.model import Generation, Piece, Status
 
 EVENT_TEXT_BYTES = 16 * 1024  # of text in one event: a client may buffer an event whole before it reads it
 RAW_SEND = "chatapi.send"  # where the scope holds the server's own `send`
@@ -56,25 +55,6 @@ def stream_headers(media_type: str, headers: dict[str, str]) -> list[tuple[bytes
     """Return the raw headers of a streamed response: no length, no caching, no buffering on the way."""
     headers = {"Content-Type": media_type, **headers, **NO_BUFFERING}
     return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-
-
-def check_offset(pieces: list[Piece], offset: int) -> None:
-    """Raise `PositionOutOfRange` if the log has fewer bytes of visible text."""
-    if offset > sum(len(piece.data) for piece in pieces if piece.kind in VISIBLE_KINDS):
-        raise PositionOutOfRange
-
-
-def check_position(pieces: list[Piece], position: int) -> None:
-    """Raise `PositionOutOfRange` unless an event may end there: between two code points of the log."""
-    begin = 0
-    for piece in pieces:
-        if position <= piece.position:
-            if character_end(piece.data, position - begin) != position - begin:
-                raise PositionOutOfRange
-            return
-        begin = piece.position
-    if position != begin:
-        raise PositionOutOfRange
 
 
 class LogResponse(Response):

@@ -13,15 +13,9 @@ TEXT_CHUNK_BYTES = 1024  # the seed's client reads 1,024 bytes at a time and dec
 
 
 class TextEncoder:
-    """The visible text of a log and nothing else, in chunks of whole code points.
-
-    The first `offset` bytes are left out: the client has them.
-    """
+    """The visible text of a log and nothing else, in chunks of whole code points."""
 
     media_type = "text/plain; charset=utf-8"
-
-    def __init__(self, offset: int = 0) -> None:
-        self._skip = offset
 
     def begin(self) -> bytes:
         return b""
@@ -29,10 +23,6 @@ class TextEncoder:
     def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
         visible_text = [piece.data for piece in pieces if piece.kind in VISIBLE_KINDS]
         data = visible_text[0] if len(visible_text) == 1 else b"".join(visible_text)
-        if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            data = data[skipped:]
         if len(data) > TEXT_CHUNK_BYTES:
             yield from cut(data, TEXT_CHUNK_BYTES)
         elif data:

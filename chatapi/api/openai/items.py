@@ -228,6 +228,8 @@ def group_parts(parts: tuple[Part, ...]) -> Iterator[Item]:
     """Yield the parts of a message as items."""
     item: Item | None = None
     for part in parts:
+        if part.kind is Kind.EXTRA:
+            continue
         prefix = prefix_of(part.kind)
         if item is not None and prefix == MESSAGE == item.prefix:
             item.parts.append(part)
@@ -246,7 +248,9 @@ def find_item(message: Message, name: str) -> NewMessage | None:
         return None
     for item in group_parts(message.parts):
         if (item.prefix, item.number) == (wanted.prefix, wanted.number):
-            return NewMessage(message.role, tuple(item.parts))
+            calls = {part.call for part in item.parts if part.call is not None}
+            extras = [part for part in message.parts if part.kind is Kind.EXTRA and part.call in calls]
+            return NewMessage(message.role, (*item.parts, *extras))
     return None
 
 

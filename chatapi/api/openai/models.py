@@ -10,6 +10,7 @@ from chatapi.api.http.identity import mark_accepted
 from chatapi.api.http.services import services_of
 from chatapi.api.openai.common import require_key
 from chatapi.api.openai.schemas import GET_MODEL, LIST_MODELS
+from chatapi.auth.credentials import Credential
 from chatapi.errors import InvalidRequest
 
 router = APIRouter(tags=["openai"])
@@ -34,7 +35,7 @@ async def _ask(request: Request, name: str | None = None) -> Response:
     key = require_key(request)
     limit = request.state.limit = await services.rate_limit.take(services.owner(key))
     settings = services.settings
-    whole = await services.upstream.models(key, settings.max_answer_bytes, settings.status_seconds, name)
+    whole = await services.upstream.models(Credential(key), settings.max_answer_bytes, settings.status_seconds, name)
     mark_accepted(request)
     headers = whole.headers | limit_headers(limit, whole.limit)
     return Response(whole.body, 200, headers, "application/json")

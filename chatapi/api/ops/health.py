@@ -16,7 +16,7 @@ from chatapi.api.http.streaming import NO_BUFFERING
 from chatapi.api.ops.schemas import GET_HEALTH, PROBE_STREAM
 from chatapi.errors import StoreUnavailable, Unavailable
 from chatapi.model import new_id, wall_clock
-from chatapi.wire.sse import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
+from chatapi.wire.probe import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
 
 router = APIRouter(tags=["health"])
 

@@ -187,8 +187,8 @@ def _read_message(
 
 
 _KINDS = {
-    Role.USER: {Kind.TEXT, Kind.IMAGE, Kind.AUDIO, Kind.FILE},
-    Role.ASSISTANT: {Kind.TEXT, Kind.REASONING, Kind.REFUSAL, Kind.TOOL_CALL, Kind.ANNOTATION},
+    Role.USER: {Kind.TEXT, Kind.IMAGE, Kind.AUDIO, Kind.FILE, Kind.EXTRA},
+    Role.ASSISTANT: {Kind.TEXT, Kind.REASONING, Kind.REFUSAL, Kind.TOOL_CALL, Kind.ANNOTATION, Kind.EXTRA},
     Role.TOOL: {Kind.TOOL_RESULT},
     Role.SYSTEM: {Kind.TEXT},
     Role.DEVELOPER: {Kind.TEXT},
@@ -198,6 +198,7 @@ _PART_FIELDS = {  # the required and the optional fields of each kind
     Kind.REASONING: ({"text"}, set[str]()),
     Kind.REFUSAL: ({"text"}, set[str]()),
     Kind.ANNOTATION: ({"text"}, set[str]()),
+    Kind.EXTRA: ({"text"}, {"call_id", "name"}),
     Kind.TOOL_CALL: ({"call_id", "name", "arguments"}, set[str]()),
     Kind.TOOL_RESULT: ({"call_id", "text"}, {"name"}),
     Kind.IMAGE: ({"url"}, {"detail", "filename", "format"}),
@@ -222,7 +223,7 @@ def _read_part(part: PartDocument, path: str) -> Part:
         if part.url is not None and not part.url.lower().startswith(URL_SCHEMES):
             raise InvalidRequest.field(f"{path}.url", "It must be an http, https or data URL.")
         return Part(part.type, media=Media(**{name: getattr(part, name) for name in MEDIA_FIELDS}))
-    if part.type is Kind.ANNOTATION:
+    if part.type in {Kind.ANNOTATION, Kind.EXTRA}:
         _check_annotations(part.text or "", f"{path}.text")
     call = ToolCall(part.call_id, part.name or "") if part.call_id is not None else None
     text = part.arguments if part.type is Kind.TOOL_CALL else part.text

@@ -107,6 +107,8 @@ def _part(part: Part) -> str:
             return f"*Call of {name}*\n\n{quoted(fenced(part.text))}"
         case Kind.TOOL_RESULT:
             return f"*Result*\n\n{quoted(fenced(part.text))}"
+        case Kind.EXTRA:
+            return ""
         case Kind.ANNOTATION:
             return f"*Annotations*\n\n{quoted(fenced(part.text))}"
     media = part.media

@@ -51,10 +51,10 @@ async def send(request: Request, body: UIChatBody) -> Response:
     may_spend = make_authorizer(identity.caller, Action.SPEND)
     interrupt = body.if_busy == "interrupt"
     handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
-    if handle.answer is not None:
+    if handle.upstream is not None:
         mark_accepted(request)
     headers = turn_headers(handle, request.state.limit)
-    cancel = body.on_disconnect == "cancel" and not handle.repeated
+    cancel = body.on_disconnect == "cancel" and not handle.replayed
     if dialect == "text":
         return stream_turn(services, handle, TextEncoder(), headers, cancel)
     answers_a_user = bool(turn.input) and turn.input[-1].role is Role.USER
@@ -85,16 +85,16 @@ async def stream(request: Request, name: str, generation_id: str | None) -> Resp
     if generation is None or (generation.status is not Status.RUNNING and generation_id is None):
         return Response(status_code=204)
     if _wants_text(request):
-        readings = services.generations.follow(generation.id)
-        return LogResponse(readings, TextEncoder(), log_headers(generation), services.settings.heartbeat_seconds)
+        chunks = (await services.generations.follow(generation.id)).chunks
+        return LogResponse(chunks, TextEncoder(), log_headers(generation), services.settings.heartbeat_seconds)
     return await replay(services, generation)
 
 
 async def replay(services: Services, generation: Generation) -> Response:
     """Stream the UI message of a generation from its start."""
     encoder = VercelEncoder(generation, await steps_before(services.store, generation), replay=True)
-    readings = services.generations.follow(generation.id)
-    return LogResponse(readings, encoder, log_headers(generation) | HEADERS, services.settings.heartbeat_seconds)
+    chunks = (await services.generations.follow(generation.id)).chunks
+    return LogResponse(chunks, encoder, log_headers(generation) | HEADERS, services.settings.heartbeat_seconds)
 
 
 def _wants_text(request: Request) -> bool:

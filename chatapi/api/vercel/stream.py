@@ -13,10 +13,12 @@ from chatapi.errors import ChatError, from_code
 from chatapi.model import Generation, Kind, Message, Part, Piece, Role, Status, Usage
 from chatapi.model.log import cut, pieces_of
 from chatapi.wire import sse
+from chatapi.wire.extras import decode_extras, images_of
 
 _FINISH = {"stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"}
 _FINISH |= {"function_call": "tool-calls"}
 _WRITTEN = {Kind.TEXT: b"text", Kind.REFUSAL: b"text", Kind.REASONING: b"reasoning"}
+_LINES = frozenset({Kind.ANNOTATION, Kind.EXTRA})  # whose text is lines of JSON
 HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
 
 
@@ -65,8 +67,8 @@ class VercelEncoder:
                 before = self._close()
                 self._open = piece
                 before += _opening(piece)
-            if piece.kind is Kind.ANNOTATION:
-                yield before + self._source_frames(piece.data)
+            if piece.kind in _LINES:
+                yield before + self._line_frames(piece)
                 continue
             for text in cut(piece.data, EVENT_TEXT_BYTES):
                 yield before + self._delta(piece, text)
@@ -80,10 +82,13 @@ class VercelEncoder:
         call_id = msgspec.json.encode(piece.call.id)
         return b'data: {"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":%b}\n\n' % (call_id, encoded)
 
-    def _source_frames(self, data: bytes) -> bytes:
-        """Return the sources of the annotations that are complete."""
-        *lines, rest = b"".join([*self._rest, data]).split(b"\n")
+    def _line_frames(self, piece: Piece) -> bytes:
+        """Return the sources of the annotations that are complete, and the images of extras."""
+        *lines, rest = b"".join([*self._rest, piece.data]).split(b"\n")
         self._rest = [rest]
+        if piece.kind is Kind.EXTRA:
+            urls = [url for line in lines for url in images_of(decode_extras(line.decode() + "\n")[1])]
+            return b"".join(_frame({"type": "file", "url": url, "mediaType": _media_type(url)}) for url in urls)
         chunks = b""
         for line in lines:
             source = _source(read_annotation(line))
@@ -96,7 +101,7 @@ class VercelEncoder:
         """Return the end of the open part; an incomplete call has none."""
         part, rest = self._open, b"".join(self._rest)
         self._open, self._rest = None, []
-        if part is None or part.kind is Kind.ANNOTATION:
+        if part is None or part.kind in _LINES:
             return b""
         if part.call is None:
             return b'data: {"type":"%b-end","id":"%d"}\n\n' % (_WRITTEN[part.kind], part.part)
@@ -135,11 +140,17 @@ def _frame(chunk: dict[str, Any]) -> bytes:
 
 
 def _opening(piece: Piece) -> bytes:
-    if piece.kind is Kind.ANNOTATION:
+    if piece.kind in _LINES:
         return b""
     if piece.call is None:
         return b'data: {"type":"%b-start","id":"%d"}\n\n' % (_WRITTEN[piece.kind], piece.part)
     return _frame({"type": "tool-input-start", "toolCallId": piece.call.id, "toolName": piece.call.name})
+
+
+def _media_type(url: str) -> str:
+    """Return the media type of a data URL; of another URL, that of most generated images."""
+    found = url[5:].partition(",")[0].partition(";")[0] if url[:5].lower() == "data:" else ""
+    return found or "image/png"
 
 
 def _output(part: Part) -> bytes:

@@ -18,24 +18,28 @@ from chatapi.api.http.services import Services
 from chatapi.api.http.streaming import ABORTED, RAW_SEND, stream_headers
 from chatapi.api.http.supervision import StreamSupervisor
 from chatapi.api.openai.errors import openai_error
-from chatapi.auth.keys import Key
+from chatapi.auth.credentials import Credential
 from chatapi.errors import ChatError
 from chatapi.model import Limit
-from chatapi.upstream.client import Relay
+from chatapi.upstream.passthrough import Passthrough
 from chatapi.wire import sse
 
 
 class WholePassthrough(Response):
     """A completion in one piece."""
 
-    def __init__(self, services: Services, key: Key, owner: str, body: bytes, limit: Limit | None) -> None:
-        self._services, self._key, self._owner, self._body, self._limit = services, key, owner, body, limit
+    def __init__(
+        self, services: Services, credential: Credential, owner: str, body: bytes, limit: Limit | None
+    ) -> None:
+        self._services, self._credential, self._owner = services, credential, owner
+        self._body, self._limit = body, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = self._services
-        async with services.generations.place(self._owner):
+        async with services.generations.admission.reserve_slot(self._owner):
             with StreamSupervisor(services.settings, receive) as supervisor:
-                whole = await services.upstream.complete(self._key, self._body, services.settings.max_context_bytes)
+                most_bytes = services.settings.max_context_bytes
+                whole = await services.upstream.complete(self._credential, self._body, most_bytes)
             if supervisor.client_left:
                 return
             mark_accepted(HTTPConnection(scope))
@@ -47,16 +51,17 @@ class StreamPassthrough(Response):
     """A streamed completion. Its status waits for the upstream's, but at most `status_seconds`."""
 
     def __init__(
-        self, services: Services, key: Key, owner: str, body: bytes, limit: Limit | None, choices: int
+        self, services: Services, credential: Credential, owner: str, body: bytes, limit: Limit | None, choices: int
     ) -> None:
-        self._services, self._key, self._owner, self._body, self._limit = services, key, owner, body, limit
+        self._services, self._credential, self._owner = services, credential, owner
+        self._body, self._limit = body, limit
         self._choices = choices
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         upstream = self._services.upstream
-        async with self._services.generations.place(self._owner):
+        async with self._services.generations.admission.reserve_slot(self._owner):
             opening = asyncio.create_task(
-                upstream.relay(self._key, self._body, self._choices), name="passthrough-opening"
+                upstream.passthrough(self._credential, self._body, self._choices), name="passthrough-opening"
             )
             try:
                 await self._pass_on(opening, scope, receive, send)
@@ -65,7 +70,7 @@ class StreamPassthrough(Response):
                 if opening.done() and not opening.cancelled() and opening.exception() is None:
                     upstream.release(opening.result())
 
-    async def _pass_on(self, opening: asyncio.Task[Relay], scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass_on(self, opening: asyncio.Task[Passthrough], scope: Scope, receive: Receive, send: Send) -> None:
         write: Send = scope.get(RAW_SEND, send)
         started = writing = False
 
@@ -102,7 +107,7 @@ class StreamPassthrough(Response):
             last = b"data: %b\n\n" % msgspec.json.encode(openai_error(error))
         await send_body(last, more=False)
 
-    def _stream_headers(self, answer: Relay | None) -> list[tuple[bytes, bytes]]:
+    def _stream_headers(self, answer: Passthrough | None) -> list[tuple[bytes, bytes]]:
         headers = dict(answer.headers) if answer is not None else {}
         headers |= limit_headers(self._limit, answer.limit if answer is not None else None)
         return stream_headers(sse.MEDIA_TYPE, headers)

@@ -17,7 +17,7 @@ from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.identity import caller_of, mark_accepted
 from chatapi.api.http.request_body import read_raw_body, run_fairly
 from chatapi.api.http.services import services_of
-from chatapi.api.http.streaming import LogResponse, check_position, read_whole
+from chatapi.api.http.streaming import LogResponse, read_whole
 from chatapi.api.openai.common import cancels_on_disconnect, check_surrogates, require_key
 from chatapi.api.openai.completions.passthrough import StreamPassthrough, WholePassthrough
 from chatapi.api.openai.completions.request import (
@@ -33,10 +33,10 @@ from chatapi.api.openai.completions.stream import CompletionsEncoder, completion
 from chatapi.api.openai.ids import generation_of_completion, is_session_id
 from chatapi.api.turns import stream_turn, turn_headers, with_digest
 from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
+from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations.running import LogChunk
-from chatapi.model.log import up_to
 
 router = APIRouter(tags=["openai"])
 sending = APIRouter(tags=["openai"], route_class=DirectRoute)
@@ -61,8 +61,8 @@ async def create(request: Request) -> Response:
         return await _continue(request, key, body, session_id, len(raw))
     limit = request.state.limit = await services.rate_limit.take(owner)
     if stream:
-        return StreamPassthrough(services, key, owner, raw, limit, choice_count(body))
-    return WholePassthrough(services, key, owner, raw, limit)
+        return StreamPassthrough(services, Credential(key), owner, raw, limit, choice_count(body))
+    return WholePassthrough(services, Credential(key), owner, raw, limit)
 
 
 @router.get("/v1/chat/completions/{completion_id}", **GET_COMPLETION)
@@ -109,11 +109,11 @@ async def _continue(request: Request, key: Key, body: dict[str, Any], session_id
         turn = with_digest(turn, idempotency_key)
     cancel = cancels_on_disconnect(request, body.get("on_disconnect"))
     request.state.limit = await services.rate_limit.take(owner)
-    sent = await services.generations.send(turn, key, make_authorizer(Caller(owner), Action.SPEND))
-    if sent.answer is not None:
+    sent = await services.generations.send(turn, Credential(key), make_authorizer(Caller(owner), Action.SPEND))
+    if sent.upstream is not None:
         mark_accepted(request)
     headers = turn_headers(sent, request.state.limit)
-    cancel = cancel and not sent.repeated
+    cancel = cancel and not sent.replayed
     if wants_stream(body):
         encoder = CompletionsEncoder(sent.generation, wants_usage(body))
         return stream_turn(services, sent, encoder, headers, cancel)
@@ -121,7 +121,7 @@ async def _continue(request: Request, key: Key, body: dict[str, Any], session_id
     def stop() -> None:
         services.generations.abandon(sent.generation.id)
 
-    return await _whole(request, sent.readings, headers, stop if cancel else None)
+    return await _whole(request, sent.chunks, headers, stop if cancel else None)
 
 
 async def _resume(request: Request, name: str, *, stream: bool, usage: bool) -> Response:
@@ -132,14 +132,10 @@ async def _resume(request: Request, name: str, *, stream: bool, usage: bool) -> 
     assert generation is not None, "it was found with its session"
     headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
     if not stream:
-        return await _whole(request, services.generations.follow(generation.id), headers)
-    position = _position(request)
-    before = (await services.generations.read(generation.id)).pieces if position else []
-    if position:
-        check_position(before, position)
-    encoder = CompletionsEncoder(generation, usage, position, up_to(before, position))
-    readings = services.generations.follow(generation.id, position)
-    return LogResponse(readings, encoder, headers, services.settings.heartbeat_seconds)
+        return await _whole(request, (await services.generations.follow(generation.id)).chunks, headers)
+    followed = await services.generations.follow(generation.id, _position(request))
+    encoder = CompletionsEncoder(generation, usage, followed.position, followed.before)
+    return LogResponse(followed.chunks, encoder, headers, services.settings.heartbeat_seconds)
 
 
 def _position(request: Request) -> int:

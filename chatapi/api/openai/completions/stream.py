@@ -20,7 +20,10 @@ from chatapi.model import Generation, Kind, Piece, Usage
 from chatapi.model.log import cut, parts_of
 from chatapi.wire import sse
 from chatapi.wire.chat_messages import answer_message
+from chatapi.wire.extras import decode_extras, merge
+from chatapi.wire.loose_json import write_json
 
+_LINES = frozenset({Kind.ANNOTATION, Kind.EXTRA})  # whose text is lines of JSON
 _FIELDS = {Kind.TEXT: "content", Kind.REFUSAL: "refusal", Kind.REASONING: "reasoning_content"}
 
 
@@ -48,6 +51,14 @@ def completion(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
     message = answer_message(parts) | {"content": text or None, "refusal": refusal or None, "annotations": annotations}
     if reasoning:
         message["reasoning_content"] = reasoning
+    for part in parts:
+        if part.kind is Kind.EXTRA:
+            _, fields = decode_extras(part.text)
+            if part.call is None:
+                merge(message, fields)
+            for call in message.get("tool_calls", ()):
+                if part.call is not None and call["id"] == part.call.id:
+                    merge(call, fields)
     finish = generation.finish_reason or "stop"
     return {
         "id": completion_id(generation.id),
@@ -78,11 +89,12 @@ class CompletionsEncoder:
         self._no_usage = b',"usage":null}' if usage else b"}"
         self._position = position
         self._calls: dict[int, int] = {}  # the index of each call that has begun, by its part
-        self._line = b""  # the beginning of an annotation whose end has not come yet
+        self._line = b""  # the beginning of a line whose end has not come yet
+        self._indexes: dict[str, int] = {}  # the same by the call's id
         for piece in before or ():
-            if piece.kind is Kind.TOOL_CALL:
-                self._calls.setdefault(piece.part, len(self._calls))
-            elif piece.kind is Kind.ANNOTATION:
+            if piece.kind is Kind.TOOL_CALL and piece.call is not None:
+                self._indexes[piece.call.id] = self._calls.setdefault(piece.part, len(self._calls))
+            elif piece.kind in _LINES:
                 self._line = (self._line + piece.data).rpartition(b"\n")[2]
 
     def begin(self) -> bytes:
@@ -90,8 +102,8 @@ class CompletionsEncoder:
 
     def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
         for piece in pieces:
-            if piece.kind is Kind.ANNOTATION:
-                yield from self._annotations(piece)
+            if piece.kind in _LINES:
+                yield from self._lines(piece)
                 continue
             self._position = piece.position - len(piece.data)
             for text in cut(piece.data, EVENT_TEXT_BYTES):
@@ -107,20 +119,25 @@ class CompletionsEncoder:
         index = self._calls.get(piece.part)
         if index is not None:
             return b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (index, arguments)
-        index = self._calls[piece.part] = len(self._calls)
+        index = self._calls[piece.part] = self._indexes[piece.call.id] = len(self._calls)
         call_id, name = msgspec.json.encode(piece.call.id), msgspec.json.encode(piece.call.name)
         function = b'{"name":%b,"arguments":%b}' % (name, arguments)
         return b'{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":%b}]}' % (index, call_id, function)
 
-    def _annotations(self, piece: Piece) -> Iterator[bytes]:
-        """Yield complete annotations. The id stays before an incomplete one, so that a resumed stream repeats it."""
+    def _lines(self, piece: Piece) -> Iterator[bytes]:
+        """Yield complete annotations or extras. The id stays before an incomplete one: a resumed stream repeats it."""
         *lines, rest = (self._line + piece.data).split(b"\n")
         at = piece.position - len(piece.data) - len(self._line)
         self._line = rest
         for line in lines:
             at += len(line) + 1
             self._position = at
-            yield self._delta(b'{"annotations":[%b]}' % line)
+            if piece.kind is Kind.ANNOTATION:
+                yield self._delta(b'{"annotations":[%b]}' % line)
+            elif fields := decode_extras(line.decode() + "\n")[1]:
+                if piece.call is not None:
+                    fields = {"tool_calls": [{"index": self._indexes.get(piece.call.id, 0), **fields}]}
+                yield self._delta(write_json(fields).encode())
 
     def heartbeat(self) -> bytes:
         return sse.HEARTBEAT_LINE

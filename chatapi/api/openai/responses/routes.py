@@ -19,7 +19,7 @@ from chatapi.api.http.identity import mark_accepted
 from chatapi.api.http.pagination import PageSize
 from chatapi.api.http.request_body import read_raw_body, run_fairly
 from chatapi.api.http.services import Services, services_of
-from chatapi.api.http.streaming import LogResponse, check_position, read_whole
+from chatapi.api.http.streaming import LogResponse, read_whole
 from chatapi.api.http.supervision import unless_disconnected
 from chatapi.api.openai.common import (
     After,
@@ -44,11 +44,12 @@ from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
 from chatapi.api.turns import turn_headers, with_digest
 from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
+from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, ConversationNotFound, InvalidRequest, PositionOutOfRange, ResponseNotFound
 from chatapi.generations.running import LogChunk
 from chatapi.model import Generation, TurnRequest
-from chatapi.model.log import parts_of, up_to
+from chatapi.model.log import parts_of
 
 router = APIRouter(tags=["openai"])
 creating = APIRouter(tags=["openai"], route_class=DirectRoute)
@@ -75,32 +76,32 @@ async def create(request: Request) -> Response:
     may_spend = make_authorizer(caller, Action.SPEND)
     with not_found_as(ConversationNotFound, "conversation"):
         if asked.background and not asked.stream:
-            begun = await services.generations.start(turn, key, may_spend)
+            begun = await services.generations.start(turn, Credential(key), may_spend)
             headers = {"X-Session-ID": begun.session.id, "X-Generation-ID": begun.generation.id}
             current = await _current(services, begun.generation)
             return JSONResponse(current, headers=headers | limit_headers(limit, None))
-        sent = await services.generations.send(turn, key, may_spend)
-    if sent.answer is not None:
+        sent = await services.generations.send(turn, Credential(key), may_spend)
+    if sent.upstream is not None:
         mark_accepted(request)
-    fields = await _request_fields(services, sent.generation) if sent.repeated else asked.repeated
-    stop = _stopper(services, sent.generation) if cancel and not sent.repeated else None
-    return await _answer(request, asked, sent.generation, sent.readings, fields, turn_headers(sent, limit), stop)
+    fields = await _request_fields(services, sent.generation) if sent.replayed else asked.repeated
+    stop = _stopper(services, sent.generation) if cancel and not sent.replayed else None
+    return await _answer(request, asked, sent.generation, sent.chunks, fields, turn_headers(sent, limit), stop)
 
 
 async def _answer_unstored(request: Request, key: Key, asked: ResponseRequest, turn: TurnRequest) -> Response:
     """Answer a request with `store: false`. A client that leaves ends the answer."""
     services = services_of(request)
     session = await services.store.sessions.find(turn.session_id) if turn.session_id is not None else None
-    body = await services.generations.request_body(turn, session, turn.parent)
-    sent = await unless_disconnected(request.receive, services.generations.send_ephemeral(turn, key, body))
+    asking = services.generations.send_ephemeral(turn, Credential(key), session)
+    sent = await unless_disconnected(request.receive, asking)
     if sent is None:
         return Response(status_code=204)  # nobody reads it
-    if sent.answer is not None:
+    if sent.upstream is not None:
         mark_accepted(request)
-    headers = dict(sent.answer.headers) if sent.answer is not None else {}
-    headers |= limit_headers(request.state.limit, sent.answer.limit if sent.answer is not None else None)
+    headers = dict(sent.upstream.headers) if sent.upstream is not None else {}
+    headers |= limit_headers(request.state.limit, sent.upstream.limit if sent.upstream is not None else None)
     stop = _stopper(services, sent.generation)
-    return await _answer(request, asked, sent.generation, sent.readings, asked.repeated, headers, stop)
+    return await _answer(request, asked, sent.generation, sent.chunks, asked.repeated, headers, stop)
 
 
 async def _answer(
@@ -151,20 +152,14 @@ async def retrieve(
         if not stream:
             return JSONResponse(await _current(services, generation), headers=headers)
         after = -1 if starting_after is None else starting_after
-        position = max(after, 0) // EVENTS_PER_POSITION
-        before = []
-        if position:
-            so_far = await services.generations.read(generation.id)
-            before = up_to(so_far.pieces, position)
-            try:
-                check_position(so_far.pieces, position)
-            except PositionOutOfRange:
-                raise InvalidRequest.field(
-                    "starting_after", "Must be the sequence number of an event of this response."
-                ) from None
-        encoder = ResponsesEncoder(generation, await _request_fields(services, generation), after, before)
-    readings = services.generations.follow(generation.id, position)
-    return LogResponse(readings, encoder, headers, services.settings.heartbeat_seconds)
+        try:
+            followed = await services.generations.follow(generation.id, max(after, 0) // EVENTS_PER_POSITION)
+        except PositionOutOfRange:
+            raise InvalidRequest.field(
+                "starting_after", "Must be the sequence number of an event of this response."
+            ) from None
+        encoder = ResponsesEncoder(generation, await _request_fields(services, generation), after, followed.before)
+    return LogResponse(followed.chunks, encoder, headers, services.settings.heartbeat_seconds)
 
 
 @router.post("/v1/responses/{response_id}/cancel", **schemas.CANCEL_RESPONSE)

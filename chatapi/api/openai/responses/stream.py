@@ -95,6 +95,8 @@ class ResponsesEncoder:
 
     def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
         for piece in pieces:
+            if piece.kind is Kind.EXTRA:
+                continue  # a response has no place for members of chat completions
             if piece.part != self._part:
                 self._position = piece.position - len(piece.data)
                 if turned := self._begin_log_part(piece):

@@ -1,0 +1,197 @@
+"""Run one generation: store its turn, write the upstream's answer to its log, and store its outcome.
+
+    start    the turn is committed                       -> `started`
+    produce  content is appended to the log and committed -> `RunningGeneration.responded`
+    finish   the whole answer and its outcome are stored  -> `RunningGeneration.finished`
+
+Every step may fail or be cancelled; the generation ends with an outcome all the same, and its text is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import structlog
+
+from chatapi.auth.credentials import Credential
+from chatapi.bus import Bus
+from chatapi.errors import (
+    AnswerTooLarge,
+    ChatError,
+    Interrupted,
+    SessionDeleted,
+    StoreUnavailable,
+    UpstreamRejectedKey,
+)
+from chatapi.generations.history import select_history
+from chatapi.generations.maintenance import log_outcome
+from chatapi.generations.running import RunningGeneration, RunningGenerations
+from chatapi.limits import Slot, Slots
+from chatapi.model import Authorizer, Clock, Outcome, Session, TurnRequest
+from chatapi.settings import Settings
+from chatapi.store import Fenced, StartedTurn, Store
+from chatapi.upstream.client import Upstream
+from chatapi.upstream.request import ModelRequest
+
+MAX_UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream has to wait for the store
+STORE_RETRY_SECONDS = 0.5  # between attempts to store an outcome while the store takes none
+
+logger = structlog.get_logger()
+
+
+class GenerationRunner:
+    """Runs generations, one task each. `draining`: the server shuts down, so nothing waits for the store any more."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        upstream: Upstream,
+        slots: Slots,
+        running: RunningGenerations,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._upstream = upstream
+        self._slots = slots
+        self._running = running
+        self._settings = settings
+        self._clock = clock
+        self.draining = False
+
+    async def run(
+        self,
+        turn: TurnRequest,
+        credential: Credential,
+        authorizer: Authorizer,
+        slot: Slot,
+        started: asyncio.Future[StartedTurn],
+    ) -> None:
+        """Run a turn to its end. `started` gets the stored turn, or the error because of which there is none."""
+        try:
+            try:
+                stored = await self._store.turns.begin(turn, authorizer)
+            except Exception as error:  # whatever it is, the caller that waits for the turn raises it
+                await self._slots.give_back(slot)
+                started.set_exception(error)
+                return
+            if stored.replayed:
+                await self._slots.give_back(slot)
+                started.set_result(stored)
+                return
+            running = RunningGeneration(
+                stored.generation, self._settings, lambda: self._bus.publish(stored.generation.id)
+            )
+            self._running.add(running)
+            started.set_result(stored)
+            try:
+                outcome = await self._produce(running, turn, credential, stored)
+                await self._slots.give_back(slot)  # first: a client that sees the end may send again at once
+                await self._finish(running, outcome, stored)
+            finally:
+                self._running.remove(running)
+                if not running.finished.done():
+                    running.end(None, ChatError())  # no reader waits for ever
+        finally:
+            if not started.done():
+                started.set_exception(ChatError())  # nor does the caller
+            await self._slots.give_back(slot)
+
+    async def model_request(self, turn: TurnRequest, session: Session | None, parent: str | None) -> ModelRequest:
+        """Return what the model is asked: the developer message, the history up to `parent`, and the new messages.
+
+        Raises:
+            ContextTooLarge: the history is larger than this server sends.
+        """
+        history = []
+        if session is not None and parent is not None:
+            history = await self._store.messages.history(session.id, parent, self._settings.max_context_bytes)
+        developer_message = session.developer_message if session is not None else None
+        return ModelRequest(
+            model=turn.model,
+            messages=tuple(select_history([*history, *turn.input])),
+            instructions=tuple(text for text in (developer_message, turn.instructions) if text),
+            parameters=turn.parameters,
+        )
+
+    async def _produce(
+        self, running: RunningGeneration, turn: TurnRequest, credential: Credential, started: StartedTurn
+    ) -> Outcome:
+        """Write the upstream's answer to the log until it ends, or is ended."""
+        task = asyncio.current_task()
+        assert task is not None
+        running.task = task
+        try:
+            request = await self.model_request(turn, started.session, started.parent)
+            running.was_sent = True
+            async with self._upstream.stream(request, credential) as answer, aclosing(answer.read()) as reads:
+                async for deltas in reads:
+                    first = running.append_deltas(answer, deltas, self._clock)
+                    if deltas:
+                        self._store.group_commit.schedule_append(running, urgent=first)
+                        await self._limit_growth(running)
+            return running.outcome()
+        except asyncio.CancelledError:
+            if running.cancel_reason is None:
+                raise
+            task.uncancel()
+            running.append_held(self._clock)
+            return running.outcome()
+        except ChatError as error:
+            return running.failure(error)
+        except Exception:  # the last resort of this task: the generation ends, and its text is kept
+            logger.exception("unexpected error", generation_id=running.id)
+            return running.failure(ChatError())
+        finally:
+            running.task = None
+
+    async def _limit_growth(self, running: RunningGeneration) -> None:
+        """Enforce the answer size limit, and pause the upstream while too much is uncommitted.
+
+        Raises:
+            AnswerTooLarge: the limit is exceeded.
+        """
+        if running.log.position > self._settings.max_answer_bytes:
+            raise AnswerTooLarge
+        while running.log.position - running.log.committed > MAX_UNCOMMITTED_BYTES:
+            await self._store.group_commit.flush()
+            if running.log.committed < running.log.position:  # not possible now; the store reports when that is final
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+
+    async def _finish(self, running: RunningGeneration, outcome: Outcome, started: StartedTurn) -> None:
+        """Store the whole answer and its outcome; only then do readers see the end."""
+        generation = None
+        retry_until = asyncio.get_running_loop().time() + self._store.write_retry_seconds
+        unbind = started.bound and outcome.error_code == UpstreamRejectedKey.code
+        while generation is None:
+            try:
+                generation = await self._store.generations.finish(
+                    running,
+                    outcome,
+                    running.log.parts(),
+                    running.first_token_at,
+                    unbind=unbind,
+                    counted=running.was_sent,
+                )
+            except Fenced:
+                running.end(None, await self._why_fenced(running))
+                return
+            except StoreUnavailable as error:
+                too_late = asyncio.get_running_loop().time() >= retry_until
+                if running.error is None and (self.draining or too_late):
+                    running.end(None, error)  # readers see it now; the outcome is stored as soon as that is possible
+                if self.draining:
+                    return  # the next start, or another replica, closes it
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+        if running.error is None:
+            running.end(generation)
+        log_outcome(generation)
+
+    async def _why_fenced(self, running: RunningGeneration) -> ChatError:
+        try:
+            return Interrupted() if await self._store.generations.find(running.id) else SessionDeleted()
+        except StoreUnavailable as error:
+            return error

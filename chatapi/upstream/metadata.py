@@ -1,0 +1,43 @@
+"""Response headers of an upstream that callers are shown: its request limit, and OpenAI's own header families.
+
+Only short, printable values of known names pass, and none that contains a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from chatapi.auth.credentials import Credential
+from chatapi.model import Limit
+
+FORWARDED = frozenset({"x-request-id", "openai-processing-ms", "openai-version"})
+RATE_FAMILY = ("x-ratelimit-limit-", "x-ratelimit-remaining-", "x-ratelimit-reset-")  # OpenAI's; ours has no suffix
+UPSTREAM_REQUEST_ID = "x-upstream-request-id"  # the upstream's x-request-id, beside this server's own
+HEADER_CHARACTERS = 200
+LIMIT_DIGITS = 15
+
+
+class ResponseMetadata(NamedTuple):
+    """The part of a response's head that callers are shown. `limit` is None where the upstream sent no limit."""
+
+    limit: Limit | None
+    headers: dict[str, str]
+
+
+def read_metadata(headers: Mapping[str, str], credential: Credential) -> ResponseMetadata:
+    """Select the headers to show; anything that looks like a key is hidden."""
+    shown = {}
+    for header, value in headers.items():
+        name = header.lower()
+        if (name in FORWARDED or name.startswith(RATE_FAMILY)) and value.isascii() and value.isprintable():
+            shown[UPSTREAM_REQUEST_ID if name == "x-request-id" else name] = credential.hide(value)[:HEADER_CHARACTERS]
+    return ResponseMetadata(_request_limit(headers), shown)
+
+
+def _request_limit(headers: Mapping[str, str]) -> Limit | None:
+    limit = headers.get("x-ratelimit-limit-requests", "")
+    remaining = headers.get("x-ratelimit-remaining-requests", "")
+    if all(len(one) <= LIMIT_DIGITS and one.isascii() and one.isdecimal() for one in (limit, remaining)):
+        return Limit(int(limit), int(remaining))
+    return None
