@@ -19,7 +19,7 @@ from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND
 from chatapi.errors import ChatError, RateLimited, RequestError
 from chatapi.model import new_id
-from chatapi.wire.sse import PROBE_PATH
+from chatapi.wire.probe import PROBE_PATH
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choose, unless it looks like a key
 _UNCACHED = (b"cache-control", b"no-store")  # responses are private; X-API-Key alone does not prevent caching
