@@ -167,6 +167,11 @@ class Settings(BaseSettings):
     developer_role: Literal["developer", "system"] = Field(
         "developer", description="The role under which the developer message goes upstream; some servers want `system`."
     )
+    hosted_tools: Literal["reject", "omit"] = Field(
+        "reject",
+        description="Tools of `/v1/responses` that only OpenAI's own service runs, such as `web_search`: `reject` the "
+        "request, or `omit` them and list them in the header `X-Omitted-Tools`.",
+    )
     prices: Path | None = Field(
         None,
         description="A file of what a million tokens of each model cost, as `deploy/prices.example.json` is one; read "

@@ -604,7 +604,7 @@ def test_a_client_that_leaves_ends_what_is_not_kept(service: Service, simulator:
 @pytest.mark.parametrize(
     "tool",
     ["web_search", "web_search_preview", "file_search", "computer_use_preview", "code_interpreter", "image_generation",
-     "mcp", "custom", "local_shell"],
+     "mcp", "local_shell"],
 )  # fmt: skip
 def test_a_tool_that_the_upstream_has_not_is_refused_by_name(other: openai.OpenAI, tool: str) -> None:
     tools: Any = [{"type": tool}]

@@ -95,8 +95,10 @@ def test_reasoning_is_a_summary_where_one_was_asked_for(
     client: openai.OpenAI, service: Service, upstream: Simulator, reasoning: Any, kept: bool
 ) -> None:
     upstream.script = everything()
+    conversation = client.conversations.create().id
     create = client.responses.create  # strict: it validates every event
-    events = list(create(model=MODEL, input="Hi", tools=[WEATHER], reasoning=reasoning, store=kept, stream=True))
+    place: Any = {"conversation": conversation} if kept else {"store": False}
+    events = list(create(model=MODEL, input="Hi", tools=[WEATHER], reasoning=reasoning, stream=True, **place))
     kinds = [event.type for event in events if "reasoning" in event.type]
     assert kinds[:2] == ["response.reasoning_summary_part.added", "response.reasoning_summary_text.delta"]
     assert kinds[-2:] == ["response.reasoning_summary_text.done", "response.reasoning_summary_part.done"]
@@ -112,6 +114,8 @@ def test_reasoning_is_a_summary_where_one_was_asked_for(
         stored = service.get(f"/v1/responses/{last.response.id}", key=KEY).json()
         schemas.check_response(stored)
         assert client.responses.retrieve(last.response.id) == last.response
+        items = list(client.conversations.items.list(conversation, order="asc"))
+        assert [one.to_dict() for one in items[1:]] == stored["output"], "the conversation has them in the same form"
 
 
 def test_reasoning_is_content_where_no_summary_was_asked_for(service: Service, upstream: Simulator) -> None:

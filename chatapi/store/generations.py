@@ -68,6 +68,18 @@ class Generations(Repository):
         return str(rows[0][1])
 
     @read
+    def find_all_dialect_data(self, generation_ids: list[str]) -> Transaction[dict[str, str]]:
+        """Return the `TurnRequest.dialect_data` of these generations by ID, of those that have any."""
+        found: dict[str, str] = {}
+        for batch in id_batches(generation_ids):
+            rows = yield (
+                f"SELECT generation_id, echo FROM response WHERE generation_id IN ({id_parameters(1)})",
+                tuple(batch),
+            )
+            found.update(rows)
+        return found
+
+    @read
     def read_log(self, generation_id: str, position: int, by_cut: bool = False) -> Transaction[StoredLog | None]:
         """Return a generation and its committed log past `position`, a number of bytes.
 

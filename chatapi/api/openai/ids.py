@@ -13,9 +13,10 @@ GENERATION, RESPONSE, COMPLETION = "gen_", "resp_", "chatcmpl-"
 SESSION, CONVERSATION = "ses_", "conv_"
 _MESSAGE_ID = "msg_"
 
-MESSAGE, REASONING, CALL, OUTPUT = "msg", "rs", "fc", "fco"
-_ITEM_ID = re.compile(rf"({MESSAGE}|{REASONING}|{CALL}|{OUTPUT})_([A-Za-z0-9_-]{{32}})(?:_(\d{{1,6}}))?", re.ASCII)
-_ANY_ITEM_ID = re.compile(rf"(?:{MESSAGE}|{REASONING}|{CALL}|{OUTPUT})_[A-Za-z0-9_-]{{1,100}}", re.ASCII)
+MESSAGE, REASONING, CALL, CUSTOM_CALL, OUTPUT = "msg", "rs", "fc", "ctc", "fco"
+_PREFIX = f"{MESSAGE}|{REASONING}|{CALL}|{CUSTOM_CALL}|{OUTPUT}"
+_ITEM_ID = re.compile(rf"({_PREFIX})_([A-Za-z0-9_-]{{32}})(?:_(\d{{1,6}}))?", re.ASCII)
+_ANY_ITEM_ID = re.compile(rf"(?:{_PREFIX})_[A-Za-z0-9_-]{{1,100}}", re.ASCII)
 _SESSION_ID = re.compile(rf"{SESSION}[A-Za-z0-9_-]{{32}}", re.ASCII)
 
 

@@ -7,6 +7,7 @@ call a `function_call`, and the result of one a `function_call_output`. An item'
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,7 +15,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chatapi.api.http.serializers import annotations_of
-from chatapi.api.openai.ids import CALL, MESSAGE, OUTPUT, REASONING, item_id, looks_like_item_id, parse_item_id
+from chatapi.api.openai.ids import (
+    CALL,
+    CUSTOM_CALL,
+    MESSAGE,
+    OUTPUT,
+    REASONING,
+    item_id,
+    looks_like_item_id,
+    parse_item_id,
+)
 from chatapi.errors import InvalidRequest, ItemNotFound
 from chatapi.generations.history import has_content
 from chatapi.model import Kind, Media, Message, NewMessage, Part, Role, Status, ToolCall, visible_text
@@ -28,6 +38,7 @@ from chatapi.wire.json_values import (
 )
 
 MAX_ITEMS = 10_000  # in one request; the same as the messages of an imported document
+UPSTREAM_NAME_CHARACTERS = 64  # of a function's name in chat completions
 NO_ARGUMENTS = "{}"  # of a call without arguments: a part of a log is never empty
 COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"
 _DETAILS = ("low", "high", "auto", "original")
@@ -41,6 +52,51 @@ _TEXT_ONLY = {Kind.TEXT}
 
 References = Mapping[str, NewMessage]
 """The items that a request refers to by id, each as the message that it is, or is part of."""
+
+
+class ToolName(NamedTuple):
+    """A tool as its request names it."""
+
+    name: str
+    namespace: str | None
+    is_custom: bool
+
+
+def flat_name(namespace: str | None, name: str) -> str:
+    """Return the name under which the upstream knows a tool of a namespace; a long one is cut and made unique."""
+    if namespace is None:
+        return name
+    joined = f"{namespace}{'' if namespace.endswith('__') else '__'}{name}"
+    if len(joined) <= UPSTREAM_NAME_CHARACTERS:
+        return joined
+    digest = hashlib.sha256(joined.encode()).hexdigest()[:8]
+    return f"{joined[: UPSTREAM_NAME_CHARACTERS - 9]}_{digest}"
+
+
+class ItemForm(NamedTuple):
+    """How the request of an answer wants its items written.
+
+    `summary`: reasoning as summaries. `tools`: its custom tools and those of namespaces, by the names that the upstream
+    knows; calls of other names are calls of functions.
+    """
+
+    summary: bool
+    tools: Mapping[str, ToolName]
+
+    def prefix_of(self, kind: Kind, call: ToolCall | None) -> str:
+        """Return the id prefix of the items that hold such parts."""
+        if call is not None and kind is Kind.TOOL_CALL and self.tools and self.name_of(call).is_custom:
+            return CUSTOM_CALL
+        return _PREFIXES.get(kind, MESSAGE)
+
+    def name_of(self, call: ToolCall) -> ToolName:
+        """Return the name of the tool that is called."""
+        return self.tools.get(call.name) or ToolName(call.name, None, False)
+
+
+DEFAULT_FORM = ItemForm(False, {})
+_PREFIXES = {Kind.REASONING: REASONING, Kind.TOOL_CALL: CALL, Kind.TOOL_RESULT: OUTPUT}
+_FORMED = frozenset({Kind.REASONING, Kind.TOOL_CALL})  # kinds whose items depend on the form
 
 
 # Read
@@ -88,7 +144,7 @@ def read_items(value: Any, path: str, references: References | None = None) -> t
 def _continues(run: list[Part], message: NewMessage) -> bool:
     """Return whether an assistant's item belongs to the message before it; text after text is another message."""
     meeting = (*run[-1:], *message.parts[:1])
-    return any(prefix_of(part.kind) != MESSAGE for part in meeting) or len(meeting) < 2
+    return any(part.kind in _PREFIXES for part in meeting) or len(meeting) < 2
 
 
 def referenced_ids(value: Any) -> list[str]:
@@ -113,11 +169,11 @@ def _read_item(value: Any, path: str, references: References) -> NewMessage:
         case "message":
             return _read_message(item, path)
         case "function_call":
-            name = require_name(item.get("name"), f"{path}.name")
-            call = ToolCall(require_name(item.get("call_id"), f"{path}.call_id"), name)
             arguments = require_text(item.get("arguments"), f"{path}.arguments")
-            return NewMessage(Role.ASSISTANT, (Part(Kind.TOOL_CALL, arguments or NO_ARGUMENTS, call),))
-        case "function_call_output":
+            return NewMessage(
+                Role.ASSISTANT, (Part(Kind.TOOL_CALL, arguments or NO_ARGUMENTS, _read_call(item, path)),)
+            )
+        case "function_call_output" | "custom_tool_call_output":
             call = ToolCall(require_name(item.get("call_id"), f"{path}.call_id"))
             output = _read_content(item.get("output"), f"{path}.output", _TEXT_ONLY)
             return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, visible_text(output), call),))
@@ -126,6 +182,15 @@ def _read_item(value: Any, path: str, references: References) -> NewMessage:
         case kind:
             name = kind if isinstance(kind, str) and _TYPE_NAME.fullmatch(kind) else "this type"
             raise InvalidRequest.field(f"{path}.type", f"Items of type {name} are not supported.")
+
+
+def _read_call(item: dict[str, Any], path: str) -> ToolCall:
+    namespace = item.get("namespace")
+    name = flat_name(
+        require_name(namespace, f"{path}.namespace") if namespace is not None else None,
+        require_name(item.get("name"), f"{path}.name"),
+    )
+    return ToolCall(require_name(item.get("call_id"), f"{path}.call_id"), name)
 
 
 def _read_reference(name: Any, path: str, references: References) -> NewMessage:
@@ -216,21 +281,13 @@ class Item(NamedTuple):
     parts: list[Part]
 
 
-_PREFIXES = {Kind.REASONING: REASONING, Kind.TOOL_CALL: CALL, Kind.TOOL_RESULT: OUTPUT}
-
-
-def prefix_of(kind: Kind) -> str:
-    """Return the id prefix of the items that hold parts of this kind."""
-    return _PREFIXES.get(kind, MESSAGE)
-
-
-def group_parts(parts: tuple[Part, ...]) -> Iterator[Item]:
+def group_parts(parts: tuple[Part, ...], form: ItemForm = DEFAULT_FORM) -> Iterator[Item]:
     """Yield the parts of a message as items."""
     item: Item | None = None
     for part in parts:
         if part.kind is Kind.EXTRA:
             continue
-        prefix = prefix_of(part.kind)
+        prefix = form.prefix_of(part.kind, part.call)
         if item is not None and prefix == MESSAGE == item.prefix:
             item.parts.append(part)
             continue
@@ -247,14 +304,24 @@ def find_item(message: Message, name: str) -> NewMessage | None:
     if wanted is None or wanted.message_id != message.id:
         return None
     for item in group_parts(message.parts):
-        if (item.prefix, item.number) == (wanted.prefix, wanted.number):
+        if item.number == wanted.number and _same_kind(item.prefix, wanted.prefix):
             calls = {part.call for part in item.parts if part.call is not None}
             extras = [part for part in message.parts if part.kind is Kind.EXTRA and part.call in calls]
             return NewMessage(message.role, (*item.parts, *extras))
     return None
 
 
-def items_of(message: Message) -> list[dict[str, Any]]:
+def _same_kind(prefix: str, other: str) -> bool:
+    """Return whether items of these prefixes may be the same: only its request tells a custom call from another."""
+    return prefix == other or {prefix, other} == {CALL, CUSTOM_CALL}
+
+
+def has_form(message: Message) -> bool:
+    """Return whether the items of a message depend on the request that it answers."""
+    return message.generation is not None and any(part.kind in _FORMED for part in message.parts)
+
+
+def items_of(message: Message, form: ItemForm = DEFAULT_FORM) -> list[dict[str, Any]]:
     """Return a stored message as items."""
     generation = message.generation
     last = INCOMPLETE
@@ -262,7 +329,7 @@ def items_of(message: Message) -> list[dict[str, Any]]:
         last = COMPLETED if generation is None or is_whole(generation.finish_reason) else INCOMPLETE
     elif generation.status is Status.RUNNING:
         last = IN_PROGRESS
-    return write_items(message.id, message.role, message.parts, last)
+    return write_items(message.id, message.role, message.parts, last, form)
 
 
 def is_whole(finish_reason: str | None) -> bool:
@@ -271,30 +338,32 @@ def is_whole(finish_reason: str | None) -> bool:
 
 
 def write_items(
-    message_id: str, role: Role, parts: tuple[Part, ...], last: str, *, summary: bool = False
+    message_id: str, role: Role, parts: tuple[Part, ...], last: str, form: ItemForm = DEFAULT_FORM
 ) -> list[dict[str, Any]]:
     """Return a message as items.
 
     Args:
         last: the status of the last item; the others are completed.
-        summary: give reasoning as summaries, as a request that asked for them expects.
     """
-    items = [write_item(message_id, role, item, COMPLETED, summary=summary) for item in group_parts(parts)]
+    items = [write_item(message_id, role, item, COMPLETED, form) for item in group_parts(parts, form)]
     if items:
         items[-1]["status"] = last
     return items
 
 
-def write_item(message_id: str, role: Role, item: Item, status: str, *, summary: bool = False) -> dict[str, Any]:
-    """Return one item, whole; `summary` as in `write_items`."""
+def write_item(message_id: str, role: Role, item: Item, status: str, form: ItemForm = DEFAULT_FORM) -> dict[str, Any]:
+    """Return one item, whole."""
     name = item_id(message_id, item.prefix, item.number)
     first = item.parts[0]
     call = first.call or ToolCall("")
     if item.prefix == REASONING:
-        return {"id": name, "type": "reasoning", **reasoning_fields([first.text], summary), "status": status}
-    if item.prefix == CALL:
-        called = {"call_id": call.id, "name": call.name, "arguments": first.text}
-        return {"id": name, "type": "function_call", **called, "status": status}
+        return {"id": name, "type": "reasoning", **reasoning_fields([first.text], form.summary), "status": status}
+    if item.prefix in {CALL, CUSTOM_CALL}:
+        tool = form.name_of(call)
+        called = {"call_id": call.id, "name": tool.name} | ({"namespace": tool.namespace} if tool.namespace else {})
+        if item.prefix == CUSTOM_CALL:
+            return {"id": name, "type": "custom_tool_call", **called, "input": first.text, "status": status}
+        return {"id": name, "type": "function_call", **called, "arguments": first.text, "status": status}
     if item.prefix == OUTPUT:
         return {
             "id": name,

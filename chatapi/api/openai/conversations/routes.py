@@ -23,7 +23,8 @@ from chatapi.api.openai.common import (
 from chatapi.api.openai.conversations import schemas
 from chatapi.api.openai.conversations.request import ConversationChange, NewConversation, NewItems, read_new_items
 from chatapi.api.openai.ids import conversation_id, parse_item_id, session_of_conversation
-from chatapi.api.openai.items import items_of
+from chatapi.api.openai.items import find_item, items_of
+from chatapi.api.openai.responses.objects import items_of_messages
 from chatapi.auth.authorization import Action, authorize, make_authorizer
 from chatapi.errors import ConversationNotFound, InvalidRequest, ItemNotFound, MessageNotFound
 from chatapi.model import DEEPEST, Message, Session
@@ -114,8 +115,7 @@ async def list_items(
             page = await _page(services, session.id, depth, order, limit + 1)
             if not page:
                 break
-            for message in page:
-                of_message = items_of(message)
+            for of_message in await items_of_messages(services, page):
                 items += of_message if order == "asc" else reversed(of_message)
             if start is not None:  # the first page begins with the message of `after`
                 items = _items_after(items, after)
@@ -135,7 +135,7 @@ async def _message_of_item(services: Services, session: Session, after: str) -> 
     """Return the message that has the item `after`."""
     wanted = parse_item_id(after)
     message = await services.store.messages.find(session.id, wanted.message_id) if wanted is not None else None
-    if message is None or after not in [item["id"] for item in items_of(message)]:
+    if message is None or find_item(message, after) is None:
         raise InvalidRequest.field("after", "Must be the id of an item of this conversation.")
     return message
 
@@ -154,9 +154,10 @@ async def retrieve_item(request: Request, conversation_id: str, item_id: str, in
     wanted = parse_item_id(item_id)
     store = services_of(request).store
     message = await store.messages.find(session.id, wanted.message_id) if wanted is not None else None
-    for item in items_of(message) if message is not None else ():
-        if item["id"] == item_id:
-            return JSONResponse(item)
+    for items in await items_of_messages(services_of(request), [message] if message is not None else []):
+        for item in items:
+            if item["id"] == item_id:
+                return JSONResponse(item)
     raise ItemNotFound
 
 

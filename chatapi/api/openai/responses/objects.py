@@ -1,15 +1,28 @@
-"""The response object of OpenAI's Responses, built from a generation, its log and the fields of its request."""
+"""The objects of OpenAI's Responses: responses and their items, built from generations, messages and request fields."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from chatapi.api.http.services import Services
 from chatapi.api.openai.ids import response_id
-from chatapi.api.openai.items import COMPLETED, IN_PROGRESS, INCOMPLETE, is_whole, write_items
+from chatapi.api.openai.items import (
+    COMPLETED,
+    DEFAULT_FORM,
+    IN_PROGRESS,
+    INCOMPLETE,
+    ItemForm,
+    has_form,
+    is_whole,
+    items_of,
+    write_items,
+)
+from chatapi.api.openai.responses.tools import tool_names
 from chatapi.errors import RateLimited, TooManyGenerations, UpstreamRateLimited, from_code
-from chatapi.model import Generation, Part, Role, Status, Usage
+from chatapi.model import Generation, Message, Part, Role, Status, Usage
 
 DEFAULTS: dict[str, Any] = {
     "background": False,
@@ -53,9 +66,22 @@ def decode_request_fields(data: str | None) -> dict[str, Any]:
     return fields
 
 
-def wants_summary(request: dict[str, Any]) -> bool:
-    """Return whether the request asked for reasoning summaries; reasoning is then given in that form."""
-    return (request.get("reasoning") or {}).get("summary") is not None
+def item_form(request: dict[str, Any]) -> ItemForm:
+    """Return how this request wants the items of its answer written."""
+    summary = (request.get("reasoning") or {}).get("summary") is not None
+    return ItemForm(summary, tool_names(request.get("tools") or []))
+
+
+async def items_of_messages(services: Services, messages: Sequence[Message]) -> list[list[dict[str, Any]]]:
+    """Return the items of each stored message, in the form that the request of its answer wanted."""
+    answers = [message.generation.id for message in messages if message.generation is not None and has_form(message)]
+    data = await services.store.generations.find_all_dialect_data(answers) if answers else {}
+    return [items_of(message, _form_of(message, data)) for message in messages]
+
+
+def _form_of(message: Message, data: dict[str, str]) -> ItemForm:
+    fields = data.get(message.generation.id) if message.generation is not None else None
+    return item_form(decode_request_fields(fields)) if fields is not None else DEFAULT_FORM
 
 
 def usage_object(usage: Usage | None) -> dict[str, Any] | None:
@@ -129,7 +155,6 @@ def _error(generation: Generation) -> dict[str, Any] | None:
 
 def whole_response(generation: Generation, request: dict[str, Any], parts: tuple[Part, ...]) -> dict[str, Any]:
     """Return a response with these parts of its answer, which may still be running."""
-    output = write_items(
-        generation.message_id, Role.ASSISTANT, parts, last_item_status(generation), summary=wants_summary(request)
-    )
+    last = last_item_status(generation)
+    output = write_items(generation.message_id, Role.ASSISTANT, parts, last, item_form(request))
     return response_object(generation, request, output)

@@ -5,7 +5,6 @@ Every field is used, mapped to chat completions, or refused by name. No field th
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,14 +13,12 @@ from pydantic import Field
 from chatapi.api.http.request_body import Body, Metadata, ModelName, Text, validate
 from chatapi.api.openai.common import check_sizes
 from chatapi.api.openai.items import References, read_input
+from chatapi.api.openai.responses.tools import MAX_TOOLS, read_tool_choice, read_tools
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage
 from chatapi.settings import Settings
-from chatapi.wire.json_values import optional_text, require_list, require_object
+from chatapi.wire.json_values import optional_text, require_object
 
-MAX_TOOLS = 256
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_TYPE_NAME = re.compile(r"[a-z0-9_]{1,40}")  # a type that an error may repeat to its sender
 
 Name = Annotated[Text, Field(min_length=1, max_length=256)]
 ShortWord = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
@@ -31,6 +28,7 @@ class Reasoning(Body):
     """How much the model is to reason, and whether a summary of it is wanted."""
 
     effort: ShortWord | None = None
+    context: ShortWord | None = None  # of reasoning that only the hosted service stores; it changes nothing here
     summary: ShortWord | None = None
     generate_summary: ShortWord | None = None
 
@@ -68,6 +66,7 @@ class ResponseBody(Body):
     safety_identifier: Name | None = None
     prompt_cache_key: Name | None = None
     prompt_cache_retention: ShortWord | None = None
+    client_metadata: dict[str, Any] | None = None  # for the client's own maker, and not passed on
 
 
 REPEATED = (
@@ -121,6 +120,7 @@ class ResponseRequest:
     on_disconnect: str | None
     previous_response_id: str | None
     conversation_id: str | None
+    omitted_tools: tuple[str, ...]
 
 
 def read_request(value: dict[str, Any], settings: Settings, references: References) -> ResponseRequest:
@@ -138,9 +138,9 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
     if len((body.instructions or "").encode()) > settings.max_message_bytes:
         raise InvalidRequest.field("instructions", f"Must have at most {settings.max_message_bytes} bytes of text.")
 
-    tools, upstream_tools = _tools(body.tools or [])
+    tools = read_tools(body.tools or [], omit_hosted=settings.hosted_tools == "omit")
     text, upstream_text = _text(body.text or {})
-    choice = _tool_choice(body.tool_choice) if body.tool_choice is not None else None
+    choice = read_tool_choice(body.tool_choice) if body.tool_choice is not None else None
     repeated = {name: value for name in REPEATED if (value := getattr(body, name)) is not None} | {"text": text}
     parameters = {name: value for name in PASSED_ON if (value := getattr(body, name)) is not None} | upstream_text
     if conversation_id is not None:
@@ -153,10 +153,10 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
         summary = body.reasoning.summary or body.reasoning.generate_summary
         repeated["reasoning"] = {"effort": body.reasoning.effort, "summary": summary}
         parameters |= {"reasoning_effort": body.reasoning.effort} if body.reasoning.effort is not None else {}
-    if tools:  # an upstream refuses settings of tools where there are none
-        repeated["tools"] = tools
+    if tools.upstream:  # an upstream refuses settings of tools where there are none
+        repeated["tools"] = tools.repeated
         about = {"tool_choice": choice, "parallel_tool_calls": body.parallel_tool_calls}
-        parameters |= {"tools": upstream_tools} | {name: value for name, value in about.items() if value is not None}
+        parameters |= {"tools": tools.upstream} | {name: value for name, value in about.items() if value is not None}
     return ResponseRequest(
         input=messages,
         instructions=body.instructions or None,
@@ -169,6 +169,7 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
         on_disconnect=body.on_disconnect,
         previous_response_id=body.previous_response_id,
         conversation_id=conversation_id,
+        omitted_tools=tuple(tools.omitted),
     )
 
 
@@ -193,68 +194,6 @@ def _check_combinations(body: ResponseBody, conversation_id: str | None) -> None
     for name in body.include or ():
         if name == "message.output_text.logprobs":
             raise InvalidRequest.field("include", "message.output_text.logprobs is not supported. Omit it.")
-
-
-def _tools(values: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the tools as the response repeats them, and as chat completions take them."""
-    shown, upstream = [], []
-    for index, value in enumerate(values):
-        path = f"tools.{index}"
-        tool = require_object(value, path)
-        if tool.get("type") != "function":
-            raise InvalidRequest.field(f"{path}.type", _unsupported(tool.get("type")))
-        function = _function(tool, path)
-        shown.append({"type": "function", "description": None, "parameters": None, "strict": None} | function)
-        upstream.append({"type": "function", "function": function})
-    return shown, upstream
-
-
-def _function(tool: dict[str, Any], path: str) -> dict[str, Any]:
-    """Return the fields of a function that are set."""
-    name, parameters = tool.get("name"), tool.get("parameters")
-    if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
-        raise InvalidRequest.field(f"{path}.name", "Must be 1 to 128 letters, digits, underscores, dots and dashes.")
-    if parameters is not None:
-        require_object(parameters, f"{path}.parameters")
-    optional_text(tool.get("description"), f"{path}.description")
-    if tool.get("strict") is not None and not isinstance(tool["strict"], bool):
-        raise InvalidRequest.field(f"{path}.strict", "Must be true or false.")
-    fields = ("name", "description", "parameters", "strict")
-    return {field: tool[field] for field in fields if tool.get(field) is not None}
-
-
-def _unsupported(kind: Any) -> str:
-    name = kind if isinstance(kind, str) and _TYPE_NAME.fullmatch(kind) else "of this type"
-    return f"The tool {name} is not supported: the model API runs no tools of its own. Use tools of type function."
-
-
-def _tool_choice(value: Any) -> Any:
-    if isinstance(value, str):
-        if value in {"none", "auto", "required"}:
-            return value
-    elif isinstance(value, dict):
-        if value.get("type") == "function":
-            return {"type": "function", "function": {"name": _choice_name(value, "tool_choice")}}
-        if value.get("type") == "allowed_tools":
-            mode = value.get("mode")
-            if mode not in ("auto", "required"):
-                raise InvalidRequest.field("tool_choice.mode", "Must be auto or required.")
-            tools = require_list(value.get("tools"), "tool_choice.tools")
-            named = [
-                {"type": "function", "function": {"name": _choice_name(tool, f"tool_choice.tools.{index}")}}
-                for index, tool in enumerate(tools)
-            ]
-            return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
-        raise InvalidRequest.field("tool_choice", _unsupported(value.get("type")))
-    raise InvalidRequest.field("tool_choice", "Must be none, auto, required, or an object that names a function.")
-
-
-def _choice_name(value: Any, path: str) -> str:
-    choice = require_object(value, path)
-    name = choice.get("name")
-    if choice.get("type") != "function" or not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
-        raise InvalidRequest.field(f"{path}.name", "Must be the name of a function.")
-    return name
 
 
 def _text(value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -33,11 +33,11 @@ from chatapi.api.openai.common import (
     require_key,
 )
 from chatapi.api.openai.ids import generation_of_response, session_of_conversation
-from chatapi.api.openai.items import items_of
 from chatapi.api.openai.responses import schemas
 from chatapi.api.openai.responses.objects import (
     decode_request_fields,
     encode_request_fields,
+    items_of_messages,
     whole_response,
 )
 from chatapi.api.openai.responses.request import ResponseRequest, read_request
@@ -55,6 +55,7 @@ router = APIRouter(tags=["openai"])
 creating = APIRouter(tags=["openai"], route_class=DirectRoute)
 
 DIALECT = "responses"
+OMITTED_TOOLS_HEADER = "X-Omitted-Tools"  # the hosted tools that a request named and that were left out
 
 
 @creating.post("/v1/responses", **schemas.CREATE_RESPONSE)
@@ -62,14 +63,14 @@ async def create(request: Request) -> Response:
     """A response: streamed, in one piece, or in the background; stored, unless `store` is false."""
     services = services_of(request)
     key = require_key(request)
-    caller = caller_with_key(request)
-    assert caller.owner is not None, "the request has a key"
+    owner = services.owner(key)
+    caller = Caller(owner)
     raw, body = await read_raw_body(request, services.settings.max_media_bytes)
     await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
-    references = await find_references(services, caller.owner, body.get("input"))
+    references = await find_references(services, owner, body.get("input"))
     asked = await run_fairly(request, len(raw), lambda: read_request(body, services.settings, references))
     turn = await _read_turn(services, asked, caller, request.headers.get("idempotency-key"))
-    limit = request.state.limit = await services.rate_limit.take(caller.owner)
+    limit = request.state.limit = await services.rate_limit.take(owner)
     if not asked.store:
         return await _answer_unstored(request, key, asked, turn)
     cancel = cancels_on_disconnect(request, asked.on_disconnect)
@@ -114,6 +115,8 @@ async def _answer(
     on_disconnect: Callable[[], None] | None,
 ) -> Response:
     """Answer with the events of a log, or with its end in one piece. `fields` are those that the response repeats."""
+    if asked.omitted_tools:
+        headers[OMITTED_TOOLS_HEADER] = ", ".join(dict.fromkeys(asked.omitted_tools))
     if asked.stream:
         encoder = ResponsesEncoder(generation, fields)
         heartbeat_seconds = services_of(request).settings.heartbeat_seconds
@@ -193,7 +196,7 @@ async def input_items(
     generation = await _find(request, response_id, Action.READ)
     with not_found_as(ResponseNotFound):
         messages = await services_of(request).store.messages.find_input(generation.id)
-    items = [item for message in messages for item in items_of(message)]
+    items = [item for items in await items_of_messages(services_of(request), messages) for item in items]
     if order == "desc":
         items.reverse()
     if after is not None:

@@ -29,19 +29,19 @@ import msgspec
 
 from chatapi.api.http.serializers import read_annotation
 from chatapi.api.http.streaming import EVENT_TEXT_BYTES
-from chatapi.api.openai.ids import CALL, MESSAGE, REASONING, item_id
+from chatapi.api.openai.ids import CALL, CUSTOM_CALL, MESSAGE, REASONING, item_id
 from chatapi.api.openai.items import (
     COMPLETED,
     IN_PROGRESS,
     Item,
+    ItemForm,
     output_text,
-    prefix_of,
     reasoning_fields,
     reasoning_part,
     write_annotation,
     write_item,
 )
-from chatapi.api.openai.responses.objects import last_item_status, response_object, wants_summary
+from chatapi.api.openai.responses.objects import item_form, last_item_status, response_object
 from chatapi.errors import ChatError
 from chatapi.model import Generation, Kind, Part, Piece, Role, Status
 from chatapi.model.log import cut
@@ -50,6 +50,7 @@ from chatapi.wire import sse
 EVENTS_PER_POSITION = 16
 _DELTA, _TEXT_DONE, _PART_DONE, _ITEM_DONE, _ITEM_ADDED, _PART_ADDED, _LAST = 0, 2, 4, 6, 8, 10, 14
 _CREATED, _IN_PROGRESS = 0, 2
+_CALLS = frozenset({CALL, CUSTOM_CALL})  # items without content parts
 DONE = b"data: [DONE]\n\n"
 
 
@@ -66,7 +67,7 @@ class ResponsesEncoder:
     ) -> None:
         self._generation = generation
         self._request = request
-        self._summary = wants_summary(request)
+        self._form = item_form(request)
         self._after = after
         self._number = after  # of the last event
         self._position = 0
@@ -149,14 +150,14 @@ class ResponsesEncoder:
         """Return the events between two parts of the log: ends, and beginnings."""
         self._part = piece.part
         item = self._item
-        prefix = prefix_of(piece.kind)
+        prefix = self._form.prefix_of(piece.kind, piece.call)
         kind = Kind.TEXT if piece.kind is Kind.ANNOTATION else piece.kind
         if item is not None and prefix == MESSAGE == item.prefix:
             if item.kind is kind:
                 return b""  # text continues after its annotations, or they begin
             return self._end_part(item) + self._begin_part(item, kind)
         ended = self._end_item(COMPLETED) if item is not None else b""
-        item = self._item = _OpenItem(self._generation.message_id, prefix, len(self._items), piece, self._summary)
+        item = self._item = _OpenItem(self._generation.message_id, prefix, len(self._items), piece, self._form)
         added = item.write(IN_PROGRESS, empty=True)
         begun = self._event(
             _ITEM_ADDED, b"response.output_item.added", b'"output_index":%d,"item":%b' % (item.number, added)
@@ -165,7 +166,7 @@ class ResponsesEncoder:
 
     def _begin_part(self, item: _OpenItem, kind: Kind) -> bytes:
         item.begin(kind)
-        if item.prefix == CALL:
+        if item.prefix in _CALLS:
             return b""
         part = msgspec.json.encode(item.part(empty=True))
         return self._event(_PART_ADDED, item.names.part_added, b'%b,"part":%b' % (item.fields, part))
@@ -173,9 +174,12 @@ class ResponsesEncoder:
     def _end_part(self, item: _OpenItem) -> bytes:
         part = item.end()
         text = msgspec.json.encode(part.text)
-        if item.prefix == CALL:
+        if item.prefix in _CALLS:
             assert part.call is not None, "a part that is a call has one"
-            done = b'%b,"name":%b,"arguments":%b' % (item.fields, msgspec.json.encode(part.call.name), text)
+            name = (
+                b',"name":%b' % msgspec.json.encode(self._form.name_of(part.call).name) if item.prefix == CALL else b""
+            )
+            done = b'%b%b,"%b":%b' % (item.fields, name, item.names.text_field, text)
             return self._event(_TEXT_DONE, item.names.text_done, done)
         done = b'%b,"%b":%b%b' % (item.fields, item.names.text_field, text, item.names.logprobs)
         ended = self._event(_TEXT_DONE, item.names.text_done, done)
@@ -236,8 +240,9 @@ _EVENT_NAMES = {
     Kind.TEXT: _EventNames(b"response.output_text"),
     Kind.REFUSAL: _EventNames(b"response.refusal", text_field=b"refusal"),
     Kind.REASONING: _EventNames(b"response.reasoning_text"),
-    Kind.TOOL_CALL: _EventNames(b"response.function_call_arguments"),
+    Kind.TOOL_CALL: _EventNames(b"response.function_call_arguments", text_field=b"arguments"),
 }
+_CUSTOM_NAMES = _EventNames(b"response.custom_tool_call_input", text_field=b"input")
 _SUMMARY_NAMES = _EventNames(b"response.reasoning_summary_text", b"response.reasoning_summary_part")
 
 
@@ -250,6 +255,7 @@ class _OpenItem:
         "content_index",
         "delta",
         "fields",
+        "form",
         "id",
         "kind",
         "line",
@@ -262,11 +268,12 @@ class _OpenItem:
         "texts",
     )
 
-    def __init__(self, message_id: str, prefix: str, number: int, piece: Piece, summary: bool) -> None:
+    def __init__(self, message_id: str, prefix: str, number: int, piece: Piece, form: ItemForm) -> None:
         self.message_id = message_id
         self.prefix = prefix
         self.number = number
-        self.summary = summary and prefix == REASONING
+        self.form = form
+        self.summary = form.summary and prefix == REASONING
         self.id = item_id(message_id, prefix, number).encode()
         self.call = piece.call
         self.kind = piece.kind
@@ -283,9 +290,10 @@ class _OpenItem:
         self.kind = kind
         self.content_index += 1
         self.texts, self.annotations, self.line = [], [], b""
-        self.names = names = _SUMMARY_NAMES if self.summary else _EVENT_NAMES[kind]
+        names = _SUMMARY_NAMES if self.summary else _CUSTOM_NAMES if self.prefix == CUSTOM_CALL else _EVENT_NAMES[kind]
+        self.names = names
         self.fields = b'"item_id":"%b","output_index":%d' % (self.id, self.number)
-        if self.prefix != CALL:
+        if self.prefix not in _CALLS:
             index = b"summary_index" if self.summary else b"content_index"
             self.fields += b',"%b":%d' % (index, self.content_index)
         self.delta = b'event: %b\ndata: {"type":"%b","sequence_number":%%d,%b%b,"delta":%%b}\n\n' % (
@@ -298,7 +306,7 @@ class _OpenItem:
     def end(self) -> Part:
         """End the content part and return it with its whole text."""
         text = b"".join(self.texts).decode()
-        if self.prefix != CALL:
+        if self.prefix not in _CALLS:
             self.parts.append(self.part(text))
         return Part(self.kind, text, self.call)
 
@@ -313,9 +321,8 @@ class _OpenItem:
     def write(self, status: str, *, empty: bool = False) -> bytes:
         """Return the item as JSON."""
         text = "" if empty else b"".join(self.texts).decode()
-        item = write_item(
-            self.message_id, Role.ASSISTANT, Item(self.number, self.prefix, [Part(self.kind, text, self.call)]), status
-        )
+        parts = [Part(self.kind, text, self.call)]
+        item = write_item(self.message_id, Role.ASSISTANT, Item(self.number, self.prefix, parts), status, self.form)
         if self.prefix == MESSAGE:
             item["content"] = self.parts
         elif self.prefix == REASONING:
