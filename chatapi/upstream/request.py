@@ -18,7 +18,7 @@ import msgspec
 from chatapi.errors import ContextTooLarge
 from chatapi.model import Kind, NewMessage, Part, Role
 from chatapi.wire.chat_messages import answer_message, write_message
-from chatapi.wire.extras import decode_extras
+from chatapi.wire.extras import ANY_ORIGIN, decode_extras
 from chatapi.wire.loose_json import UNREADABLE
 
 INVALID_ARGUMENTS = "invalid_arguments"  # the member that holds arguments which are not a JSON object
@@ -100,7 +100,7 @@ class RequestWriter:
 
     def _return_extras(self, part: Part, written: dict[str, Any], calls: dict[str, dict[str, Any]]) -> None:
         origin, fields = decode_extras(part.text)
-        if origin not in {"", self.origin}:
+        if origin not in {ANY_ORIGIN, self.origin}:
             return
         if part.call is not None:
             if (call := calls.get(part.call.id)) is not None:

@@ -406,9 +406,10 @@ class CompletionParser:
                 continue
             function = call.get("function")
             extras = {name: value for name, value in call.items() if name not in _CALL and _is_something(value)}
-            if call.get("type") not in {None, "", "function"}:
-                extras["type"] = call["type"]
-                function = extras.pop(str(call["type"]), function)
+            kind = call.get("type") or ("custom" if isinstance(call.get("custom"), dict) else "function")
+            if kind != "function":  # its later pieces may come without a type
+                extras["type"] = kind
+                function = extras.pop(str(kind), function)
             if not isinstance(function, dict):
                 function = call
             elif inner := {k: v for k, v in function.items() if k not in _FUNCTION and _is_something(v)}:

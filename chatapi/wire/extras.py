@@ -15,6 +15,7 @@ from chatapi.wire.loose_json import UNREADABLE, nests_deeper_than, read_json, wr
 
 EXTRAS_BYTES = 4 * 1024 * 1024  # of one answer that are kept: a generated image has up to three MiB
 ORIGIN_CHARACTERS = 12
+ANY_ORIGIN = ""  # of fields that every upstream may get
 DEEPEST = 34  # levels of a value that is kept, so that it can be written anywhere
 _GROWING = frozenset({"text", "summary", "data", "content", "thinking", "reasoning"})  # strings that come in pieces
 

@@ -28,6 +28,7 @@ from chatapi.api.openai.ids import (
 from chatapi.errors import InvalidRequest, ItemNotFound
 from chatapi.generations.history import has_content
 from chatapi.model import Kind, Media, Message, NewMessage, Part, Role, Status, ToolCall, visible_text
+from chatapi.wire.extras import ANY_ORIGIN, encode_extras
 from chatapi.wire.json_values import (
     optional_text,
     require_list,
@@ -144,7 +145,7 @@ def read_items(value: Any, path: str, references: References | None = None) -> t
 def _continues(run: list[Part], message: NewMessage) -> bool:
     """Return whether an assistant's item belongs to the message before it; text after text is another message."""
     meeting = (*run[-1:], *message.parts[:1])
-    return any(part.kind in _PREFIXES for part in meeting) or len(meeting) < 2
+    return any(part.kind in _PREFIXES or part.kind is Kind.EXTRA for part in meeting) or len(meeting) < 2
 
 
 def referenced_ids(value: Any) -> list[str]:
@@ -173,6 +174,11 @@ def _read_item(value: Any, path: str, references: References) -> NewMessage:
             return NewMessage(
                 Role.ASSISTANT, (Part(Kind.TOOL_CALL, arguments or NO_ARGUMENTS, _read_call(item, path)),)
             )
+        case "custom_tool_call":
+            call = _read_call(item, path)
+            text = require_text(item.get("input"), f"{path}.input")
+            mark = Part(Kind.EXTRA, encode_extras(ANY_ORIGIN, {"type": "custom"}), call)
+            return NewMessage(Role.ASSISTANT, (Part(Kind.TOOL_CALL, text, call), mark))
         case "function_call_output" | "custom_tool_call_output":
             call = ToolCall(require_name(item.get("call_id"), f"{path}.call_id"))
             output = _read_content(item.get("output"), f"{path}.output", _TEXT_ONLY)
