@@ -53,6 +53,7 @@ class EphemeralGeneration(RunningGeneration):
                     self.append_deltas(answer, deltas, self._clock)
                     if self.log.position > self._settings.max_answer_bytes:
                         raise AnswerTooLarge
+                    self.log.cut()
                     self.committed(self.log.position)
             return self.outcome()
         except asyncio.CancelledError:

@@ -97,12 +97,17 @@ class Generations:
     # Start
 
     async def send(
-        self, turn: TurnRequest, credential: Credential, authorizer: Authorizer, interrupt: bool = False
+        self,
+        turn: TurnRequest,
+        credential: Credential,
+        authorizer: Authorizer,
+        interrupt: bool = False,
+        by_cut: bool = False,
     ) -> TurnHandle:
         """Start a turn and return when its upstream has responded, or after `status_seconds` of silence.
 
         `turn.owner` identifies the caller, `credential` goes upstream, and `authorizer` decides on the session. With
-        `interrupt`, a generation that runs in the session is stopped first.
+        `interrupt`, a generation that runs in the session is stopped first. `by_cut`: as in `LogReader.follow`.
 
         Raises:
             SessionNotFound, SessionBusy, IdempotencyMismatch: the turn was not started.
@@ -110,10 +115,10 @@ class Generations:
             UpstreamError: it was started, and the upstream refused it.
         """
         if (earlier := await self._find_replayed(turn)) is not None:
-            return await self._wait_for_response(earlier)
+            return await self._wait_for_response(earlier, by_cut)
         for attempt in range(1, INTERRUPT_ATTEMPTS + 1):
             try:
-                return await self._wait_for_response(await self._start(turn, credential, authorizer))
+                return await self._wait_for_response(await self._start(turn, credential, authorizer), by_cut)
             except SessionBusy as busy:
                 if not interrupt or attempt == INTERRUPT_ATTEMPTS:
                     raise
@@ -132,7 +137,7 @@ class Generations:
     async def send_ephemeral(
         self, turn: TurnRequest, credential: Credential, session: Session | None
     ) -> EphemeralHandle:
-        """Ask the upstream without storing anything; return as `send` does. Cancelling the call ends the answer.
+        """Ask the upstream without storing anything; return as `send` does by cut. Cancelling the call ends the answer.
 
         Raises:
             ContextTooLarge: the conversation is larger than this server sends.
@@ -151,7 +156,7 @@ class Generations:
         except asyncio.CancelledError:
             running.cancel(CancelReason.STOPPED)
             raise
-        return EphemeralHandle(running.generation, self._logs.follow_running(running), running.metadata)
+        return EphemeralHandle(running.generation, self._logs.follow_running(running, by_cut=True), running.metadata)
 
     async def _run_ephemeral(
         self, running: EphemeralGeneration, request: ModelRequest, credential: Credential, slot: Slot
@@ -205,17 +210,17 @@ class Generations:
             raise Draining
         return slot
 
-    async def _wait_for_response(self, started: StartedTurn) -> TurnHandle:
+    async def _wait_for_response(self, started: StartedTurn, by_cut: bool) -> TurnHandle:
         """Return when the turn's upstream has responded, or has been silent for long; raise its refusal."""
         running = await self._find_running(started.generation)
         if running is None:  # a replayed send, whose answer does not run here
             await self._wait_for_text(started.generation)
             generation = await self._store.generations.find(started.generation.id) or started.generation
             _raise_refusal(generation)
-            chunks = (await self.follow(generation.id)).chunks
+            chunks = (await self.follow(generation.id, by_cut=by_cut)).chunks
             return TurnHandle(started.session, generation, chunks, None, started.replayed)
         await self._wait_for_status(running)
-        chunks = self._logs.follow_running(running)
+        chunks = self._logs.follow_running(running, by_cut=by_cut)
         return TurnHandle(started.session, started.generation, chunks, running.metadata, started.replayed)
 
     async def _wait_for_status(self, running: RunningGeneration) -> None:
@@ -250,9 +255,11 @@ class Generations:
 
     # Read
 
-    async def follow(self, generation_id: str, position: int = 0, *, text_offset: int = 0) -> FollowedLog:
+    async def follow(
+        self, generation_id: str, position: int = 0, *, text_offset: int = 0, by_cut: bool = False
+    ) -> FollowedLog:
         """Follow a log from a position, or from an offset in its visible text; see `LogReader.follow`."""
-        return await self._logs.follow(generation_id, position, text_offset=text_offset)
+        return await self._logs.follow(generation_id, position, text_offset=text_offset, by_cut=by_cut)
 
     async def read(self, generation_id: str, position: int = 0) -> LogChunk:
         """Return all that is committed past `position` now."""

@@ -6,14 +6,14 @@ A reader is one integer. It is woken when the log has grown, looks, and takes th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NamedTuple
 
 from chatapi.bus import Bus
 from chatapi.errors import PositionOutOfRange, SessionDeleted, SessionNotFound, StoreUnavailable
 from chatapi.generations.running import LogChunk, RunningGeneration
 from chatapi.model import VISIBLE_KINDS, Piece
-from chatapi.model.log import character_end, first_of, up_to
+from chatapi.model.log import character_end, first_of, first_pieces, up_to
 from chatapi.store import Store, StoredLog
 
 READ_BYTES = 64 * 1024  # given to a reader at once: the memory that a slow one holds
@@ -38,12 +38,15 @@ class LogReader:
         self._bus = bus
         self._running = running
 
-    async def follow(self, generation_id: str, position: int = 0, *, text_offset: int = 0) -> FollowedLog:
+    async def follow(
+        self, generation_id: str, position: int = 0, *, text_offset: int = 0, by_cut: bool = False
+    ) -> FollowedLog:
         """Follow a log from a position, or from behind so many bytes of its visible text.
 
         The chunks are what was committed past the position, then what is committed next, until the log ends. A chunk
         without pieces comes about every `maintenance.POLL_SECONDS` of silence: time for a heartbeat. They raise a
-        `ChatError` if the log cannot come to its end.
+        `ChatError` if the log cannot come to its end. `by_cut`: the pieces end at the cuts of the log (`model.log`), so
+        that every read gets the same ones.
 
         Raises:
             PositionOutOfRange: no reader of this log can be there.
@@ -51,21 +54,24 @@ class LogReader:
         """
         running = self._running.get(generation_id)
         if not position and not text_offset:
-            return FollowedLog(0, [], self._follow(running, generation_id, 0))
-        whole = running.read(0) if running is not None else _chunk(await self._stored(generation_id, 0), 0)
+            return FollowedLog(0, [], self._follow(running, generation_id, 0, by_cut))
+        if running is not None:
+            whole = running.read(0, by_cut=by_cut)
+        else:
+            whole = _chunk(await self._stored(generation_id, 0, by_cut), 0)
         if text_offset:
             position = position_of_text(whole.pieces, text_offset)
         else:
             check_position(whole.pieces, position)
         before = up_to(whole.pieces, position)
         if running is not None:
-            return FollowedLog(position, before, self._follow(running, generation_id, position))
+            return FollowedLog(position, before, self._follow(running, generation_id, position, by_cut))
         rest = LogChunk(pieces_past(whole.pieces, position), whole.position, whole.ended)
-        return FollowedLog(position, before, self._follow(None, generation_id, position, rest))
+        return FollowedLog(position, before, self._follow(None, generation_id, position, by_cut, rest))
 
-    def follow_running(self, running: RunningGeneration) -> AsyncGenerator[LogChunk]:
-        """Follow the log of a generation that runs here, or did a moment ago, from its start."""
-        return self._follow(running, running.id, 0)
+    def follow_running(self, running: RunningGeneration, *, by_cut: bool) -> AsyncGenerator[LogChunk]:
+        """Follow the log of a generation that runs here, or did a moment ago, from its start; see `follow`."""
+        return self._follow(running, running.id, 0, by_cut)
 
     async def read(self, generation_id: str, position: int = 0) -> LogChunk:
         """Return all that is committed past `position` now.
@@ -75,13 +81,18 @@ class LogReader:
         """
         if running := self._running.get(generation_id):
             return running.read(position)
-        return _chunk(await self._stored(generation_id, position), position)
+        return _chunk(await self._stored(generation_id, position, by_cut=False), position)
 
     async def _follow(
-        self, running: RunningGeneration | None, generation_id: str, position: int, first: LogChunk | None = None
+        self,
+        running: RunningGeneration | None,
+        generation_id: str,
+        position: int,
+        by_cut: bool,
+        first: LogChunk | None = None,
     ) -> AsyncGenerator[LogChunk]:
         """Yield the log past `position`; `first` was read already."""
-        if first is None and running is not None and (chunk := running.read(position, READ_BYTES)).ended:
+        if first is None and running is not None and (chunk := running.read(position, READ_BYTES, by_cut)).ended:
             first = chunk  # all of it: there is nothing to wait for
         if first is not None:
             yield first
@@ -94,10 +105,10 @@ class LogReader:
                 wakeup.clear()  # before reading: a wake-up between read and wait must not be lost
                 running = running or self._running.get(generation_id)
                 if running is None:
-                    chunk = await self._read_remote(generation_id, position, seen)
+                    chunk = await self._read_remote(generation_id, position, by_cut, seen)
                     seen = True
                 else:
-                    chunk = running.read(position, READ_BYTES)
+                    chunk = running.read(position, READ_BYTES, by_cut)
                 yield chunk
                 if chunk.ended:
                     return
@@ -107,7 +118,7 @@ class LogReader:
                         await asyncio.sleep(REMOTE_PACE_SECONDS)
                     await wakeup.wait()
 
-    async def _read_remote(self, generation_id: str, position: int, seen: bool) -> LogChunk:
+    async def _read_remote(self, generation_id: str, position: int, by_cut: bool, seen: bool) -> LogChunk:
         """Read a portion of a log that does not run here; if it still grows, its replica learns of this reader.
 
         While the store cannot be read, this waits for some time.
@@ -119,7 +130,7 @@ class LogReader:
         retry_until = time() + self._store.write_retry_seconds
         while True:
             try:
-                stored = await self._stored(generation_id, position)
+                stored = await self._stored(generation_id, position, by_cut)
                 break
             except SessionNotFound:
                 raise SessionDeleted if seen else SessionNotFound from None
@@ -127,21 +138,26 @@ class LogReader:
                 if time() >= retry_until:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
-        chunk = _chunk(stored, position, STORED_READ_BYTES)
+        chunk = _chunk(stored, position, STORED_READ_BYTES, first_pieces if by_cut else first_of)
         if chunk.ended is None:
             self._bus.watch(stored.generation)
         return chunk
 
-    async def _stored(self, generation_id: str, position: int) -> StoredLog:
-        stored = await self._store.generations.read_log(generation_id, position)
+    async def _stored(self, generation_id: str, position: int, by_cut: bool) -> StoredLog:
+        stored = await self._store.generations.read_log(generation_id, position, by_cut)
         if stored is None:
             raise SessionNotFound
         return stored
 
 
-def _chunk(stored: StoredLog, position: int, most_bytes: int | None = None) -> LogChunk:
-    """The stored pieces past `position`; of many, about the first `most_bytes`."""
-    pieces = stored.pieces if most_bytes is None else first_of(stored.pieces, most_bytes)
+def _chunk(
+    stored: StoredLog,
+    position: int,
+    most_bytes: int | None = None,
+    first: Callable[[list[Piece], int], list[Piece]] = first_of,
+) -> LogChunk:
+    """The stored pieces past `position`; of many, about the `first` ones with `most_bytes`."""
+    pieces = stored.pieces if most_bytes is None else first(stored.pieces, most_bytes)
     end = pieces[-1].position if pieces else position
     length = stored.generation.length
     whole = length is not None and end >= length

@@ -133,6 +133,7 @@ class RunningGeneration:
     def end(self, generation: Generation | None, error: ChatError | None = None) -> None:
         """Let the readers see the end of the log, or the error because of which it has none."""
         if generation is not None:
+            self.log.cut()
             self.log.committed = self.log.position
         self.ended, self.error = generation, error
         _resolve(self.responded)
@@ -141,13 +142,13 @@ class RunningGeneration:
 
     # For readers and others
 
-    def read(self, position: int, most_bytes: int | None = None) -> LogChunk:
+    def read(self, position: int, most_bytes: int | None = None, by_cut: bool = False) -> LogChunk:
         """Return the committed pieces past `position`; of many, about the first `most_bytes`.
 
         Raises:
             ChatError: the log cannot come to its end, and all of it was read.
         """
-        pieces = self.log.read(position, most_bytes)
+        pieces = self.log.read(position, most_bytes, by_cut=by_cut)
         if pieces:
             position = pieces[-1].position
         elif self.error is not None:

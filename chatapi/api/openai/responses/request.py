@@ -19,7 +19,6 @@ from chatapi.model import NewMessage
 from chatapi.settings import Settings
 from chatapi.wire.json_values import optional_text, require_object
 
-
 Name = Annotated[Text, Field(min_length=1, max_length=256)]
 ShortWord = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
 

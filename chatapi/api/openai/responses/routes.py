@@ -81,7 +81,7 @@ async def create(request: Request) -> Response:
             headers = {"X-Session-ID": begun.session.id, "X-Generation-ID": begun.generation.id}
             current = await _current(services, begun.generation)
             return JSONResponse(current, headers=headers | limit_headers(limit, None))
-        sent = await services.generations.send(turn, Credential(key), may_spend)
+        sent = await services.generations.send(turn, Credential(key), may_spend, by_cut=True)
     if sent.upstream is not None:
         mark_accepted(request)
     fields = await _request_fields(services, sent.generation) if sent.replayed else asked.repeated
@@ -156,7 +156,8 @@ async def retrieve(
             return JSONResponse(await _current(services, generation), headers=headers)
         after = -1 if starting_after is None else starting_after
         try:
-            followed = await services.generations.follow(generation.id, max(after, 0) // EVENTS_PER_POSITION)
+            position = max(after, 0) // EVENTS_PER_POSITION
+            followed = await services.generations.follow(generation.id, position, by_cut=True)
         except PositionOutOfRange:
             raise InvalidRequest.field(
                 "starting_after", "Must be the sequence number of an event of this response."
