@@ -247,7 +247,7 @@ describe(
     input="A text, or a list of items: messages (`input_text`, `input_image` with an `image_url`, `input_file` with "
     "`file_data` or `file_id`, `input_audio`; of an assistant `output_text`, `refusal`), `function_call`, "
     "`function_call_output`, `reasoning` and `item_reference` (an item of any session of the caller). An unknown "
-    "reference is a 404, an item of a hosted tool a 400. At most 10,000 items and 50,000 parts. Reasoning without a "
+    "reference is a 404, an item of a hosted tool a 400. At most 10,000 items and 10,000 parts. Reasoning without a "
     "text or a call after it is left out.",
     model="By default `CHATAPI_DEFAULT_MODEL`.",
     instructions="For this response only: sent after the session's developer message, not stored in the session, and "
