@@ -217,11 +217,11 @@ def test_deep_bodies_are_served_or_refused(shared: Service, route: str, depth: i
 
 def test_more_items_and_parts_than_a_request_takes_are_refused(shared: Service) -> None:
     user = {"role": "user", "content": "x"}
-    parts = {"role": "user", "content": [{"type": "input_text", "text": ""}] * 10_001}
-    for items in ([user] * 10_001, [parts]):
+    parts = {"role": "user", "content": [{"type": "input_text", "text": ""}] * 8_001}
+    for items in ([user] * 8_001, [parts]):
         answer = post(shared, "/v1/responses", {"model": MODEL, "input": items, "store": False})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
-    chat_parts = {"role": "user", "content": [{"type": "text", "text": ""}] * 10_001}
+    chat_parts = {"role": "user", "content": [{"type": "text", "text": ""}] * 8_001}
     answer = post(
         shared, "/v1/chat/completions", {"model": MODEL, "messages": [chat_parts]}, {"X-ChatAPI-Session-ID": "new"}
     )

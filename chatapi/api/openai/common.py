@@ -22,7 +22,7 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NAMEABLE = re.compile(r"[a-z_-]{1,32}|\d{1,6}", re.ASCII)  # what an error may repeat: no key is of letters alone
 _PATH_NAMES = 8  # of a path that an error shows
-MAX_PARTS = 10_000  # in all messages of one request
+MAX_PARTS = 8_000  # in all messages of one request
 ON_DISCONNECT_HEADER = "X-On-Disconnect"
 Order = Literal["asc", "desc"]
 After = Annotated[str | None, Query(max_length=128)]

@@ -38,7 +38,7 @@ from chatapi.wire.json_values import (
     require_url,
 )
 
-MAX_ITEMS = 10_000  # in one request; the same as the messages of an imported document
+MAX_ITEMS = 8_000  # in one request
 UPSTREAM_NAME_CHARACTERS = 64  # of a function's name in chat completions
 NO_ARGUMENTS = "{}"  # of a call without arguments: a part of a log is never empty
 COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"

@@ -58,13 +58,15 @@ class Item(TypedDict):
     """A message, reasoning, a tool call or its output. The other fields depend on `type`."""
 
     id: str
-    type: Literal["message", "reasoning", "function_call", "function_call_output"]
+    type: Literal["message", "reasoning", "function_call", "custom_tool_call", "function_call_output"]
     status: Status
     role: NotRequired[Annotated[str, Meta(description="Of `message`.")]]
     content: NotRequired[Annotated[list[ItemContent | Any], Meta(description="Of `message` and `reasoning`.")]]
     summary: NotRequired[Annotated[list[ReasoningText], Meta(description="Of `reasoning`.")]]
-    call_id: NotRequired[Annotated[str, Meta(description="Of `function_call` and `function_call_output`.")]]
-    name: NotRequired[Annotated[str, Meta(description="Of `function_call`.")]]
+    call_id: NotRequired[Annotated[str, Meta(description="Of calls and their outputs.")]]
+    name: NotRequired[Annotated[str, Meta(description="Of calls.")]]
+    namespace: NotRequired[Annotated[str, Meta(description="Of calls of a tool in a namespace.")]]
+    input: NotRequired[Annotated[str, Meta(description="Of `custom_tool_call`: text.")]]
     arguments: NotRequired[Annotated[str, Meta(description="Of `function_call`: JSON.")]]
     output: NotRequired[Annotated[Any, Meta(description="Of `function_call_output`.")]]
 

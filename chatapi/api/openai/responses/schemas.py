@@ -163,6 +163,7 @@ class ResponseDeltaEvent(TypedDict):
         "response.reasoning_text.delta",
         "response.reasoning_summary_text.delta",
         "response.function_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
     ]
     sequence_number: int
     item_id: str
@@ -182,6 +183,7 @@ class ResponseTextDoneEvent(TypedDict):
         "response.reasoning_text.done",
         "response.reasoning_summary_text.done",
         "response.function_call_arguments.done",
+        "response.custom_tool_call_input.done",
     ]
     sequence_number: int
     item_id: str
@@ -192,6 +194,7 @@ class ResponseTextDoneEvent(TypedDict):
     refusal: NotRequired[str]
     name: NotRequired[str]
     arguments: NotRequired[str]
+    input: NotRequired[str]
     logprobs: NotRequired[list[Any]]
 
 
@@ -228,6 +231,7 @@ EVENTS: dict[str, Any] = {
     "response.reasoning_summary_part.added": ResponsePartEvent,
     "response.reasoning_summary_text.delta": ResponseDeltaEvent,
     "response.function_call_arguments.delta": ResponseDeltaEvent,
+    "response.custom_tool_call_input.delta": ResponseDeltaEvent,
     "response.output_text.annotation.added": ResponseAnnotationEvent,
     "response.output_text.done": ResponseTextDoneEvent,
     "response.refusal.done": ResponseTextDoneEvent,
@@ -235,6 +239,7 @@ EVENTS: dict[str, Any] = {
     "response.reasoning_summary_text.done": ResponseTextDoneEvent,
     "response.reasoning_summary_part.done": ResponsePartEvent,
     "response.function_call_arguments.done": ResponseTextDoneEvent,
+    "response.custom_tool_call_input.done": ResponseTextDoneEvent,
     "response.content_part.done": ResponsePartEvent,
     "response.output_item.done": ResponseItemEvent,
     "response.completed": ResponseStatusEvent,
@@ -246,9 +251,9 @@ describe(
     ResponseBody,
     input="A text, or a list of items: messages (`input_text`, `input_image` with an `image_url`, `input_file` with "
     "`file_data` or `file_id`, `input_audio`; of an assistant `output_text`, `refusal`), `function_call`, "
-    "`function_call_output`, `reasoning` and `item_reference` (an item of any session of the caller). An unknown "
-    "reference is a 404, an item of a hosted tool a 400. At most 10,000 items and 10,000 parts. Reasoning without a "
-    "text or a call after it is left out.",
+    "`custom_tool_call` and their outputs, `reasoning` and `item_reference` (an item of any session of the caller). An "
+    "unknown reference is a 404, an item of a hosted tool a 400. At most 8,000 items and 8,000 parts. Reasoning "
+    "without a text or a call after it is left out.",
     model="By default `CHATAPI_DEFAULT_MODEL`.",
     instructions="For this response only: sent after the session's developer message, not stored in the session, and "
     "not inherited by `previous_response_id`.",
@@ -259,8 +264,11 @@ describe(
     background="Return at once, with the status `in_progress`, unless `stream` is set.",
     store="`false`: nothing is stored, also while the answer is running, and a disconnect ends it. Not together with "
     "`background` or `conversation`; the context of `previous_response_id` is read.",
-    tools="Tools of the type `function`. Another tool is a 400 that names it.",
-    tool_choice="`none`, `auto`, `required`, a function, or `allowed_tools`.",
+    tools="Tools of the types `function`, `custom` and `namespace`: the upstream gets the tools of a namespace with "
+    "its name as a prefix, and their calls come back with `namespace` and `name`. Another tool is a 400 that names it; "
+    "with `CHATAPI_HOSTED_TOOLS=omit` it is left out and named in the header `X-Omitted-Tools`.",
+    tool_choice="`none`, `auto`, `required`, a function or custom tool, or `allowed_tools`.",
+    client_metadata="Ignored.",
     text="`format` (`text`, `json_object`, `json_schema`) is sent upstream as `response_format`; `verbosity`.",
     reasoning="`effort` is sent upstream as `reasoning_effort`. With `summary`, reasoning is returned as summary "
     "parts, else as `reasoning_text`.",
@@ -285,10 +293,11 @@ CREATE_RESPONSE = operation(
 **Events.** Each has a name and, as data, an object with the same `type` and a `sequence_number`. The last is
 `response.completed`, `response.incomplete` (also when it was cancelled) or `response.failed`, then `data: [DONE]`.
 Comments break each silence. If the answer cannot be read to its end, an `error` event closes the stream, without
-`[DONE]`. Numbers rise with gaps: the event's position in the log times 16, plus its place among the events there. So a
-number is the same on every read and every replica, and `starting_after` continues exactly after it.""",
-    json_content(Response, "The response.", 200, *OPTIONAL_IDS),
-    event_content("The events of the response.", EVENTS, *OPTIONAL_IDS),
+`[DONE]`. Numbers rise with gaps: the event's position in the log times 16, plus its place among the events there. A
+number identifies the same event with the same text on every read and every replica, while the answer runs and
+afterwards, and `starting_after` continues exactly after it.""",
+    json_content(Response, "The response.", 200, *OPTIONAL_IDS, "X-Omitted-Tools"),
+    event_content("The events of the response.", EVENTS, *OPTIONAL_IDS, "X-Omitted-Tools"),
     no_content("The client disconnected."),
     body=ResponseBody,
     headers={**ON_DISCONNECT, **IDEMPOTENCY_KEY},
