@@ -13,6 +13,8 @@ import os
 import re
 import secrets
 import string
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -164,22 +166,27 @@ def load_secret(path: Path) -> bytes:
     Raises:
         ValueError: the file exists and does not contain a secret.
     """
-    try:
-        # O_EXCL: if two servers start at once, one makes the secret and the other reads it.
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        secret = path.read_text().strip()
-        if len(secret) < SECRET_BYTES:
-            raise ValueError(
-                f"The file {path} contains no secret. Restore it from a backup, or set CHATAPI_SECRET."
-            ) from None
-        return secret.encode()
-    secret = secrets.token_urlsafe(SECRET_BYTES)
-    with os.fdopen(file, "w") as handle:
-        handle.write(secret + "\n")
-        handle.flush()
-        os.fsync(handle.fileno())
+    if not path.exists():
+        _write_secret(path)
+    secret = path.read_text().strip()
+    if len(secret) < SECRET_BYTES:
+        raise ValueError(f"The file {path} contains no secret. Restore it from a backup, or set CHATAPI_SECRET.")
     return secret.encode()
+
+
+def _write_secret(path: Path) -> None:
+    """Create the file with all of its content, or not at all: a server that is killed here must start again."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.", suffix=".new") as file:
+        file.write(secrets.token_urlsafe(SECRET_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another server that starts at the same time made it: that one counts
+            os.link(file.name, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def make_demo_key() -> str:
