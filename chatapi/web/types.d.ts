@@ -36,7 +36,7 @@ export interface Message {
   sibling_ids: string[];
   generation_id?: string;
   finish_reason?: string | null;
-  error?: { code: string; detail: string } | null;
+  error?: { code: string; detail: string | null } | null;
   first_token_at?: string | null;
   ended_at?: string | null;
 }
@@ -80,7 +80,7 @@ export interface Config {
 
 export interface Price {
   input: number;
-  cached_input?: number;
+  cached_input?: number | null;
   output: number;
 }
 

@@ -108,12 +108,14 @@ def _schemas(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _complete_arrays(schema: Any) -> None:
-    """Add the `items` that generators of clients require."""
+    """Have each array state its `items` or `prefixItems` in the form that generators of clients understand."""
     pending = [schema]
     while pending:
         one = pending.pop()
         if isinstance(one, dict):
-            if one.get("type") == "array":
+            if one.get("type") == "array" and "prefixItems" in one:
+                one.pop("items", None)  # false: no further items, as `maxItems` states too
+            elif one.get("type") == "array":
                 one.setdefault("items", {})
             pending += one.values()
         elif isinstance(one, list):

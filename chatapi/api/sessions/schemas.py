@@ -74,10 +74,7 @@ class Hit(TypedDict):
     role: Role | None
     created_at: Time
     snippet: Annotated[str, Meta(description="A line of text around the first word.")]
-    match: Annotated[
-        list[int],
-        Meta(min_length=2, max_length=2, description="Begin and end of the first word in `snippet`, in characters."),
-    ]
+    match: Annotated[tuple[int, int], Meta(description="Begin and end of the first word in `snippet`, in characters.")]
 
 
 class SearchPage(TypedDict):

@@ -66,7 +66,7 @@ class ConversationReference(TypedDict):
     id: str
 
 
-class Response(TypedDict):
+class ResponseObject(TypedDict):
     """A response. The fields from `background` on repeat the request."""
 
     id: str
@@ -125,7 +125,7 @@ class ResponseStatusEvent(TypedDict):
         "response.failed",
     ]
     sequence_number: int
-    response: Response
+    response: ResponseObject
 
 
 class ResponseItemEvent(TypedDict):
@@ -296,7 +296,7 @@ Comments break each silence. If the answer cannot be read to its end, an `error`
 `[DONE]`. Numbers rise with gaps: the event's position in the log times 16, plus its place among the events there. A
 number identifies the same event with the same text on every read and every replica, while the answer runs and
 afterwards, and `starting_after` continues exactly after it.""",
-    json_content(Response, "The response.", 200, *OPTIONAL_IDS, "X-Omitted-Tools"),
+    json_content(ResponseObject, "The response.", 200, *OPTIONAL_IDS, "X-Omitted-Tools"),
     event_content("The events of the response.", EVENTS, *OPTIONAL_IDS, "X-Omitted-Tools"),
     no_content("The client disconnected."),
     body=ResponseBody,
@@ -312,7 +312,7 @@ GET_RESPONSE = operation(
     "getResponse",
     "Get a response",
     """Return the response as it is, or with `stream=true` its events to the end; a running one is followed.""",
-    json_content(Response, "The response.", 200, *IDS),
+    json_content(ResponseObject, "The response.", 200, *IDS),
     event_content("The events of the response.", EVENTS, *IDS),
     parameters={
         "response_id": RESPONSE_ID,
@@ -327,7 +327,7 @@ CANCEL_RESPONSE = operation(
     "cancelResponse",
     "Cancel a response",
     "Stop a response, in the background or not, and return it. One that has ended is returned as it is.",
-    json_content(Response, "The response."),
+    json_content(ResponseObject, "The response."),
     parameters={"response_id": RESPONSE_ID},
     security=OPENAI_KEY,
     errors=(*OPENAI_ERRORS, ResponseNotFound),

@@ -1,0 +1,158 @@
+"""The OpenAPI document is valid, complete and usable: examples, generated clients and generated requests."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from fastapi.routing import APIRoute
+from openapi_spec_validator import validate
+
+from chatapi.api.ops.openapi import RECORDED, make_document, operations_of
+from chatapi.app import create_app
+from chatapi.settings import Settings
+from chatapi.simulator import Simulator
+from tests.examples import record, respond
+from tests.node_clients import FOLDER, node
+from tests.server_process import KEY, PROJECT, Serve, Service
+
+SECONDS = 120
+DOCUMENT = make_document(create_app(Settings()))
+OPERATIONS = {operation["operationId"]: operation for _, _, operation in operations_of(DOCUMENT)}
+
+pytestmark = pytest.mark.one_process("it is about the document, which no deployment changes")
+
+
+def test_the_document_follows_the_specification() -> None:
+    validate(DOCUMENT)
+
+
+def test_every_operation_is_described_with_its_responses_and_security() -> None:
+    for route in create_app(Settings()).routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            operation = OPERATIONS[route.operation_id or ""]
+            assert operation["summary"], route.path
+            assert operation["description"], route.path
+            assert "security" in operation, route.path
+            assert {"500", "503", "429"} <= operation["responses"].keys(), route.path
+            for status, response in operation["responses"].items():
+                assert response["description"], (route.path, status)
+                assert response.get("content") or status == "204", (route.path, status)
+            for parameter in operation.get("parameters", ()):
+                assert parameter.get("description"), (route.path, parameter["name"])
+
+
+def _schemas_with_examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
+    for name, operation in OPERATIONS.items():
+        contents = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for content in [one for part in contents for one in part.get("content", {}).values()]:
+            for example, value in content.get("examples", {}).items():
+                found = (
+                    DOCUMENT["components"]["examples"][value["$ref"].rpartition("/")[2]] if "$ref" in value else value
+                )
+                yield f"{name} {example}", content["schema"], found["value"]
+
+
+def test_every_example_is_valid() -> None:
+    examples = list(_schemas_with_examples())
+    assert len(examples) > 100
+    for name, schema, value in examples:
+        validator = jsonschema_rs.Draft202012Validator({"components": DOCUMENT["components"], **schema})
+        errors = [error.message for error in validator.iter_errors(value)]
+        assert not errors, (name, errors)
+
+
+def test_the_examples_have_the_documented_responses(serve: Serve, simulator: Simulator, tmp_path: Path) -> None:
+    simulator.script = respond
+    recorded = record(serve(CHATAPI_RATE_LIMIT="0"), tmp_path)
+    assert recorded == json.loads(RECORDED.read_text()), "run `python -m scripts.reference`"
+
+
+# Generated clients
+
+
+@pytest.fixture(scope="module")
+def document_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("openapi") / "openapi.json"
+    file.write_text(json.dumps(DOCUMENT))
+    return file
+
+
+def test_a_generated_python_client_drives_a_server(
+    document_file: Path, shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = document_file.parent / "generated_client"
+    arguments = ["generate", "--path", str(document_file), "--meta", "none", "--output-path", str(folder)]
+    generator = Path(sys.executable).with_name("openapi-python-client")
+    made = subprocess.run([str(generator), *arguments], capture_output=True, text=True, timeout=SECONDS, check=True)
+    assert "Unable to" not in made.stdout + made.stderr
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent", str(folder)],
+        cwd=document_file.parent,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+    monkeypatch.syspath_prepend(str(document_file.parent))
+    client_module = importlib.import_module("generated_client")
+    create = importlib.import_module("generated_client.api.sessions.create_session")
+    read = importlib.import_module("generated_client.api.sessions.get_session")
+    models = importlib.import_module("generated_client.models")
+    with client_module.AuthenticatedClient(base_url=shared.url, token=KEY) as client:
+        body = models.SessionBody(developer_message="Be brief.")
+        created = create.sync(client=client, body=body)
+        assert isinstance(created, models.CreatedSession)
+        session = read.sync(created.session_id, client=client)
+        assert isinstance(session, models.Session)
+        assert session.developer_message == "Be brief."
+        missing = read.sync("ses_" + "x" * 32, client=client)
+        assert missing is not None
+        assert missing.detail == "Session not found"
+
+
+def test_a_generated_typescript_client_has_types_that_compile(document_file: Path) -> None:
+    types = document_file.parent / "types.ts"
+    packages = FOLDER / "node_modules"
+    generate = [node(), str(packages / "openapi-typescript/bin/cli.js"), str(document_file), "-o", str(types)]
+    subprocess.run(generate, capture_output=True, timeout=SECONDS, check=True)
+    use = document_file.parent / "use.ts"
+    use.write_text(
+        'import type { components, operations } from "./types";\n'
+        'type Sent = operations["sendMessage"]["responses"][200]["content"]["application/json"];\n'
+        "export const text = (answer: Sent): string => answer.text;\n"
+        'export const title = (session: components["schemas"]["Session"]): string | null => session.title;\n'
+    )
+    compiler = [node(), str(packages / "typescript/bin/tsc"), "--noEmit", "--strict", "--target", "es2022", str(use)]
+    done = subprocess.run(compiler, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+NOUNS = {"Session", "Message", "Part", "Usage", "Hit", "Config", "Price", "Prices", "UsageRow"}
+
+
+def test_the_types_of_the_page_are_those_of_the_document(document_file: Path) -> None:
+    types = document_file.parent / "document.ts"
+    packages = FOLDER / "node_modules"
+    generate = [node(), str(packages / "openapi-typescript/bin/cli.js"), str(document_file), "-o", str(types)]
+    subprocess.run(generate, capture_output=True, timeout=SECONDS, check=True)
+    page = document_file.parent / "page.d.ts"
+    text = (PROJECT / "chatapi/web/types.d.ts").read_text()
+    page.write_text(re.sub(r"annotation\?: .*;", "annotation?: unknown;", text))  # the upstream's, of any type
+    lines = ['import type { components } from "./document";', 'import type * as page from "./page";']
+    for noun in sorted(NOUNS):
+        lines.append(f'export const from{noun} = (one: components["schemas"]["{noun}"]): page.{noun} => one;')
+    check = document_file.parent / "check.ts"
+    check.write_text("\n".join(lines) + "\n")
+    compiler = [node(), str(packages / "typescript/bin/tsc"), "--noEmit", "--strict", "--target", "es2022", str(check)]
+    done = subprocess.run(compiler, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stdout
