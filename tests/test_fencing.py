@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from chatapi.errors import StoreUnavailable
 from chatapi.model import Status
 from chatapi.store import Fenced, Store
 from chatapi.store.drivers.driver import CrossedRows
@@ -122,3 +123,16 @@ async def test_what_a_paused_replica_has_locked_is_free_by_the_time_its_leases_l
     bound = "SHOW idle_in_transaction_session_timeout"
     assert await driver._writers.run(lambda connection: connection.fetchval(bound)) == "3s"
     await driver.close()
+
+
+@pytest.mark.parametrize("table", ["session", "message", "generation", "usage"])
+async def test_the_probe_fails_while_another_program_has_locked_a_table(
+    stores: list[Store], other: asyncpg.Connection, table: str
+) -> None:
+    await stores[0].deployment.probe()
+    await other.execute("BEGIN")
+    await other.execute(f"LOCK TABLE {table} IN SHARE MODE")
+    with pytest.raises(StoreUnavailable):
+        await stores[0].deployment.probe()
+    await other.execute("ROLLBACK")
+    await stores[0].deployment.probe()

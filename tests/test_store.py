@@ -97,6 +97,7 @@ class Writer:
 
     def __init__(self, begun: StartedTurn) -> None:
         self.id = begun.generation.id
+        self.bound = begun.bound
         self.log = Log()
         self.error: Exception | None = None
 
@@ -116,7 +117,8 @@ class Writer:
         return self
 
     async def finish(self, store: Store, ending: Outcome = COMPLETED) -> Generation:
-        return await store.generations.finish(self, ending, self.log.parts(), None)
+        unbind = self.bound and ending.error_code == UpstreamRejectedKey.code
+        return await store.generations.finish(self, ending, self.log.parts(), None, unbind=unbind)
 
 
 @pytest.fixture

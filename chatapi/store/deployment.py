@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from chatapi.model import Clock
-from chatapi.store.drivers.driver import Driver, Transaction
+from chatapi.store.drivers.driver import Driver, Together, Transaction
 from chatapi.store.group_commit import GroupCommit
 from chatapi.store.repository import Repository, durable_write, write
+
+_WRITTEN = (("session", "id"), ("message", "id"), ("generation", "id"), ("usage", "owner"), ("alias", "owner"))
 
 
 class Deployment(Repository):
@@ -17,16 +19,17 @@ class Deployment(Repository):
 
     @write
     def probe(self) -> Transaction[None]:
-        """Write a row and delete it; return when that was committed.
+        """Write a row and delete it, and write to every table that a turn needs; return when that was committed.
 
-        Each replica writes a row of its own, so that a replica that stalls blocks no other. An UPDATE to the same value
-        would write nothing.
+        Each replica writes a row of its own, so that a replica that stalls blocks no other. The UPDATEs change no row;
+        on PostgreSQL they fail where another program has locked a table.
         """
         yield (
             "INSERT INTO piece (generation_id, position, part, kind, text) VALUES ($1, 0, 0, '', '')",
             (self._replica,),
         )
-        yield "DELETE FROM piece WHERE generation_id = $1", (self._replica,)
+        touched = [(f"UPDATE {table} SET {key} = $1 WHERE {key} = $1", (self._replica,)) for table, key in _WRITTEN]
+        yield Together((("DELETE FROM piece WHERE generation_id = $1", (self._replica,)), *touched))
 
     @durable_write
     def check_shared_setting(self, name: str, value: str) -> Transaction[bool]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from chatapi.errors import UpstreamRejectedKey
-from chatapi.model import Clock, Generation, Microseconds, Outcome, Part, Status
+from chatapi.model import Clock, Generation, Kind, Microseconds, Outcome, Part, Status
 from chatapi.model.log import contiguous, default_cuts, parts_of, pieces_of, split
 from chatapi.store.drivers.driver import Driver, Fenced, Together, Transaction
 from chatapi.store.group_commit import GroupCommit, LogWriter
+from chatapi.store.inputs import find_input
 from chatapi.store.pieces import read_piece, stored_pieces
 from chatapi.store.repository import Repository, durable_write, read, write
 from chatapi.store.rows import (
@@ -27,6 +28,7 @@ from chatapi.store.values import Lease, RunningHere, StoredLog
 LEASE_SECONDS = 20.0  # how long a generation stays `running` after its replica died
 SWEEP_BATCH = 10  # generations closed by one transaction: each has up to `max_answer_bytes` of text
 EVERY_LEASE = 1 << 62  # later than every lease
+MEDIA_DELETED = "[attachments deleted: the model API rejected the key]"
 
 
 class Generations(Repository):
@@ -129,7 +131,8 @@ class Generations(Repository):
         """End a generation with its whole log, durably.
 
         `unbind`: clear the owner of its session, if no key was ever accepted there. `counted`: it counts as an answer
-        in its owner's usage, if it may have cost something.
+        in its owner's usage, if it may have cost something. If the upstream rejected the key, the media of the turn are
+        deleted: anyone can send them with an invented key.
 
         An ending that is stored already is returned: its commit succeeded, but the answer to the commit was lost.
 
@@ -164,6 +167,8 @@ class Generations(Repository):
             ended = yield from _end(found, outcome, parts, cuts, first_token_at, self._clock(), counted)
             if unbind:
                 yield from _unbind(found.session_id)
+            if outcome.error_code == UpstreamRejectedKey.code:
+                yield from _delete_media(generation_id)
             return ended
         if (found.status, found.length) != (outcome.status, _length(parts)):
             raise Fenced
@@ -290,3 +295,12 @@ def _unbind(session_id: str) -> Transaction[None]:
         "WHERE m.session_id = $1 AND (g.error_code IS NULL OR g.error_code <> $2))",
         (session_id, UpstreamRejectedKey.code),
     )
+
+
+def _delete_media(generation_id: str) -> Transaction[None]:
+    """Replace the images, audio and files of a turn with a note."""
+    for message in (yield from find_input(generation_id)):
+        kept = tuple(part for part in message.parts if part.media is None)
+        if len(kept) < len(message.parts):
+            kept += (Part(Kind.TEXT, MEDIA_DELETED),)
+            yield "UPDATE message SET content = $2 WHERE id = $1", (message.id, encode_parts(kept))

@@ -9,6 +9,7 @@ from chatapi.model import Authorizer, Message, Microseconds, NewMessage, Role, S
 from chatapi.store.aliases import name_messages
 from chatapi.store.drivers.driver import Transaction
 from chatapi.store.generations import find_generation
+from chatapi.store.inputs import find_input
 from chatapi.store.pieces import with_log
 from chatapi.store.repository import Repository, durable_write, read
 from chatapi.store.rows import GENERATION, MESSAGE, check_is, decode_parts, read_message, valid_id_or_empty
@@ -33,13 +34,6 @@ _ANSWERED_PATH = (  # the path, and for each message whether its turn's answer h
 )
 
 _HISTORY = "FROM path p JOIN message m ON m.id = p.id WHERE p.answered OR m.role = 'tool'"
-
-_INPUT = (  # the messages between an answer and its turn's parent, which has this depth; else up to the last answer
-    "WITH RECURSIVE path (id, parent) AS "
-    "(SELECT id, parent FROM message WHERE id = $1 AND depth > $2 AND (role <> 'assistant' OR $3 = 1) UNION ALL "
-    "SELECT m.id, m.parent FROM message m JOIN path p ON m.id = p.parent "
-    "WHERE m.depth > $2 AND (m.role <> 'assistant' OR $3 = 1)) "
-)
 
 
 class Messages(Repository):
@@ -297,28 +291,6 @@ class Messages(Repository):
         if head is not None:
             head = yield from newest_leaf(session.id, head)
         yield from _shrink(session, removed, removed_question, head, now)
-
-
-def find_input(generation_id: str) -> Transaction[list[Message]]:
-    """Return the messages of this generation's turn without its answer, the first one first."""
-    rows = yield (
-        "SELECT m.parent, m.session_id, r.generation_id, p.depth FROM generation g "
-        "JOIN message m ON m.id = g.message_id LEFT JOIN response r ON r.generation_id = g.id "
-        "LEFT JOIN message p ON p.id = r.parent WHERE g.id = $1",
-        (generation_id,),
-    )
-    if not rows:
-        raise SessionNotFound
-    last, session_id, known, depth = rows[0]
-    rows = yield (
-        f"{_INPUT} SELECT {MESSAGE}, {GENERATION} FROM path JOIN message m ON m.id = path.id "
-        "LEFT JOIN generation g ON g.message_id = m.id ORDER BY m.depth",
-        (last, -1 if depth is None else depth, int(known is not None)),
-    )
-    found = [read_message(row) for row in rows]
-    for message in found:
-        check_is(message.session_id, session_id)
-    return found
 
 
 def _page(session_id: str, depth: int, limit: int, condition: str, order: str) -> Transaction[list[Message]]:

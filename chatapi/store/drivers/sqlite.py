@@ -3,6 +3,11 @@
 WAL mode. Log text commits at synchronous=NORMAL: the operating system has it, so it survives `kill -9`. A durable batch
 commits at FULL, which also syncs every commit before it, so it survives a power loss. Each thread owns its connection;
 the event loop never waits for the database.
+
+After a sync that failed, the kernel may have dropped earlier frames of the write-ahead log (WAL) and reports the next
+sync as successful: a later commit would sit behind a gap, and be lost with it after a power loss. So nothing more is
+committed to that WAL before a checkpoint has copied it into the database and emptied it. SQLite ignores errors of its
+automatic checkpoints; they are off, and the writer checkpoints.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ READERS = 2  # threads that only read
 PIECES_PER_STATEMENT = 64  # appended by one statement; a larger batch takes several
 LOCKED_MILLISECONDS = 2000  # how long to wait for another program that has locked the file, such as a backup
 CACHED_STATEMENTS = 256  # more than there are distinct texts
+CHECKPOINT_COMMITS = 250  # between checkpoints: about a thousand pages, as SQLite does by itself
 OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 _ROW_LOCK = re.compile(r" FOR UPDATE(?: OF [a-z](?:, [a-z])*)?(?: SKIP LOCKED)?")
 
@@ -50,6 +56,8 @@ class SQLiteDriver:
         self._readers = [_Worker(f"store-reader-{number}") for number in range(READERS)]
         self._next_reader = itertools.cycle(self._readers)
         self._synchronous = ""
+        self._commits = 0  # since the last checkpoint
+        self._sync_failed = False
 
     async def open(self) -> None:
         """Create or open the file, exclusively, and apply pending migrations.
@@ -127,10 +135,15 @@ class SQLiteDriver:
                     results.append(error)
             fenced = _append(connection, batch.replica, batch.appends)
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
+                self._sync_failed = True
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._commits += 1
+        if self._commits >= CHECKPOINT_COMMITS:
+            self._checkpoint(connection)
         return Committed(results, fenced)
 
     def _commit_apart(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
@@ -156,6 +169,8 @@ class SQLiteDriver:
             StoreUnavailable: Another program has locked the file. Committing the parts one by one would wait longer.
         """
         level = "FULL" if durable else "NORMAL"
+        if self._sync_failed:
+            self._replace_wal(connection)
         try:
             if self._synchronous != level:
                 connection.execute(f"PRAGMA synchronous = {level}")
@@ -163,6 +178,29 @@ class SQLiteDriver:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise StoreUnavailable from error
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Copy the WAL into the database as far as no reader needs it; SQLite then starts the WAL again."""
+        self._commits = 0
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error:  # the commit before it holds; the next one tries again
+            self._sync_failed = True
+
+    def _replace_wal(self, connection: sqlite3.Connection) -> None:
+        """Copy the whole WAL into the database and empty it, after a sync that failed.
+
+        Raises:
+            StoreUnavailable: A sync fails still, or a reader takes too long.
+        """
+        try:
+            ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise StoreUnavailable from error
+        if busy:
+            raise StoreUnavailable
+        self._sync_failed = False
+        self._commits = 0
 
 
 def holder(path: Path) -> str | None:
@@ -256,6 +294,7 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     try:
         connection.execute(f"PRAGMA busy_timeout = {LOCKED_MILLISECONDS}")
         connection.execute("PRAGMA query_only = ON" if read_only else "PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
     except sqlite3.Error:
         connection.close()
         raise
