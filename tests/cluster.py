@@ -1,4 +1,4 @@
-"""The service as those have it who outgrew one process: replicas behind a balancer, one PostgreSQL, one Redis."""
+"""The service as replicas: two processes behind a load balancer, with one PostgreSQL and one Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = "the-secret-that-all-replicas-share-in-tests"
 
 
 class Balancer:
-    """Gives each connection to the next server that takes it, and knows nothing of what is said."""
+    """A TCP load balancer: each connection goes to the next server that accepts it."""
 
     def __init__(self, targets: list[tuple[str, int]]) -> None:
         self.targets = targets
@@ -57,7 +57,7 @@ class Balancer:
             tasks = [asyncio.create_task(pipe) for pipe in pipes]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
-            pass  # no server takes it, or the balancer ends
+            pass  # no server accepts it, or the balancer is closed
         finally:
             for task in tasks:
                 task.cancel()
@@ -82,7 +82,10 @@ async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 
 
 class Cluster(Service):
-    """Some replicas, used through their balancer as one service is."""
+    """Replicas behind a balancer, with the interface of one service.
+
+    `log` has the lines of all replicas. Signals go to all of them.
+    """
 
     def __init__(self, folder: Path, upstream_url: str, **environment: str) -> None:
         shared: dict[str, Any] = {
@@ -99,7 +102,7 @@ class Cluster(Service):
             home = folder / f"replica-{number}"
             home.mkdir()
             replica = Service(home, upstream_url, **shared)
-            replica.log, replica._news = self.log, self._news  # what one says, the cluster says
+            replica.log, replica._log_grew = self.log, self._log_grew
             self.replicas.append(replica)
         self._balancer: Balancer | None = None
 
@@ -110,8 +113,8 @@ class Cluster(Service):
         self.url = self._balancer.url
         return self
 
-    def start_again(self, replica: Service) -> None:
-        """Start one that has ended; its place is at another port now."""
+    def restart(self, replica: Service) -> None:
+        """Start a replica that has ended. It gets another port, which the balancer uses from now on."""
         replica.start()
         assert self._balancer is not None
         self._balancer.targets = [_address(one) for one in self.replicas]
@@ -124,7 +127,8 @@ class Cluster(Service):
         return max(abs(replica.wait(seconds)) for replica in self.replicas)
 
     def stop(self) -> int:
-        statuses = [replica.stop() for replica in self.replicas]
+        with ThreadPoolExecutor() as pool:
+            statuses = list(pool.map(Service.stop, self.replicas))
         if self._balancer is not None:
             self._balancer.close()
             self._balancer = None

@@ -1,12 +1,15 @@
-"""Fixtures: the service as a process, and the simulator as its upstream."""
+"""Fixtures: the service as a process or as replicas, and the simulator as its upstream."""
 
 from __future__ import annotations
 
+import faulthandler
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from playwright.sync_api import Browser
 
 from chatapi.simulator import Gate, Simulator, running
@@ -14,36 +17,59 @@ from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
 from tests.server_process import Serve, Service, fresh_key
 
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """An upstream of the test's own; set its `script` to have it answer otherwise than the demo does."""
-    with running(Simulator()) as simulator:
-        yield simulator
-
-
 FIGURES = "figures"
+# Files that take longest in one piece. They start first, so that no worker is left alone with one at the end.
 LONGEST = {"test_kill_replicas.py", "test_kill.py", "test_crosstalk.py", "test_setup.py", "test_store_machine.py"}
-DEPLOYMENTS: dict[str, Callable[..., Service]] = {"one-process": Service, "replicas": Cluster}
+ONE_PROCESS, REPLICAS = "one-process", "replicas"
+DEPLOYMENTS: dict[str, Callable[..., Service]] = {ONE_PROCESS: Service, REPLICAS: Cluster}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test of the service runs on each deployment, but for those that are marked as being about one process."""
+    """Run every test of the service on each deployment, unless it is marked `one_process`."""
     if "deploy" in metafunc.fixturenames:
         one = metafunc.definition.get_closest_marker("one_process")
-        names = ["one-process"] if one else list(DEPLOYMENTS)
+        names = [ONE_PROCESS] if one else list(DEPLOYMENTS)
         metafunc.parametrize("deploy", names, indirect=True, scope="session")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest in one piece, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Drop most cases of tables on replicas, and order the rest."""
+    items[:] = sorted(without_repeated_tables(items), key=lambda item: item.path.name not in LONGEST)
+
+
+def without_repeated_tables(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Drop the cases on replicas of each test marked `table`, but for its first and its last."""
+    tables: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("table") and REPLICAS in deployment_of(item):
+            tables[item.nodeid.partition("[")[0]].append(item)
+    dropped = {item for cases in tables.values() for item in cases[1:-1]}
+    return [item for item in items if item not in dropped]
+
+
+def deployment_of(item: pytest.Function) -> str:
+    """Return the deployment that a test runs on, or nothing if it runs on none."""
+    return str(item.callspec.params.get("deploy", "")) if hasattr(item, "callspec") else ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give a test that is marked `hangs_after` its own limit instead of `faulthandler_timeout`."""
+    if mark := item.get_closest_marker("hangs_after"):
+        (seconds,) = mark.args
+        faulthandler.dump_traceback_later(seconds, exit=True, file=item.config.stash[fault_handler_stderr_fd_key])
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """An upstream of the test's own. It answers as the demo does unless the test sets its `script`."""
+    with running(Simulator()) as simulator:
+        yield simulator
 
 
 @pytest.fixture(scope="session")
 def deploy(request: pytest.FixtureRequest) -> Callable[..., Service]:
-    """What the service is, in this run of a test."""
+    """The class of the deployment that this run of a test is for."""
     return DEPLOYMENTS[request.param]
 
 
@@ -71,14 +97,14 @@ def service(serve: Serve) -> Service:
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Simulator]:
-    """A module's upstream. Each test may set its `script`; the next one finds the demo again."""
+    """A module's upstream. A test may set its `script`, which is reset after the test."""
     with running(Simulator()) as simulator:
         yield simulator
 
 
 @pytest.fixture(autouse=True)
-def demo_again(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Take back what a test had its module's upstream answer."""
+def reset_upstream(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Reset the `script` of the module's upstream after each test."""
     yield
     if "upstream" in request.fixturenames:
         request.getfixturevalue("upstream").script = None
@@ -88,7 +114,7 @@ def demo_again(request: pytest.FixtureRequest) -> Iterator[None]:
 def serve_module(
     upstream: Simulator, tmp_path_factory: pytest.TempPathFactory, deploy: Callable[..., Service]
 ) -> Iterator[Serve]:
-    """Start a server for a whole module, with these settings; a start costs a second."""
+    """Start a server with these settings for a whole module."""
     started: list[Service] = []
 
     def start(**environment: Any) -> Service:
@@ -101,7 +127,7 @@ def serve_module(
 
 @pytest.fixture
 def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """What a campaign found, in a line, to be printed when all tests are through."""
+    """Record the figures of a campaign, a line that is printed at the end of the run."""
     return lambda line: record_property(FIGURES, line)
 
 
@@ -121,7 +147,7 @@ def key(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Where an answer waits for the test; nothing is left waiting at its end."""
+    """A gate at which an answer waits for the test. It opens at the end of the test."""
     gate = Gate()
     yield gate
     gate.open()
@@ -129,7 +155,7 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture(scope="session")
 def shared_simulator() -> Iterator[Simulator]:
-    """An upstream for tests that only talk to it and leave its script alone."""
+    """An upstream for tests that do not set its script."""
     with running(Simulator()) as simulator:
         yield simulator
 
@@ -138,7 +164,7 @@ def shared_simulator() -> Iterator[Simulator]:
 def shared(
     shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory, deploy: Callable[..., Service]
 ) -> Iterator[Service]:
-    """A server for tests that neither stop it nor fill it; it spares each of them a start."""
+    """A server for tests that neither stop it nor need an empty one."""
     folder = tmp_path_factory.mktemp("shared")
     service = deploy(folder, shared_simulator.url, CHATAPI_RATE_LIMIT="0").start()
     yield service

@@ -37,7 +37,7 @@ from chatapi.model import new_id
 from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send, Simulator, Wait, running, scripts
 from tests.cluster import Cluster
 from tests.databases import Postgres, Redis
-from tests.kill_campaign import Reader
+from tests.reader import Reader
 from tests.server_process import Service, fresh_key
 
 SESSIONS = 200

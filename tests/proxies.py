@@ -1,6 +1,6 @@
-"""What stands between a client and a server: relays that rewrite or hold bytes, a pooler, and proxies for HTTP.
+"""Proxies between a client and a server: relays that rewrite or hold bytes, a connection pooler, and HTTP proxies.
 
-All are threads on loopback, and end with their block.
+All are threads on loopback, and end with their `with` block.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from queue import SimpleQueue
 from typing import Self
 
 CHUNK = 65536
-ENDING = {b"Q", b"S"}  # messages of PostgreSQL's protocol that the server answers with: ready
+ENDING = {b"Q", b"S"}  # messages of PostgreSQL's protocol that the server answers with ReadyForQuery
 
 Rewrite = Callable[[bytes], bytes]
 
 
 class Listener:
-    """Accepts connections on loopback, and serves each on a thread; closing ends them all."""
+    """Accepts connections on loopback, and serves each in a thread. All are closed at the end of the `with` block."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -44,7 +44,7 @@ class Listener:
             connection.close()
 
     def connect(self, port: int) -> socket.socket:
-        """A connection that is closed with the rest."""
+        """Open a connection that is closed with the others."""
         connection = socket.create_connection(("127.0.0.1", port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open.add(connection)
@@ -67,9 +67,9 @@ class Listener:
 
 
 class Relay(Listener):
-    """Hands bytes on between clients and the server on `port`; each read may be rewritten.
+    """Forwards bytes between clients and the server on `port`; each read may be rewritten.
 
-    After `hold_after` bytes of clients' it hands none on, and sets `held`.
+    After `hold_after` bytes from clients it forwards none of theirs, and sets `held`.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class Relay(Listener):
 
 
 class Pooler(Listener):
-    """PostgreSQL's protocol, pooled by transaction: between two transactions a client has no connection.
+    """A transaction pooler for PostgreSQL: between two transactions a client has no server connection.
 
-    It takes no parameters at the start but a few, as PgBouncer does, unless it is `lenient`.
+    Unless it is `lenient`, it rejects unknown startup parameters, as PgBouncer does.
     """
 
     def __init__(self, port: int, database: str, size: int = 8, lenient: bool = False) -> None:
@@ -138,7 +138,7 @@ class Pooler(Listener):
         while True:
             (size,) = struct.unpack("!i", _exactly(client, 4))
             start = _exactly(client, size - 4)
-            if start[:4] != struct.pack("!i", 80877103):  # a question for TLS
+            if start[:4] != struct.pack("!i", 80877103):  # SSLRequest
                 break
             client.sendall(b"N")
         named = start[4:].split(b"\0")[::2]
@@ -156,7 +156,7 @@ class Pooler(Listener):
                 self._transaction(client, first)
 
     def _transaction(self, client: socket.socket, first: bytes) -> None:
-        """Lend the client a connection, from its first message to where the server is in no transaction any more."""
+        """Lend the client a server connection from its first message to the end of its transaction."""
         server = self._idle.get()
         server.sendall(first)
         asked = 1 if first[:1] in ENDING else -1
@@ -174,7 +174,7 @@ class Pooler(Listener):
                     else:
                         server.sendall(message)
                         asked = max(asked, 0) + (message[:1] in ENDING)
-        except OSError:  # the client went away in the middle
+        except OSError:  # the client disconnected within its transaction
             server.close()
             self._add()
             raise
@@ -184,22 +184,22 @@ class Pooler(Listener):
 def _exactly(connection: socket.socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
-        some = connection.recv(count - len(data))
-        if not some:
+        received = connection.recv(count - len(data))
+        if not received:
             raise ConnectionError
-        data += some
+        data += received
     return data
 
 
 def _one(connection: socket.socket) -> bytes:
-    """One message of PostgreSQL's protocol."""
+    """Return the next message of PostgreSQL's protocol."""
     kind = _exactly(connection, 1)
     size = _exactly(connection, 4)
     return kind + size + _exactly(connection, struct.unpack("!i", size)[0] - 4)
 
 
 def _until_ready(connection: socket.socket) -> Iterator[bytes]:
-    """The server's messages, up to the one that says whether it is in a transaction."""
+    """Yield the server's messages up to ReadyForQuery."""
     while True:
         message = _one(connection)
         yield message
@@ -211,7 +211,11 @@ def _until_ready(connection: socket.socket) -> Iterator[bytes]:
 def http_proxy(
     port: int, forwarded: bool = True, buffers: bool = False, compresses: bool = False, transforms: bool = False
 ) -> Iterator[int]:
-    """A proxy for the HTTP server on `port`, with the habits that are asked for; its own port."""
+    """Serve a proxy for the HTTP server on `port`; yield its own port.
+
+    It adds `X-Forwarded-For` if `forwarded`, `buffers` whole responses, `compresses` them, or `transforms` them by
+    removing `Cache-Control`.
+    """
 
     class Proxy(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -253,7 +257,7 @@ def http_proxy(
 
 
 class Refusal(BaseHTTPRequestHandler):
-    """Wants a key of everybody."""
+    """Answers every request with 401."""
 
     def do_GET(self) -> None:
         self.send_response(401)
@@ -266,7 +270,7 @@ class Refusal(BaseHTTPRequestHandler):
 
 @contextmanager
 def https_server(certificate: Path, key: Path) -> Iterator[int]:
-    """A server with this certificate; its port."""
+    """Serve with this certificate; yield the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with QuietServer(("127.0.0.1", 0), Refusal) as server:
@@ -276,7 +280,7 @@ def https_server(certificate: Path, key: Path) -> Iterator[int]:
 
 
 class QuietServer(ThreadingHTTPServer):
-    """Says nothing of clients that go away, or refuse its certificate."""
+    """Logs no errors of clients that disconnect or reject its certificate."""
 
     def handle_error(self, *_: object) -> None:
         pass

@@ -2,7 +2,7 @@
 
 Each round, fifty clients read answers through a balancer in front of two replicas, half of them text and half events,
 and others follow some of the answers on the other replica. Then one replica is killed with -9 in mid-stream; in every
-fifth round it is put to sleep (SIGSTOP) past its leases instead, and woken when the other has taken its sessions over.
+fourth round it is put to sleep (SIGSTOP) past its leases instead, and woken when the other has taken its sessions over.
 
 Whoever lost a connection resumes on the other replica. What anybody was shown must be stored, and be what the upstream
 said to that client and to nobody else; each answer must come to its end, or be closed as interrupted when its lease
@@ -29,7 +29,8 @@ from typing import Any
 from chatapi.simulator import Chunks, Pause, ReceivedRequest, Script, Send, Simulator, answer, running, scripts
 from tests.cluster import Cluster
 from tests.database_view import VISIBLE_KINDS
-from tests.kill_campaign import EVENTS, SHORT, Reader
+from tests.kill_campaign import SHORT
+from tests.reader import EVENTS, Reader
 from tests.server_process import Service
 
 STREAMS = 50
@@ -37,7 +38,7 @@ LEASE_SECONDS = 2.0  # with one of a second, a busy machine takes leases from re
 CLOSED_SECONDS = LEASE_SECONDS + 1.5  # from a replica's death to the end of most of its answers
 LATEST_SECONDS = LEASE_SECONDS + 10.0  # and of each: a machine that is busy with other tests is late now and then
 JOIN_SECONDS = 40.0
-SLEEP_EVERY = 5  # rounds
+SLEEP_EVERY = 4  # rounds
 FOLLOWED_EVERY = 5  # streams: so many of them have a second reader, on the replica that lives on
 PACE_SECONDS = 0.04
 PIECE = 20  # characters
@@ -136,11 +137,11 @@ class Stream(threading.Thread):
     def shown_text(self) -> bytes:
         """All text that it was shown, by whichever replica."""
         if self.events:
-            return "".join(reader.said(*VISIBLE_KINDS) for reader in self.readers).encode()
+            return "".join(reader.joined(*VISIBLE_KINDS) for reader in self.readers).encode()
         return b"".join(bytes(reader.body) for reader in self.readers)
 
     def shown_reasoning(self) -> str:
-        return "".join(reader.said("reasoning") for reader in self.readers) if self.events else ""
+        return "".join(reader.joined("reasoning") for reader in self.readers) if self.events else ""
 
     def leave(self) -> None:
         for reader in self.readers:
@@ -226,11 +227,11 @@ class Campaign:
         gone.kill()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             at_once = self._random.random() < AGAIN_AT_ONCE
-            again = pool.submit(self.cluster.start_again, gone) if at_once else None
+            again = pool.submit(self.cluster.restart, gone) if at_once else None
             self._join(streams)
             followers = [stream.follower for stream in streams if stream.follower]
             self._join(followers)
-            again = again or pool.submit(self.cluster.start_again, gone)
+            again = again or pool.submit(self.cluster.restart, gone)
             for losses in pool.map(lambda stream: list(self._losses(stream, stays, at)), streams):
                 self.losses += losses
             for losses in pool.map(lambda follower: list(self._follower_losses(follower, at)), followers):

@@ -1,4 +1,4 @@
-"""The service as its users have it: `python app.py` in a process of its own, reached over real sockets."""
+"""The service as its users run it: `python app.py` in a process of its own, reached over real sockets."""
 
 from __future__ import annotations
 
@@ -8,29 +8,78 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
 
 from tests.database_view import Database, database_of
+from tests.fork_server import ForkedProcess, fork_server
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEY = "sk-proj-" + "A1b2C3d4_-" * 15 + "tester"
 OTHER_KEY = "sk-proj-" + "Z9y8X7w6_-" * 15 + "others"
-START_SECONDS = 60  # a start takes one; and several on a machine that is busy with other tests
+START_SECONDS = 60  # a start takes 0.1 s, or 2 s in an interpreter of its own; more on a machine that is busy
 END_SECONDS = 60
-OURS = ("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "LOG_LEVEL")
-SECRETS = [KEY, OTHER_KEY]  # what no output may ever hold; tests add theirs
+COMMAND_SECONDS = 60
+REQUEST_SECONDS = 30
+UNPREFIXED_SETTINGS = ("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "LOG_LEVEL")
+SECRETS = [KEY, OTHER_KEY]  # which no output may contain; tests add their own
 
 assert len(KEY) == len(OTHER_KEY) == 164
 
 
-class Service:
-    """One server process, its address, and what it has written to its log."""
+def environment_without_settings() -> dict[str, str]:
+    """Return the environment of the tests without the settings of a server."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in UNPREFIXED_SETTINGS and not name.startswith("CHATAPI_")
+    }
 
-    def __init__(self, folder: Path, upstream_url: str, *, prefix: tuple[str, ...] = (), **environment: str) -> None:
+
+def run_command(
+    *arguments: str, cwd: Path, settings: Mapping[str, str] = MappingProxyType({}), forked: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m chatapi` with these arguments and settings to its end; return its exit status and its output."""
+    command = ["-m", "chatapi", *arguments]
+    env = environment_without_settings() | {"PYTHONPATH": str(PROJECT), **settings}
+    if forked:
+        return fork_server().run(command, env=env, cwd=cwd, timeout=COMMAND_SECONDS)
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+
+
+def start_command(*arguments: str, cwd: Path) -> ForkedProcess:
+    """Start `python -m chatapi` with these arguments and no settings; its standard error is a pipe."""
+    return fork_server().start(["-m", "chatapi", *arguments], env=environment_without_settings(), cwd=cwd)
+
+
+class Service:
+    """A server process: its address, its log, its database, and requests to it.
+
+    It is forked from a process that has imported the service (`tests.fork_server`), unless `forked` is False or the
+    command has a `prefix`: then it is an interpreter of its own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        upstream_url: str,
+        *,
+        prefix: tuple[str, ...] = (),
+        forked: bool = True,
+        **environment: str,
+    ) -> None:
         self.folder = folder
         self.environment = {
             "HOST": "127.0.0.1",
@@ -41,26 +90,17 @@ class Service:
             **environment,
         }
         self._prefix = prefix
+        self._forked = forked and not prefix
         self.url = ""
         self.log: list[str] = []
         self._ended = False
-        self._news = threading.Condition()
-        self._process: subprocess.Popen[str] | None = None
+        self._log_grew = threading.Condition()
+        self._process: subprocess.Popen[str] | ForkedProcess | None = None
         self._reader: threading.Thread | None = None
 
     def start(self) -> Service:
-        """Start, and return when it serves."""
-        inherited = {
-            name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("CHATAPI_")
-        }
-        self._process = subprocess.Popen(
-            [*self._prefix, sys.executable, str(PROJECT / "app.py")],
-            cwd=self.folder,
-            env=inherited | self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        """Start the server; return when it serves."""
+        self._process = self._launch()
         seen = len(self.log)
         self.url = ""
         self._ended = False
@@ -69,18 +109,32 @@ class Service:
         self.url = self.wait_for_log("serving", START_SECONDS, seen, pid=self.pid)["url"]
         return self
 
-    def _read_log(self, process: subprocess.Popen[str]) -> None:
+    def _launch(self) -> subprocess.Popen[str] | ForkedProcess:
+        app = str(PROJECT / "app.py")
+        env = environment_without_settings() | self.environment
+        if self._forked:
+            return fork_server().start([app], env=env, cwd=self.folder)
+        return subprocess.Popen(
+            [*self._prefix, sys.executable, app],
+            cwd=self.folder,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _read_log(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         assert process.stderr is not None
         for line in process.stderr:
-            with self._news:
+            with self._log_grew:
                 self.log.append(line)
-                self._news.notify_all()
-        with self._news:
+                self._log_grew.notify_all()
+        with self._log_grew:
             self._ended = True
-            self._news.notify_all()
+            self._log_grew.notify_all()
 
     def wait_for_log(self, event: str, seconds: float = 30, seen: int = 0, **fields: Any) -> dict[str, Any]:
-        """The first log line past `seen` with this event and these fields, when it has come."""
+        """Wait for a log line after the first `seen` lines with this event and these fields; return the first."""
 
         def find() -> dict[str, Any] | None:
             for line in self.log[seen:]:
@@ -90,8 +144,8 @@ class Service:
             assert not self._ended, "it ended:\n" + "".join(self.log)
             return None
 
-        with self._news:
-            found = self._news.wait_for(find, seconds)
+        with self._log_grew:
+            found = self._log_grew.wait_for(find, seconds)
         assert found, f"no {event} {fields} in the log:\n" + "".join(self.log)
         return found
 
@@ -112,7 +166,7 @@ class Service:
         self._process.send_signal(number)
 
     def wait(self, seconds: float = END_SECONDS) -> int:
-        """Wait for its end; the exit status."""
+        """Wait for its end; return the exit status."""
         assert self._process is not None
         assert self._reader is not None
         status = self._process.wait(seconds)
@@ -122,42 +176,46 @@ class Service:
         return status
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill it with SIGKILL, and wait for its end."""
         self.signal(signal.SIGKILL)
         self.wait()
 
     def stop(self) -> int:
-        """End it as an operator does, and check what it has written on the way."""
+        """Stop it as an operator does, without waiting for running answers; check its output; return the exit status.
+
+        Raises:
+            AssertionError: its output contains a key.
+        """
         assert self._process is not None
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
-            if self.url:  # one that never served ends at the first
+            if self.url:  # one that never served ends at the first signal
                 self.wait_for_log("draining", END_SECONDS, pid=self.pid)  # two signals that come together are one
-                self.signal(signal.SIGTERM)  # at once
+                self.signal(signal.SIGTERM)  # the second one ends the drain
         status = self.wait()
         self.check_no_secret()
         return status
 
     def check_no_secret(self) -> None:
-        """No key is in the log, in the database, or in any file beside it."""
+        """Check that no key is in the log, in the database, or in any file beside it."""
         texts = {"the log": "".join(self.log).encode()}
         texts |= {str(file): file.read_bytes() for file in self.folder.rglob("*") if file.is_file()}
         for where, text in texts.items():
             for secret in SECRETS:
                 assert secret.encode() not in text, f"a key is in {where}"
 
-    # What users do
+    # Requests of users
 
     def send(self, text: str = "Hello", *, key: str = KEY, **more: Any) -> requests.Response:
-        """POST /api/chat, streamed; a new session unless `session_id` is given."""
+        """POST /api/chat, streamed; in a new session unless `session_id` is given."""
         headers = more.pop("headers", {})
         body = {"user_message": text, "api_key": key, **more}
         if "session_id" not in body:
             body.setdefault("developer_message", "You are a helpful assistant.")
-        return requests.post(f"{self.url}/api/chat", json=body, headers=headers, stream=True, timeout=30)
+        return requests.post(f"{self.url}/api/chat", json=body, headers=headers, stream=True, timeout=REQUEST_SECONDS)
 
     def get(self, path: str, *, key: str | None = None, **more: Any) -> requests.Response:
-        """GET, with the key as a bearer token where one is given."""
+        """GET, with the key as a bearer token if one is given."""
         return self._request("GET", path, key, **more)
 
     def post(self, path: str, *, key: str | None = None, **more: Any) -> requests.Response:
@@ -174,10 +232,10 @@ class Service:
 
     def _request(self, method: str, path: str, key: str | None, **more: Any) -> requests.Response:
         headers = more.pop("headers", {}) | ({"Authorization": f"Bearer {key}"} if key else {})
-        return requests.request(method, self.url + path, headers=headers, timeout=30, **more)
+        return requests.request(method, self.url + path, headers=headers, timeout=REQUEST_SECONDS, **more)
 
     def messages(self, session_id: str, *, key: str | None = None) -> list[dict[str, Any]]:
-        """The whole conversation."""
+        """Return the active path of the session, up to 100 messages."""
         answer = self.get(f"/api/sessions/{session_id}/messages?limit=100", key=key)
         assert answer.status_code == 200, answer.text
         found: list[dict[str, Any]] = answer.json()["data"]
@@ -188,14 +246,14 @@ Serve = Callable[..., Service]
 
 
 def fresh_key(name: str) -> str:
-    """A key that no other test uses."""
+    """Return a key that no other test uses."""
     key = "sk-proj-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[-150:].ljust(156, "_")
     SECRETS.append(key)
     return key
 
 
 def events(response: requests.Response) -> list[tuple[str, int, Any]]:
-    """An event stream, read to its end: name, id and data of each event."""
+    """Read an event stream to its end; return the name, the id and the data of each event."""
     found = []
     for block in response.content.decode().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))

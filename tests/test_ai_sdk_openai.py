@@ -39,7 +39,7 @@ def calling() -> Script:
 @pytest.mark.parametrize("command", ["generate", "stream"])
 def test_several_turns_and_a_tool_loop(service: Service, upstream: Simulator, key: str, command: str) -> None:
     options = {"baseURL": f"{service.url}/v1", "apiKey": key, "model": "gpt-4.1-mini"}
-    with node_clients.Script("ai-openai.mjs", options) as ai:
+    with node_clients.NodeClient("ai-openai.mjs", options) as ai:
         first = ai.do(command, text="My name is Ada.")
         assert "error" not in first, first
         upstream.script = scripts.in_turn(calling(), scripts.answer("It is clear."))

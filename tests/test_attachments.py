@@ -1,4 +1,4 @@
-"""Images and files that go with a message, in the seed's dialect."""
+"""Images and files in a chat message, in the seed's dialect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server(serve_module: Serve) -> Service:
 
 
 def sent(server: Service, *attachments: Any, **more: Any) -> requests.Response:
-    """POST /api/chat with these, read to its end; a new session and no text unless they are given."""
+    """POST /api/chat with these fields; return the response, read to its end. By default: a new session and no text."""
     body = {"developer_message": "Be brief.", "attachments": list(attachments), **more}
     return server.post("/api/chat", key=KEY, json=body)
 
@@ -35,9 +35,7 @@ def content(upstream: Simulator, message: int = -1) -> Any:
     return upstream.requests[-1].body["messages"][message]["content"]
 
 
-def test_images_and_files_go_upstream_with_their_message_and_stay_in_the_conversation(
-    server: Service, upstream: Simulator
-) -> None:
+def test_images_and_files_are_sent_upstream_with_their_message_and_stored(server: Service, upstream: Simulator) -> None:
     session_id = session_of(sent(server, IMAGE, FILE, user_message="What is this?"))
     asked = [FILE_UPSTREAM, {"type": "text", "text": "What is this?"}, IMAGE_UPSTREAM]
     assert content(upstream) == asked
@@ -49,17 +47,19 @@ def test_images_and_files_go_upstream_with_their_message_and_stay_in_the_convers
     assert content(upstream, 1) == asked
     assert content(upstream) == "And now?"
     assert sent(server, IMAGE, session_id=session_id, replace=question["id"], user_message="Look").text
-    assert content(upstream) == [{"type": "text", "text": "Look"}, IMAGE_UPSTREAM], "what is replaced stays behind"
+    assert content(upstream) == [{"type": "text", "text": "Look"}, IMAGE_UPSTREAM], (
+        "the replaced answer is not sent again"
+    )
 
 
-def test_an_image_may_go_without_a_word_and_names_the_session(server: Service, upstream: Simulator) -> None:
+def test_an_image_without_text_is_accepted_and_names_the_session(server: Service, upstream: Simulator) -> None:
     for more in ({}, {"user_message": ""}):
         session_id = session_of(sent(server, IMAGE, **more))
         assert content(upstream) == [IMAGE_UPSTREAM]
         assert server.get(f"/api/sessions/{session_id}").json()["title"] == "Image"
 
 
-def test_an_image_elsewhere_is_named_to_the_upstream_and_not_fetched(server: Service, upstream: Simulator) -> None:
+def test_the_url_of_an_image_is_passed_upstream_and_not_fetched(server: Service, upstream: Simulator) -> None:
     asked = len(upstream.requests)
     there = {"type": "image", "url": f"{upstream.url}/image.png"}
     assert sent(server, there, user_message="What is this?").status_code == 200
@@ -68,7 +68,7 @@ def test_an_image_elsewhere_is_named_to_the_upstream_and_not_fetched(server: Ser
 
 
 @pytest.mark.one_process("a body is read by one replica alone")
-def test_only_a_body_with_attachments_may_be_as_large_as_media_are(server: Service, upstream: Simulator) -> None:
+def test_only_a_body_with_attachments_may_have_the_size_of_media(server: Service, upstream: Simulator) -> None:
     large = {"type": "image", "url": "data:image/png;base64," + "A" * 3 * MIB}
     assert sent(server, large, user_message="What is this?").status_code == 200
     assert content(upstream)[1]["image_url"]["url"] == large["url"]
@@ -81,7 +81,7 @@ def test_only_a_body_with_attachments_may_be_as_large_as_media_are(server: Servi
     codes = [(other.status_code, other.json()["code"]) for other in others]
     assert codes == [(413, "body_too_large")] * 3
     long = sent(server, IMAGE, user_message=text)
-    assert (long.status_code, long.json()["errors"][0]["field"]) == (422, "user_message"), "a text has its own limit"
+    assert (long.status_code, long.json()["errors"][0]["field"]) == (422, "user_message"), "text has a limit of its own"
 
 
 @pytest.mark.one_process("it is refused before there is a store")
@@ -119,7 +119,7 @@ def test_only_a_body_with_attachments_may_be_as_large_as_media_are(server: Servi
     ],
     ids=range(27),
 )
-def test_what_is_no_attachment_is_refused_by_its_name_and_not_repeated(
+def test_an_invalid_attachment_is_refused_by_name_and_not_echoed(
     server: Service, upstream: Simulator, attachments: Any
 ) -> None:
     asked = len(upstream.requests)
@@ -133,7 +133,7 @@ def test_what_is_no_attachment_is_refused_by_its_name_and_not_repeated(
 
 
 @pytest.mark.one_process("it is refused before there is a store")
-def test_without_an_attachment_a_text_is_required_as_ever(server: Service) -> None:
+def test_without_an_attachment_a_text_is_required(server: Service) -> None:
     missing = server.post("/api/chat", key=KEY, json={"developer_message": "d"}).json()
     assert missing["errors"] == [{"field": "user_message", "message": "This field is required."}]
     nothings: list[dict[str, Any]] = [{"attachments": []}, {"attachments": None}]
@@ -142,7 +142,7 @@ def test_without_an_attachment_a_text_is_required_as_ever(server: Service) -> No
         assert refused.json()["errors"] == missing["errors"]
 
 
-def test_an_answer_is_given_anew_without_attachments(server: Service) -> None:
+def test_a_regenerated_answer_needs_no_attachments(server: Service) -> None:
     session_id = session_of(sent(server, IMAGE, user_message="What is this?"))
     answer = server.messages(session_id)[-1]
     refused = sent(server, IMAGE, session_id=session_id, replace=answer["id"])

@@ -1,4 +1,4 @@
-"""What bad input gets: a clear answer, quickly, that echoes nothing; and the server is as well as before."""
+"""Bad input gets a clear answer quickly, which echoes nothing, and does the server no harm."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.server_process import KEY, OTHER_KEY, Serve, Service
 pytestmark = pytest.mark.one_process("it is refused before there is a store")
 
 JSON = {"Content-Type": "application/json"}
-QUICK_SECONDS = 3.0  # for any answer to bad input; on an idle machine it is milliseconds
-RECEIVE_SECONDS = 1.0  # how long this server lets a client take to send
+QUICK_SECONDS = 3.0  # for any answer to bad input; an idle machine takes milliseconds
+RECEIVE_SECONDS = 1.0  # for a client to send its request
 MIB = 1024 * 1024
-FLAT_BYTES = 24 * MIB  # how much memory may wander while the sender pours in several times that
+FLAT_BYTES = 24 * MIB  # of growth that are allowed while a client sends several times as much
 POURED_BYTES = 128 * MIB
-MARK = "Xq7Mark"  # in what is sent, and nowhere in what comes back
+MARK = "Xq7Mark"  # in the request, and never in the response
 
 ROUTES = {
     "/api/chat": {"developer_message": "d", "user_message": "u", "api_key": KEY},
@@ -46,7 +46,7 @@ def server(serve_module: Serve) -> Service:
 
 @pytest.fixture(autouse=True)
 def still_well(server: Service) -> Iterator[None]:
-    """Whatever was sent, the server answers afterwards."""
+    """After each test, check that the server still answers."""
     yield
     assert requests.get(f"{server.url}/api/health", timeout=QUICK_SECONDS).json()["status"] == "ok"
 
@@ -61,7 +61,7 @@ def send(server: Service, data: bytes | str, path: str = "/api/chat", **headers:
 
 
 def check_problem(response: requests.Response, statuses: set[int], field: str | None = None) -> None:
-    """It is a problem of this status that names the field, and repeats nothing of what was sent."""
+    """Check that it is a problem of this status that names the field and contains nothing of the request."""
     assert response.status_code in statuses, response.text
     told = response.json()
     if "code" in told:
@@ -183,7 +183,7 @@ def test_a_field_that_is_out_of_bounds_is_named(server: Service, upstream: Simul
     assert len(upstream.requests) == asked
 
 
-def test_a_message_of_just_the_size_that_is_taken_is_taken(server: Service) -> None:
+def test_a_message_of_exactly_the_maximum_size_is_accepted(server: Service) -> None:
     with server.send("€" * 87_381) as response:
         assert response.status_code == 200
 
@@ -202,7 +202,7 @@ def test_an_unknown_field_is_refused_and_no_key_in_its_name_is_repeated(
     assert len(upstream.requests) == asked
 
 
-def test_very_many_unknown_fields_are_refused_in_few_words(server: Service) -> None:
+def test_very_many_unknown_fields_get_a_short_answer(server: Service) -> None:
     body = chat_with(**{f"f{number}": number for number in range(60_000)})
     response = send(server, json.dumps(body))
     check_problem(response, {400, 422})
@@ -218,7 +218,7 @@ def test_two_keys_that_differ_are_refused(server: Service, upstream: Simulator, 
 
 
 @pytest.mark.parametrize("title", ["x" * 201, "\0", "\ud83d", 5, [MARK]], ids=repr)
-def test_a_title_that_is_no_title_is_refused(server: Service, title: Any) -> None:
+def test_an_invalid_title_is_refused(server: Service, title: Any) -> None:
     session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
     response = server.patch(f"/api/sessions/{session_id}", data=json.dumps({"title": title}), headers=JSON)
     check_problem(response, {422}, "title")
@@ -242,7 +242,7 @@ def test_a_title_that_is_no_title_is_refused(server: Service, title: Any) -> Non
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_metadata_that_is_none_is_refused(server: Service, metadata: Any) -> None:
+def test_invalid_metadata_is_refused(server: Service, metadata: Any) -> None:
     session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
     response = server.patch(f"/api/sessions/{session_id}", data=json.dumps({"metadata": metadata}), headers=JSON)
     check_problem(response, {400, 422})
@@ -252,7 +252,7 @@ def test_metadata_that_is_none_is_refused(server: Service, metadata: Any) -> Non
     "session_id",
     ["x", "ses_" + "A" * 900_000, "../../etc/passwd", f"{MARK}", "\0", "' OR 1=1 --", "\ud83d", "ses_\udc4b"],
 )
-def test_an_absurd_session_id_is_the_plain_404_or_no_session_id(server: Service, session_id: str) -> None:
+def test_an_absurd_session_id_is_a_plain_404_or_ignored_when_empty(server: Service, session_id: str) -> None:
     response = send(server, json.dumps(chat_with(session_id=session_id)))
     check_problem(response, {404, 422})
     if response.status_code == 404:
@@ -270,7 +270,7 @@ def test_an_absurd_generation_id_stops_nothing(server: Service, generation_id: A
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "x" * 60_000])
-def test_an_idempotency_key_that_is_none_is_named(server: Service, upstream: Simulator, key: str) -> None:
+def test_an_invalid_idempotency_key_is_named(server: Service, upstream: Simulator, key: str) -> None:
     asked = len(upstream.requests)
     response = send(server, json.dumps(chat_with()), Idempotency_Key=key)
     check_problem(response, {422, 431}, "Idempotency-Key" if response.status_code == 422 else None)
@@ -280,13 +280,13 @@ def test_an_idempotency_key_that_is_none_is_named(server: Service, upstream: Sim
 @pytest.mark.parametrize(
     "query", ["offset=-1", "offset=x", "offset=1.5", "offset=9007199254740992", "offset=" + "9" * 4500]
 )
-def test_an_offset_that_is_none_is_named(server: Service, query: str) -> None:
+def test_an_invalid_offset_is_named(server: Service, query: str) -> None:
     session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
     check_problem(server.get(f"/api/chat/{session_id}/stream?{query}"), {422}, "offset")
 
 
 @pytest.mark.parametrize("event_id", ["-1", "x", "1.5", "9" * 4500, MARK])
-def test_a_last_event_id_that_is_none_is_refused(server: Service, event_id: str) -> None:
+def test_an_invalid_last_event_id_is_refused(server: Service, event_id: str) -> None:
     session_id = server.post("/api/sessions", json=ROUTES["/api/sessions"]).json()["session_id"]
     check_problem(server.get(f"/api/chat/{session_id}/stream", headers={"Last-Event-ID": event_id}), {422})
 
@@ -357,10 +357,10 @@ def test_a_body_that_is_not_one_json_object_is_refused_quickly(
     ],
 )
 @pytest.mark.parametrize("path", ROUTES)
-def test_what_is_not_said_to_be_json_is_not_read(
+def test_a_body_without_a_json_content_type_is_not_read(
     server: Service, upstream: Simulator, path: str, content_type: str
 ) -> None:
-    """It also keeps a page on another site from sending without a preflight."""
+    """This also prevents a page on another site from sending without a preflight."""
     asked = len(upstream.requests)
     body = json.dumps(ROUTES[path])
     check_problem(send(server, body, path, Content_Type=content_type), {415})
@@ -370,7 +370,7 @@ def test_what_is_not_said_to_be_json_is_not_read(
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json ;x=y"]
 )
-def test_json_may_be_announced_as_the_standard_allows(server: Service, content_type: str) -> None:
+def test_a_json_content_type_may_have_any_standard_form(server: Service, content_type: str) -> None:
     assert send(server, GOOD, Content_Type=content_type).status_code == 200
 
 
@@ -387,12 +387,10 @@ def test_json_may_be_announced_as_the_standard_allows(server: Service, content_t
         ("POST", "/api/health", 405),
     ],
 )
-def test_an_address_or_a_method_that_is_none_is_a_problem_too(
-    server: Service, method: str, path: str, status: int
-) -> None:
+def test_an_unknown_path_or_method_is_a_problem(server: Service, method: str, path: str, status: int) -> None:
     response = requests.request(method, server.url + path, timeout=QUICK_SECONDS, allow_redirects=False)
     if method == "BREW":
-        assert 400 <= response.status_code < 500  # the HTTP parser itself knows no such method
+        assert 400 <= response.status_code < 500  # the HTTP parser rejects this method
     else:
         check_problem(response, {status})
 
@@ -412,7 +410,7 @@ def connect(server: Service) -> socket.socket:
 
 
 def answer_to(server: Service, data: bytes) -> bytes:
-    """What comes back before the connection ends, or rests."""
+    """Return the bytes that arrive before the connection ends or is silent."""
     with connect(server) as client:
         client.sendall(data)
         return client.recv(65536)
@@ -431,12 +429,12 @@ def answer_to(server: Service, data: bytes) -> bytes:
         CHUNKED[:-2] + b"Content-Length: 5\r\n\r\n0\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused(server: Service, data: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused(server: Service, data: bytes) -> None:
     assert answer_to(server, data)[:12] in {b"HTTP/1.1 400", b"HTTP/1.1 413", b"HTTP/1.1 415", b""}
 
 
 @pytest.mark.parametrize("host", [b"[", b"]", b"[::1", b"a:b:c", b"\xff\xfe", b"a b", b"localhost:99999999", b"%"])
-def test_a_host_that_is_no_host_is_only_not_this_machine(server: Service, host: bytes) -> None:
+def test_an_invalid_host_counts_as_another_machine(server: Service, host: bytes) -> None:
     with server.send() as response:
         path = f"/api/sessions/{response.headers['X-Session-ID']}".encode()
     told = answer_to(server, b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, host))
@@ -462,11 +460,11 @@ def test_a_host_that_is_no_host_is_only_not_this_machine(server: Service, host: 
         ),
     ],
 )
-def test_a_slow_sender_is_cut(server: Service, parts: list[bytes]) -> None:
+def test_a_slow_sender_is_disconnected(server: Service, parts: list[bytes]) -> None:
     began = time.monotonic()
     with connect(server) as client:
         client.settimeout(RECEIVE_SECONDS / 10)
-        for part in parts:  # something every now and then, as if it were alive
+        for part in parts:  # a byte now and then, as if it were alive
             try:
                 client.sendall(part)
                 assert client.recv(1000) == b""
@@ -483,13 +481,13 @@ def test_a_slow_sender_is_cut(server: Service, parts: list[bytes]) -> None:
 
 
 def resident_bytes(server: Service) -> int:
-    """The memory that the server has now."""
+    """Return the resident memory of the server."""
     status = Path(f"/proc/{server.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def pour(server: Service, head: bytes, some: bytes) -> bytes:
-    """Send without end, until the server has answered and cut, or all was poured in; the answer."""
+    """Send without end until the server has answered and closed, or all is sent; return the answer."""
     told = b""
     with connect(server) as client:
         try:
@@ -520,7 +518,7 @@ def pour(server: Service, head: bytes, some: bytes) -> bytes:
         pytest.param(CHUNKED + b"0\r\nX-A: ", b"a" * MIB, id="a trailer"),
     ],
 )
-def test_memory_stays_flat_however_much_is_sent(server: Service, head: bytes, some: bytes) -> None:
+def test_memory_stays_flat_for_any_amount_of_input(server: Service, head: bytes, some: bytes) -> None:
     with server.send() as response:
         assert response.text
     before = resident_bytes(server)
@@ -536,13 +534,13 @@ def test_a_body_over_a_mebibyte_is_too_large(server: Service, path: str) -> None
     check_problem(send(server, iter([body.encode()]), path), {413})  # type: ignore[arg-type]  # chunked, no length
 
 
-def test_one_byte_under_a_mebibyte_is_read(server: Service) -> None:
+def test_one_byte_less_than_a_mebibyte_is_read(server: Service) -> None:
     body = GOOD + b" " * (MIB - len(GOOD))
     assert send(server, body).status_code == 200
     check_problem(send(server, body + b" "), {413})
 
 
-# Anything
+# Property tests
 
 FIELDS = st.sampled_from(
     [*ROUTES["/api/chat"], "model", "session_id", "stream", "stop", "temperature", "seed", "title"]
@@ -556,7 +554,7 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 BODIES = st.dictionaries(FIELDS | STRINGS, VALUES, max_size=5)
-STOPPED = Phase.explicit, Phase.generate  # a case that fails is told as it is: shrinking it would take minutes
+STOPPED = Phase.explicit, Phase.generate  # a failing case is reported as it is: shrinking would take minutes
 
 
 def strings_in(value: Any) -> Iterator[str]:
@@ -582,7 +580,7 @@ def strings_in(value: Any) -> Iterator[str]:
 @given(st.sampled_from([*ROUTES]), BODIES, st.booleans())
 @example("/api/chat", {"api_key": "\ud83d"}, True)
 @example("/api/chat", {"session_id": "\ud83d"}, True)
-def test_no_json_makes_the_server_fail_or_repeat_it(
+def test_no_json_makes_the_server_fail_or_echo_it(
     server: Service, path: str, body: dict[str, Any], filled: bool
 ) -> None:
     whole = ROUTES[path] | body if filled else body

@@ -1,8 +1,8 @@
-"""The bus: readers are woken on the replica where they read, and a stop finds the replica that generates.
+"""The bus: readers are woken on their replica, and a stop reaches the replica that generates.
 
-Two replicas in one process share a PostgreSQL, and each kind of post carries between them. Their housekeepers look
-around so seldom here that what arrives was brought by the post; with the deaf post, which drops everything, the looks
-are what brings it.
+Two replicas in one process share a PostgreSQL, and each kind of transport carries messages between them. Their
+maintenance runs so rarely that every arrival is due to the transport; with the deaf transport, which drops every
+message, it is due to the maintenance.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from tests.server_process import KEY
 
 T = TypeVar("T")
 
-SECONDS = 30.0  # the longest wait for anything here: it comes in milliseconds, or the test fails
-FAR_SECONDS = 3600.0  # between looks that no test here lives to see
+SECONDS = 30.0  # for anything a test waits for; it takes milliseconds
+FAR_SECONDS = 3600.0  # between periodic checks, longer than any test
 SOON_SECONDS = 0.05
 BEFORE, AFTER = "Hello", " there."
 
 
 class DeafPost:
-    """Takes every message, and delivers none."""
+    """A transport that drops every message."""
 
     async def open(self, replica: str, receive: Callable[[str], None]) -> None:
         pass
@@ -59,7 +59,7 @@ class DeafPost:
 
 
 class Mute:
-    """Stands between a client and a server; what is open when it is told to be mute goes on, and carries nothing."""
+    """A relay between a client and a server. After `mute`, its open connections stay open and carry nothing."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -99,7 +99,7 @@ class Mute:
 
 @dataclass
 class Replica:
-    """A replica without its HTTP."""
+    """A replica without HTTP."""
 
     store: Store
     bus: Bus
@@ -111,7 +111,7 @@ class Replica:
         return await self.generations.send(turn, Credential(Key(KEY)), whoever_asks)
 
     async def begin(self) -> TurnHandle:
-        """A turn whose answer has said `BEFORE`, and waits. The status alone may be out before that is stored."""
+        """Start a turn whose answer has said `BEFORE` and waits. The status may arrive before that is stored."""
         sent = await soon(self.send())
         assert await soon(next_with_text(sent.chunks)) == BEFORE
         return sent
@@ -131,25 +131,25 @@ async def soon(awaitable: Awaitable[T]) -> T:
 
 
 async def happens(event: threading.Event) -> None:
-    """Return when the simulator's thread has seen it."""
+    """Return when the simulator has seen the disconnect."""
     assert await asyncio.to_thread(event.wait, SECONDS)
 
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks that come too late for any test."""
+    """Make periodic checks too late for any test."""
     monkeypatch.setattr(maintenance, "POLL_SECONDS", FAR_SECONDS)
 
 
 @pytest.fixture
 def near(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks that come soon."""
+    """Make periodic checks frequent."""
     monkeypatch.setattr(maintenance, "POLL_SECONDS", SOON_SECONDS)
 
 
 @pytest.fixture
 async def make(simulator: Simulator) -> AsyncIterator[Make]:
-    """Two replicas with this kind of post between them; with the local bus, one that is both."""
+    """Return two replicas with this kind of transport between them; with the local bus, one that is both."""
     closers: list[Callable[[], Awaitable[None]]] = []
 
     async def one(database: str, kind: str) -> Replica:
@@ -187,7 +187,7 @@ async def make(simulator: Simulator) -> AsyncIterator[Make]:
 
 
 async def next_with_text(readings: AsyncGenerator[LogChunk]) -> str:
-    """The text of the next reading that has any."""
+    """Return the text of the next chunk that has any."""
     async for reading in readings:
         if reading.pieces:
             return b"".join(piece.data for piece in reading.pieces).decode()
@@ -195,7 +195,7 @@ async def next_with_text(readings: AsyncGenerator[LogChunk]) -> str:
 
 
 async def rest(readings: AsyncGenerator[LogChunk]) -> tuple[str, Status | None]:
-    """The text that is still to come, and how it ended."""
+    """Return the rest of the text, and the final status."""
     text, status = b"", None
     async for reading in readings:
         text += b"".join(piece.data for piece in reading.pieces)
@@ -208,7 +208,7 @@ POSTS = pytest.mark.parametrize("kind", ["local", "redis", "notify"])
 
 @POSTS
 @pytest.mark.usefixtures("far")
-async def test_a_reader_on_another_replica_is_woken_without_a_look(
+async def test_a_reader_on_another_replica_is_woken_without_a_periodic_check(
     make: Make, simulator: Simulator, gate: Gate, kind: str
 ) -> None:
     simulator.script = scripts.held(gate, BEFORE, AFTER)
@@ -221,7 +221,7 @@ async def test_a_reader_on_another_replica_is_woken_without_a_look(
 
 
 @pytest.mark.usefixtures("far")
-async def test_a_reader_whose_wake_ups_are_all_lost_has_the_text_at_the_next_look(
+async def test_a_reader_whose_wake_ups_are_all_lost_gets_the_text_at_the_next_check(
     make: Make, simulator: Simulator, gate: Gate
 ) -> None:
     simulator.script = scripts.held(gate, BEFORE, AFTER)
@@ -232,13 +232,13 @@ async def test_a_reader_whose_wake_ups_are_all_lost_has_the_text_at_the_next_loo
         waits = asyncio.ensure_future(rest(readings))
         gate.open()
         assert await soon(rest(sent.chunks)) == (AFTER, Status.COMPLETED)
-        assert not waits.done(), "nobody told it, and it has not looked"
+        assert not waits.done(), "no wake-up came, and no check was due"
         other.bus.wake_all()
         assert await soon(waits) == (AFTER, Status.COMPLETED)
 
 
 @pytest.mark.usefixtures("near")
-async def test_a_housekeeper_looks_by_itself(make: Make, simulator: Simulator, gate: Gate) -> None:
+async def test_maintenance_checks_periodically(make: Make, simulator: Simulator, gate: Gate) -> None:
     simulator.script = scripts.held(gate, BEFORE, AFTER)
     writer, other = await make("deaf")
     sent = await writer.begin()
@@ -250,7 +250,7 @@ async def test_a_housekeeper_looks_by_itself(make: Make, simulator: Simulator, g
 
 @POSTS
 @pytest.mark.usefixtures("far")
-async def test_a_stop_finds_the_replica_that_generates_without_a_look(
+async def test_a_stop_reaches_the_generating_replica_without_a_periodic_check(
     make: Make, simulator: Simulator, gate: Gate, kind: str
 ) -> None:
     await check_stop(make, simulator, gate, kind)
@@ -272,12 +272,12 @@ async def check_stop(make: Make, simulator: Simulator, gate: Gate, kind: str) ->
     await happens(simulator.requests[0].left)
     assert await soon(rest(sent.chunks)) == ("", Status.STOPPED)
     again = await soon(other.generations.stop(sent.generation.id))
-    assert again == kept, "to stop twice changes nothing"
+    assert again == kept, "a second stop changes nothing"
 
 
 @POSTS
 @pytest.mark.usefixtures("far")
-async def test_a_delete_finds_the_replica_that_generates_without_a_look(
+async def test_a_delete_reaches_the_generating_replica_without_a_periodic_check(
     make: Make, simulator: Simulator, gate: Gate, kind: str
 ) -> None:
     await check_delete(make, simulator, gate, kind)
@@ -301,9 +301,7 @@ async def check_delete(make: Make, simulator: Simulator, gate: Gate, kind: str) 
 
 @pytest.mark.parametrize("kind", ["redis", "notify"])
 @pytest.mark.usefixtures("far")
-async def test_what_a_newer_version_says_is_passed_over(
-    make: Make, simulator: Simulator, gate: Gate, kind: str
-) -> None:
+async def test_messages_of_a_newer_version_are_ignored(make: Make, simulator: Simulator, gate: Gate, kind: str) -> None:
     simulator.script = scripts.held(gate, BEFORE, AFTER)
     writer, other = await make(kind)
     sent = await writer.begin()
@@ -329,7 +327,7 @@ async def test_a_replica_without_readers_elsewhere_sends_nothing(
     assert said == []
 
 
-async def test_a_replica_remembers_only_so_many_watchers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_remembers_a_bounded_number_of_watchers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicas, "MOST_WATCHED", 3)
     bus = ReplicaBus("rep_one", DeafPost())
     await bus.open(lambda _: None)
@@ -350,7 +348,7 @@ async def test_a_replica_remembers_only_so_many_watchers(monkeypatch: pytest.Mon
     await bus.close()
 
 
-async def test_what_cannot_be_sent_is_dropped_by_notify() -> None:
+async def test_undeliverable_messages_are_dropped_by_notify() -> None:
     post = PostgresTransport(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
     await soon(post.open("rep_one", lambda _: None))
     for number in range(OUTBOX + 100):
@@ -359,7 +357,7 @@ async def test_what_cannot_be_sent_is_dropped_by_notify() -> None:
     await soon(post.close())
 
 
-async def test_what_cannot_be_sent_is_dropped_by_redis() -> None:
+async def test_undeliverable_messages_are_dropped_by_redis() -> None:
     server = Redis()
     link = RedisConnection(server.url)
     await link.open()
@@ -370,17 +368,17 @@ async def test_what_cannot_be_sent_is_dropped_by_redis() -> None:
         post.send("rep_two", f"wake gen_{number}")
     assert len(link._calls) == MAX_CALLS
     await soon(asyncio.wait(link._calls))
-    under_way = set(link._calls)  # an echo of the listener's own, perhaps
+    under_way = set(link._calls)  # possibly an echo of the listener
     post.send("rep_two", "wake gen_more")
-    assert link._calls == under_way, "for a while it is not even tried"
+    assert link._calls == under_way, "for a while nothing is sent"
     server.kill()
     await soon(post.close())
     await soon(link.close())
     server.remove()
 
 
-async def test_a_redis_that_was_started_again_costs_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its old connections lie in the pool, and each would be another failure, whenever it is used.
+async def test_a_restart_of_redis_costs_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its old connections are still in the pool. Each could fail one more request.
     monkeypatch.setattr(redis_connection, "DOWN_SECONDS", 0.0)
     server = Redis()
     link = RedisConnection(server.url)
@@ -400,20 +398,18 @@ async def test_a_redis_that_was_started_again_costs_one_failure(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("near")
-async def test_a_turn_whose_begin_was_stored_and_not_told_is_closed_at_the_second_look(make: Make) -> None:
-    # Else its session would be busy for a whole lease, which here is an hour.
+async def test_a_turn_whose_start_was_stored_and_not_confirmed_is_closed_at_the_second_check(make: Make) -> None:
+    # Otherwise its session is busy for a whole lease, which is an hour here.
     replica, _ = await make("deaf")
     turn = TurnRequest("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
-    begun = await replica.store.turns.begin(turn, whoever_asks)  # and nobody is there to run it
+    begun = await replica.store.turns.begin(turn, whoever_asks)  # and no task runs it
     async with aclosing((await replica.generations.follow(begun.generation.id)).chunks) as readings:
         assert await soon(rest(readings)) == ("", Status.INTERRUPTED)
 
 
 @pytest.mark.usefixtures("far")
-async def test_a_listener_whose_connection_went_silent_listens_again(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after a failover, or in a network that forgets: no word that the connection is gone."""
+async def test_a_listener_whose_connection_is_silent_reconnects(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a failover, or in a network that drops idle connections: no error says that the connection is gone."""
     monkeypatch.setattr(redis_connection, "ECHO_SECONDS", SOON_SECONDS)
     monkeypatch.setattr(redis_connection, "DEAF_SECONDS", 1.0)
     async with Mute(redis().port) as between:
@@ -432,7 +428,7 @@ async def test_a_listener_whose_connection_went_silent_listens_again(
         await link.close()
 
 
-async def test_more_calls_than_there_are_connections_wait_for_one() -> None:
+async def test_calls_in_excess_of_the_connections_wait() -> None:
     link = RedisConnection(redis().url)
     await link.open()
     values = await asyncio.gather(*(link.run("return ARGV[1]", "key", number) for number in range(200)))

@@ -1,4 +1,4 @@
-"""Tool calls: however an upstream sends them, each comes back whole and in order, and is sent upstream again well."""
+"""Tool calls: for any division into pieces, each is assembled whole and in order, and written back correctly."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ from chatapi.upstream.tool_calls import CALLS_AT_MOST, HELD_BYTES, ToolCallAssem
 from chatapi.wire.chat_messages import read_message
 
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-values = st.recursive(st.text(max_size=4) | st.integers(), lambda inner: st.dictionaries(st.text(max_size=2), inner))
+values = st.recursive(
+    st.text(max_size=4) | st.integers(),
+    lambda inner: st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=4,
+)
 argument_lists = st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), min_size=1, max_size=5)
 
 
 def log_of(writes: list[tuple[ToolCall, str]]) -> list[tuple[str, str, str]]:
-    """What a log makes of writes: id, name and arguments of each part."""
+    """Return the parts that a log makes of the writes: id, name and arguments."""
     parts = groupby(writes, key=lambda write: write[0])
     return [(call.id, call.name, "".join(text for _, text in run)) for call, run in parts]
 
@@ -34,14 +38,14 @@ def in_pieces(text: str, size: int) -> list[str]:
 
 @unhurried
 @given(argument_lists, st.integers(1, 7), st.randoms(use_true_random=False))
-def test_calls_that_come_interleaved_in_any_way_come_back_whole(
+def test_calls_interleaved_in_any_order_are_assembled_whole(
     arguments: list[dict[str, Any]], size: int, order: Any
 ) -> None:
     texts = [json.dumps(value, ensure_ascii=False) for value in arguments]
     waiting = {index: in_pieces(text, size) for index, text in enumerate(texts)}
     calls, writes, begun = ToolCallAssembler(), [], 0
     while waiting:
-        index = order.choice([one for one in waiting if one <= begun])  # an index is first seen in its turn
+        index = order.choice([one for one in waiting if one <= begun])  # indexes first appear in ascending order
         first = index == begun
         begun += first
         piece = waiting[index].pop(0)
@@ -52,7 +56,7 @@ def test_calls_that_come_interleaved_in_any_way_come_back_whole(
     assert log_of(writes) == [(f"call_{index}", "look_up", text) for index, text in enumerate(texts)]
 
 
-def test_calls_that_come_one_after_the_other_are_never_held_up() -> None:
+def test_consecutive_calls_are_never_held_back() -> None:
     calls = ToolCallAssembler()
     assert calls.take(0, "a", "f", "") == []
     assert calls.take(0, None, None, '{"x":') == [(ToolCall("a", "f"), '{"x":')]
@@ -62,14 +66,14 @@ def test_calls_that_come_one_after_the_other_are_never_held_up() -> None:
     assert calls.end() == []
 
 
-def test_a_call_without_arguments_is_there() -> None:
+def test_a_call_without_arguments_gets_an_empty_object() -> None:
     calls = ToolCallAssembler()
     assert calls.take(0, "a", "f", None) == []
     assert calls.take(1, "b", "g", "") == []
     assert calls.end() == [(ToolCall("a", "f"), "{}"), (ToolCall("b", "g"), "{}")]
 
 
-def test_a_call_that_the_upstream_gave_no_id_gets_one_of_ours() -> None:
+def test_a_call_without_an_id_gets_a_generated_one() -> None:
     calls = ToolCallAssembler()
     writes = calls.take(0, "", "f", "{}") + calls.take(1, None, "f", "{}") + calls.end()
     ids = [call.id for call, _ in writes]
@@ -77,19 +81,19 @@ def test_a_call_that_the_upstream_gave_no_id_gets_one_of_ours() -> None:
     assert all(one.startswith("call_") for one in ids)
 
 
-def test_calls_that_all_have_the_same_index_are_told_apart_by_id() -> None:
+def test_calls_with_the_same_index_are_distinguished_by_id() -> None:
     calls = ToolCallAssembler()
     writes = calls.take(0, "a", "f", '{"x":1}') + calls.take(0, "b", "f", "{}") + calls.end()
     assert log_of(writes) == [("a", "f", '{"x":1}'), ("b", "f", "{}")]
 
 
-def test_an_id_that_is_repeated_with_each_delta_is_one_call() -> None:
+def test_an_id_repeated_with_each_delta_is_one_call() -> None:
     calls = ToolCallAssembler()
     writes = calls.take(0, "a", "f", '{"x"') + calls.take(0, "a", "f", ":1}") + calls.end()
     assert log_of(writes) == [("a", "f", '{"x":1}')]
 
 
-def test_calls_that_cannot_be_are_the_upstreams_fault() -> None:
+def test_impossible_calls_are_errors_of_the_upstream() -> None:
     for wrong in ((0, "a", "f" * 300, "{}"), (0, "a" * 300, "f", "{}")):
         with pytest.raises(UpstreamBroken):
             ToolCallAssembler().take(*wrong)
@@ -115,7 +119,7 @@ def test_calls_that_cannot_be_are_the_upstreams_fault() -> None:
     assert calls.take(0, None, None, " \n") == []
 
 
-# What is sent upstream again
+# Messages to the upstream
 
 
 def user(text: str) -> NewMessage:
@@ -135,7 +139,7 @@ def answered(text: str) -> NewMessage:
     return NewMessage(Role.ASSISTANT, (Part(Kind.TEXT, text),) if text else ())
 
 
-def test_a_result_follows_its_call_wherever_it_came() -> None:
+def test_a_result_follows_its_call_regardless_of_its_position() -> None:
     path = [user("1"), called("a", "b"), result("b", "B"), result("a", "A"), answered("2"), user("3")]
     assert select_history(path) == [
         user("1"),
@@ -147,20 +151,20 @@ def test_a_result_follows_its_call_wherever_it_came() -> None:
     ]
 
 
-def test_a_call_that_nobody_answered_is_left_out_and_the_question_stays() -> None:
+def test_a_call_without_a_result_is_left_out_and_the_question_stays() -> None:
     assert select_history([user("1"), called("a"), user("2")]) == [user("1"), user("2")]
     half = [user("1"), called("a", "b", text="Looking."), result("b"), user("2")]
     assert select_history(half) == [user("1"), called("b", text="Looking."), result("b"), user("2")]
 
 
-def test_results_outlive_the_refusal_of_the_turn_that_brought_them() -> None:
+def test_results_survive_the_refusal_of_the_turn_that_sent_them() -> None:
     path = [user("1"), called("a"), result("a"), answered(""), user("2")]
     assert select_history(path) == [user("1"), called("a"), result("a"), user("2")]
     again = [user("1"), called("a"), result("a", "old"), answered(""), result("a", "new")]
     assert select_history(again) == [user("1"), called("a"), result("a", "new")]
 
 
-def test_a_turn_that_says_nothing_is_left_out_with_its_messages() -> None:
+def test_a_turn_without_content_is_left_out_with_its_messages() -> None:
     thinking = NewMessage(Role.ASSISTANT, (Part(Kind.REASONING, "Hm."),))
     for nothing in (answered(""), thinking):
         assert select_history([user("1"), user("2"), nothing, user("3")]) == [user("3")]
@@ -213,7 +217,7 @@ def test_a_message_is_written_as_it_was_read() -> None:
         ({"role": "assistant", "tool_calls": [{"id": "a", "type": "custom"}]}, "m.tool_calls.0.type"),
     ],
 )
-def test_a_message_that_cannot_be_kept_is_refused_by_name(message: Any, field: str) -> None:
+def test_a_message_that_cannot_be_stored_is_refused_by_name(message: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read_message(message, "m")
     assert refused.value.errors[0]["field"] == field

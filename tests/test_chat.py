@@ -1,4 +1,4 @@
-"""Chats as their users have them: memory, the three dialects, repeats, leaving, coming back, and stopping."""
+"""Chats as users have them: history, three dialects, repeated requests, disconnects, resumption and stops."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from chatapi.simulator.wire import DONE
 from tests.server_process import KEY, OTHER_KEY, Serve, Service, events
 
 EVENTS = {"Accept": "text/event-stream"}
-SECONDS = 10.0  # for whatever a test waits for: it comes in milliseconds, or the test fails
-STOP_SECONDS = 1.0  # a stop closes the upstream within
+SECONDS = 10.0  # for anything a test waits for; it takes milliseconds
+STOP_SECONDS = 1.0  # for a stop to close the upstream connection
 WORLD = "Grüße 👋🏽 aus 東京!"  # characters of one to four bytes
 
 
@@ -35,13 +35,13 @@ def session_of(response: requests.Response) -> str:
 
 
 class Reader:
-    """Someone who reads an answer while it comes."""
+    """A client that reads an answer while it is generated."""
 
     def __init__(self, response: requests.Response) -> None:
         self._chunks: Iterator[bytes] = response.iter_content(None)
 
     def until(self, text: str) -> bytes:
-        """What comes, up to `text`."""
+        """Read up to `text`."""
         read = b""
         for chunk in self._chunks:
             read += chunk
@@ -50,12 +50,12 @@ class Reader:
         raise AssertionError(f"it ended without {text}: {read!r}")
 
     def rest(self) -> bytes:
-        """What comes, to the end."""
+        """Read to the end."""
         return b"".join(self._chunks)
 
 
 def begun(server: Service, key: str = KEY) -> str:
-    """A session in which one turn was taken."""
+    """Return a session with one turn."""
     with server.send("Count to 3", key=key) as response:
         assert response.text == "1 2 3"
     return session_of(response)
@@ -66,15 +66,15 @@ def last(server: Service, session_id: str) -> dict[str, Any]:
 
 
 def saying(*deltas: dict[str, str]) -> Script:
-    """An answer of deltas as they are."""
+    """Return an answer of exactly these deltas."""
     frames = [b'data: {"choices":[{"index":0,"delta":%b}]}\n\n' % json.dumps(delta).encode() for delta in deltas]
     return scripts.event_stream(*map(Send, frames), Send(Chunks().finish("stop")), Send(DONE))
 
 
-# Memory
+# History
 
 
-def test_the_model_is_sent_what_was_said_before_in_order(server: Service, upstream: Simulator) -> None:
+def test_the_model_receives_earlier_messages_in_order(server: Service, upstream: Simulator) -> None:
     session_id = begun(server)
     with server.send("Count to 2", session_id=session_id) as response:
         assert response.text == "1 2"
@@ -98,13 +98,11 @@ def test_the_model_remembers(server: Service) -> None:
         assert "My name is Ada." in response.text
 
 
-def test_a_new_developer_message_counts_from_this_turn_on_and_changes_nothing_that_was_said(
-    server: Service, upstream: Simulator
-) -> None:
+def test_a_new_developer_message_applies_from_this_turn_on(server: Service, upstream: Simulator) -> None:
     session_id = begun(server)
     before = server.messages(session_id)
     with server.send("Again", session_id=session_id, developer_message="Speak Latin.") as response:
-        assert response.text, "read to its end, or the session is still busy"
+        assert response.text, "read to its end, so that the session is free"
         assert sent_upstream(upstream)[0] == ("developer", "Speak Latin.")
     assert server.messages(session_id)[:2] == before
     with server.send("And again", session_id=session_id):
@@ -114,14 +112,14 @@ def test_a_new_developer_message_counts_from_this_turn_on_and_changes_nothing_th
     assert server.get(f"/api/sessions/{session_id}").json()["developer_message"] == "Speak Latin."
 
 
-def test_a_session_made_before_its_first_chat_is_used_by_it(server: Service, upstream: Simulator) -> None:
+def test_a_session_created_before_its_first_chat_is_used_by_it(server: Service, upstream: Simulator) -> None:
     session_id = server.post("/api/sessions", json={"developer_message": "Be brief."}).json()["session_id"]
     with server.send("Hello", session_id=session_id) as response:
         assert session_of(response) == session_id
     assert sent_upstream(upstream) == [("developer", "Be brief."), ("user", "Hello")]
 
 
-def test_the_conversation_shows_each_message_with_how_it_came_to_be(server: Service) -> None:
+def test_the_conversation_lists_each_message_with_its_status_and_model(server: Service) -> None:
     session_id = begun(server)
     question, reply = server.messages(session_id)
     assert (question["role"], question["content"]) == ("user", "Count to 3")
@@ -137,7 +135,7 @@ def test_the_conversation_shows_each_message_with_how_it_came_to_be(server: Serv
 # Dialects
 
 
-def test_an_answer_as_events_tells_the_session_the_text_the_usage_and_the_end(
+def test_an_answer_as_events_has_the_session_the_text_the_usage_and_the_end(
     server: Service, upstream: Simulator
 ) -> None:
     upstream.script = answer(WORLD, chunk=1)
@@ -160,7 +158,7 @@ def test_an_answer_as_events_tells_the_session_the_text_the_usage_and_the_end(
     assert told[-1][1:] == (len(WORLD.encode()), {"status": "completed", "finish_reason": "stop"})
 
 
-def test_an_answer_as_one_object_has_the_session_the_generation_the_text_the_usage_and_why_it_ended(
+def test_an_answer_as_one_object_has_the_session_the_generation_the_text_the_usage_and_the_finish_reason(
     server: Service, upstream: Simulator
 ) -> None:
     upstream.script = answer(WORLD)
@@ -193,12 +191,12 @@ def test_a_silence_adds_nothing_to_a_text(server: Service, upstream: Simulator, 
         server.send() as response,
         server.get(f"/api/chat/{session_of(response)}/stream", headers=EVENTS, stream=True) as beside,
     ):
-        Reader(beside).until("keep-alive")  # so long was the silence
+        Reader(beside).until("keep-alive")  # the length of the silence
         gate.open()
         assert response.text == "Hello there."
 
 
-def test_reasoning_is_shown_apart_from_the_text(server: Service, upstream: Simulator) -> None:
+def test_reasoning_is_separate_from_the_text(server: Service, upstream: Simulator) -> None:
     upstream.script = answer("Yes.", reasoning="Hm, naïve?")
     with server.send() as response:
         assert response.text == "Yes."
@@ -210,12 +208,12 @@ def test_reasoning_is_shown_apart_from_the_text(server: Service, upstream: Simul
         kind: "".join(data["text"] for name, _, data in told if name == kind) for kind in ("reasoning", "text")
     }
     assert visible_text == {"reasoning": "Hm, naïve?", "text": "Yes."}
-    assert told[-1][1] == len("Hm, naïve?Yes.".encode()), "positions count what was thought, too"
+    assert told[-1][1] == len("Hm, naïve?Yes.".encode()), "positions include the reasoning"
     reply = last(server, session_of(response))
     assert (reply["content"], reply["reasoning"]) == ("Yes.", "Hm, naïve?")
 
 
-def test_a_refusal_is_what_the_model_says(server: Service, upstream: Simulator) -> None:
+def test_a_refusal_of_the_model_is_text(server: Service, upstream: Simulator) -> None:
     upstream.script = saying({"refusal": "I can't "}, {"refusal": "say that."})
     with server.send() as response:
         assert response.text == "I can't say that."
@@ -249,7 +247,7 @@ def test_generation_parameters_are_passed_on(server: Service, upstream: Simulato
     assert {name: asked[name] for name in PARAMETERS} == PARAMETERS
 
 
-def test_what_is_not_given_is_not_passed_on(server: Service, upstream: Simulator) -> None:
+def test_parameters_that_are_not_given_are_not_passed_on(server: Service, upstream: Simulator) -> None:
     with server.send(temperature=None, stop="END"):
         asked = upstream.requests[-1].body
     assert asked.keys() == {"model", "messages", "stream", "stream_options", "stop"}
@@ -261,10 +259,10 @@ def test_a_limit_on_the_answer_ends_it(server: Service) -> None:
         assert (response.json()["text"], response.json()["finish_reason"]) == ("1 2 3", "length")
 
 
-# Repeats
+# Repeated requests
 
 
-def test_a_repeat_while_the_answer_runs_attaches_to_it(server: Service, upstream: Simulator, gate: Gate) -> None:
+def test_a_repeated_request_attaches_to_the_running_answer(server: Service, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
     once = {"Idempotency-Key": "attach"}
     asked = len(upstream.requests)
@@ -276,7 +274,7 @@ def test_a_repeat_while_the_answer_runs_attaches_to_it(server: Service, upstream
     assert len(upstream.requests) == asked + 1
 
 
-def test_a_repeat_after_the_answer_replays_it_in_any_dialect(server: Service, upstream: Simulator) -> None:
+def test_a_repeated_request_after_the_answer_replays_it_in_any_dialect(server: Service, upstream: Simulator) -> None:
     once = {"Idempotency-Key": "replay"}
     with server.send("Count to 4", headers=once) as first:
         assert first.text == "1 2 3 4"
@@ -292,7 +290,7 @@ def test_a_repeat_after_the_answer_replays_it_in_any_dialect(server: Service, up
     assert len(server.messages(session_of(first))) == 2
 
 
-def test_a_repeat_with_another_body_is_refused(server: Service, upstream: Simulator) -> None:
+def test_a_repeated_request_with_another_body_is_refused(server: Service, upstream: Simulator) -> None:
     once = {"Idempotency-Key": "mismatch"}
     with server.send("Count to 4", headers=once):
         asked = len(upstream.requests)
@@ -318,7 +316,7 @@ def test_two_users_may_choose_the_same_idempotency_key(server: Service) -> None:
         assert (mine.text, theirs.text) == ("1 2 3 4", "1 2 3 4 5")
 
 
-def test_a_reader_who_asks_again_does_not_end_an_answer_that_is_to_end_with_its_first_reader(
+def test_a_repeated_request_does_not_end_an_answer_that_ends_with_its_first_reader(
     server: Service, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate)
@@ -326,12 +324,12 @@ def test_a_reader_who_asks_again_does_not_end_an_answer_that_is_to_end_with_its_
     with server.send(headers=once, on_disconnect="cancel") as first:
         with server.send(headers=once, on_disconnect="cancel") as second:
             Reader(second).until("Hello")
-        server.wait_for_log("request", request_id=second.headers["x-request-id"])  # it was seen to leave
+        server.wait_for_log("request", request_id=second.headers["x-request-id"])  # its disconnect was noticed
         gate.open()
         assert first.text == "Hello there."
 
 
-# A session that is busy
+# Busy sessions
 
 
 def test_a_send_to_a_busy_session_is_refused_with_the_running_generation(
@@ -375,10 +373,10 @@ def test_a_send_that_interrupts_ends_the_running_answer_and_keeps_its_text(
     assert sent_upstream(upstream)[1:] == [("user", "Hello"), ("assistant", "Hello"), ("user", "Count to 2")]
 
 
-# Leaving
+# Disconnects
 
 
-def test_an_answer_goes_on_when_its_reader_leaves(server: Service, upstream: Simulator, gate: Gate) -> None:
+def test_an_answer_continues_when_its_reader_disconnects(server: Service, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
     with server.send() as response:
         Reader(response).until("Hello")
@@ -389,7 +387,7 @@ def test_an_answer_goes_on_when_its_reader_leaves(server: Service, upstream: Sim
 
 
 @pytest.mark.parametrize("how", [{}, {"headers": EVENTS}])
-def test_an_answer_ends_with_its_reader_where_that_was_asked_for(
+def test_an_answer_ends_with_its_reader_if_requested(
     server: Service, upstream: Simulator, gate: Gate, how: dict[str, Any]
 ) -> None:
     upstream.script = scripts.held(gate)
@@ -401,7 +399,7 @@ def test_an_answer_ends_with_its_reader_where_that_was_asked_for(
     assert (reply["content"], reply["status"]) == ("Hello", "stopped")
 
 
-def test_an_answer_as_one_object_ends_with_its_reader_where_that_was_asked_for(
+def test_an_answer_as_one_object_ends_with_its_reader_if_requested(
     server: Service, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate)
@@ -418,7 +416,7 @@ def test_an_answer_as_one_object_ends_with_its_reader_where_that_was_asked_for(
     assert request.left.wait(SECONDS)
 
 
-# Coming back
+# Resumption
 
 
 def stream(server: Service, session_id: str, query: str = "", **headers: str) -> requests.Response:
@@ -426,14 +424,14 @@ def stream(server: Service, session_id: str, query: str = "", **headers: str) ->
     return server.get(f"/api/chat/{session_id}/stream{query}", headers=headers, stream=True)
 
 
-def test_there_is_nothing_to_come_back_to_when_nothing_runs(server: Service) -> None:
+def test_there_is_nothing_to_resume_when_nothing_runs(server: Service) -> None:
     empty = server.post("/api/sessions", json={"developer_message": "d"}).json()["session_id"]
     for session_id in (empty, begun(server)):
         with stream(server, session_id) as response:
             assert (response.status_code, response.content) == (204, b"")
 
 
-def test_a_reader_that_lost_the_connection_reads_the_rest_while_it_is_said(
+def test_a_reader_that_lost_the_connection_gets_the_rest_as_it_is_generated(
     server: Service, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate, before=WORLD, after=" Bye.")
@@ -446,9 +444,7 @@ def test_a_reader_that_lost_the_connection_reads_the_rest_while_it_is_said(
         assert read + rest.content == f"{WORLD} Bye.".encode()
 
 
-def test_a_second_reader_of_a_running_answer_is_given_all_of_it(
-    server: Service, upstream: Simulator, gate: Gate
-) -> None:
+def test_a_second_reader_of_a_running_answer_gets_all_of_it(server: Service, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
     with server.send() as response:
         first = Reader(response)
@@ -463,7 +459,7 @@ def test_a_second_reader_of_a_running_answer_is_given_all_of_it(
         assert first.rest() == b" there."
 
 
-def test_a_text_can_be_cut_anywhere_and_read_on_from_there(server: Service, upstream: Simulator) -> None:
+def test_a_text_can_be_cut_at_any_byte_and_resumed_there(server: Service, upstream: Simulator) -> None:
     upstream.script = answer(WORLD, chunk=3, reasoning="Hm, naïve.")
     with server.send() as response:
         whole = response.content
@@ -473,13 +469,13 @@ def test_a_text_can_be_cut_anywhere_and_read_on_from_there(server: Service, upst
             assert rest.content == whole[offset:]
 
 
-def test_events_can_be_cut_after_any_of_them_and_read_on_from_there(server: Service, upstream: Simulator) -> None:
+def test_events_can_be_cut_after_any_event_and_resumed_there(server: Service, upstream: Simulator) -> None:
     upstream.script = answer(WORLD, chunk=3, reasoning="Hm, naïve.")
     with server.send(headers=EVENTS) as response:
         told = events(response)
 
     def said(some: list[tuple[str, int, Any]]) -> list[tuple[str, str]]:
-        """The text of each kind, however it was divided into events."""
+        """Return the text of each kind, regardless of its division into events."""
         kinds = ("reasoning", "text")
         return [(kind, "".join(data["text"] for name, _, data in some if name == kind)) for kind in kinds]
 
@@ -523,7 +519,7 @@ def test_an_answer_of_another_session_is_not_found(server: Service) -> None:
         pytest.param("", {"Last_Event_ID": "3"}, id="inside a character"),
     ],
 )
-def test_a_position_that_nobody_was_given_is_out_of_range(
+def test_a_position_that_was_never_sent_is_out_of_range(
     server: Service, upstream: Simulator, query: str, headers: dict[str, str]
 ) -> None:
     upstream.script = answer(WORLD)
@@ -535,7 +531,7 @@ def test_a_position_that_nobody_was_given_is_out_of_range(
         assert out.json()["code"] == "position_out_of_range"
 
 
-def test_a_stream_is_in_the_dialect_that_began_it_unless_another_is_asked_for(
+def test_a_resumed_stream_has_the_dialect_of_its_request_unless_another_is_requested(
     server: Service, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate)
@@ -546,14 +542,14 @@ def test_a_stream_is_in_the_dialect_that_began_it_unless_another_is_asked_for(
         gate.open()
         assert b"event: done" in same.content
         assert text.text == "Hello there."
-    with stream(server, session_id, "?offset=6") as counted:  # only a text has such offsets
+    with stream(server, session_id, "?offset=6") as counted:  # only text has such offsets
         assert counted.text == "there."
     query = f"?generation_id={response.headers['X-Generation-ID']}"
     with stream(server, session_id, query, Accept="application/json") as whole:
         assert whole.json()["text"] == "Hello there."
 
 
-# Stopping
+# Stops
 
 
 def stop(server: Service, session_id: str, **body: Any) -> dict[str, Any]:
@@ -563,7 +559,7 @@ def stop(server: Service, session_id: str, **body: Any) -> dict[str, Any]:
     return kept
 
 
-def test_a_stop_closes_the_upstream_and_keeps_what_was_said(server: Service, upstream: Simulator, gate: Gate) -> None:
+def test_a_stop_closes_the_upstream_and_keeps_the_text(server: Service, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
     with server.send() as response:
         reader = Reader(response)
@@ -580,7 +576,7 @@ def test_a_stop_closes_the_upstream_and_keeps_what_was_said(server: Service, ups
     assert (reply["content"], reply["status"], reply["usage"]) == ("Hello", "stopped", kept["usage"])
 
 
-def test_a_stop_is_told_to_those_who_read_events(server: Service, upstream: Simulator, gate: Gate) -> None:
+def test_a_stop_is_an_event(server: Service, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
     with server.send(headers=EVENTS) as response:
         reader = Reader(response)
@@ -598,10 +594,10 @@ def test_a_stop_before_the_first_word_keeps_an_empty_answer(server: Service, ups
     upstream.script = None
     with server.send("Count to 2", session_id=session_of(response)) as after:
         assert after.text == "1 2"
-    assert sent_upstream(upstream)[1:] == [("user", "Count to 2")]  # a question without an answer is not repeated
+    assert sent_upstream(upstream)[1:] == [("user", "Count to 2")]  # a question without an answer is not sent again
 
 
-def test_stopping_what_has_ended_changes_nothing(server: Service) -> None:
+def test_stopping_an_ended_answer_changes_nothing(server: Service) -> None:
     session_id = begun(server)
     before = server.messages(session_id)
     kept = stop(server, session_id)
@@ -609,12 +605,14 @@ def test_stopping_what_has_ended_changes_nothing(server: Service) -> None:
     assert server.messages(session_id) == before
 
 
-def test_stopping_where_nothing_was_ever_said_is_fine(server: Service) -> None:
+def test_stopping_a_session_without_answers_succeeds(server: Service) -> None:
     session_id = server.post("/api/sessions", json={"developer_message": "d"}).json()["session_id"]
     assert stop(server, session_id)["status"] is None
 
 
-def test_stopping_an_older_answer_leaves_the_running_one(server: Service, upstream: Simulator, gate: Gate) -> None:
+def test_stopping_an_older_answer_does_not_stop_the_running_one(
+    server: Service, upstream: Simulator, gate: Gate
+) -> None:
     with server.send("Count to 4") as older:
         session_id = session_of(older)
         assert older.text
@@ -628,7 +626,7 @@ def test_stopping_an_older_answer_leaves_the_running_one(server: Service, upstre
         assert reader.rest() == b" there."
 
 
-def test_an_answer_that_is_whole_is_completed_even_if_stopped_before_its_usage(
+def test_a_complete_answer_is_completed_even_if_stopped_before_its_usage(
     server: Service, upstream: Simulator, gate: Gate
 ) -> None:
     chunks = Chunks(usage=True)

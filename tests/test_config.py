@@ -1,4 +1,4 @@
-"""What a page is told of the server before anything else."""
+"""The settings of the server that a page reads first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.server_process import KEY, Serve, Service
 pytestmark = pytest.mark.one_process("it is made of the settings alone")
 
 
-def test_a_page_without_a_key_is_told_the_form_of_one_and_every_limit(shared: Service) -> None:
+def test_a_page_without_a_key_gets_the_key_format_and_every_limit(shared: Service) -> None:
     told = shared.get("/api/config").json()
     key = told.pop("key")
     assert told == {
@@ -28,7 +28,7 @@ def test_a_page_without_a_key_is_told_the_form_of_one_and_every_limit(shared: Se
     assert re.fullmatch(key["pattern"], KEY)
 
 
-def test_where_keys_have_another_form_only_their_pattern_is_told(serve: Serve) -> None:
+def test_with_a_custom_key_format_only_the_pattern_is_shown(serve: Serve) -> None:
     server = serve(CHATAPI_KEY_PATTERN="local-[a-z]{8}", CHATAPI_DEFAULT_MODEL="tiny", CHATAPI_MAX_BODY_BYTES="2048")
     told = server.get("/api/config").json()
     assert told["key"] == {"pattern": "local-[a-z]{8}", "prefix": None, "length": None}

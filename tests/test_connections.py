@@ -1,4 +1,4 @@
-"""Connections that tasks own: what becomes of too many jobs, and of a connection whose job goes wrong."""
+"""A pool of connections that tasks own: excess jobs, and the connection of a failed job."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from chatapi.store.drivers.pool import Connections
 
 JOB_SECONDS = 4.0  # half of it to wait, half to run
 TAKES_SECONDS = 0.01
-LONG_SECONDS = 1.5  # of a job whose successor begins in time, and would not end by the time that it had to begin
+LONG_SECONDS = 1.5  # of a job whose successor starts in time, and could not end before the latest start
 
 
 class Connection:
-    """One that counts what happens to it."""
+    """A connection that counts its events."""
 
     def __init__(self, made: list[Connection]) -> None:
         self.closed = False
@@ -52,21 +52,21 @@ async def work(connection: Connection) -> Connection:
     return connection
 
 
-async def test_too_many_jobs_are_refused_and_cost_no_connection(
+async def test_excess_jobs_are_refused_and_cost_no_connection(
     connections: Connections[Connection], made: list[Connection]
 ) -> None:
     async def long(connection: Connection) -> None:
         await asyncio.sleep(LONG_SECONDS)
 
     outcomes = await asyncio.gather(*(connections.run(long) for _ in range(8)), return_exceptions=True)
-    assert outcomes[:4] == [None] * 4, "what is begun is given its time"
-    assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes[4:]), "the rest has waited long enough"
+    assert outcomes[:4] == [None] * 4, "a started job gets its time"
+    assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes[4:]), "the others have waited too long"
     assert not any(connection.closed for connection in made)
-    assert isinstance(await connections.run(work), Connection), "and afterwards all is as before"
+    assert isinstance(await connections.run(work), Connection), "afterwards jobs run as before"
     assert len(made) == 2
 
 
-async def test_a_connection_whose_job_was_cut_is_not_used_again(
+async def test_a_connection_whose_job_was_cancelled_is_not_reused(
     connections: Connections[Connection], made: list[Connection]
 ) -> None:
     async def never_ends(connection: Connection) -> None:
@@ -84,7 +84,7 @@ async def test_a_connection_whose_job_was_cut_is_not_used_again(
     assert not used.closed
 
 
-async def test_a_caller_that_gives_up_leaves_its_job_to_run_to_its_end(
+async def test_a_cancelled_caller_leaves_its_job_running_to_its_end(
     connections: Connections[Connection], made: list[Connection]
 ) -> None:
     ended = asyncio.Event()
@@ -100,7 +100,7 @@ async def test_a_caller_that_gives_up_leaves_its_job_to_run_to_its_end(
     assert not any(connection.closed for connection in made)
 
 
-async def test_a_jobs_own_error_is_its_callers_and_costs_no_connection(
+async def test_an_error_of_a_job_is_raised_to_its_caller_and_costs_no_connection(
     connections: Connections[Connection], made: list[Connection]
 ) -> None:
     async def decides(connection: Connection) -> None:

@@ -1,8 +1,7 @@
-"""/v1/conversations, by OpenAI's own Python client, strict about every answer. A conversation is a session."""
+"""/v1/conversations with OpenAI's Python client, which checks every response. A conversation is a session."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,37 +11,10 @@ import requests
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests import schemas
+from tests.openai_sdk import CALLED, MODEL, WEATHER, client, client_of, everything, service, simulator
 from tests.server_process import KEY, OTHER_KEY, Service
-from tests.test_openai_chat import CALLED, MODEL, client_of
-from tests.test_responses import WEATHER, everything
 
-
-@pytest.fixture(scope="module")
-def free(serve_module: Any) -> Service:
-    """A server without limits, for tests that look at nothing but what they made."""
-    started: Service = serve_module(CHATAPI_RATE_LIMIT="0")
-    return started
-
-
-@pytest.fixture(scope="module")
-def other(free: Service) -> Iterator[openai.OpenAI]:
-    with client_of(free) as client:
-        yield client
-
-
-@pytest.fixture
-def service(free: Service) -> Service:
-    return free
-
-
-@pytest.fixture
-def client(other: openai.OpenAI) -> openai.OpenAI:
-    return other
-
-
-@pytest.fixture
-def simulator(upstream: Simulator) -> Simulator:
-    return upstream
+__all__ = ["client", "service", "simulator"]  # fixtures
 
 
 def user(*texts: str) -> Any:
@@ -57,30 +29,30 @@ def session_of(conversation_id: str) -> str:
     return "ses_" + conversation_id.removeprefix("conv_")
 
 
-def test_a_conversation_is_made_read_changed_and_deleted(other: openai.OpenAI, free: Service) -> None:
-    made = other.conversations.create(metadata={"topic": "demo"}, items=user("Hello"))
+def test_a_conversation_is_created_read_changed_and_deleted(client: openai.OpenAI, service: Service) -> None:
+    made = client.conversations.create(metadata={"topic": "demo"}, items=user("Hello"))
     assert made.id.startswith("conv_")
-    assert other.conversations.retrieve(made.id) == made
-    changed = other.conversations.update(made.id, metadata={"topic": "other"})
+    assert client.conversations.retrieve(made.id) == made
+    changed = client.conversations.update(made.id, metadata={"topic": "other"})
     assert (changed.id, changed.metadata) == (made.id, {"topic": "other"})
-    raw = free.get(f"/v1/conversations/{made.id}", key=KEY).json()
+    raw = service.get(f"/v1/conversations/{made.id}", key=KEY).json()
     schemas.check("ConversationResource", raw)
-    deleted = other.conversations.delete(made.id)
+    deleted = client.conversations.delete(made.id)
     assert (deleted.id, deleted.object, deleted.deleted) == (made.id, "conversation.deleted", True)
     schemas.check("DeletedConversationResource", deleted.model_dump())
     with pytest.raises(openai.NotFoundError) as caught:
-        other.conversations.retrieve(made.id)
+        client.conversations.retrieve(made.id)
     assert caught.value.code == "conversation_not_found"
 
 
-def test_an_empty_conversation_has_no_items(other: openai.OpenAI) -> None:
-    made = other.conversations.create()
+def test_an_empty_conversation_has_no_items(client: openai.OpenAI) -> None:
+    made = client.conversations.create()
     assert made.metadata == {}
-    assert list(other.conversations.items.list(made.id)) == []
+    assert list(client.conversations.items.list(made.id)) == []
 
 
-def test_items_are_added_and_found(other: openai.OpenAI, free: Service) -> None:
-    made = other.conversations.create()
+def test_items_are_added_and_found(client: openai.OpenAI, service: Service) -> None:
+    made = client.conversations.create()
     image: Any = {"type": "input_image", "image_url": "https://example.org/a.png", "detail": "high"}
     items: Any = [
         {"role": "user", "content": [{"type": "input_text", "text": "Look"}, image]},
@@ -89,28 +61,28 @@ def test_items_are_added_and_found(other: openai.OpenAI, free: Service) -> None:
         {"type": "function_call_output", "call_id": "call_1", "output": "fine"},
         {"role": "assistant", "content": [{"type": "output_text", "text": "It is fine.", "annotations": []}]},
     ]
-    added = other.conversations.items.create(made.id, items=items)
+    added = client.conversations.items.create(made.id, items=items)
     assert [item.type for item in added.data] == [
         "message", "reasoning", "function_call", "function_call_output", "message",
     ]  # fmt: skip
-    assert "rs_theirs" not in [item.id for item in added.data], "a client's id is never one of ours"
-    listed = other.conversations.items.list(made.id, order="asc")
+    assert "rs_theirs" not in [item.id for item in added.data], "a client's id is never an id of ours"
+    listed = client.conversations.items.list(made.id, order="asc")
     assert listed.data == added.data
     for item in added.data:
         assert item.id is not None
-        assert other.conversations.items.retrieve(item.id, conversation_id=made.id) == item
-    schemas.check("ConversationItemList", free.get(f"/v1/conversations/{made.id}/items", key=KEY).json())
+        assert client.conversations.items.retrieve(item.id, conversation_id=made.id) == item
+    schemas.check("ConversationItemList", service.get(f"/v1/conversations/{made.id}/items", key=KEY).json())
 
 
-def test_each_message_that_is_added_is_an_item_of_its_own(other: openai.OpenAI) -> None:
-    made = other.conversations.create()
+def test_each_added_message_is_an_item(client: openai.OpenAI) -> None:
+    made = client.conversations.create()
     items: Any = [
         {"role": role, "content": text} for role, text in zip(("user", "assistant", "assistant"), "abc", strict=True)
     ]
-    assert texts(other.conversations.items.create(made.id, items=items).data) == ["a", "b", "c"]
+    assert texts(client.conversations.items.create(made.id, items=items).data) == ["a", "b", "c"]
 
 
-def test_a_response_in_a_conversation_is_in_it(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_a_response_to_a_conversation_is_stored_in_it(client: openai.OpenAI, simulator: Simulator) -> None:
     made = client.conversations.create(items=user("Hello"))
     simulator.script = everything()
     response = client.responses.create(model=MODEL, input="And now?", conversation=made.id, tools=[WEATHER])
@@ -129,25 +101,25 @@ def test_a_response_in_a_conversation_is_in_it(client: openai.OpenAI, simulator:
     assert sent == ["Hello", "And now?", "Never mind."]
 
 
-def test_items_are_paged_in_both_directions(other: openai.OpenAI, upstream: Simulator) -> None:
-    made = other.conversations.create(items=user("0", "1", "2"))
+def test_items_are_paged_in_both_directions(client: openai.OpenAI, upstream: Simulator) -> None:
+    made = client.conversations.create(items=user("0", "1", "2"))
     upstream.script = everything()
-    other.responses.create(model=MODEL, input="3", conversation=made.id, tools=[WEATHER])
-    whole = [item.id for item in other.conversations.items.list(made.id, order="asc", limit=100)]
+    client.responses.create(model=MODEL, input="3", conversation=made.id, tools=[WEATHER])
+    whole = [item.id for item in client.conversations.items.list(made.id, order="asc", limit=100)]
     assert len(whole) == 8
     for limit in (1, 2, 3, 5, 8, 100):
         for order, wanted in (("asc", whole), ("desc", whole[::-1])):
             found: list[str | None] = []
             after: Any = openai.omit
             while True:
-                page = other.conversations.items.list(made.id, limit=limit, order=order, after=after)  # type: ignore[arg-type]
+                page = client.conversations.items.list(made.id, limit=limit, order=order, after=after)  # type: ignore[arg-type]
                 found += [item.id for item in page.data]
                 assert len(page.data) <= limit
                 if not page.has_more:
                     break
                 after = page.last_id
             assert found == wanted
-    assert [item.id for item in other.conversations.items.list(made.id).data] == whole[::-1], "the newest first"
+    assert [item.id for item in client.conversations.items.list(made.id).data] == whole[::-1], "newest first"
 
 
 def test_a_deleted_item_leaves_the_others_in_order(
@@ -178,7 +150,7 @@ def test_a_deleted_item_leaves_the_others_in_order(
     assert [one["content"] for one in simulator.requests[-1].body["messages"]] == ["three", "four", "five"]
 
 
-def test_an_item_deleted_under_two_branches_leaves_both(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_an_item_deleted_under_two_branches_keeps_both_branches(client: openai.OpenAI, simulator: Simulator) -> None:
     first = client.responses.create(model=MODEL, input="one")
     session = client.responses.with_raw_response.create(model=MODEL, input="two", previous_response_id=first.id)
     conversation = "conv_" + session.headers["x-session-id"].removeprefix("ses_")
@@ -190,7 +162,7 @@ def test_an_item_deleted_under_two_branches_leaves_both(client: openai.OpenAI, s
         assert sent == ["one", question, "on"]
 
 
-def test_nothing_is_deleted_or_added_while_an_answer_runs(
+def test_no_item_is_deleted_or_added_while_an_answer_runs(
     client: openai.OpenAI, simulator: Simulator, gate: Gate
 ) -> None:
     made = client.conversations.create(items=user("one"))
@@ -202,11 +174,11 @@ def test_nothing_is_deleted_or_added_while_an_answer_runs(
     assert caught.value.response.headers["x-should-retry"] == "false"
     with pytest.raises(openai.ConflictError):
         client.conversations.items.create(made.id, items=user("three"))
-    assert gate.reached.wait(10), "the upstream has been asked: the next test does not see it"
+    assert gate.reached.wait(10), "the upstream was called, so the next test does not see this request"
     gate.open()
 
 
-def test_many_who_delete_at_once_delete_each_item_once(client: openai.OpenAI) -> None:
+def test_concurrent_deletes_delete_each_item_once(client: openai.OpenAI) -> None:
     made = client.conversations.create(items=user(*"abcdefgh"))
     ids = [item.id or "" for item in client.conversations.items.list(made.id, order="asc")]
 
@@ -223,7 +195,9 @@ def test_many_who_delete_at_once_delete_each_item_once(client: openai.OpenAI) ->
     assert texts(client.conversations.items.list(made.id, order="asc").data) == ["a", "h"]
 
 
-def test_a_deleted_conversation_stops_what_runs_in_it(client: openai.OpenAI, simulator: Simulator, gate: Gate) -> None:
+def test_a_deleted_conversation_stops_its_running_answer(
+    client: openai.OpenAI, simulator: Simulator, gate: Gate
+) -> None:
     made = client.conversations.create()
     simulator.script = scripts.held(gate)
     response = client.responses.create(model=MODEL, input="Hi", conversation=made.id, background=True)
@@ -235,7 +209,7 @@ def test_a_deleted_conversation_stops_what_runs_in_it(client: openai.OpenAI, sim
 
 
 def test_one_conversation_in_every_dialect(service: Service, simulator: Simulator, key: str) -> None:
-    sent = requests.post(  # the seed's own line
+    sent = requests.post(  # the seed's command
         f"{service.url}/api/chat",
         json={
             "developer_message": "You are a helpful assistant.",
@@ -273,6 +247,7 @@ def test_one_conversation_in_every_dialect(service: Service, simulator: Simulato
     assert [one["session_id"] for one in service.get("/api/sessions", key=key).json()["data"]] == [session]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("method", "path", "body", "param"),
     [
@@ -294,10 +269,10 @@ def test_one_conversation_in_every_dialect(service: Service, simulator: Simulato
     ],
 )
 def test_bad_input_is_named(
-    other: openai.OpenAI, free: Service, method: str, path: str, body: Any, param: str | None
+    client: openai.OpenAI, service: Service, method: str, path: str, body: Any, param: str | None
 ) -> None:
-    made = other.conversations.create(items=user("Hello"))
-    url = f"{free.url}/v1/conversations{path.format(made.id)}"
+    made = client.conversations.create(items=user("Hello"))
+    url = f"{service.url}/v1/conversations{path.format(made.id)}"
     answer = requests.request(method, url, json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
     assert answer.status_code == 400, answer.text
     schemas.check("ErrorResponse", answer.json())
@@ -305,9 +280,9 @@ def test_bad_input_is_named(
         assert answer.json()["error"]["param"] == param
 
 
-def test_somebody_elses_conversation_is_one_that_never_was(other: openai.OpenAI, free: Service) -> None:
-    mine = other.conversations.create(items=user("Hello"))
-    item = other.conversations.items.list(mine.id).data[0].id or ""
+def test_the_conversation_of_another_key_is_a_404(client: openai.OpenAI, service: Service) -> None:
+    mine = client.conversations.create(items=user("Hello"))
+    item = client.conversations.items.list(mine.id).data[0].id or ""
     never = mine.id[:-4] + ("AAAA" if not mine.id.endswith("AAAA") else "BBBB")
     for method, path, body in (
         ("GET", "/v1/conversations/{}", None),
@@ -325,7 +300,7 @@ def test_somebody_elses_conversation_is_one_that_never_was(other: openai.OpenAI,
             sent: Any = {key: name if value == "{}" else value for key, value in body.items()} if body else None
             answer = requests.request(
                 method,
-                free.url + path.format(name),
+                service.url + path.format(name),
                 json=sent,
                 headers={"Authorization": f"Bearer {OTHER_KEY}"},
                 timeout=30,
@@ -334,8 +309,8 @@ def test_somebody_elses_conversation_is_one_that_never_was(other: openai.OpenAI,
             told.append((answer.status_code, answer.json()))
         assert told == [told[0]] * len(told)
         assert told[0][0] == 404
-    assert texts(other.conversations.items.list(mine.id).data) == ["Hello"]
-    assert free.get(f"/v1/conversations/{mine.id}").status_code == 401
-    theirs = client_of(free, OTHER_KEY).conversations.create()
-    answer = free.get(f"/v1/conversations/{theirs.id}/items/{item}", key=OTHER_KEY)
+    assert texts(client.conversations.items.list(mine.id).data) == ["Hello"]
+    assert service.get(f"/v1/conversations/{mine.id}").status_code == 401
+    theirs = client_of(service, OTHER_KEY).conversations.create()
+    answer = service.get(f"/v1/conversations/{theirs.id}/items/{item}", key=OTHER_KEY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "item_not_found")

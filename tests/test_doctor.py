@@ -1,12 +1,10 @@
-"""`doctor` tells, a sentence for each thing, what is right and what is wrong with the settings and the servers."""
+"""`doctor` prints a sentence for each check of the settings and the servers."""
 
 from __future__ import annotations
 
-import os
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +19,7 @@ from chatapi.simulator import Script, Simulator, refuse, scripts
 from chatapi.wire.probe import PROBE_LINES, PROBE_SECONDS
 from tests.databases import PASSWORD, free_port, postgres, redis
 from tests.proxies import Pooler, Relay, http_proxy, https_server
-from tests.server_process import OURS, PROJECT, Serve, Service
+from tests.server_process import Serve, Service, run_command
 
 SECONDS = 60.0
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
@@ -29,13 +27,13 @@ OTHER_SECRET = "another-secret-of-the-tests-as-long-as-it"
 
 
 class Told(NamedTuple):
-    """What the doctor said, and its exit status."""
+    """The output of `doctor`, and its exit status."""
 
     status: int
     lines: list[str]
 
     def has(self, level: str, *words: str) -> str:
-        """The one line of this level that has all the words."""
+        """Return the only line of this level that contains all the words."""
         found = [line for line in self.lines if line.startswith(level) and all(word in line for word in words)]
         assert len(found) == 1, "\n".join(self.lines)
         return found[0]
@@ -45,23 +43,16 @@ class Told(NamedTuple):
 
 
 class Doctor:
-    """Asks the doctor in a folder of the test's own, with a model API that is well."""
+    """Runs `doctor` in a folder of its own, with a working model API."""
 
     def __init__(self, folder: Path, upstream_url: str) -> None:
         self.folder = folder
         self.upstream_url = upstream_url
 
     def __call__(self, *arguments: str, **variables: str) -> Told:
-        kept = {name: value for name, value in os.environ.items() if name not in OURS and "CHATAPI_" not in name}
-        ran = subprocess.run(
-            [sys.executable, "-m", "chatapi", "doctor", *arguments],
-            env=kept | {"OPENAI_BASE_URL": self.upstream_url, "PYTHONPATH": str(PROJECT)} | variables,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        settings = {"OPENAI_BASE_URL": self.upstream_url, **variables}
+        forked = "SSL_CERT_FILE" not in variables  # aiohttp reads it on import
+        ran = run_command("doctor", *arguments, cwd=self.folder, forked=forked, settings=settings)
         said = ran.stdout + ran.stderr
         assert not ran.stderr, said
         for secret in (SECRET, OTHER_SECRET, PASSWORD):
@@ -85,7 +76,7 @@ def database() -> str:
     return postgres().new_database()
 
 
-def test_settings_that_cannot_be_read_are_told_by_name(doctor: Doctor) -> None:
+def test_unreadable_settings_are_named(doctor: Doctor) -> None:
     told = doctor(PORT="eight")
     assert told.status == 2
     assert told.has("failure", "PORT")
@@ -94,7 +85,7 @@ def test_settings_that_cannot_be_read_are_told_by_name(doctor: Doctor) -> None:
 # SQLite
 
 
-def test_before_the_first_start_all_is_well_and_nothing_is_made(doctor: Doctor) -> None:
+def test_before_the_first_start_all_checks_pass_and_nothing_is_created(doctor: Doctor) -> None:
     told = doctor()
     assert told.status == 0
     told.has("ok", "the first start makes it")
@@ -102,7 +93,7 @@ def test_before_the_first_start_all_is_well_and_nothing_is_made(doctor: Doctor) 
 
 
 @pytest.mark.one_process("it is about the file")
-def test_a_file_in_use_is_well_and_its_server_is_named(doctor: Doctor, service: Service) -> None:
+def test_a_file_in_use_passes_and_its_server_is_named(doctor: Doctor, service: Service) -> None:
     told = doctor(DATABASE_URL=service.environment["DATABASE_URL"])
     assert told.status == 0
     told.has("ok", f"process {service.pid} serves the file")
@@ -112,12 +103,12 @@ def test_a_file_in_use_is_well_and_its_server_is_named(doctor: Doctor, service: 
     told.has("ok", "the schema is up to date")
     told.has("ok", "Secret", "the one that the sessions belong to")
     told.has("ok", "Open files")
-    assert service.send().content, "and it serves as before"
+    assert service.send().content, "the server is not disturbed"
 
 
 @pytest.fixture
 def file(serve: Serve) -> Path:
-    """A file whose server has been stopped."""
+    """The file of a stopped server."""
     service = serve()
     service.send().close()
     service.stop()
@@ -125,7 +116,7 @@ def file(serve: Serve) -> Path:
 
 
 @pytest.mark.one_process("it is about the file")
-def test_a_secret_that_others_may_read_is_a_warning(doctor: Doctor, file: Path) -> None:
+def test_a_secret_that_others_can_read_is_a_warning(doctor: Doctor, file: Path) -> None:
     file.with_name("chat.db.secret").chmod(0o644)
     file.chmod(0o640)
     told = doctor(DATABASE_URL=f"sqlite:///{file}")
@@ -135,7 +126,7 @@ def test_a_secret_that_others_may_read_is_a_warning(doctor: Doctor, file: Path) 
 
 
 @pytest.mark.one_process("it is about the file")
-def test_a_secret_that_is_gone_or_another_is_a_failure(doctor: Doctor, file: Path) -> None:
+def test_a_missing_or_changed_secret_is_a_failure(doctor: Doctor, file: Path) -> None:
     url = f"sqlite:///{file}"
     doctor(DATABASE_URL=url, CHATAPI_SECRET=OTHER_SECRET).has("failure", "Secret", "another")
     kept = file.with_name("chat.db.secret")
@@ -149,7 +140,7 @@ def test_a_secret_that_is_gone_or_another_is_a_failure(doctor: Doctor, file: Pat
 
 
 @pytest.mark.one_process("it is about the file")
-def test_an_older_and_a_newer_file_are_told_apart(doctor: Doctor, file: Path) -> None:
+def test_an_older_and_a_newer_schema_are_distinguished(doctor: Doctor, file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("DELETE FROM migration WHERE number > 1")
         connection.commit()
@@ -159,7 +150,7 @@ def test_an_older_and_a_newer_file_are_told_apart(doctor: Doctor, file: Path) ->
     doctor(DATABASE_URL=f"sqlite:///{file}").has("failure", "newer version")
 
 
-def test_a_file_that_is_no_database_of_ours_is_a_failure(doctor: Doctor) -> None:
+def test_a_file_that_is_not_our_database_is_a_failure(doctor: Doctor) -> None:
     path = doctor.folder / "other.db"
     path.write_text("This is a letter to somebody, and no database. " * 50)
     doctor(DATABASE_URL=f"sqlite:///{path}").has("failure", "cannot be used")
@@ -170,7 +161,7 @@ def test_a_file_that_is_no_database_of_ours_is_a_failure(doctor: Doctor) -> None
     doctor(DATABASE_URL=f"sqlite:///{path}").has("failure", "another program")
 
 
-def test_a_folder_that_cannot_be_written_is_a_failure(doctor: Doctor) -> None:
+def test_a_read_only_folder_is_a_failure(doctor: Doctor) -> None:
     doctor(DATABASE_URL="sqlite:////dev/null/chat.db").has("failure", "/dev/null", "cannot be written")
     doctor(DATABASE_URL="sqlite:////dev/null/more/chat.db").has("failure", "cannot be made")
 
@@ -200,7 +191,7 @@ def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(folder: str, k
 # PostgreSQL
 
 
-def test_an_empty_database_is_well(doctor: Doctor, database: str) -> None:
+def test_an_empty_database_passes(doctor: Doctor, database: str) -> None:
     told = doctor(DATABASE_URL=database, CHATAPI_SECRET=SECRET)
     assert told.status == 0
     told.has("ok", "is version 18")
@@ -214,7 +205,7 @@ def test_an_empty_database_is_well(doctor: Doctor, database: str) -> None:
     assert postgres().run("SELECT to_regclass('session') IS NULL", database.rsplit("/", 1)[1]) == "t"
 
 
-def test_a_database_that_is_served_is_well_and_knows_its_secret(doctor: Doctor, database: str, serve: Serve) -> None:
+def test_a_database_in_use_passes_and_its_secret_is_recognised(doctor: Doctor, database: str, serve: Serve) -> None:
     serve(DATABASE_URL=database, CHATAPI_SECRET=SECRET)
     told = doctor(DATABASE_URL=database, CHATAPI_SECRET=SECRET)
     assert told.status == 0
@@ -234,14 +225,14 @@ def test_a_database_that_is_served_is_well_and_knows_its_secret(doctor: Doctor, 
     ],
     ids=["password", "database", "server", "url"],
 )
-def test_a_database_that_cannot_be_had_is_a_failure(doctor: Doctor, url: object, why: str) -> None:
+def test_an_unreachable_database_is_a_failure(doctor: Doctor, url: object, why: str) -> None:
     assert callable(url)
     told = doctor(DATABASE_URL=url(), CHATAPI_SECRET=SECRET)
     assert told.status == 1
     told.has("failure", "PostgreSQL", why)
 
 
-def test_the_right_password_is_taken_and_missing_rights_are_told(doctor: Doctor, database: str) -> None:
+def test_the_right_password_is_accepted_and_missing_rights_are_named(doctor: Doctor, database: str) -> None:
     name = database.rsplit("/", 1)[1]
     url = postgres().url(name, "locked", PASSWORD)
     doctor(DATABASE_URL=url, CHATAPI_SECRET=SECRET).has("failure", "locked may not make tables", "GRANT CREATE")
@@ -249,7 +240,7 @@ def test_the_right_password_is_taken_and_missing_rights_are_told(doctor: Doctor,
     assert doctor(DATABASE_URL=url, CHATAPI_SECRET=SECRET).status == 0
 
 
-def test_tables_of_another_user_are_told(doctor: Doctor, database: str, serve: Serve) -> None:
+def test_tables_of_another_user_are_named(doctor: Doctor, database: str, serve: Serve) -> None:
     serve(DATABASE_URL=database, CHATAPI_SECRET=SECRET)
     name = database.rsplit("/", 1)[1]
     postgres().run("GRANT SELECT ON migration, agreement TO locked", name)
@@ -257,7 +248,7 @@ def test_tables_of_another_user_are_told(doctor: Doctor, database: str, serve: S
     assert "GRANT SELECT, INSERT, UPDATE, DELETE" in told.has("failure", "session", "message", "piece")
 
 
-def test_a_server_that_is_too_old_is_a_failure(doctor: Doctor, database: str) -> None:
+def test_an_old_postgresql_is_a_failure(doctor: Doctor, database: str) -> None:
     def older(data: bytes) -> bytes:
         return data.replace(b"server_version\x0018.", b"server_version\x0013.")
 
@@ -267,7 +258,7 @@ def test_a_server_that_is_too_old_is_a_failure(doctor: Doctor, database: str) ->
     told.has("failure", "that is PostgreSQL 13; 14 or newer is needed")
 
 
-def test_a_clock_that_is_apart_is_a_warning(doctor: Doctor, database: str) -> None:
+def test_a_clock_difference_is_a_warning(doctor: Doctor, database: str) -> None:
     name = database.rsplit("/", 1)[1]
     postgres().run(
         "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
@@ -280,7 +271,7 @@ def test_a_clock_that_is_apart_is_a_warning(doctor: Doctor, database: str) -> No
     doctor(DATABASE_URL=database, CHATAPI_SECRET=SECRET, CHATAPI_LEASE_SECONDS="40").has("ok", "its clock")
 
 
-def test_more_connections_than_the_server_lets_in_are_told(doctor: Doctor, database: str) -> None:
+def test_more_connections_than_the_server_allows_are_reported(doctor: Doctor, database: str) -> None:
     told = doctor(DATABASE_URL=database, CHATAPI_SECRET=SECRET, CHATAPI_DATABASE_CONNECTIONS="300")
     told.has("failure", "a replica keeps 452", "max_connections")
     name = database.rsplit("/", 1)[1]
@@ -288,12 +279,12 @@ def test_more_connections_than_the_server_lets_in_are_told(doctor: Doctor, datab
     doctor(DATABASE_URL=postgres().url(name), CHATAPI_SECRET=SECRET).has("failure", "12 connections")
 
 
-def test_a_server_that_forgets_commits_is_a_warning(doctor: Doctor, database: str) -> None:
+def test_a_server_that_loses_commits_is_a_warning(doctor: Doctor, database: str) -> None:
     postgres().run(f"ALTER DATABASE {database.rsplit('/', 1)[1]} SET synchronous_commit = off")
     doctor(DATABASE_URL=database, CHATAPI_SECRET=SECRET).has("warning", "synchronous_commit is off")
 
 
-def test_a_pooler_by_transaction_that_the_settings_do_not_know_is_found(doctor: Doctor, database: str) -> None:
+def test_an_undeclared_transaction_pooler_is_found(doctor: Doctor, database: str) -> None:
     name = database.rsplit("/", 1)[1]
     with Pooler(postgres().port, name) as strict, Pooler(postgres().port, name, lenient=True) as lenient:
         through = [database.replace(f":{postgres().port}/", f":{pooler.port}/") for pooler in (strict, lenient)]
@@ -313,7 +304,7 @@ def test_a_pooler_by_transaction_that_the_settings_do_not_know_is_found(doctor: 
 
 
 def ask_redis(*words: str) -> None:
-    """One command, and its answer looked at."""
+    """Run one command; return its checked answer."""
     with socket.create_connection(("127.0.0.1", redis().port)) as connection:
         parts = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
         connection.sendall(b"*%d\r\n%s" % (len(words), parts))
@@ -322,7 +313,7 @@ def ask_redis(*words: str) -> None:
 
 @pytest.fixture
 def narrow_user() -> Iterator[str]:
-    """A user of Redis who may do little; the test grants more."""
+    """A user of Redis with few rights; the test grants more."""
     ask_redis(
         "ACL", "SETUSER", "narrow", "reset", "on", f">{PASSWORD}", "~*", "&*", "+info", "+ping", "+client", "+hello"
     )
@@ -330,7 +321,7 @@ def narrow_user() -> Iterator[str]:
     ask_redis("ACL", "DELUSER", "narrow")
 
 
-def test_a_redis_is_well(doctor: Doctor) -> None:
+def test_a_working_redis_passes(doctor: Doctor) -> None:
     told = doctor(REDIS_URL=redis().url)
     assert told.status == 0
     told.has("ok", "Redis: it can be reached")
@@ -340,13 +331,13 @@ def test_a_redis_is_well(doctor: Doctor) -> None:
     told.has("ok", "its memory is not limited")
 
 
-def test_a_redis_that_cannot_be_had_is_a_failure(doctor: Doctor) -> None:
+def test_an_unreachable_redis_is_a_failure(doctor: Doctor) -> None:
     doctor(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0").has("failure", "no Redis or Valkey")
     doctor(REDIS_URL=f"redis://x:{PASSWORD}@127.0.0.1:{redis().port}/0").has("failure", "user or the password")
     doctor(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:port/0").has("failure", "Redis", "read the URL")
 
 
-def test_what_a_user_of_redis_may_not_do_is_told(doctor: Doctor, narrow_user: str) -> None:
+def test_missing_rights_of_a_redis_user_are_named(doctor: Doctor, narrow_user: str) -> None:
     url = f"redis://{narrow_user}:{PASSWORD}@127.0.0.1:{redis().port}/0"
     told = doctor(REDIS_URL=url)
     told.has("failure", "runs none of our scripts")
@@ -355,7 +346,7 @@ def test_what_a_user_of_redis_may_not_do_is_told(doctor: Doctor, narrow_user: st
     assert doctor(REDIS_URL=url).status == 0
 
 
-def test_a_password_that_a_server_repeats_is_not_passed_on(doctor: Doctor, narrow_user: str) -> None:
+def test_a_password_that_a_server_echoes_is_not_printed(doctor: Doctor, narrow_user: str) -> None:
     def repeating(data: bytes) -> bytes:
         return data.replace(b"-NOPERM ", b"-NOPERM " + PASSWORD.encode() + b" ")
 
@@ -364,7 +355,7 @@ def test_a_password_that_a_server_repeats_is_not_passed_on(doctor: Doctor, narro
     told.has("failure", "runs none of our scripts", "[hidden]")
 
 
-def test_a_deaf_redis_is_a_failure(doctor: Doctor) -> None:
+def test_a_redis_that_does_not_answer_is_a_failure(doctor: Doctor) -> None:
     def elsewhere(data: bytes) -> bytes:
         return data.replace(b"chatapi:doc_", b"nobody_:doc_") if b"PUBLISH" in data else data
 
@@ -373,7 +364,7 @@ def test_a_deaf_redis_is_a_failure(doctor: Doctor) -> None:
     told.has("failure", "messages are not delivered")
 
 
-def test_a_redis_that_is_too_old_is_a_failure(doctor: Doctor) -> None:
+def test_an_old_redis_is_a_failure(doctor: Doctor) -> None:
     def older(data: bytes) -> bytes:
         before, name, after = data.partition(b"redis_version:")
         return before + name + b"5" + after[1:] if name else data
@@ -383,7 +374,7 @@ def test_a_redis_that_is_too_old_is_a_failure(doctor: Doctor) -> None:
     told.has("failure", "6.2 or newer is needed")
 
 
-def test_a_redis_that_may_forget_is_a_warning(doctor: Doctor) -> None:
+def test_a_redis_that_may_evict_keys_is_a_warning(doctor: Doctor) -> None:
     try:
         ask_redis("CONFIG", "SET", "maxmemory", "100mb")
         ask_redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
@@ -414,7 +405,7 @@ def test_a_redis_that_may_forget_is_a_warning(doctor: Doctor) -> None:
     ],
     ids=["401", "200", "404", "500", "302", "cut", "no HTTP"],
 )
-def test_how_the_model_api_answers_is_told(
+def test_the_answer_of_the_model_api_is_reported(
     doctor: Doctor, simulator: Simulator, script: Script | None, level: str, words: str
 ) -> None:
     simulator.script = script
@@ -423,13 +414,13 @@ def test_how_the_model_api_answers_is_told(
     assert all("Authorization" not in request.headers for request in simulator.requests)
 
 
-def test_a_model_api_that_is_not_there_or_speaks_no_tls_is_a_failure(doctor: Doctor, simulator: Simulator) -> None:
+def test_a_model_api_that_is_unreachable_or_without_tls_is_a_failure(doctor: Doctor, simulator: Simulator) -> None:
     doctor(OPENAI_BASE_URL=f"http://127.0.0.1:{free_port()}/v1").has("failure", "Model API", "cannot be reached")
     doctor(OPENAI_BASE_URL=simulator.url.replace("http", "https")).has("failure", "Model API", "TLS")
 
 
 @pytest.mark.parametrize(("days", "level"), [(5, "warning"), (50, "ok")])
-def test_a_certificate_is_looked_at(doctor: Doctor, tmp_path: Path, days: int, level: str) -> None:
+def test_the_expiry_of_a_certificate_is_checked(doctor: Doctor, tmp_path: Path, days: int, level: str) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         (
@@ -455,7 +446,7 @@ def test_too_few_open_files_are_a_warning(doctor: Doctor) -> None:
     told.has("warning", "Open files", "CHATAPI_MAX_GENERATIONS")
 
 
-# What stands before a server
+# Proxies
 
 
 def port_of(service: Service) -> int:
@@ -470,7 +461,7 @@ def test_a_server_without_a_proxy_streams(doctor: Doctor, shared: Service) -> No
     told.has("warning", "Access", "where nothing stands in between")
 
 
-def test_a_proxy_that_passes_streams_on_and_says_who_asked_is_well(doctor: Doctor, shared: Service) -> None:
+def test_a_proxy_that_forwards_streams_and_the_client_address_passes(doctor: Doctor, shared: Service) -> None:
     with http_proxy(port_of(shared)) as port:
         told = doctor("--url", f"http://127.0.0.1:{port}/")
     assert told.status == 0
@@ -478,32 +469,32 @@ def test_a_proxy_that_passes_streams_on_and_says_who_asked_is_well(doctor: Docto
     told.has("ok", "Access", "marked as forwarded")
 
 
-def test_a_proxy_that_holds_streams_back_is_found_out(doctor: Doctor, shared: Service) -> None:
+def test_a_proxy_that_buffers_streams_is_found(doctor: Doctor, shared: Service) -> None:
     with http_proxy(port_of(shared), buffers=True) as port:
         told = doctor("--url", f"http://127.0.0.1:{port}")
     assert told.status == 1
     told.has("failure", "holds streams back", "proxy_buffering off")
 
 
-def test_a_proxy_that_compresses_or_transforms_is_found_out(doctor: Doctor, shared: Service) -> None:
+def test_a_proxy_that_compresses_or_transforms_is_found(doctor: Doctor, shared: Service) -> None:
     with http_proxy(port_of(shared), compresses=True) as port:
         doctor("--url", f"http://127.0.0.1:{port}").has("failure", "compresses streams (gzip)")
     with http_proxy(port_of(shared), transforms=True) as port:
         doctor("--url", f"http://127.0.0.1:{port}").has("warning", "no-transform away")
 
 
-def test_a_proxy_that_hides_that_it_is_one_is_found_out(doctor: Doctor, shared: Service) -> None:
+def test_a_proxy_without_forwarding_headers_is_found(doctor: Doctor, shared: Service) -> None:
     with http_proxy(port_of(shared), forwarded=False) as port:
-        told = doctor("--url", f"http://0.0.0.0:{port}")  # an address that is not by its name this machine's
+        told = doctor("--url", f"http://0.0.0.0:{port}")  # an address whose name is not a loopback name
     told.has("failure", "Access", "CHATAPI_SESSION_ACCESS=key")
 
 
-def test_a_server_on_which_an_id_is_enough_is_a_warning(doctor: Doctor, serve: Serve) -> None:
+def test_a_server_that_accepts_ids_without_keys_is_a_warning(doctor: Doctor, serve: Serve) -> None:
     service = serve(CHATAPI_SESSION_ACCESS="id")
     doctor("--url", service.url).has("warning", "Access", "CHATAPI_SESSION_ACCESS is id")
 
 
-def test_an_address_where_no_server_is_ours_is_a_failure(doctor: Doctor, shared_simulator: Simulator) -> None:
+def test_an_address_without_a_server_of_ours_is_a_failure(doctor: Doctor, shared_simulator: Simulator) -> None:
     base = shared_simulator.url.removesuffix("/v1")
     doctor("--url", base).has("failure", "Proxy", "status 404")
     doctor("--url", f"http://127.0.0.1:{free_port()}").has("failure", "Proxy", "cannot be asked")
@@ -512,7 +503,7 @@ def test_an_address_where_no_server_is_ours_is_a_failure(doctor: Doctor, shared_
 
 
 @pytest.mark.one_process("so few are each process's own")
-def test_the_lines_that_a_doctor_times_are_few_even_and_asked_for_by_few(service: Service) -> None:
+def test_the_probe_stream_is_short_evenly_spaced_and_limited(service: Service) -> None:
     with requests.get(f"{service.url}/api/health/stream", stream=True, timeout=SECONDS) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         assert answer.headers["Cache-Control"] == "no-store, no-transform"
@@ -520,18 +511,18 @@ def test_the_lines_that_a_doctor_times_are_few_even_and_asked_for_by_few(service
         lines = answer.content.decode().split("\n\n")
     assert lines[0] == ": forwarded=no trusted=yes access=auto"
     assert len(lines) == PROBE_LINES + 1
-    assert all(line.startswith(":") for line in lines[:-1]), "comments, which no client takes for content"
-    assert answer.elapsed.total_seconds() < PROBE_SECONDS * (PROBE_LINES - 1), "the head does not wait for the end"
+    assert all(line.startswith(":") for line in lines[:-1]), "comments, which clients do not show"
+    assert answer.elapsed.total_seconds() < PROBE_SECONDS * (PROBE_LINES - 1), "the head is sent before the end"
 
     asked = [requests.get(f"{service.url}/api/health/stream", stream=True, timeout=SECONDS) for _ in range(9)]
     assert [answer.status_code for answer in asked] == [200] * 8 + [503]
     assert int(asked[-1].headers["Retry-After"]) >= 1
     for answer in asked:
         assert answer.status_code == 503 or answer.content.count(b"\n\n") == PROBE_LINES
-    assert service.get("/api/health/stream").status_code == 200, "places are given back"
+    assert service.get("/api/health/stream").status_code == 200, "slots are released"
 
 
-def test_who_goes_away_while_lines_come_gives_its_place_back(service: Service) -> None:
+def test_a_disconnect_during_the_probe_releases_its_slot(service: Service) -> None:
     asked = [requests.get(f"{service.url}/api/health/stream", stream=True, timeout=SECONDS) for _ in range(8)]
     for answer in asked:
         answer.close()

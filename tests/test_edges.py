@@ -1,4 +1,4 @@
-"""The edges that users meet: an upstream's odd refusals, limits side by side, callers from elsewhere, slow readers."""
+"""Edge cases: unusual refusals of an upstream, limits in combination, remote callers, slow readers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chatapi.errors import RateLimited, TooManyGenerations, every_error, from_co
 from chatapi.settings import SettingsError, read_settings
 from chatapi.simulator import Gate, Pause, Script, Send, Simulator, answer, refuse, scripts
 from chatapi.simulator.wire import JSON
-from tests.kill_campaign import EVENTS, Reader
+from tests.reader import EVENTS, Reader
 from tests.server_process import Serve, Service, events, fresh_key
 from tests.test_store_faults import check_one_sentence, start
 
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.one_process("it is about the ports and signals of one")
 SECONDS = 10.0
 RATE_LIMIT = 100  # requests per key and minute: more than the upstream's 60
 CONTEXT_BYTES = 20_000
-NOT_FOR_NOW = 60  # a Retry-After that nobody waits for
-AT_ONCE_SECONDS = 3.0  # much less than the goodbye that a slow reader is given
+NOT_FOR_NOW = 60  # a Retry-After that no client waits for
+AT_ONCE_SECONDS = 3.0  # much less than the grace period of a slow reader at shutdown
 
 
 @pytest.fixture(scope="module")
 def served(serve_module: Serve) -> Service:
-    """One server for nearly all of them: one answer at a time per key, two in all, short conversations."""
+    """A server for most tests: one answer at a time per key, two in all, short conversations."""
     return serve_module(
         CHATAPI_RATE_LIMIT=str(RATE_LIMIT),
         CHATAPI_MAX_GENERATIONS_PER_KEY="1",
@@ -44,31 +44,29 @@ def served(serve_module: Serve) -> Service:
 
 
 def in_two_segments(status: int, body: bytes, **headers: str) -> Script:
-    """A body of which the second half comes later."""
+    """A body whose second half is sent later."""
     half = len(body) // 2
     sends = (Send(body[:half]), Pause(0.2), Send(body[half:]))
     return Script(status, {"Content-Type": JSON, "Content-Length": str(len(body))} | headers, sends)
 
 
 def is_let_in(service: Service) -> bool:
-    """Whether the server takes another connection."""
+    """Return whether the server accepts another connection."""
     address = urlsplit(service.url)
     with socket.socket() as client:
         return client.connect_ex((address.hostname, address.port)) == 0
 
 
 def limits_of(response: requests.Response) -> list[list[str]]:
-    """Every value of the seed's two rate headers, on as many lines as it came."""
+    """Return every value of the seed's two rate headers, including repeated ones."""
     headers = response.raw.headers
     return [headers.getlist(name) for name in ("X-RateLimit-Limit", "X-RateLimit-Remaining")]
 
 
-# What the upstream says
+# Responses of the upstream
 
 
-def test_a_refusal_that_comes_in_two_segments_keeps_its_sentence(
-    served: Service, upstream: Simulator, key: str
-) -> None:
+def test_a_refusal_in_two_segments_keeps_its_sentence(served: Service, upstream: Simulator, key: str) -> None:
     sentence = "You exceeded your current quota, please check your plan."
     body = json.dumps({"error": {"message": sentence, "type": "x", "param": None, "code": "insufficient_quota"}})
     upstream.script = in_two_segments(429, body.encode(), **{"Retry-After": "1"})
@@ -77,12 +75,10 @@ def test_a_refusal_that_comes_in_two_segments_keeps_its_sentence(
     assert (response.status_code, response.json()["code"]) == (429, "upstream_rate_limited")
     assert response.json()["detail"] == sentence
     assert response.headers["Retry-After"] == "1"
-    assert len(upstream.requests) == asked + 1, "a quota that is used up is not tried again"
+    assert len(upstream.requests) == asked + 1, "an exhausted quota is not retried"
 
 
-def test_an_upstream_with_our_own_rate_headers_does_not_double_them(
-    served: Service, upstream: Simulator, key: str
-) -> None:
+def test_rate_headers_of_the_upstream_do_not_duplicate_ours(served: Service, upstream: Simulator, key: str) -> None:
     theirs = {"X-RateLimit-Limit": "7", "X-RateLimit-Remaining": "6", "X-RateLimit-Reset": "1"}
     steps = tuple(answer("Hi").steps)
     upstream.script = Script(200, {"Content-Type": "text/event-stream", **theirs}, steps)
@@ -95,7 +91,7 @@ def test_an_upstream_with_our_own_rate_headers_does_not_double_them(
     assert limits_of(refused) == [[str(RATE_LIMIT)], [str(RATE_LIMIT - 2)]]
 
 
-def test_the_upstreams_429_tells_its_limit_and_passes_on_its_family(
+def test_a_429_of_the_upstream_shows_its_limit_and_passes_on_its_headers(
     served: Service, upstream: Simulator, key: str
 ) -> None:
     upstream.script = refuse(429, retry_after=NOT_FOR_NOW)
@@ -107,23 +103,23 @@ def test_the_upstreams_429_tells_its_limit_and_passes_on_its_family(
     assert response.headers["X-Session-ID"]
 
 
-def test_our_limit_is_shown_where_it_is_the_tighter(served: Service, upstream: Simulator, key: str) -> None:
+def test_our_limit_is_shown_if_it_is_the_tighter(served: Service, upstream: Simulator, key: str) -> None:
     upstream.script = None
-    for _ in range(60):  # what was used flows back meanwhile
+    for _ in range(60):  # tokens of the bucket come back meanwhile
         assert served.post("/api/test-key", json={"api_key": key}).status_code == 200
-    upstream.script = answer("Hi")  # it says that 59 of 60 are left
+    upstream.script = answer("Hi")  # the upstream reports that 59 of 60 are left
     [limit], [remaining] = limits_of(served.send(key=key))
     assert limit == str(RATE_LIMIT)
     assert int(remaining) < 59
 
 
-def test_a_model_may_have_underscores(served: Service, upstream: Simulator, key: str) -> None:
+def test_a_model_name_may_have_underscores(served: Service, upstream: Simulator, key: str) -> None:
     upstream.script = answer("Hi")
     assert served.send(key=key, model="my_own/model_v1.2:free").text == "Hi"
     assert upstream.requests[-1].body["model"] == "my_own/model_v1.2:free"
 
 
-# Callers from elsewhere
+# Remote callers
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "", "http://localhost.evil.example", "http://["])
@@ -143,12 +139,10 @@ def test_a_page_on_another_site_needs_the_key(served: Service, upstream: Simulat
         assert (refused.status_code, refused.content) == (404, never.content)
     assert served.get(path, key=key, headers=there).status_code == 200
     for here in ({}, {"Origin": served.url}, {"Origin": "http://localhost:3000"}):
-        assert served.get(path, headers=here).status_code == 200, "its id is enough on this machine"
+        assert served.get(path, headers=here).status_code == 200, "on this machine the id is enough"
 
 
-def test_new_sessions_are_counted_by_address_whatever_key_comes_along(
-    served: Service, upstream: Simulator, key: str
-) -> None:
+def test_new_sessions_are_counted_by_address_for_any_key(served: Service, upstream: Simulator, key: str) -> None:
     def create(number: int) -> requests.Response:
         invented = fresh_key(f"invented {number}") if number % 2 else None
         return served.post("/api/sessions", key=invented, json={"developer_message": ""})
@@ -161,13 +155,13 @@ def test_new_sessions_are_counted_by_address_whatever_key_comes_along(
         assert (response.status_code, response.json()["code"]) == (429, "rate_limited")
         assert int(response.headers["Retry-After"]) >= 1
     upstream.script = answer("Hi")
-    assert served.send(key=key).text == "Hi", "a key has its own count"
+    assert served.send(key=key).text == "Hi", "a key has its own limit"
 
 
-# Come back later
+# Retry-After
 
 
-def test_each_error_that_may_pass_says_when_to_come_back() -> None:
+def test_each_temporary_error_has_a_retry_after() -> None:
     for error in every_error():
         if error.status in {429, 503}:
             raised = error(retry_after=1) if error in {RateLimited, TooManyGenerations} else from_code(error.code, None)
@@ -177,19 +171,17 @@ def test_each_error_that_may_pass_says_when_to_come_back() -> None:
 @pytest.mark.parametrize(
     ("script", "status"), [(refuse(429, retry_after=""), 429), (refuse(503, retry_after=NOT_FOR_NOW), 503)]
 )
-def test_an_upstreams_refusal_says_when_to_come_back(
+def test_a_refusal_of_the_upstream_has_a_retry_after(
     served: Service, upstream: Simulator, key: str, script: Script, status: int
 ) -> None:
     upstream.script = script
     once = {"Idempotency-Key": "once"}
     for response in (served.send(key=key, headers=once), served.send(key=key, headers=once)):
         assert response.status_code == status
-        assert int(response.headers["Retry-After"]) >= 1, "the repeat too"
+        assert int(response.headers["Retry-After"]) >= 1, "also when repeated"
 
 
-def test_a_server_with_enough_to_do_says_when_to_come_back(
-    served: Service, upstream: Simulator, key: str, gate: Gate
-) -> None:
+def test_a_full_server_has_a_retry_after(served: Service, upstream: Simulator, key: str, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
     with served.send(key=key), served.send(key=fresh_key("a second one")):
         for other, status, code in ((key, 429, "too_many_generations"), (fresh_key("a third"), 503, "overloaded")):
@@ -199,7 +191,7 @@ def test_a_server_with_enough_to_do_says_when_to_come_back(
         gate.open()
 
 
-def test_an_interrupted_answer_says_when_to_come_back(serve: Serve, simulator: Simulator) -> None:
+def test_an_interrupted_answer_has_a_retry_after(serve: Serve, simulator: Simulator) -> None:
     before = {"Say half": "Half", "Say nothing": ""}
     simulator.script = lambda request: scripts.silent_after(before[request.body["messages"][-1]["content"]])
     service = serve()
@@ -218,13 +210,13 @@ def test_an_interrupted_answer_says_when_to_come_back(serve: Serve, simulator: S
     service.start()
     for response in (*told, *map(send, before)):
         assert (response.status_code, response.json()["code"]) == (503, "interrupted")
-        assert int(response.headers["Retry-After"]) >= 1, "the repeat after the restart too"
+        assert int(response.headers["Retry-After"]) >= 1, "also when repeated after the restart"
 
 
 # Long conversations
 
 
-def test_a_conversation_that_has_grown_too_large_is_refused_and_refused_turns_do_not_count(
+def test_a_conversation_that_is_too_large_is_refused_and_refused_turns_do_not_count(
     served: Service, upstream: Simulator, key: str
 ) -> None:
     long = "a" * (CONTEXT_BYTES * 3 // 4)
@@ -240,7 +232,7 @@ def test_a_conversation_that_has_grown_too_large_is_refused_and_refused_turns_do
     upstream.script = answer("Yes")
     assert served.send(long, key=key, session_id=session_id).text == "Yes"
     said = [message["content"] for message in upstream.requests[-1].body["messages"]]
-    assert said == ["You are a helpful assistant.", "Hello", "Hi", long], "what was refused is not said again"
+    assert said == ["You are a helpful assistant.", "Hello", "Hi", long], "a refused message is not sent again"
 
     asked = len(upstream.requests)
     for _ in range(2):
@@ -248,7 +240,7 @@ def test_a_conversation_that_has_grown_too_large_is_refused_and_refused_turns_do
         assert (refused.status_code, refused.json()["code"]) == (413, "context_too_large")
         assert refused.headers["X-Session-ID"] == session_id
     assert len(upstream.requests) == asked
-    assert served.send("Short", key=key, session_id=session_id).text == "Yes", "what fits is taken"
+    assert served.send("Short", key=key, session_id=session_id).text == "Yes", "a message that fits is accepted"
 
     alone = served.send("a" * CONTEXT_BYTES, key=key)
     assert (alone.status_code, alone.json()["code"]) == (413, "context_too_large")
@@ -257,7 +249,7 @@ def test_a_conversation_that_has_grown_too_large_is_refused_and_refused_turns_do
 # Long answers
 
 
-def test_a_long_stored_answer_comes_in_events_that_can_each_be_resumed_from(
+def test_a_long_stored_answer_is_sent_in_events_of_moderate_size_that_can_each_be_resumed(
     served: Service, upstream: Simulator, key: str
 ) -> None:
     said = "aé漢👩" * 15_000
@@ -279,32 +271,32 @@ def test_a_long_stored_answer_comes_in_events_that_can_each_be_resumed_from(
         at += len(text.encode())
         assert position == at
         assert read_from(position) == told[number:]
-    assert len(told) < 2 * at / EVENT_TEXT_BYTES, "nor are they tiny"
+    assert len(told) < 2 * at / EVENT_TEXT_BYTES, "they are not tiny either"
 
 
-# The start and the end
+# Start and shutdown
 
 
 @pytest.mark.parametrize("url", ["http://x:abc", "http://x:99999"])
-def test_an_upstream_address_that_cannot_be_stops_the_start(tmp_path: Path, url: str) -> None:
+def test_an_invalid_upstream_address_prevents_the_start(tmp_path: Path, url: str) -> None:
     check_one_sentence(start(tmp_path, OPENAI_BASE_URL=url), "OPENAI_BASE_URL")
 
 
 @pytest.mark.parametrize("url", ["http://x:0", "http://[::1", "http://", "http://anna:pass/word@x/v1"])
-def test_an_upstream_address_that_cannot_be_is_not_repeated(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_an_invalid_upstream_address_is_not_echoed(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", url)
     with pytest.raises(SettingsError, match=r"^OPENAI_BASE_URL: .+\.$") as refused:
         read_settings()
-    assert "pass" not in str(refused.value), "a slash in a password should have been %2F"
+    assert "pass" not in str(refused.value), "a slash in a password must be %2F"
 
 
-def test_a_second_signal_waits_for_no_slow_reader(serve: Serve, simulator: Simulator) -> None:
+def test_a_second_signal_does_not_wait_for_a_slow_reader(serve: Serve, simulator: Simulator) -> None:
     simulator.script = answer("a" * 3_900_000, chunk=100_000)
     service = serve()
     slow = Reader.chat(service, receive_buffer=4096)
     service.wait_for_log("generation", generation_id=slow.generation_id, status="completed")
     service.signal(signal.SIGTERM)
-    while is_let_in(service):  # until the goodbye has begun
+    while is_let_in(service):  # until the grace period has begun
         pass
     begun = time.monotonic()
     service.signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Every cut: read so many bytes, or so many events, drop the connection, and pick up the rest. Promise 3.
+"""Cut a stream at every byte and after every event, and resume it. Promise 3.
 
 While the answer runs, after its end, after a restart, and after a kill.
 """
@@ -12,11 +12,11 @@ import pytest
 
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, scripts
 from tests.database_view import VISIBLE_KINDS
-from tests.kill_campaign import EVENTS, Reader, said_in
+from tests.reader import EVENTS, Reader, text_of_event
 from tests.server_process import Serve, Service
 
-CLIENTS = 8  # that cut and resume side by side
-# Characters of one to four bytes, and some that are put together of several.
+CLIENTS = 8  # that cut and resume in parallel
+# Characters of one to four bytes, and combined ones.
 PARTS = (
     ("reasoning", "Hm, 考えています… 🤔 "),
     ("tool_call", '{"city":"東京"}'),
@@ -31,7 +31,7 @@ LOG = "".join(text for _, text in PARTS)
 
 
 def steps(chunks: Chunks, kind: str, text: str) -> list[Send]:
-    """A few characters at a time."""
+    """Return steps that send a few characters each."""
     if kind == "tool_call":
         index = [part for _, part in PARTS].index(text)
         begun = chunks.tool_call(index, id=f"call_{index}", name="weather")
@@ -42,14 +42,14 @@ def steps(chunks: Chunks, kind: str, text: str) -> list[Send]:
 
 
 def whole_answer() -> Script:
-    """All parts, at full speed."""
+    """Return an answer of all parts at full speed."""
     chunks = Chunks()
     said = [step for kind, text in PARTS for step in steps(chunks, kind, text)]
     return scripts.event_stream(Send(chunks.role()), *said, Send(chunks.finish("stop")), Send(b"data: [DONE]\n\n"))
 
 
 def held_answer(gate: Gate) -> Script:
-    """All parts but the end of the last one; the rest when the gate is opened."""
+    """Return an answer of all parts that waits at the gate before the end of the last one."""
     chunks = Chunks()
     *before, (kind, last) = PARTS
     said = [step for part in before for step in steps(chunks, *part)]
@@ -59,12 +59,12 @@ def held_answer(gate: Gate) -> Script:
 
 
 def held_bytes(of: Iterable[str]) -> int:
-    """How much comes before the gate, of these kinds."""
+    """Return how many bytes of these kinds come before the gate."""
     return sum(len(text.encode()) for kind, text in PARTS if kind in of) - len(PARTS[-1][1][12:].encode())
 
 
 def character_places(text: str) -> list[int]:
-    """The positions between characters, both ends among them."""
+    """Return the positions between characters, including both ends."""
     places = [0]
     for character in text:
         places.append(places[-1] + len(character.encode()))
@@ -72,7 +72,7 @@ def character_places(text: str) -> list[int]:
 
 
 def parts_after(position: int) -> dict[str, str]:
-    """What is left of the log past a position, by kind."""
+    """Return the rest of the log after a position, by kind."""
     left = dict.fromkeys(KINDS, "")
     for kind, text in PARTS:
         data = text.encode()
@@ -82,13 +82,13 @@ def parts_after(position: int) -> dict[str, str]:
 
 
 def at_once(check: Callable[[int], None], places: Iterable[int]) -> None:
-    """Check all places, some at a time."""
+    """Check all positions in parallel."""
     with ThreadPoolExecutor(CLIENTS) as clients:
         list(clients.map(check, places))
 
 
 def check_every_text_cut(service: Service, session_id: str, whole: bytes, *, ends: bool = True) -> None:
-    """After the end: read k bytes, drop, resume, for every k."""
+    """After the end: for every k, read k bytes, disconnect and resume."""
 
     def check(k: int) -> None:
         with Reader.resume(service, session_id) as first:
@@ -102,7 +102,7 @@ def check_every_text_cut(service: Service, session_id: str, whole: bytes, *, end
 
 
 def check_every_event_cut(service: Service, session_id: str) -> None:
-    """After the end: resume after every event that there can have been, which is after every character."""
+    """After the end: resume after every event that may have been sent, which is after every character."""
     places = character_places(LOG)
 
     def check(position: int) -> None:
@@ -111,7 +111,7 @@ def check_every_event_cut(service: Service, session_id: str) -> None:
                 assert reader.status == 416
                 return
             reader.read_all()
-            assert {kind: reader.said(kind) for kind in KINDS} == parts_after(position)
+            assert {kind: reader.joined(kind) for kind in KINDS} == parts_after(position)
             names = [name for name, _, _ in reader.events()]
             assert (names[0], names[-1], reader.ended) == ("session", "done", True)
             ids = [event_id for _, event_id, _ in reader.events()]
@@ -122,18 +122,18 @@ def check_every_event_cut(service: Service, session_id: str) -> None:
 
 
 def check_each_events_own_cut(service: Service, session_id: str, whole: Reader) -> None:
-    """Drop after each event that a client was really sent, and go on from its id."""
+    """Disconnect after each event that was really sent, and resume from its id."""
     for number, (_, event_id, _) in enumerate(whole.events()):
         shown = whole.events()[: number + 1]
         with Reader.resume_events(service, session_id, event_id) as rest:
             rest.read_all()
             for kind in KINDS:
-                before = "".join(said_in(data) for name, _, data in shown if name == kind)
-                assert before + rest.said(kind) == whole.said(kind)
+                before = "".join(text_of_event(data) for name, _, data in shown if name == kind)
+                assert before + rest.joined(kind) == whole.joined(kind)
 
 
 def check_every_cut_of_first_responses(service: Service) -> None:
-    """Drop the very response to the send, after k bytes, and come back at once, whether it still runs or not."""
+    """Disconnect from the response to the send after k bytes, and resume at once, while the answer may still run."""
 
     def check(k: int) -> None:
         with Reader.chat(service) as first:
@@ -149,14 +149,14 @@ def unlimited(serve: Serve) -> Service:
     return serve(CHATAPI_RATE_LIMIT="0", CHATAPI_MAX_GENERATIONS_PER_KEY="0")
 
 
-def test_every_cut_of_an_answer_that_has_ended_also_after_a_restart(unlimited: Service, simulator: Simulator) -> None:
+def test_every_cut_of_a_completed_answer_also_after_a_restart(unlimited: Service, simulator: Simulator) -> None:
     simulator.script = whole_answer()
     with Reader.chat(unlimited) as text, Reader.chat(unlimited, headers=EVENTS) as events:
         assert text.read_all() == TEXT
         events.read_all()
         assert text.ended
-        assert events.said(*VISIBLE_KINDS).encode() == TEXT
-        assert {kind: events.said(kind) for kind in KINDS} == parts_after(0)
+        assert events.joined(*VISIBLE_KINDS).encode() == TEXT
+        assert {kind: events.joined(kind) for kind in KINDS} == parts_after(0)
     check_every_cut_of_first_responses(unlimited)
     check_every_text_cut(unlimited, events.session_id, TEXT)
     check_every_event_cut(unlimited, events.session_id)
@@ -167,22 +167,20 @@ def test_every_cut_of_an_answer_that_has_ended_also_after_a_restart(unlimited: S
     check_every_event_cut(unlimited, text.session_id)
 
 
-def test_every_cut_of_an_answer_that_runs_and_then_of_one_that_was_killed(
-    unlimited: Service, simulator: Simulator
-) -> None:
+def test_every_cut_of_a_running_answer_and_of_a_killed_one(unlimited: Service, simulator: Simulator) -> None:
     gate = Gate()
     simulator.script = held_answer(gate)
     live = Reader.chat(unlimited, headers=EVENTS)
     so_far = held_bytes(("text",))
-    while len(live.said("text").encode()) < so_far:
+    while len(live.joined("text").encode()) < so_far:
         assert live.read_some()
-    # Each of them is shown k bytes, is cut, and comes back while the answer still runs.
+    # Each reader receives k bytes, is cut, and resumes while the answer still runs.
     shown, resumed = [], []
     for k in range(so_far + 1):
         with Reader.resume(unlimited, live.session_id) as first:
             shown.append(first.read(k))
         resumed.append(Reader.resume(unlimited, live.session_id, k))
-    assert Reader.resume(unlimited, live.session_id, so_far + 1).status == 416, "nobody was shown so much yet"
+    assert Reader.resume(unlimited, live.session_id, so_far + 1).status == 416, "no reader has received so many bytes"
     places = [place for place in character_places(LOG) if place <= held_bytes(KINDS)]
     by_event = [Reader.resume_events(unlimited, live.session_id, place) for place in places]
     gate.open()
@@ -192,14 +190,14 @@ def test_every_cut_of_an_answer_that_runs_and_then_of_one_that_was_killed(
         reader.leave()
     for place, reader in zip(places, by_event, strict=True):
         reader.read_all()
-        assert {kind: reader.said(kind) for kind in KINDS} == parts_after(place)
+        assert {kind: reader.joined(kind) for kind in KINDS} == parts_after(place)
         assert reader.events()[-1][:2] == ("done", len(LOG.encode()))
         reader.leave()
     live.read_all()
     check_each_events_own_cut(unlimited, live.session_id, live)
     live.leave()
 
-    # And one that is killed there.
+    # The same for an answer whose server is killed.
     simulator.script = held_answer(Gate())
     killed = Reader.chat(unlimited)
     assert killed.read(so_far) == TEXT[:so_far]

@@ -1,4 +1,4 @@
-"""Conversations taken away as files, and brought back."""
+"""Export and import of conversations as files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def exported(service: Service, session_id: str, key: str, format: str = "json") 
 # In the store
 
 
-async def test_a_walk_comes_by_every_message_once_and_by_none_that_came_later(store: Store, clock: Clock) -> None:
+async def test_a_scan_visits_every_message_once_and_none_that_was_added_later(store: Store, clock: Clock) -> None:
     first = await said(store, None, "one", "1")
     session_id = first.session.id
     for number in range(STEP_ROWS + 5):
@@ -57,7 +57,7 @@ async def test_a_walk_comes_by_every_message_once_and_by_none_that_came_later(st
 @pytest.mark.parametrize(
     "count", [1, CHECKPOINT_MESSAGES - 1, CHECKPOINT_MESSAGES, CHECKPOINT_MESSAGES + 1, 2 * CHECKPOINT_MESSAGES + 1]
 )
-async def test_a_path_is_read_from_its_beginning_stretch_by_stretch(store: Store, count: int) -> None:
+async def test_a_path_is_read_in_segments_from_its_beginning(store: Store, count: int) -> None:
     session = await store.sessions.create_with_messages("anna", {}, user_text("x" * 20_000) * count)
     await store.messages.add(session.id, "anna", anyone, user_text("a new head"))
     assert session.head is not None
@@ -76,7 +76,7 @@ async def test_a_path_is_read_from_its_beginning_stretch_by_stretch(store: Store
 # The route
 
 
-def test_an_export_is_its_owners_and_a_file(shared: Service) -> None:
+def test_an_export_is_a_file_for_its_owner(shared: Service) -> None:
     key = fresh_key("export-owner")
     session_id = shared.send("Count to 3", key=key).headers["X-Session-ID"]
     shared.patch(f"/api/sessions/{session_id}", key=key, json={"title": 'Grüße "../aus" 東京\r\nX: y'})
@@ -97,7 +97,7 @@ def test_an_export_is_its_owners_and_a_file(shared: Service) -> None:
     assert shared.get(f"/api/sessions/{session_id}/export?format=pdf", key=key).status_code == 422
 
 
-def test_an_export_has_the_whole_tree_and_an_answer_that_runs(
+def test_an_export_contains_the_whole_tree_and_a_running_answer(
     service: Service, simulator: Simulator, gate: Gate
 ) -> None:
     simulator.script = lambda request: answer("one two")
@@ -173,7 +173,7 @@ OURS = re.compile(
 
 
 @pytest.mark.one_process("it is about the text, which one process makes as any does")
-def test_nothing_that_was_said_passes_for_anothers_words(service: Service, simulator: Simulator) -> None:
+def test_no_message_can_imitate_another_speaker(service: Service, simulator: Simulator) -> None:
     session_id = ""
     for said_by_both in HOSTILE:
         simulator.script = lambda request, text=said_by_both: answer(text, reasoning=text, model=text)
@@ -193,7 +193,7 @@ def test_nothing_that_was_said_passes_for_anothers_words(service: Service, simul
 
 
 @pytest.mark.one_process("it is about the text, which one process makes as any does")
-def test_the_text_to_read_tells_what_became_of_each_answer(service: Service, simulator: Simulator) -> None:
+def test_the_readable_text_has_the_status_of_each_answer(service: Service, simulator: Simulator) -> None:
     simulator.script = lambda request: answer("one two", reasoning="Hm.")
     session_id = service.send("Hello", model="gpt-4.1_x").headers["X-Session-ID"]
     service.get(f"/api/chat/{session_id}/stream?offset=0", key=KEY).close()
@@ -223,7 +223,7 @@ def test_a_fence_is_longer_than_any_in_its_code() -> None:
 
 
 @pytest.mark.one_process("it is about memory, and one process has it as any does")
-def test_an_export_that_nobody_can_finish_is_cut_and_looks_like_it(serve: Serve) -> None:
+def test_an_unfinished_export_is_cut_and_looks_cut(serve: Serve) -> None:
     service = serve(CHATAPI_RATE_LIMIT="0")
     large = "x" * 200_000
     created = service.post("/v1/conversations", key=KEY, json={"items": _items(large, 20)}).json()

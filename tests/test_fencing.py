@@ -1,6 +1,6 @@
-"""Replicas side by side on one PostgreSQL: text and the end of its answer, in each other's way.
+"""Replicas that share a PostgreSQL: concurrent appends, sweeps and ends of the same answer.
 
-A transaction of the test's own stands where another replica's sweep, or its writer, would be in the middle.
+A transaction of the test stands for the sweep or the writer of another replica.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def stores(url: str, clock: Clock) -> AsyncIterator[list[Store]]:
-    """Two replicas' stores."""
+    """The stores of two replicas."""
     stores = [Store(PostgresDriver(url, 2, transaction_pooling=False), clock) for _ in range(2)]
     for store in stores:
         await store.open()
@@ -47,16 +47,16 @@ async def stores(url: str, clock: Clock) -> AsyncIterator[list[Store]]:
 
 @pytest.fixture
 async def other(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that is in the middle of something."""
+    """A connection within a transaction."""
     connection = await asyncpg.connect(url)
     yield connection
     await connection.close()
 
 
-async def test_text_that_meets_the_end_of_its_answer_is_not_written_and_holds_up_no_other(
+async def test_text_that_meets_the_end_of_its_answer_is_not_stored_and_delays_no_other(
     stores: list[Store], other: asyncpg.Connection
 ) -> None:
-    # Else it would be there, and not in the message into which the log was joined a moment before.
+    # Otherwise it would be stored, but not in the message that was just made from the log.
     store, _ = stores
     writer, neighbour = Writer(await begin(store)), Writer(await begin(store))
     await writer.write(store, TEXT)
@@ -73,10 +73,10 @@ async def test_text_that_meets_the_end_of_its_answer_is_not_written_and_holds_up
     assert await other.fetchval("SELECT count(*) FROM piece WHERE generation_id = $1", writer.id) == 0
 
 
-async def test_a_sweep_passes_over_an_answer_whose_text_is_on_its_way(
+async def test_a_sweep_skips_an_answer_whose_text_is_being_stored(
     stores: list[Store], other: asyncpg.Connection, clock: Clock
 ) -> None:
-    # The lock is the one that appending takes: what is on its way is either in what the sweep joins, or fenced.
+    # The lock is the one that an append takes: the text is either part of what the sweep joins, or fenced.
     store, sweeper = stores
     writer = Writer(await begin(store))
     await writer.write(store, TEXT)
@@ -95,7 +95,7 @@ async def test_a_sweep_passes_over_an_answer_whose_text_is_on_its_way(
     assert await stored_text(store, writer.id) == TEXT
 
 
-async def test_sweepers_side_by_side_close_each_answer_once(stores: list[Store], clock: Clock) -> None:
+async def test_concurrent_sweeps_close_each_answer_once(stores: list[Store], clock: Clock) -> None:
     begun = {(await begin(stores[0])).generation.id for _ in range(20)}
     clock.advance(stores[0].lease_seconds + 1)
     swept = await asyncio.gather(*(store.generations.sweep() for store in stores * 4))
@@ -106,7 +106,7 @@ async def test_sweepers_side_by_side_close_each_answer_once(stores: list[Store],
         assert set(closed).isdisjoint(generation.id for generation in await store.generations.sweep())
 
 
-async def test_the_row_of_another_session_is_noticed(stores: list[Store], url: str) -> None:
+async def test_the_row_of_another_session_is_detected(stores: list[Store], url: str) -> None:
     first, second = [await stores[0].sessions.create("anna", text) for text in (TEXT, MORE)]
     asking = find_session(first.id)
     next(asking)
@@ -117,7 +117,7 @@ async def test_the_row_of_another_session_is_noticed(stores: list[Store], url: s
         asking.send([row])
 
 
-async def test_what_a_paused_replica_has_locked_is_free_by_the_time_its_leases_lapse(url: str) -> None:
+async def test_locks_of_a_paused_replica_are_released_before_its_leases_expire(url: str) -> None:
     driver = PostgresDriver(url, 1, transaction_pooling=False, lease_seconds=3)
     await driver.open()
     bound = "SHOW idle_in_transaction_session_timeout"

@@ -1,4 +1,4 @@
-"""Fork: go on elsewhere with a copy of a conversation."""
+"""Fork: continue a copy of a conversation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.test_store import anyone, clock, driver, said, store
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
-OWN = ("id", "parent_id", "generation_id", "sibling_ids")  # what a copy has of its own
+OWN = ("id", "parent_id", "generation_id", "sibling_ids")  # that differ in a copy
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,11 @@ def forked(server: Service, session_id: str, *, key: str | None = KEY, **body: A
 
 
 def told(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All of the messages but what a copy has of its own."""
+    """Return the messages without the fields that differ in a copy."""
     return [{name: value for name, value in message.items() if name not in OWN} for message in messages]
 
 
-def test_a_fork_goes_on_with_a_copy_and_leaves_the_original_as_it_was(server: Service, upstream: Simulator) -> None:
+def test_a_fork_continues_a_copy_and_leaves_the_original_unchanged(server: Service, upstream: Simulator) -> None:
     session_id = begun(server)
     with server.send("Count to 2", session_id=session_id) as response:
         assert response.text == "1 2"
@@ -62,7 +62,7 @@ def test_a_fork_goes_on_with_a_copy_and_leaves_the_original_as_it_was(server: Se
     assert told(server.messages(made["session_id"], key=KEY))[:4] == told(whole)
 
 
-def test_a_fork_ends_at_the_message_that_is_named_on_whichever_branch(server: Service) -> None:
+def test_a_fork_ends_at_the_named_message_on_any_branch(server: Service) -> None:
     session_id = begun(server)
     question, answer = server.messages(session_id, key=KEY)
     body = {"session_id": session_id, "replace": question["id"], "user_message": "Count to 1"}
@@ -76,7 +76,7 @@ def test_a_fork_ends_at_the_message_that_is_named_on_whichever_branch(server: Se
     assert forked(server, session_id, message_id=elsewhere).json()["code"] == "message_not_found"
 
 
-def test_an_answer_that_runs_is_not_copied_and_what_was_before_it_is(
+def test_a_running_answer_is_not_copied_and_the_messages_before_it_are(
     server: Service, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate)
@@ -93,7 +93,7 @@ def test_an_answer_that_runs_is_not_copied_and_what_was_before_it_is(
         assert reader.rest()
 
 
-def test_a_fork_belongs_to_the_owner_and_nobody_else_makes_one(server: Service, key: str) -> None:
+def test_a_fork_belongs_to_the_owner_and_other_keys_cannot_make_one(server: Service, key: str) -> None:
     session_id = begun(server, key)
     made = forked(server, session_id, key=key).json()["session_id"]
     assert [one["session_id"] for one in server.get("/api/sessions", key=key).json()["data"]] == [made, session_id]
@@ -103,7 +103,7 @@ def test_a_fork_belongs_to_the_owner_and_nobody_else_makes_one(server: Service, 
     assert server.get(f"/api/sessions/{made}", key=OTHER_KEY).content == nowhere.content
     assert len(server.get("/api/sessions", key=key).json()["data"]) == 2
     usage = server.get("/api/usage", key=key).json()
-    assert usage["totals"]["answers"] == 1, "what was copied cost nothing"
+    assert usage["totals"]["answers"] == 1, "a copied answer cost nothing"
 
 
 @pytest.mark.one_process("the limit is the same for every route")
@@ -113,7 +113,7 @@ def test_forks_are_limited(serve: Serve) -> None:
     assert [forked(limited, session_id).status_code for _ in range(2)] == [201, 429]
 
 
-async def test_a_long_path_is_copied_whole_and_one_that_is_too_long_is_not(store: Store) -> None:
+async def test_a_long_path_is_copied_whole_and_a_too_long_one_is_refused(store: Store) -> None:
     first = await said(store, None, "one", "1")
     session_id = first.session.id
     await store.messages.add(session_id, "anna", anyone, user_text("and so on") * (MAX_FORKED_MESSAGES - 2))

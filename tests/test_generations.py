@@ -1,7 +1,7 @@
-"""Generations in the moments that no client can bring about: a commit's answer that is late, a fault that none foresaw.
+"""Generations in moments that no client can cause: late results of commits, and unforeseen faults.
 
-The parts are the real ones. The driver hands every batch to SQLite at once, and where a test asks it to, it delivers
-the answer only when the test says so: what the database has by then, the process does not know yet.
+The parts are real. The driver passes every batch to SQLite at once. If a test asks for it, it delivers the result only
+when the test says so: the database has committed, and the process does not know yet.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from tests.server_process import KEY
 
 T = TypeVar("T")
 
-SECONDS = 20.0  # the longest wait for anything here: it comes in milliseconds, or the test fails
-SOON_SECONDS = 0.02  # between two looks of the housekeeper, where a test waits for it
+SECONDS = 20.0  # for anything a test waits for; it takes milliseconds
+SOON_SECONDS = 0.02  # between two periodic checks, if a test waits for one
 OWNER = "the-owner-tag"
 CHUNKS = Chunks()
 
@@ -54,9 +54,9 @@ class Held:
 
 
 class LateDriver:
-    """The real driver, whose answers a test may hold back, or replace by a fault.
+    """The real driver, whose results a test can delay or replace with a fault.
 
-    Each of the orders is for the next batch that has a transaction of that kind.
+    Each order is for the next batch that contains a transaction of that kind.
     """
 
     exclusive = True
@@ -74,11 +74,11 @@ class LateDriver:
         return self._held.setdefault(kind, Held())
 
     def fail(self, kind: str, error: Exception, times: int = 1) -> None:
-        """Raise instead of committing; so often."""
+        """Raise instead of committing, this many times."""
         self._failures[kind] = [error] * times
 
     def spoil(self, kind: str, error: Exception) -> asyncio.Event:
-        """Give this error as the transaction's result, as one has it that raised; the event is set when it is given."""
+        """Return this error as the result of the transaction; the event is set when it is returned."""
         self._results[kind] = error, asyncio.Event()
         return self._results[kind][1]
 
@@ -113,7 +113,7 @@ class LateDriver:
 
 @dataclass
 class Parts:
-    """A service without its HTTP, and what its users do."""
+    """A service without HTTP, and the actions of its users."""
 
     driver: LateDriver
     store: Store
@@ -131,14 +131,14 @@ class Parts:
         return (await self.store.sessions.create(OWNER, "Be brief.")).id
 
     async def newest(self) -> Generation:
-        """The generation that was committed last, as the database has it."""
+        """Return the generation that was committed last, as stored."""
         (session,) = await self.store.sessions.page(OWNER, None, 1)
         found = await self.store.generations.find_latest(session.id)
         assert found is not None
         return found
 
     async def queued(self) -> None:
-        """Return when something waits for the commit after the one under way."""
+        """Return when a transaction waits for the commit after the running one."""
 
         async def look() -> None:
             while not self.store.group_commit._queue:  # noqa: ASYNC110  # the queue has no bell of its own
@@ -152,7 +152,7 @@ Make = Callable[..., Awaitable[Parts]]
 
 @pytest.fixture
 async def make(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Make]:
-    """Put the parts together: `await make(idle_seconds=0.5)`. At the end all must be let go of."""
+    """Assemble the parts: `await make(idle_seconds=0.5)`. At the end all resources must be released."""
     made: list[tuple[Parts, Upstream]] = []
 
     async def put_together(**settings: Any) -> Parts:
@@ -174,7 +174,7 @@ async def make(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Make]:
         await upstream.close()
         await soon(parts.store.close())
         assert not parts.generations._tasks
-        assert not parts.slots._taken, "every place was given back"
+        assert not parts.slots._taken, "every slot is released"
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The housekeeper looks often."""
+    """Make periodic checks frequent."""
     monkeypatch.setattr(maintenance, "POLL_SECONDS", SOON_SECONDS)
     monkeypatch.setattr(maintenance, "RENEWALS", LEASE_SECONDS / SOON_SECONDS)
 
@@ -202,7 +202,7 @@ async def soon(awaitable: Awaitable[T]) -> T:
 
 
 async def read_all(sent: TurnHandle) -> tuple[str, Generation]:
-    """The text of an answer and how it ended."""
+    """Return the text of an answer, and its final status."""
     text = b""
     async with aclosing(sent.chunks) as readings:
         async for reading in readings:
@@ -212,7 +212,7 @@ async def read_all(sent: TurnHandle) -> tuple[str, Generation]:
 
 
 async def read_first(sent: TurnHandle, size: int = 1) -> None:
-    """Read until so many bytes are here, and stay subscribed."""
+    """Read this many bytes, and stay subscribed."""
     async for reading in sent.chunks:
         if reading.position >= size:
             return
@@ -223,16 +223,14 @@ async def all_left(requests: list[ReceivedRequest]) -> bool:
 
 
 def to_each_its_own(**answers: Script) -> Callable[[ReceivedRequest], Script]:
-    """An upstream that answers by what it is asked: `First=…, Second=…`."""
+    """Set an upstream that answers by the question: `First=…, Second=…`."""
     return lambda request: answers[json.loads(request.raw)["messages"][-1]["content"]]
 
 
-# The begin is committed, and its task does not know it yet
+# A start that is committed, but whose task does not know it yet
 
 
-async def test_a_stop_reaches_a_generation_that_does_not_know_yet_that_it_runs(
-    make: Make, simulator: Simulator
-) -> None:
+async def test_a_stop_reaches_a_generation_whose_start_is_not_confirmed_yet(make: Make, simulator: Simulator) -> None:
     simulator.script = scripts.silent_after("Half")
     parts = await make()
     begin = parts.driver.hold("Turns.begin")
@@ -247,13 +245,13 @@ async def test_a_stop_reaches_a_generation_that_does_not_know_yet_that_it_runs(
     kept = await soon(stopping)
     assert kept.ended is not None
     assert kept.ended.status is Status.STOPPED
-    assert await all_left(simulator.requests), "the upstream was not asked, or is closed"
+    assert await all_left(simulator.requests), "the upstream was not called, or is closed"
     _, ended = await soon(read_all(await soon(sending)))
     assert ended == kept.ended == await parts.newest()
 
 
 @pytest.mark.parametrize("moment", ["before the commit", "before its answer"])
-async def test_a_repeated_send_shares_the_refusal(make: Make, simulator: Simulator, moment: str) -> None:
+async def test_a_repeated_request_shares_the_refusal(make: Make, simulator: Simulator, moment: str) -> None:
     simulator.script = refuse(401)
     parts = await make()
     once: dict[str, Any] = {"idempotency_key": "once", "digest": "same"}
@@ -272,7 +270,7 @@ async def test_a_repeated_send_shares_the_refusal(make: Make, simulator: Simulat
     assert len(simulator.requests) == 1
 
 
-async def test_an_interrupting_send_stops_one_that_does_not_know_yet_that_it_runs(
+async def test_an_interrupting_send_stops_a_generation_whose_start_is_not_confirmed_yet(
     make: Make, simulator: Simulator
 ) -> None:
     simulator.script = to_each_its_own(First=scripts.silent_after("Half"), Second=scripts.answer("Another."))
@@ -290,9 +288,7 @@ async def test_an_interrupting_send_stops_one_that_does_not_know_yet_that_it_run
     assert ended.status is Status.STOPPED
 
 
-async def test_a_session_that_is_deleted_while_its_turn_begins_does_not_come_back(
-    make: Make, simulator: Simulator
-) -> None:
+async def test_a_session_deleted_while_its_turn_starts_does_not_reappear(make: Make, simulator: Simulator) -> None:
     simulator.script = scripts.silent_after("Half")
     parts = await make()
     session_id = await parts.session()
@@ -303,7 +299,7 @@ async def test_a_session_that_is_deleted_while_its_turn_begins_does_not_come_bac
     await parts.queued()
     begin.deliver.set()
     await soon(deleting)
-    assert len(parts.generations) == 0, "nothing of it runs when the delete is answered"
+    assert len(parts.generations) == 0, "its generation has ended when the delete is answered"
 
     async def read() -> None:
         async for _ in (await sending).chunks:
@@ -331,22 +327,22 @@ async def test_an_interrupting_send_does_no_harm_while_the_server_drains(
     assert (text, ended.status) == ("Hello there.", Status.COMPLETED)
 
 
-# Faults that nobody foresaw
+# Unforeseen faults
 
 
-async def test_a_commit_that_fails_as_none_ever_did_fails_alone(make: Make, simulator: Simulator) -> None:
+async def test_an_unforeseen_fault_of_a_commit_fails_only_that_commit(make: Make, simulator: Simulator) -> None:
     simulator.script = scripts.answer("Hi")
     parts = await make()
     parts.driver.fail("Turns.begin", MemoryError())
     refused = await soon(asyncio.gather(parts.send(), parts.send(), return_exceptions=True))
     assert [type(error) for error in refused] == [StoreUnavailable] * 2
-    assert not simulator.requests, "what is not stored is not asked"
+    assert not simulator.requests, "a turn that is not stored is not sent upstream"
     text, _ = await soon(read_all(await soon(parts.send())))
     assert text == "Hi"
     await soon(parts.generations.drain(SECONDS * 2, asyncio.Event()))
 
 
-async def test_an_ending_that_cannot_be_stored_at_once_is_stored_later(
+async def test_an_outcome_that_cannot_be_stored_at_once_is_stored_later(
     make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "STORE_RETRY_SECONDS", SOON_SECONDS)
@@ -354,10 +350,10 @@ async def test_an_ending_that_cannot_be_stored_at_once_is_stored_later(
     parts = await make()
     parts.driver.fail("Generations._finish", MemoryError())
     text, ended = await soon(read_all(await soon(parts.send())))
-    assert (text, ended.status) == ("Hi", Status.COMPLETED), "its readers wait with it"
+    assert (text, ended.status) == ("Hi", Status.COMPLETED), "its readers wait for it"
 
 
-async def test_an_ending_that_cannot_be_stored_for_long_is_stored_later_and_its_readers_do_not_wait(
+async def test_an_outcome_that_cannot_be_stored_for_long_is_stored_later_and_its_readers_do_not_wait(
     make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "STORE_RETRY_SECONDS", SOON_SECONDS)
@@ -371,7 +367,7 @@ async def test_an_ending_that_cannot_be_stored_for_long_is_stored_later_and_its_
     assert (await parts.newest()).status is Status.COMPLETED
 
 
-async def test_a_drain_ends_though_the_store_fails_as_it_never_did(
+async def test_a_drain_ends_despite_an_unforeseen_fault_of_the_store(
     make: Make, simulator: Simulator, gate: Gate
 ) -> None:
     simulator.script = scripts.held(gate)
@@ -386,9 +382,9 @@ async def test_a_drain_ends_though_the_store_fails_as_it_never_did(
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", ["Generations._set_lease", "Generations.sweep"])
-async def test_the_housekeeper_goes_on_after_a_fault(make: Make, simulator: Simulator, kind: Any) -> None:
+async def test_maintenance_continues_after_a_fault(make: Make, simulator: Simulator, kind: Any) -> None:
     simulator.script = scripts.silent_after("Half")
-    parts = await make(idle_seconds=1)  # long enough for many looks of the housekeeper, on a busy machine too
+    parts = await make(idle_seconds=1)  # enough for many periodic checks, also on a busy machine
     sent = await soon(parts.send())
     await soon(parts.driver.spoil(kind, ZeroDivisionError("nobody foresaw it")).wait())
     again = parts.driver.hold(kind)
@@ -398,11 +394,11 @@ async def test_the_housekeeper_goes_on_after_a_fault(make: Make, simulator: Simu
     assert (text, ended.status, ended.error_code) == ("Half", Status.FAILED, "upstream_timeout")
 
 
-# The clock
+# Timers
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_commit_that_takes_long_holds_up_no_timer_and_no_reader(make: Make, simulator: Simulator) -> None:
+async def test_a_slow_commit_delays_no_timer_and_no_reader(make: Make, simulator: Simulator) -> None:
     simulator.script = scripts.silent_after("Half")
     parts = await make(idle_seconds=0.3)
     sent = await soon(parts.send())
@@ -412,14 +408,14 @@ async def test_a_commit_that_takes_long_holds_up_no_timer_and_no_reader(make: Ma
     for _ in range(3):
         reading = await soon(anext(sent.chunks))
         assert (reading.pieces, reading.ended) == ([], None), "time for a heartbeat"
-    assert await all_left(simulator.requests), "its timer ran out"
+    assert await all_left(simulator.requests), "its timer expired"
     assert not renewal.deliver.is_set()
     renewal.deliver.set()
     _, ended = await soon(read_all(sent))
     assert ended.error_code == "upstream_timeout"
 
 
-async def test_an_upstream_that_chatters_after_its_finish_is_not_waited_for(
+async def test_an_upstream_that_sends_more_after_its_finish_is_not_waited_for(
     make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "AFTER_FINISH_SECONDS", 0.2)
@@ -436,21 +432,21 @@ async def test_an_upstream_that_chatters_after_its_finish_is_not_waited_for(
 
 
 def a_long_answer(gate: Gate) -> tuple[str, Script]:
-    """A megabyte of characters of one to four bytes, and its end when the gate is open."""
+    """Return a megabyte of characters of one to four bytes, and an answer of it that ends when the gate is open."""
     said = "aé漢👩" * 4000
     says = (Send(CHUNKS.content(said)),) * 26
     ends = (Wait(gate), Send(CHUNKS.finish("stop")), Send(b"data: [DONE]\n\n"))
     return said * len(says), scripts.event_stream(*says, *ends)
 
 
-async def test_a_reader_of_a_long_answer_is_given_a_bounded_part_at_a_time(
+async def test_a_reader_of_a_long_answer_gets_a_bounded_chunk_at_a_time(
     make: Make, simulator: Simulator, gate: Gate
 ) -> None:
     said, simulator.script = a_long_answer(gate)
     size = len(said.encode())
     parts = await make()
     sent = await soon(parts.send())
-    await soon(read_first(sent, size))  # all of it is there
+    await soon(read_first(sent, size))  # all of it is generated
     text, readings = "", 0
     async with aclosing((await parts.generations.follow(sent.generation.id)).chunks) as late:
         while len(text) < len(said):
@@ -461,14 +457,14 @@ async def test_a_reader_of_a_long_answer_is_given_a_bounded_part_at_a_time(
             assert reading.position == len(text.encode())
             readings += 1
             if readings == 3:
-                gate.open()  # it may end meanwhile: what is left comes in parts all the same
+                gate.open()  # it may end meanwhile: the rest still comes in chunks
     assert text == said
     assert readings < 2 * size / READ_BYTES
     await sent.chunks.aclose()
     assert not parts.bus._readers
 
 
-async def test_a_reader_that_leaves_early_leaves_nothing_behind(make: Make, simulator: Simulator, gate: Gate) -> None:
+async def test_a_reader_that_stops_early_leaves_no_subscription(make: Make, simulator: Simulator, gate: Gate) -> None:
     said, simulator.script = a_long_answer(gate)
     parts = await make()
     sent = await soon(parts.send())
@@ -478,12 +474,12 @@ async def test_a_reader_that_leaves_early_leaves_nothing_behind(make: Make, simu
     assert not parts.bus._readers
     gate.open()
     text, _ = await soon(read_all(await resumed(parts, sent)))
-    assert text == said, "nobody else lost anything"
+    assert text == said, "no other reader lost anything"
     assert not parts.bus._readers
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_client_that_goes_away_leaves_no_reader_behind(make: Make, simulator: Simulator) -> None:
+async def test_a_client_that_disconnects_leaves_no_reader(make: Make, simulator: Simulator) -> None:
     simulator.script = scripts.silent_after("Half")
     parts = await make()
     sent = await soon(parts.send())
@@ -502,7 +498,7 @@ async def test_a_client_that_goes_away_leaves_no_reader_behind(make: Make, simul
     goes.set()
     await soon(answering)
     assert not parts.bus._readers
-    assert len(parts.generations) == 1, "a reader that leaves stops nothing"
+    assert len(parts.generations) == 1, "a disconnect stops nothing"
 
 
 async def resumed(parts: Parts, sent: TurnHandle) -> TurnHandle:
@@ -510,10 +506,10 @@ async def resumed(parts: Parts, sent: TurnHandle) -> TurnHandle:
     return TurnHandle(sent.session, sent.generation, followed.chunks, None, replayed=True)
 
 
-# The end of the store
+# Closing the store
 
 
-async def test_nobody_waits_for_a_store_that_is_closed(make: Make) -> None:
+async def test_no_caller_waits_for_a_closed_store(make: Make) -> None:
     parts = await make()
     session = parts.driver.hold("Sessions.create")
     waiting = [asyncio.create_task(parts.session())]
@@ -525,13 +521,13 @@ async def test_nobody_waits_for_a_store_that_is_closed(make: Make) -> None:
     await soon(closing)
     done, pending = await asyncio.wait(waiting, timeout=SECONDS)
     assert not pending
-    assert all(task.exception() is None for task in done), "what was queued before is stored"
+    assert all(task.exception() is None for task in done), "transactions queued before are stored"
     for late in (parts.session(), parts.store.group_commit.flush(), parts.store.sessions.count()):
         with pytest.raises(StoreUnavailable):
             await soon(late)
 
 
-async def test_what_is_queued_while_the_store_closes_is_told_too(make: Make) -> None:
+async def test_transactions_queued_while_the_store_closes_get_a_result(make: Make) -> None:
     parts = await make()
     probe = parts.driver.hold("Deployment.probe")
     waiting: list[asyncio.Task[Any]] = [asyncio.create_task(parts.store.deployment.probe())]

@@ -1,4 +1,4 @@
-"""OpenAI's API against upstreams and clients that mean no good: nothing hangs, nothing half passes for whole."""
+"""OpenAI's API with hostile upstreams and clients: nothing hangs, and no partial answer looks complete."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def ask(server: Service, headers: dict[str, str] | None = None, **more: Any) -> 
 
 
 def session_in(server: Service) -> str:
-    """A session with an answer that has ended."""
+    """A session with a completed answer."""
     answer = server.send()
     assert answer.content
     return answer.headers["X-Session-ID"]
 
 
 def posted(body: Any) -> bytes:
-    """A whole request, for a client that leaves or does not read."""
+    """Return the bytes of a request, for a client that disconnects or does not read."""
     data = json.dumps(body).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
@@ -68,7 +68,7 @@ def test_data_of_several_lines_is_passed_on_whole(server: Service, upstream: Sim
     assert "".join(one["choices"][0]["delta"].get("content") or "" for one in said if one["choices"]) == "Hi"
 
 
-def test_one_answer_that_finishes_twice_does_not_finish_another(server: Service, upstream: Simulator) -> None:
+def test_two_finishes_of_one_choice_do_not_finish_another(server: Service, upstream: Simulator) -> None:
     first, second = CHUNKS.for_choice(0), CHUNKS.for_choice(1)
     steps = (first.role(), second.content("Half an ans"), first.finish("stop"), first.finish("stop"), DONE)
     upstream.script = scripts.event_stream(*map(Send, steps))
@@ -78,7 +78,7 @@ def test_one_answer_that_finishes_twice_does_not_finish_another(server: Service,
 
 
 @pytest.mark.parametrize("headers", [{}, NEW], ids=["stateless", "session"])
-def test_an_empty_finish_reason_is_none(server: Service, upstream: Simulator, headers: dict[str, str]) -> None:
+def test_an_empty_finish_reason_is_not_a_finish(server: Service, upstream: Simulator, headers: dict[str, str]) -> None:
     unfinished = replaced(CHUNKS.content("Half an ans"), b'"finish_reason":null', b'"finish_reason":""')
     upstream.script = scripts.event_stream(Send(CHUNKS.role()), unfinished)
     answer = ask(server, headers, stream=True).text
@@ -89,7 +89,7 @@ def test_an_empty_finish_reason_is_none(server: Service, upstream: Simulator, he
 
 
 @pytest.mark.parametrize("text", ["", COMPLETION[:40], COMPLETION + "{", "Hello"])
-def test_half_an_answer_in_one_piece_is_an_error(server: Service, upstream: Simulator, text: str) -> None:
+def test_half_an_answer_without_streaming_is_an_error(server: Service, upstream: Simulator, text: str) -> None:
     upstream.script = json_of(text)
     answer = ask(server)
     assert answer.status_code == 502
@@ -99,7 +99,7 @@ def test_half_an_answer_in_one_piece_is_an_error(server: Service, upstream: Simu
     assert ask(server).text == COMPLETION
 
 
-def test_an_error_that_comes_with_a_200_is_an_error_and_quotes_no_key(server: Service, upstream: Simulator) -> None:
+def test_an_error_with_status_200_is_an_error_and_quotes_no_key(server: Service, upstream: Simulator) -> None:
     upstream.script = json_of(json.dumps({"error": {"message": f"No {KEY}"}}))
     answer = ask(server)
     assert answer.status_code == 502
@@ -118,7 +118,7 @@ def test_an_error_that_comes_with_a_200_is_an_error_and_quotes_no_key(server: Se
     ],
     ids=["finish", "error", "refusal"],
 )
-def test_a_nul_in_what_the_upstream_says_of_its_end_does_not_keep_the_session_busy(
+def test_a_nul_in_the_finish_reason_does_not_keep_the_session_busy(
     server: Service, upstream: Simulator, script: Script
 ) -> None:
     session_id = session_in(server)
@@ -130,7 +130,7 @@ def test_a_nul_in_what_the_upstream_says_of_its_end_does_not_keep_the_session_bu
     assert ask(server, {"X-Session-ID": session_id}).status_code == 200
 
 
-def test_a_stateless_client_that_never_reads_keeps_no_place(serve: Serve, simulator: Simulator) -> None:
+def test_a_stateless_client_that_never_reads_releases_its_slot(serve: Serve, simulator: Simulator) -> None:
     service = serve(CHATAPI_IDLE_SECONDS="0.5", CHATAPI_HEARTBEAT_SECONDS="0.2", CHATAPI_MAX_GENERATIONS_PER_KEY="1")
     much = Send(CHUNKS.content("x" * 60_000))
     simulator.script = scripts.event_stream(*[much] * 500, Send(CHUNKS.finish("stop")), Send(DONE))
@@ -149,7 +149,7 @@ def test_a_stateless_client_that_never_reads_keeps_no_place(serve: Serve, simula
 # Clients
 
 
-def test_clients_that_leave_at_any_moment_leave_nothing_behind(server: Service) -> None:
+def test_clients_that_disconnect_at_any_moment_leave_no_generation(server: Service) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     seen = len(server.log)
     for number in range(400):
@@ -164,10 +164,11 @@ def test_clients_that_leave_at_any_moment_leave_nothing_behind(server: Service) 
     assert not [line for line in server.log[seen:] if "error" in json.loads(line)["level"]]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("name", ["\0", "ses_\0", "\ud83d", "ses_\udc4b", "ä"])
-def test_an_absurd_id_is_the_plain_404_and_costs_no_connection(server: Service, name: str) -> None:
+def test_an_absurd_id_is_a_plain_404_and_costs_no_connection(server: Service, name: str) -> None:
     seen = len(server.log)
-    assert ask(server, metadata={"session_id": name}).status_code == 200, "it is of another program"
+    assert ask(server, metadata={"session_id": name}).status_code == 200, "it is an id of another program"
     answers: list[requests.Response] = []
     if name.isprintable() or "\0" in name:
         path = quote(name)
@@ -185,6 +186,7 @@ def test_an_absurd_id_is_the_plain_404_and_costs_no_connection(server: Service, 
     assert not [line for line in server.log[seen:] if "store connection closed" in line]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("more", "param"),
     [
@@ -195,7 +197,7 @@ def test_an_absurd_id_is_the_plain_404_and_costs_no_connection(server: Service, 
     ],
 )
 @pytest.mark.parametrize("idempotency", [{}, {"Idempotency-Key": "once"}])
-def test_what_cannot_be_passed_on_from_a_session_is_named(
+def test_a_parameter_that_a_session_cannot_pass_on_is_named(
     server: Service, more: dict[str, Any], param: str, idempotency: dict[str, str]
 ) -> None:
     answer = ask(server, NEW | idempotency, **more)

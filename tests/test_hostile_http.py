@@ -1,4 +1,4 @@
-"""HTTP as no library sends it: trailers, upgrades, escapes; and what caches may keep."""
+"""HTTP that no library sends: trailers, upgrades, escapes; and headers against caches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resident_mib(server: Service) -> float:
     return int(shown.stdout) / 1024
 
 
-def test_a_trailer_authorises_nobody(server: Service) -> None:
+def test_a_trailer_does_not_authorise(server: Service) -> None:
     with server.send("Mine") as response:
         assert response.text
     session_id = response.headers["X-Session-ID"]
@@ -64,7 +64,7 @@ def test_a_trailer_authorises_nobody(server: Service) -> None:
 
 
 @pytest.mark.parametrize("endless", [b"ab: cdefgh\r\n" * 5000, b"a" * 60_000], ids=["many trailers", "one long one"])
-def test_trailers_without_end_are_cut_off(server: Service, endless: bytes) -> None:
+def test_endless_trailers_are_cut_off(server: Service, endless: bytes) -> None:
     before = resident_mib(server)
     with connect(server) as connection:
         connection.sendall(
@@ -76,7 +76,7 @@ def test_trailers_without_end_are_cut_off(server: Service, endless: bytes) -> No
     assert resident_mib(server) - before < 16
 
 
-def test_a_request_to_upgrade_is_served_as_it_is(server: Service) -> None:
+def test_an_upgrade_request_is_served_without_an_upgrade(server: Service) -> None:
     asked = subprocess.run(
         [
             "curl",
@@ -96,7 +96,7 @@ def test_a_request_to_upgrade_is_served_as_it_is(server: Service) -> None:
     assert asked.stdout == "1 2 3"
 
 
-def test_the_body_of_a_request_to_upgrade_is_no_request(server: Service) -> None:
+def test_the_body_of_an_upgrade_request_is_not_a_request(server: Service) -> None:
     inner = b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n"
     with connect(server) as connection:
         connection.sendall(
@@ -109,7 +109,7 @@ def test_the_body_of_a_request_to_upgrade_is_no_request(server: Service) -> None
     assert b"malformed_json" in received
 
 
-def test_requests_one_behind_the_other_are_answered_in_their_order(server: Service) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Service) -> None:
     head = b"POST /api/test-key HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     body = b'{"api_key": "' + b"x" * 100_000 + b'"}'
     many = (head + b"Content-Length: %d\r\n\r\n" % len(body) + body) * 2 + b"GET /api/nowhere HTTP/1.1\r\nHost: x\r\n"
@@ -121,7 +121,7 @@ def test_requests_one_behind_the_other_are_answered_in_their_order(server: Servi
     assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"400", b"400", b"404"]
 
 
-def test_a_body_in_the_smallest_chunks_is_a_body(server: Service) -> None:
+def test_a_body_in_the_smallest_chunks_is_read(server: Service) -> None:
     with connect(server) as connection:
         connection.sendall(
             b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -132,7 +132,7 @@ def test_a_body_in_the_smallest_chunks_is_a_body(server: Service) -> None:
         connection.sendall(b"0\r\n\r\n")
         received = read_all(connection)
     assert received.startswith(b"HTTP/1.1 200")
-    assert b"1 2 3" in re.sub(rb"\r\n[0-9a-f]+\r\n", b"", received), "however it was cut into chunks"
+    assert b"1 2 3" in re.sub(rb"\r\n[0-9a-f]+\r\n", b"", received), "for any division into chunks"
 
 
 def test_an_escape_in_a_path_does_not_reach_a_terminal(serve: Serve) -> None:
@@ -142,7 +142,7 @@ def test_an_escape_in_a_path_does_not_reach_a_terminal(serve: Serve) -> None:
     assert logged["path"] == "/api/x\ufffd]0;pwned\ufffd\ufffd[2J\ufffd\ufffd\ufffdevent=forged"
 
 
-def test_no_answer_is_left_to_a_cache(server: Service) -> None:
+def test_no_response_may_be_cached(server: Service) -> None:
     with server.send("Hello") as response:
         assert response.text
     session_id = response.headers["X-Session-ID"]
@@ -158,7 +158,7 @@ def test_no_answer_is_left_to_a_cache(server: Service) -> None:
         assert "no-store" in answer.headers["Cache-Control"]
 
 
-def test_invented_keys_do_not_make_sessions_without_limit(serve: Serve) -> None:
+def test_invented_keys_do_not_lift_the_limit_of_new_sessions(serve: Serve) -> None:
     server = serve(CHATAPI_RATE_LIMIT="3")
     keys = [f"sk-proj-{number:0156d}" for number in range(5)]
     made = [server.post("/api/sessions", key=key, json={"developer_message": "d"}).status_code for key in keys]
@@ -166,7 +166,7 @@ def test_invented_keys_do_not_make_sessions_without_limit(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("name", ["attachments", "messages"])
-def test_nobody_waits_while_a_large_body_is_read(server: Service, name: str) -> None:
+def test_other_clients_do_not_wait_while_a_large_body_is_read(server: Service, name: str) -> None:
     body = f'{{"trigger":"submit-message","{name}":[' + "{}," * 2_500_000 + "{}]}"
     longest = 0.0
     with ThreadPoolExecutor(1) as elsewhere, requests.Session() as asking:

@@ -1,4 +1,4 @@
-"""Documents brought back: a round trip loses nothing but ids, and no document does harm."""
+"""Import of documents: a round trip changes only ids, and no document does harm."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def taken(service: Service, session_id: str, key: str = KEY) -> Document:
 
 
 def without_ids(document: Document) -> Document:
-    """The document with ids that tell the place of a message in the tree, and in the order of those."""
+    """Return the document with ids that show the position of each message in the tree and in time."""
     below: dict[str | None, list[dict[str, Any]]] = {}
     for one in document["messages"]:
         below.setdefault(one["parent_id"], []).append(one)
@@ -135,7 +135,7 @@ def without_ids(document: Document) -> Document:
     return told
 
 
-def test_a_document_comes_back_as_it_was_but_for_its_ids(server: Service) -> None:
+def test_a_round_trip_changes_only_the_ids(server: Service) -> None:
     key = fresh_key("import-full")
     made = brought(server, FULL, key)
     assert made.status_code == 201, made.text
@@ -150,14 +150,14 @@ def test_a_document_comes_back_as_it_was_but_for_its_ids(server: Service) -> Non
     twice = brought(server, again, key).json()["session_id"]
     assert without_ids(taken(server, twice, key)) == without_ids(FULL)
     totals = server.get("/api/usage", key=key).json()["totals"]
-    assert (totals["answers"], totals["input_tokens"]) == (0, 0), "it was paid for elsewhere"
+    assert (totals["answers"], totals["input_tokens"]) == (0, 0), "its cost was counted elsewhere"
     other = server.get(f"/api/sessions/{twice}", key=OTHER_KEY)
     assert (other.status_code, other.content) == (404, b'{"detail":"Session not found"}')
     assert [one["session_id"] for one in server.get("/api/search?q=regnet+nie", key=key).json()["data"]] == []
     assert len(server.get("/api/search?q=rains", key=key).json()["data"]) == 2
 
 
-def test_an_imported_conversation_goes_on(service: Service, simulator: Simulator) -> None:
+def test_an_imported_conversation_can_be_continued(service: Service, simulator: Simulator) -> None:
     session_id = brought(service, FULL).json()["session_id"]
     stream = service.get(f"/api/chat/{session_id}/stream?offset=0", key=KEY)
     assert (stream.status_code, stream.text) == (200, "It rains.No.")
@@ -169,9 +169,7 @@ def test_an_imported_conversation_goes_on(service: Service, simulator: Simulator
     assert service.delete(f"/api/sessions/{session_id}", key=KEY).status_code == 200
 
 
-def test_a_conversation_that_was_led_here_comes_back_as_it_was(
-    service: Service, simulator: Simulator, gate: Gate
-) -> None:
+def test_an_imported_conversation_is_exported_as_it_was(service: Service, simulator: Simulator, gate: Gate) -> None:
     simulator.script = lambda request: answer("one two", reasoning="Hm.")
     session_id = service.send("Hello").headers["X-Session-ID"]
     service.get(f"/api/chat/{session_id}/stream?offset=0", key=KEY).close()  # to its end
@@ -200,7 +198,7 @@ def test_an_annotation_of_any_depth_leaves_its_conversation_readable(service: Se
         answer = message("a", None, "assistant", text("said"), text(nested + '\n{"b":1}\n', "annotation"), **COMPLETED)
         made = brought(service, FULL | {"session": {**FULL["session"], "head": "a"}, "messages": [answer]})
         if made.status_code == 422:
-            continue  # deeper than anything is read
+            continue  # deeper than any reader accepts
         session_id = made.json()["session_id"]
         (shown,) = service.messages(session_id, key=KEY)
         annotations = [part["annotation"] for part in shown["parts"] if part["type"] == "annotation"]
@@ -214,7 +212,7 @@ def test_an_annotation_of_any_depth_leaves_its_conversation_readable(service: Se
             assert service.get(f"/v1/{path}", key=KEY).status_code == 200
 
 
-def test_counts_and_parts_that_an_upstream_made_absurd_are_imported(server: Service) -> None:
+def test_absurd_counts_and_parts_of_an_upstream_are_imported(server: Service) -> None:
     key = fresh_key("import-absurd")
     usage = {"input_tokens": -5, "output_tokens": 10**30, "reasoning_tokens": 2**53 + 1, "cached_tokens": None}
     parts = [text(str(number), "text" if number % 2 else "reasoning") for number in range(12_000)]
@@ -227,13 +225,13 @@ def test_counts_and_parts_that_an_upstream_made_absurd_are_imported(server: Serv
     assert again["usage"] == {**clamped, "estimated": False}
 
 
-def test_keys_that_are_made_up_do_not_make_for_more_imports(serve: Serve) -> None:
+def test_invented_keys_do_not_lift_the_limit_of_imports(serve: Serve) -> None:
     service = serve(CHATAPI_RATE_LIMIT="3")
     statuses = [brought(service, FULL, fresh_key(f"made-up-{number}")).status_code for number in range(5)]
     assert statuses == [201, 201, 201, 429, 429]
 
 
-# What is no document
+# Invalid documents
 
 
 def changed(change: Callable[[Document], Any]) -> Document:
@@ -243,7 +241,7 @@ def changed(change: Callable[[Document], Any]) -> Document:
 
 
 def part(value: Any, index: int = 3) -> Document:
-    """The full document with another part in a message."""
+    """Return the full document with another part in a message."""
     return changed(lambda document: document["messages"][index].update(parts=[value]))
 
 
@@ -320,7 +318,7 @@ REFUSED: dict[str, tuple[Document, str]] = {
 
 
 @pytest.mark.one_process("it is about a document, which one process reads as any does")
-def test_what_is_no_document_is_refused_with_a_sentence_that_echoes_nothing(serve: Serve) -> None:
+def test_an_invalid_document_is_refused_with_a_sentence_that_echoes_nothing(serve: Serve) -> None:
     service = serve(CHATAPI_RATE_LIMIT="0")
     for name, (document, where) in REFUSED.items():
         response = brought(service, document)
@@ -352,7 +350,7 @@ def test_what_is_no_document_is_refused_with_a_sentence_that_echoes_nothing(serv
     assert service.get("/api/health").json()["active_sessions"] == 0
 
 
-def test_a_title_that_was_taken_away_does_not_come_back_by_another_message(server: Service, key: str) -> None:
+def test_a_removed_title_does_not_come_back_with_another_message(server: Service, key: str) -> None:
     sent = server.send("A first message", key=key)
     assert sent.text
     session_id = sent.headers["X-Session-ID"]

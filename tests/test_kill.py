@@ -8,11 +8,11 @@ from pathlib import Path
 from chatapi.simulator import Simulator
 from tests.kill_campaign import Campaign
 
-ROUNDS = 12
-RECOVERY_SECONDS = 1.0  # that a start after a kill may take longer than one with nothing to look through
+ROUNDS = 4
+RECOVERY_SECONDS = 1.0  # that a start after a kill may take longer than the first start
 
 
-def test_a_killed_server_has_lost_nothing_that_was_shown(
+def test_a_killed_server_has_lost_no_byte_that_was_sent(
     simulator: Simulator, tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
     # Promises 1, 2 and 6.
@@ -22,6 +22,6 @@ def test_a_killed_server_has_lost_nothing_that_was_shown(
     campaign.end()
     figures(campaign.figures())
     assert not campaign.losses
-    assert campaign.outcomes["cut"] > ROUNDS, "most streams are to be killed in the middle"
+    assert campaign.outcomes["cut"] > ROUNDS, "most streams must be killed in the middle"
     recovery = min(campaign.ready_seconds) - campaign.first_start_seconds
-    assert recovery < RECOVERY_SECONDS  # the least, and not by the clock alone: others are busy on the same machine
+    assert recovery < RECOVERY_SECONDS  # the minimum, since other tests slow this machine down

@@ -1,4 +1,4 @@
-"""Limits as their users meet them: told beforehand, refused before the upstream is called, and given back."""
+"""Limits as users meet them: announced, refused before the upstream is called, and released."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ EVENTS = {"Accept": "text/event-stream"}
 
 @pytest.fixture(scope="module")
 def counting(serve_module: Serve) -> Service:
-    """Takes few requests of a key in a minute."""
+    """A server with a low limit of requests per key and minute."""
     return serve_module(CHATAPI_RATE_LIMIT=str(RATE_LIMIT))
 
 
 @pytest.fixture(scope="module")
 def narrow(serve_module: Serve) -> Service:
-    """Runs one answer per key, and two in all."""
+    """A server with one answer per key at a time, and two in all."""
     return serve_module(**NARROW)
 
 
 @pytest.fixture(scope="module")
 def impatient(serve_module: Serve) -> Service:
-    """The same, and it waits for no upstream that falls silent."""
+    """The same with a short timeout for a silent upstream."""
     return serve_module(CHATAPI_IDLE_SECONDS="0.3", **NARROW)
 
 
 @pytest.fixture(scope="module")
 def unlimited(serve_module: Serve) -> Service:
-    """Every limit switched off."""
+    """A server without limits."""
     off = dict.fromkeys(("CHATAPI_RATE_LIMIT", "CHATAPI_MAX_GENERATIONS_PER_KEY", "CHATAPI_MAX_GENERATIONS"), "0")
     return serve_module(**off)
 
@@ -45,7 +45,7 @@ def unlimited(serve_module: Serve) -> Service:
 # Requests per minute
 
 
-def test_a_user_is_told_how_many_requests_are_left_and_then_how_long_to_wait(
+def test_a_user_sees_how_many_requests_are_left_and_then_how_long_to_wait(
     counting: Service, upstream: Simulator, key: str
 ) -> None:
     for left in (2, 1, 0):
@@ -65,7 +65,7 @@ def test_a_user_is_told_how_many_requests_are_left_and_then_how_long_to_wait(
     assert len(upstream.requests) == asked
 
 
-def test_the_limit_of_one_key_is_not_that_of_another(counting: Service, key: str) -> None:
+def test_each_key_has_a_limit_of_its_own(counting: Service, key: str) -> None:
     for _ in range(RATE_LIMIT):
         with counting.send(key=key) as response:
             assert response.text
@@ -86,7 +86,7 @@ def test_testing_a_key_counts_as_a_request(counting: Service, upstream: Simulato
     assert len(upstream.requests) == asked
 
 
-def test_a_request_that_is_refused_as_it_is_costs_nothing(counting: Service, key: str) -> None:
+def test_an_invalid_request_does_not_count(counting: Service, key: str) -> None:
     for _ in range(RATE_LIMIT + 1):
         with counting.send(key=key, temperature=9) as response:
             assert response.status_code == 422
@@ -106,10 +106,12 @@ def test_reading_is_never_limited(counting: Service, key: str) -> None:
         assert counting.get("/api/health").status_code == 200
 
 
-# Answers at once
+# Concurrent answers
 
 
-def test_a_key_runs_only_so_many_answers_at_once(narrow: Service, upstream: Simulator, gate: Gate, key: str) -> None:
+def test_a_key_runs_a_limited_number_of_answers_at_once(
+    narrow: Service, upstream: Simulator, gate: Gate, key: str
+) -> None:
     upstream.script = scripts.held(gate)
     with narrow.send(key=key) as first:
         asked = len(upstream.requests)
@@ -126,7 +128,7 @@ def test_a_key_runs_only_so_many_answers_at_once(narrow: Service, upstream: Simu
 
 
 @pytest.mark.one_process("this limit is each replica's own")
-def test_the_server_runs_only_so_many_answers_at_once(narrow: Service, upstream: Simulator, gate: Gate) -> None:
+def test_the_server_runs_a_limited_number_of_answers_at_once(narrow: Service, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
     with narrow.send(key=fresh_key("one")) as one, narrow.send(key=fresh_key("two")) as two:
         asked = len(upstream.requests)
@@ -141,7 +143,7 @@ def test_the_server_runs_only_so_many_answers_at_once(narrow: Service, upstream:
         assert three.status_code == 200
 
 
-def test_what_was_refused_leaves_no_session_behind(narrow: Service, upstream: Simulator, gate: Gate, key: str) -> None:
+def test_a_refused_request_creates_no_session(narrow: Service, upstream: Simulator, gate: Gate, key: str) -> None:
     upstream.script = scripts.held(gate)
     with narrow.send(key=key):
         before = narrow.get("/api/sessions", key=key).json()["data"]
@@ -151,7 +153,7 @@ def test_what_was_refused_leaves_no_session_behind(narrow: Service, upstream: Si
         gate.open()
 
 
-def test_a_repeat_takes_no_place_of_its_own(narrow: Service, upstream: Simulator, gate: Gate, key: str) -> None:
+def test_a_repeated_request_takes_no_slot(narrow: Service, upstream: Simulator, gate: Gate, key: str) -> None:
     upstream.script = scripts.held(gate)
     once = {"Idempotency-Key": "once"}
     with narrow.send(key=key, headers=once) as first, narrow.send(key=key, headers=once) as second:
@@ -161,7 +163,7 @@ def test_a_repeat_takes_no_place_of_its_own(narrow: Service, upstream: Simulator
         assert first.text == second.text == "Hello there."
 
 
-def test_an_answer_that_is_interrupted_gives_its_place_to_the_next(
+def test_an_interrupted_answer_passes_its_slot_to_the_next(
     narrow: Service, upstream: Simulator, gate: Gate, key: str
 ) -> None:
     upstream.script = scripts.in_turn(scripts.held(gate), None)
@@ -241,19 +243,17 @@ def is_only_repeated(server: Service, upstream: Simulator, key: str) -> None:
         is_only_repeated,
     ],
 )
-def test_however_an_answer_ends_its_place_is_free_at_once(
+def test_the_slot_of_an_answer_is_released_for_every_kind_of_end(
     narrow: Service, upstream: Simulator, key: str, ends: Callable[[Service, Simulator, str], None]
 ) -> None:
-    for _ in range(3):  # more than there are places in all
+    for _ in range(3):  # more than there are slots
         ends(narrow, upstream, key)
     upstream.script = None
     with narrow.send("Count to 2", key=key) as response:
         assert (response.status_code, response.text) == (200, "1 2")
 
 
-def test_when_its_upstream_falls_silent_its_place_is_free_at_once(
-    impatient: Service, upstream: Simulator, key: str
-) -> None:
+def test_the_slot_is_released_when_the_upstream_falls_silent(impatient: Service, upstream: Simulator, key: str) -> None:
     for _ in range(3):
         falls_silent(impatient, upstream, key)
     upstream.script = None
@@ -262,7 +262,7 @@ def test_when_its_upstream_falls_silent_its_place_is_free_at_once(
 
 
 @pytest.mark.one_process("another replica's place is free within a second")
-def test_when_its_session_is_deleted_its_place_is_free_at_once(narrow: Service, upstream: Simulator, key: str) -> None:
+def test_the_slot_is_released_when_the_session_is_deleted(narrow: Service, upstream: Simulator, key: str) -> None:
     for _ in range(3):
         is_deleted(narrow, upstream, key)
     upstream.script = None
@@ -273,7 +273,7 @@ def test_when_its_session_is_deleted_its_place_is_free_at_once(narrow: Service, 
 # No limits
 
 
-def test_where_limits_are_switched_off_there_are_none(unlimited: Service, upstream: Simulator, gate: Gate) -> None:
+def test_limits_can_be_switched_off(unlimited: Service, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate)
     with ExitStack() as stack:
         key = fresh_key("greedy")
@@ -283,7 +283,7 @@ def test_where_limits_are_switched_off_there_are_none(unlimited: Service, upstre
         assert {response.text for response in answers} == {"Hello there."}
 
 
-def test_where_our_limit_is_switched_off_the_upstreams_is_shown(unlimited: Service, upstream: Simulator) -> None:
+def test_without_a_limit_of_ours_the_upstreams_is_shown(unlimited: Service, upstream: Simulator) -> None:
     upstream.script = scripts.answer("Hi")
     with unlimited.send(key=fresh_key("off")) as response:
         assert (response.headers["X-RateLimit-Limit"], response.headers["X-RateLimit-Remaining"]) == ("60", "59")

@@ -1,4 +1,4 @@
-"""The log, its parts, and its text on the wire: bytes that can be cut anywhere, characters that cannot."""
+"""The log, its parts, and its text on the wire: bytes can be cut anywhere, characters cannot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chatapi.generations.reader import check_position, pieces_past, position_of_
 from chatapi.model import VISIBLE_KINDS, Kind, Part, Piece, ToolCall, visible_text
 from chatapi.model.log import Log, character_end, contiguous, parts_of, pieces_of
 
-# A busy machine is no failure, and no two runs differ.
+# A slow machine does not fail the test, and all runs are the same.
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 characters = st.one_of(st.characters(codec="utf-8"), st.sampled_from("aé漢👩\u200d\u2028\ufeff\r\n"))
 texts = st.text(characters, min_size=1, max_size=12)
@@ -31,7 +31,7 @@ kinds: list[tuple[Kind, ToolCall | None]] = [
 
 
 def saying(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Said]:
-    """Some text of any kind that a model says, or of some tool call's arguments."""
+    """Some text of any kind, or some arguments of a tool call."""
     return st.builds(lambda kind, text: (kind[0], text, kind[1]), st.sampled_from(kinds), texts)
 
 
@@ -40,7 +40,7 @@ long_texts = st.builds(lambda text, times: text * times, texts, st.integers(1, 9
 
 
 def written(said: list[Said]) -> Log:
-    """A log, all of it committed."""
+    """Return a log, all of it committed."""
     log = Log()
     for kind, text, call in said:
         log.write(kind, text, call)
@@ -49,7 +49,7 @@ def written(said: list[Said]) -> Log:
 
 
 def boundaries(text: str) -> list[int]:
-    """The positions between the characters of `text`, both ends among them."""
+    """Return the positions between the characters of `text`, including both ends."""
     ends = [0]
     for character in text:
         ends.append(ends[-1] + len(character.encode()))
@@ -57,7 +57,7 @@ def boundaries(text: str) -> list[int]:
 
 
 def merged(said: list[Said]) -> tuple[Part, ...]:
-    """The parts that these writes make, the plain way."""
+    """Return the parts that these writes make, computed in the simplest way."""
     parts: list[Part] = []
     for kind, text, call in said:
         if parts and (parts[-1].kind, parts[-1].call) == (kind, call):
@@ -109,7 +109,7 @@ def test_a_log_that_was_joined_into_its_message_reads_as_before(said: list[Said]
 
 @unhurried
 @given(writes, st.data())
-def test_pieces_however_they_were_cut_join_into_the_same_parts(said: list[Said], data: st.DataObject) -> None:
+def test_pieces_with_any_boundaries_join_into_the_same_parts(said: list[Said], data: st.DataObject) -> None:
     log = written(said)
     places = boundaries("".join(text for _, text, _ in said))
     cuts = sorted({0, log.position, *data.draw(st.lists(st.sampled_from(places)))})
@@ -135,7 +135,7 @@ def from_offset(pieces: list[Piece], offset: int) -> list[Piece]:
 
 @unhurried
 @given(st.lists(saying(long_texts), max_size=4), st.data())
-def test_text_goes_out_in_chunks_that_a_client_can_decode_each(said: list[Said], data: st.DataObject) -> None:
+def test_text_is_sent_in_chunks_that_each_decode(said: list[Said], data: st.DataObject) -> None:
     pieces = written(said).read(0)
     whole = visible_text(merged(said))
     offset = data.draw(st.sampled_from(boundaries(whole)))
@@ -146,10 +146,10 @@ def test_text_goes_out_in_chunks_that_a_client_can_decode_each(said: list[Said],
 
 @unhurried
 @given(writes, st.data())
-def test_an_offset_counts_across_readings(said: list[Said], data: st.DataObject) -> None:
+def test_an_offset_counts_across_chunks_of_the_log(said: list[Said], data: st.DataObject) -> None:
     pieces = written(said).read(0)
     whole = visible_text(merged(said)).encode()
-    offset = data.draw(st.integers(0, len(whole)))  # a client may have been cut inside a character
+    offset = data.draw(st.integers(0, len(whole)))  # a client may be cut within a character
     encoder = TextEncoder()
     rest = from_offset(pieces, offset)
     assert b"".join(chunk for piece in rest for chunk in encoder.pieces([piece])) == whole[offset:]
@@ -157,7 +157,7 @@ def test_an_offset_counts_across_readings(said: list[Said], data: st.DataObject)
 
 @unhurried
 @given(writes, st.data())
-def test_a_place_that_no_reader_can_have_come_to_is_refused(said: list[Said], data: st.DataObject) -> None:
+def test_a_position_within_a_character_is_refused(said: list[Said], data: st.DataObject) -> None:
     pieces = written(said).read(0)
     whole = "".join(text for _, text, _ in said)
     position = data.draw(st.integers(0, len(whole.encode()) + 3))
@@ -173,7 +173,7 @@ def test_a_place_that_no_reader_can_have_come_to_is_refused(said: list[Said], da
 
 @unhurried
 @given(texts, st.data())
-def test_pieces_that_overlap_say_each_byte_once(text: str, data: st.DataObject) -> None:
+def test_overlapping_pieces_yield_each_byte_once(text: str, data: st.DataObject) -> None:
     places = boundaries(text)
     ends = sorted({*data.draw(st.lists(st.sampled_from(places[1:]))), places[-1]})
     pieces, reached = [], 0
@@ -187,7 +187,7 @@ def test_pieces_that_overlap_say_each_byte_once(text: str, data: st.DataObject) 
     assert all(piece.data for piece in run)
 
 
-def test_past_a_hole_there_is_nothing() -> None:
+def test_nothing_is_read_past_a_gap() -> None:
     pieces = [Piece(2, 0, Kind.TEXT, b"ab"), Piece(6, 0, Kind.TEXT, b"ef")]
     assert contiguous(pieces, 0) == pieces[:1]
     assert contiguous(pieces, 2) == []

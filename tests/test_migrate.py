@@ -1,4 +1,4 @@
-"""Moving up from a SQLite file to PostgreSQL: everything comes along, however often the move is cut."""
+"""Migration from a SQLite file to PostgreSQL: it is complete, also after any number of interruptions."""
 
 from __future__ import annotations
 
@@ -21,35 +21,32 @@ from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from tests.databases import PASSWORD, postgres
 from tests.proxies import Pooler, Relay
-from tests.server_process import KEY, OTHER_KEY, OURS, PROJECT, Serve, Service
+from tests.server_process import (
+    KEY,
+    OTHER_KEY,
+    PROJECT,
+    Serve,
+    Service,
+    environment_without_settings,
+    run_command,
+    start_command,
+)
 
 pytestmark = pytest.mark.one_process("it is about the file, which one process has")
 
 SECONDS = 60.0
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \\N \t \u2028 end"
-MESSAGES = 6_000  # more than one lot, and more than a socket holds
+MESSAGES = 6_000  # more than one batch, and more than a socket buffers
 
 
-def command(source: Path, target: str) -> list[str]:
-    return [sys.executable, "-m", "chatapi", "migrate", "--from", f"sqlite:///{source}", "--to", target]
+def arguments(source: Path, target: str) -> list[str]:
+    return ["migrate", "--from", f"sqlite:///{source}", "--to", target]
 
 
-def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("CHATAPI_")}
-    return kept | {"PYTHONPATH": str(PROJECT)} | more
-
-
-def migrate(source: Path, target: str, **more: str) -> subprocess.CompletedProcess[str]:
-    ran = subprocess.run(
-        command(source, target),
-        env=environment(**more),
-        cwd=source.parent,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+def migrate(source: Path, target: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    forked = "PYTHONPATH" not in settings  # which an interpreter reads when it starts
+    ran = run_command(*arguments(source, target), cwd=source.parent, settings=settings, forked=forked)
     said = ran.stdout + ran.stderr
     kept = source.with_name(source.name + ".secret")
     assert "Traceback" not in said, said
@@ -74,7 +71,7 @@ def target() -> str:
 
 @pytest.fixture(scope="module")
 def left_behind(serve_module: Serve) -> Path:
-    """The folder of a server that was stopped, after a conversation."""
+    """The folder of a stopped server, with a conversation."""
     service = serve_module()
     with service.send(TEXT) as answer:
         session_id = answer.headers["X-Session-ID"]
@@ -87,13 +84,13 @@ def left_behind(serve_module: Serve) -> Path:
 
 @pytest.fixture
 def file(left_behind: Path, tmp_path: Path) -> Path:
-    """A file with a conversation in it, whose server has been stopped; the test's own copy, secret and all."""
+    """A copy of the file of a stopped server, with a conversation and its secret."""
     return Path(shutil.copytree(left_behind, tmp_path / "moved")) / "chat.db"
 
 
 @pytest.fixture
 def large(file: Path) -> Path:
-    """The same with some thousand messages more."""
+    """The same with thousands of messages more."""
     with closing(sqlite3.connect(file)) as connection:
         rows = [(f"msg_{n:08}", f"ses_{n % 50}", None, n, "user", f'["{TEXT} {n}"]' * 5, n) for n in range(MESSAGES)]
         columns = "id, session_id, parent, depth, role, content, created_at"
@@ -103,7 +100,7 @@ def large(file: Path) -> Path:
 
 
 def seen(service: Service, key: str) -> list[Any]:
-    """All that this key can see."""
+    """Return everything that this key can read."""
     shown = []
     for session in service.get("/api/sessions", key=key).json()["data"]:
         session_id = session["session_id"]
@@ -113,18 +110,18 @@ def seen(service: Service, key: str) -> list[Any]:
 
 
 def served_after(file: Path, target: str, serve: Serve) -> Service:
-    """A server on the target, with the secret that the file's server had."""
+    """Start a server on the target with the secret of the file's server."""
     secret = file.with_name("chat.db.secret").read_text().strip()
     return serve(DATABASE_URL=target, CHATAPI_SECRET=secret, CHATAPI_SESSION_ACCESS="key")
 
 
-def test_a_conversation_goes_on_in_postgresql_as_if_nothing_had_happened(serve: Serve, target: str) -> None:
+def test_a_conversation_continues_in_postgresql(serve: Serve, target: str) -> None:
     before = serve(CHATAPI_SESSION_ACCESS="key")
     session_id = before.send(TEXT).headers["X-Session-ID"]
     before.patch(f"/api/sessions/{session_id}", key=KEY, json={"title": TEXT, "metadata": {"a": "ü"}})
     before.send("And now?", session_id=session_id, headers={"Idempotency-Key": "once"}).close()
     assert before.send("Mine", key=OTHER_KEY).content
-    before.get(f"/api/chat/{session_id}/stream?offset=0", key=KEY).close()  # to its end: nothing runs any more
+    before.get(f"/api/chat/{session_id}/stream?offset=0", key=KEY).close()  # to its end, so that nothing runs
     shown = seen(before, KEY), seen(before, OTHER_KEY)
     assert [len(sessions) for sessions in shown] == [1, 1]
     before.stop()
@@ -142,12 +139,14 @@ def test_a_conversation_goes_on_in_postgresql_as_if_nothing_had_happened(serve: 
     assert (seen(after, KEY), seen(after, OTHER_KEY)) == shown
     assert after.get(f"/api/sessions/{session_id}", key=OTHER_KEY).status_code == 404
     again = after.send("And now?", session_id=session_id, headers={"Idempotency-Key": "once"})
-    assert again.headers["X-Generation-ID"] == shown[0][0][1][-1]["generation_id"], "it was begun before the move"
+    assert again.headers["X-Generation-ID"] == shown[0][0][1][-1]["generation_id"], (
+        "it was started before the migration"
+    )
     assert after.send("Once more", session_id=session_id).content
     assert len(after.messages(session_id, key=KEY)) == 6
 
 
-def test_an_answer_that_was_cut_by_a_power_loss_is_interrupted_and_comes_along(
+def test_an_answer_cut_by_a_power_loss_is_interrupted_and_copied(
     serve: Serve, simulator: Simulator, gate: Gate, target: str
 ) -> None:
     simulator.script = scripts.held(gate, before="Half")
@@ -167,50 +166,51 @@ def test_an_answer_that_was_cut_by_a_power_loss_is_interrupted_and_comes_along(
 @pytest.mark.parametrize(
     ("after", "some"), [(0, False), (3_000, False), (400_000, False), (1_500_000, True), (2_500_000, True)]
 )
-def test_a_move_that_is_killed_is_run_again_and_goes_on(
+def test_a_killed_migration_is_run_again_and_continues(
     large: Path, target: str, after: int, some: bool, serve: Serve
 ) -> None:
     with Relay(postgres().port, hold_after=after) as relay:
         held = target.replace(f":{postgres().port}/", f":{relay.port}/")
-        with subprocess.Popen(command(large, held), env=environment(), stderr=subprocess.PIPE, text=True) as moving:
+        with start_command(*arguments(large, held), cwd=large.parent) as moving:
             assert relay.held.wait(SECONDS)
-            moving.kill()
+            moving.send_signal(signal.SIGKILL)
     made = in_target(target, "SELECT to_regclass('message') IS NOT NULL") == "t"
     copied = int(in_target(target, "SELECT count(*) FROM message")) if made else 0
     assert copied < MESSAGES
-    assert (copied > 0) == some, "it was cut elsewhere than this test means"
+    assert (copied > 0) == some, "it was killed at another point than intended"
     ran = migrate(large, target)
     assert ran.returncode == 0, ran.stderr
     assert int(in_target(target, "SELECT count(*) FROM message")) == MESSAGES + 6
     assert len(seen(served_after(large, target, serve), KEY)) == 1
 
 
-def test_ctrl_c_leaves_a_move_that_goes_on_and_says_so(large: Path, target: str) -> None:
+def test_after_ctrl_c_a_migration_can_continue_and_says_so(large: Path, target: str) -> None:
     with Relay(postgres().port, hold_after=400_000) as relay:
         held = target.replace(f":{postgres().port}/", f":{relay.port}/")
-        with subprocess.Popen(command(large, held), env=environment(), stderr=subprocess.PIPE, text=True) as moving:
+        with start_command(*arguments(large, held), cwd=large.parent) as moving:
             assert relay.held.wait(SECONDS)
             moving.send_signal(signal.SIGINT)
-            _, said = moving.communicate(timeout=SECONDS)
-    assert moving.returncode == 1
+            said = moving.stderr.read()
+            assert moving.wait(SECONDS) == 1
     assert "Run the same command again" in said
     assert "Traceback" not in said
     assert migrate(large, target).returncode == 0
 
 
-def test_a_server_that_breaks_off_is_told_and_the_move_goes_on(large: Path, target: str) -> None:
+def test_a_lost_connection_is_reported_and_the_migration_continues(large: Path, target: str) -> None:
     with Relay(postgres().port, hold_after=400_000) as relay:
         held = target.replace(f":{postgres().port}/", f":{relay.port}/")
-        moving = subprocess.Popen(command(large, held), env=environment(), stderr=subprocess.PIPE, text=True)
+        moving = start_command(*arguments(large, held), cwd=large.parent)
         assert relay.held.wait(SECONDS)
-    _, said = moving.communicate(timeout=SECONDS)
-    assert moving.returncode == 1
+    with moving:
+        said = moving.stderr.read()
+        assert moving.wait(SECONDS) == 1
     assert "PostgreSQL closed the connection" in said
     assert "Traceback" not in said
     assert migrate(large, target).returncode == 0
 
 
-def test_a_move_that_is_done_may_be_run_again(file: Path, target: str) -> None:
+def test_a_finished_migration_may_be_run_again(file: Path, target: str) -> None:
     first = migrate(file, target)
     assert first.returncode == 0
     assert migrate(file, target).stdout == first.stdout
@@ -222,10 +222,10 @@ ADDED = "NEW.id := NEW.id || 'x'; RETURN NEW;"
 
 
 @pytest.mark.parametrize("what", [CHANGED, LOST, ADDED], ids=["changed", "lost", "renamed"])
-def test_a_copy_that_is_not_the_same_is_found(file: Path, target: str, what: str) -> None:
+def test_a_wrong_copy_is_found(file: Path, target: str, what: str) -> None:
     empty = file.with_name("empty.db")
     make_empty(empty)
-    assert migrate(empty, target).returncode == 0  # makes the tables
+    assert migrate(empty, target).returncode == 0  # creates the tables
     with closing(sqlite3.connect(file)) as connection:
         (last,) = connection.execute("SELECT max(id) FROM message").fetchone()
     in_target(
@@ -242,7 +242,7 @@ def test_a_copy_that_is_not_the_same_is_found(file: Path, target: str, what: str
 
 
 def make_empty(path: Path) -> None:
-    """A file as a server makes it, in which nobody has said anything, nor brought a secret."""
+    """An empty file as a server makes it, without a secret."""
 
     async def make() -> None:
         driver = SQLiteDriver(path)
@@ -252,7 +252,7 @@ def make_empty(path: Path) -> None:
     asyncio.run(make())
 
 
-def test_a_database_that_somebody_uses_is_refused_and_left_alone(file: Path, target: str, serve: Serve) -> None:
+def test_a_database_in_use_is_refused_and_left_unchanged(file: Path, target: str, serve: Serve) -> None:
     other = serve(DATABASE_URL=target, CHATAPI_SECRET=SECRET)
     other.send().close()
     other.stop()
@@ -270,7 +270,7 @@ def test_a_copy_that_was_used_meanwhile_is_refused(file: Path, target: str, serv
     assert "that database is in use" in ran.stderr
 
 
-def test_a_copy_in_which_one_byte_is_another_is_refused(file: Path, target: str) -> None:
+def test_a_copy_with_one_changed_byte_is_refused(file: Path, target: str) -> None:
     assert migrate(file, target).returncode == 0
     changed = in_target(
         target, "UPDATE message SET content = overlay(content placing 'X' from 12) WHERE depth = 3 RETURNING id"
@@ -296,7 +296,7 @@ def test_tables_that_differ_are_refused_by_name(file: Path, target: str) -> None
     assert "mood" in ran.stderr
 
 
-def test_a_table_that_is_new_in_both_comes_along(file: Path, target: str) -> None:
+def test_a_table_that_is_new_in_both_is_copied(file: Path, target: str) -> None:
     assert migrate(file, target).returncode == 0
     table = "CREATE TABLE nickname (session_id TEXT NOT NULL, place INTEGER NOT NULL, name TEXT, "
     in_target(target, f"{table} PRIMARY KEY (session_id, place))")
@@ -330,7 +330,7 @@ def of_somebody_else(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [missing, not_a_database, of_somebody_else])
-def test_a_file_that_is_not_ours_is_refused_and_left_alone(
+def test_a_file_that_is_not_ours_is_refused_and_left_unchanged(
     make: Callable[[Path], Path], tmp_path: Path, target: str
 ) -> None:
     path = make(tmp_path)
@@ -351,7 +351,7 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(
         (lambda: "sqlite:///other.db", "must be postgresql://"),
     ],
 )
-def test_a_database_that_cannot_be_had_is_refused(file: Path, make: Callable[[], str], why: str) -> None:
+def test_an_unreachable_database_is_refused(file: Path, make: Callable[[], str], why: str) -> None:
     before = file.read_bytes()
     ran = migrate(file, make())
     assert ran.returncode == 2
@@ -361,10 +361,12 @@ def test_a_database_that_cannot_be_had_is_refused(file: Path, make: Callable[[],
 
 def test_on_a_terminal_one_line_shows_the_progress_of_each_pass(large: Path, target: str) -> None:
     ours, terminal = pty.openpty()
-    moving = subprocess.Popen(command(large, target), env=environment(), stdout=subprocess.DEVNULL, stderr=terminal)
+    command = [sys.executable, "-m", "chatapi", *arguments(large, target)]
+    env = environment_without_settings() | {"PYTHONPATH": str(PROJECT)}
+    moving = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=terminal)
     os.close(terminal)
     shown = b""
-    with suppress(OSError):  # how a terminal tells that nobody writes to it any more
+    with suppress(OSError):  # the end of a terminal's output is an error
         while some := os.read(ours, 65536):
             shown += some
     os.close(ours)
@@ -381,7 +383,7 @@ def test_a_missing_postgresql_client_is_a_sentence(file: Path, target: str, tmp_
     assert "the package asyncpg is not installed" in ran.stderr
 
 
-def test_a_move_works_through_a_pooler_too(large: Path, target: str) -> None:
+def test_a_migration_works_through_a_pooler(large: Path, target: str) -> None:
     with Pooler(postgres().port, name_of(target)) as pooler:
         ran = migrate(large, target.replace(f":{postgres().port}/", f":{pooler.port}/"))
     assert ran.returncode == 0, ran.stderr
@@ -389,18 +391,11 @@ def test_a_move_works_through_a_pooler_too(large: Path, target: str) -> None:
 
 
 def test_the_database_may_be_named_by_the_environment(file: Path, target: str) -> None:
-    ran = subprocess.run(
-        command(file, target)[:-2],
-        env=environment(DATABASE_URL=target),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    ran = run_command("migrate", "--from", f"sqlite:///{file}", cwd=file.parent, settings={"DATABASE_URL": target})
     assert ran.returncode == 0, ran.stderr
 
 
-def test_who_set_the_secret_is_not_sent_to_a_file(serve: Serve, target: str) -> None:
+def test_an_operator_who_set_the_secret_is_not_pointed_to_a_file(serve: Serve, target: str) -> None:
     before = serve(CHATAPI_SECRET=SECRET)
     before.stop()
     ran = migrate(before.folder / "chat.db", target)

@@ -14,7 +14,7 @@ SESSION, CONVERSATION = "ses_", "conv_"
 
 
 def curl(service: Service, text: str, key: str) -> str:
-    """The seed's line, with a header more to be shown; the session that it began."""
+    """Run the seed's command with one more header; return the session id."""
     body = f'{{"developer_message": "You are a helpful assistant.", "user_message": "{text}", "api_key": "{key}"}}'
     line = ["curl", "-s", "-D", "-", "-X", "POST", f"{service.url}/api/chat"]
     ran = subprocess.run(
@@ -41,22 +41,22 @@ def respond(service: Service, session_id: str, text: str, key: str) -> None:
 
 
 def items_of(service: Service, session_id: str, key: str) -> list[str]:
-    """What was said, as OpenAI's Conversations have it."""
+    """Return the texts of the messages in OpenAI's Conversations."""
     with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True) as client:
         items = client.conversations.items.list(CONVERSATION + session_id.removeprefix(SESSION), order="asc")
         return [str(item.content[0].text) for item in items if item.type == "message"]  # type: ignore[union-attr]
 
 
 def use_chat(service: Service, session_id: str, text: str, key: str) -> str:
-    """What the page shows as the answer."""
+    """Send from a page with useChat; return the answer that it shows."""
     options = {"api": f"{service.url}/api/chat", "id": session_id, "headers": {"Authorization": f"Bearer {key}"}}
-    with node_clients.Script("chat.mjs", options) as page:
+    with node_clients.NodeClient("chat.mjs", options) as page:
         state = page.do("send", message={"text": text})
     assert state["status"] == "ready", state["error"]
     return str(state["messages"][-1]["parts"][-1]["text"])
 
 
-def test_a_conversation_goes_through_every_dialect_and_is_one_history(service: Service, key: str) -> None:
+def test_a_conversation_in_every_dialect_is_one_history(service: Service, key: str) -> None:
     session_id = curl(service, "My name is Ada.", key)
     said = ["My name is Ada."]
     for go_on in (complete, respond):

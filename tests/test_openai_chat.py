@@ -1,11 +1,10 @@
-"""/v1/chat/completions and /v1/models, by OpenAI's own Python client, strict about every answer."""
+"""/v1/chat/completions and /v1/models with OpenAI's Python client, which checks every response."""
 
 from __future__ import annotations
 
 import json
 import re
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,45 +14,17 @@ import pytest
 import requests
 from openai.types.chat import ChatCompletionChunk
 
-from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
+from chatapi.simulator import Gate, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
 from chatapi.simulator.wire import DONE, encode
-from tests.kill_campaign import Reader
+from tests.openai_sdk import CALLED, CHUNKS, CITATION, MODEL, calling, client, client_of, service, simulator
+from tests.reader import Reader
 from tests.server_process import KEY, OTHER_KEY, Serve, Service
 
-MODEL = "gpt-4.1-mini"
+__all__ = ["client", "service", "simulator"]  # fixtures
+
 OWN_HEADER = "X-ChatAPI-Session-ID"
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
-CHUNKS = Chunks()
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
-
-
-def client_of(service: Service, key: str = KEY, **more: Any) -> openai.OpenAI:
-    return openai.OpenAI(
-        base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True, **{"max_retries": 0, **more}
-    )
-
-
-@pytest.fixture(scope="module")
-def unlimited(serve_module: Serve) -> Service:
-    return serve_module(CHATAPI_RATE_LIMIT="0")
-
-
-@pytest.fixture
-def service(unlimited: Service) -> Service:
-    """The module's server. Who stops it, or needs other settings, starts one with `serve`."""
-    return unlimited
-
-
-@pytest.fixture
-def simulator(upstream: Simulator) -> Simulator:
-    """The module's upstream, and that of every server here."""
-    return upstream
-
-
-@pytest.fixture
-def client(service: Service) -> Iterator[openai.OpenAI]:
-    with client_of(service) as client:
-        yield client
 
 
 def said(chunks: list[ChatCompletionChunk]) -> str:
@@ -61,7 +32,7 @@ def said(chunks: list[ChatCompletionChunk]) -> str:
 
 
 def calls_in(chunks: list[ChatCompletionChunk]) -> list[tuple[str, str, str]]:
-    """The tool calls that a client puts together."""
+    """Return the tool calls that a client assembles."""
     calls: dict[int, list[str]] = {}
     for chunk in chunks:
         for call in (chunk.choices[0].delta.tool_calls or []) if chunk.choices else []:
@@ -75,32 +46,10 @@ def event_ids(body: str) -> list[int]:
     return [int(one) for one in re.findall(r"^id: (\d+)$", body, re.MULTILINE)]
 
 
-def calling() -> Script:
-    """Two tool calls, interleaved."""
-    return scripts.event_stream(
-        Send(CHUNKS.role()),
-        Send(CHUNKS.content("Let me see. ")),
-        Send(CHUNKS.tool_call(0, id="call_1", name="weather", arguments='{"city":')),
-        Send(CHUNKS.tool_call(1, id="call_2", name="weather", arguments='{"city":"Rome"}')),
-        Send(CHUNKS.tool_call(0, arguments='"東京"}')),
-        Send(CHUNKS.finish("tool_calls")),
-        Send(DONE),
-    )
-
-
-CALLED = [("call_1", "weather", '{"city":"東京"}'), ("call_2", "weather", '{"city":"Rome"}')]
-
-
-CITATION = {
-    "type": "url_citation",
-    "url_citation": {"url": "https://example.org", "title": "ä", "start_index": 0, "end_index": 5},
-}
-
-
 # Stateless
 
 
-def test_a_plain_completion_is_the_upstreams_own(client: openai.OpenAI, service: Service) -> None:
+def test_a_plain_completion_is_that_of_the_upstream(client: openai.OpenAI, service: Service) -> None:
     before = service.get("/api/health").json()["active_sessions"]
     raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO)
     completion = raw.parse()
@@ -111,10 +60,10 @@ def test_a_plain_completion_is_the_upstreams_own(client: openai.OpenAI, service:
     for name in ("x-upstream-request-id", "x-ratelimit-limit-requests", "x-ratelimit-remaining", "openai-version"):
         assert raw.headers[name]
     assert "x-session-id" not in raw.headers
-    assert service.get("/api/health").json()["active_sessions"] == before, "nothing is kept"
+    assert service.get("/api/health").json()["active_sessions"] == before, "nothing is stored"
 
 
-def test_a_stream_is_passed_on_frame_for_frame(service: Service, simulator: Simulator) -> None:
+def test_a_stream_is_passed_on_frame_by_frame(service: Service, simulator: Simulator) -> None:
     frames = [
         CHUNKS.role(),
         CHUNKS.content("ä\n"),
@@ -127,14 +76,14 @@ def test_a_stream_is_passed_on_frame_for_frame(service: Service, simulator: Simu
     assert service.post("/v1/chat/completions", key=KEY, json=body).content == b"".join(frames)
 
 
-def test_a_stream_in_unusual_lines_is_still_read(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_a_stream_with_unusual_lines_is_read(client: openai.OpenAI, simulator: Simulator) -> None:
     for script in (scripts.line_ends(), scripts.with_comments(), scripts.without_done()):
         simulator.script = script
         chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
         assert said(chunks) == scripts.TEXT
 
 
-def test_usage_comes_when_it_was_asked_for_and_not_else(client: openai.OpenAI) -> None:
+def test_usage_is_sent_only_if_requested(client: openai.OpenAI) -> None:
     create = client.chat.completions.create
     with_usage = list(create(model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True}))
     assert with_usage[-1].choices == []
@@ -143,7 +92,7 @@ def test_usage_comes_when_it_was_asked_for_and_not_else(client: openai.OpenAI) -
     assert all(chunk.usage is None and chunk.choices for chunk in without)
 
 
-def test_every_parameter_goes_upstream_unharmed(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_every_parameter_is_passed_upstream_unchanged(client: openai.OpenAI, simulator: Simulator) -> None:
     image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
     audio: Any = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
     schema: Any = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}, "strict": True}}
@@ -168,14 +117,14 @@ def test_every_parameter_goes_upstream_unharmed(client: openai.OpenAI, simulator
     assert sent["metadata"] == {"a": "b"}
 
 
-def test_the_body_goes_upstream_byte_for_byte(service: Service, simulator: Simulator) -> None:
+def test_the_body_is_passed_upstream_byte_for_byte(service: Service, simulator: Simulator) -> None:
     raw = b'{ "model" :"gpt-4.1-mini", "seed": 1e2,\n"messages":[{"role":"user","content":"\\u00e4"}] }'
     headers = {"Content-Type": "application/json"}
     assert service.post("/v1/chat/completions", key=KEY, data=raw, headers=headers).status_code == 200
     assert simulator.requests[-1].raw == raw
 
 
-def test_several_answers_at_once_are_passed_on(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_several_choices_are_passed_on(client: openai.OpenAI, simulator: Simulator) -> None:
     def frame(index: int, reason: str | None) -> Send:
         document = json.loads(CHUNKS.content(f"answer {index}")[6:])
         document["choices"][0] |= {"index": index, "finish_reason": reason}
@@ -192,7 +141,7 @@ def test_several_answers_at_once_are_passed_on(client: openai.OpenAI, simulator:
         list(client.chat.completions.create(model=MODEL, messages=HELLO, n=2, stream=True))
 
 
-def test_tool_calls_are_passed_on_as_they_come(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_tool_calls_are_passed_on_as_they_arrive(client: openai.OpenAI, simulator: Simulator) -> None:
     simulator.script = calling()
     chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, tools=TOOLS, stream=True))
     assert calls_in(chunks) == CALLED
@@ -215,6 +164,7 @@ def test_an_answer_that_breaks_off_is_an_error_and_never_done(
     assert raw.text.count('"error"') == 1
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -231,8 +181,8 @@ def test_an_answer_that_breaks_off_is_an_error_and_never_done(
 )
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("session", [{}, {"X-Session-ID": "new"}])
-def test_a_refusal_is_the_upstreams_own(
-    unlimited: Service,
+def test_a_refusal_is_that_of_the_upstream(
+    service: Service,
     upstream: Simulator,
     status: int,
     error: type[openai.APIStatusError],
@@ -240,7 +190,7 @@ def test_a_refusal_is_the_upstreams_own(
     session: dict[str, str],
 ) -> None:
     upstream.script = refuse(status, message="No, for a reason.", code="a_reason", retry_after="30")
-    with client_of(unlimited) as client, pytest.raises(error) as refused:
+    with client_of(service) as client, pytest.raises(error) as refused:
         client.chat.completions.create(model=MODEL, messages=HELLO, stream=stream, extra_headers=session)
     body: Any = refused.value.body
     assert body.keys() == {"message", "type", "param", "code"}
@@ -269,7 +219,7 @@ def test_our_own_refusals_have_openais_form(service: Service) -> None:
     assert (text.status_code, text.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_a_limit_is_a_limit_here_too(serve: Serve) -> None:
+def test_the_rate_limit_applies(serve: Serve) -> None:
     service = serve(CHATAPI_RATE_LIMIT="1")
     with client_of(service) as client:
         client.chat.completions.create(model=MODEL, messages=HELLO)
@@ -280,7 +230,7 @@ def test_a_limit_is_a_limit_here_too(serve: Serve) -> None:
 
 
 @pytest.mark.one_process("a place is free at once on the replica that the client left")
-def test_a_client_that_leaves_ends_its_stateless_answer(serve: Serve, simulator: Simulator, gate: Gate) -> None:
+def test_a_disconnect_ends_a_stateless_answer(serve: Serve, simulator: Simulator, gate: Gate) -> None:
     simulator.script = scripts.held(gate)
     service = serve(CHATAPI_MAX_GENERATIONS_PER_KEY="1")
     with client_of(service) as client:
@@ -291,10 +241,10 @@ def test_a_client_that_leaves_ends_its_stateless_answer(serve: Serve, simulator:
         stream.close()
         assert simulator.requests[-1].left.wait(5)
         simulator.script = None
-        client.chat.completions.create(model=MODEL, messages=HELLO)  # the place is free again
+        client.chat.completions.create(model=MODEL, messages=HELLO)  # the slot is released
 
 
-def test_a_client_that_leaves_before_the_first_byte_ends_its_request(service: Service, simulator: Simulator) -> None:
+def test_a_disconnect_before_the_first_byte_ends_the_request(service: Service, simulator: Simulator) -> None:
     simulator.script = scripts.never_answers()
     for stream in (False, True):
         seen = len(simulator.requests)
@@ -309,7 +259,7 @@ def test_a_client_that_leaves_before_the_first_byte_ends_its_request(service: Se
         assert received.left.wait(5)
 
 
-def test_silences_are_broken_with_and_without_ids(serve: Serve, simulator: Simulator) -> None:
+def test_silences_are_filled_with_and_without_ids(serve: Serve, simulator: Simulator) -> None:
     # Comments that end in a blank line, and ids, are each safe for the client; the two together are not.
     service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05", CHATAPI_IDLE_SECONDS="4")
     for session in ({}, {"X-Session-ID": "new"}):
@@ -327,7 +277,7 @@ def test_silences_are_broken_with_and_without_ids(serve: Serve, simulator: Simul
 
 
 def _wait_for_heartbeat(service: Service, simulator: Simulator) -> None:
-    """Return when a reader of a stream that began after this call has seen two heartbeats."""
+    """Return when a reader of a stream that starts after this call has received two heartbeats."""
     before, gate = simulator.script, Gate()
     simulator.script = scripts.held(gate)
     headers = {"Authorization": f"Bearer {OTHER_KEY}", "X-Session-ID": "new"}
@@ -349,7 +299,7 @@ def test_a_silent_stateless_upstream_is_a_timeout(serve: Serve, simulator: Simul
     assert simulator.requests[-1].left.wait(5)
 
 
-def test_an_upstream_that_is_long_silent_gets_a_status_and_heartbeats(serve: Serve, simulator: Simulator) -> None:
+def test_a_slow_upstream_gets_a_status_and_heartbeats(serve: Serve, simulator: Simulator) -> None:
     simulator.script = Script(before_headers=(scripts.Pause(1.5),), steps=(), headers={})
     service = serve(CHATAPI_STATUS_SECONDS="0.1", CHATAPI_HEARTBEAT_SECONDS="0.1")
     body = {"model": MODEL, "messages": HELLO, "stream": True}
@@ -360,7 +310,7 @@ def test_an_upstream_that_is_long_silent_gets_a_status_and_heartbeats(serve: Ser
     assert "[DONE]" not in late.text
 
 
-def test_models_are_the_upstreams(client: openai.OpenAI, service: Service) -> None:
+def test_models_are_those_of_the_upstream(client: openai.OpenAI, service: Service) -> None:
     assert MODEL in {model.id for model in client.models.list()}
     assert client.models.retrieve(MODEL).id == MODEL
     with pytest.raises(openai.NotFoundError):
@@ -368,7 +318,7 @@ def test_models_are_the_upstreams(client: openai.OpenAI, service: Service) -> No
     assert service.get("/v1/models").status_code == 401
 
 
-# In a session
+# Sessions
 
 
 def headers_of(stream: Any) -> dict[str, str]:
@@ -376,7 +326,7 @@ def headers_of(stream: Any) -> dict[str, str]:
     return {"X-Session-ID": headers["x-session-id"], "X-Generation-ID": headers["x-generation-id"]}
 
 
-def test_a_session_begun_by_the_seeds_curl_is_continued_and_goes_back(
+def test_a_session_started_with_the_seeds_curl_is_continued_in_both_dialects(
     client: openai.OpenAI, service: Service, simulator: Simulator
 ) -> None:
     first = service.send("My name is Ada.")
@@ -415,7 +365,7 @@ def test_a_session_begun_by_the_seeds_curl_is_continued_and_goes_back(
     assert texts[5] == said(chunks)
 
 
-def test_a_new_session_takes_the_whole_history(client: openai.OpenAI, service: Service) -> None:
+def test_a_new_session_stores_the_whole_history(client: openai.OpenAI, service: Service) -> None:
     history: list[Any] = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": "My name is Ada."},
@@ -445,7 +395,7 @@ def test_tools_are_called_and_answered_in_a_session(
     whole: Any = raw.choices[0].message
     assert [(call.id, call.function.name, call.function.arguments) for call in whole.tool_calls] == CALLED
     assert (whole.content, raw.choices[0].finish_reason) == ("Let me see. ", "tool_calls")
-    # The client answers, as clients do: with all that it knows.
+    # The client answers with the whole history, as clients do.
     simulator.script = None
     results: list[Any] = [
         {"role": "tool", "tool_call_id": one, "content": f"{one}: sunny"} for one in ("call_2", "call_1")
@@ -459,7 +409,7 @@ def test_tools_are_called_and_answered_in_a_session(
     assert [part["type"] for part in service.messages(headers["X-Session-ID"])[2]["parts"]] == ["tool_result"]
 
 
-def test_images_are_kept_and_sent_again(client: openai.OpenAI, service: Service, simulator: Simulator) -> None:
+def test_images_are_stored_and_sent_again(client: openai.OpenAI, service: Service, simulator: Simulator) -> None:
     image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
     content: Any = [{"type": "text", "text": "Look"}, image]
     create = client.chat.completions.with_raw_response.create
@@ -514,13 +464,13 @@ def test_a_cut_stream_is_resumed_from_every_event(service: Service, simulator: S
         for position, rest in zip(places, rests, strict=True):
             check(position, rest)
     assert _resume(service, generation, log_length + 1).status == 416
-    # Within the log, where no event ended but a character did: what follows is all there.
+    # Within the log, at the end of a character but not of an event: everything that follows is there.
     for position in range(log_length):
         with _resume(service, generation, position) as reader:
             assert reader.status in (200, 416)
             if reader.status == 200:
                 assert reader.read_all().decode().endswith("data: [DONE]\n\n")
-    # And by the client itself, in the form of a create.
+    # And by the client itself, as a create.
     with client_of(service) as client:
         headers = {"X-Generation-ID": generation, "Last-Event-ID": "0"}
         chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, extra_headers=headers))
@@ -537,13 +487,13 @@ def _resume(service: Service, generation: str, position: int) -> Reader:
 
 
 def _up_to(body: str, position: int) -> str:
-    """The events of a stream whose id is at most this."""
+    """Return the events of a stream whose id is at most this."""
     kept = [block for block in body.split("\n\n") if event_ids(block) and event_ids(block)[0] <= position]
     return "".join(block + "\n\n" for block in kept if '"finish_reason":null' in block)
 
 
 def _joined(body: str) -> dict[str, Any]:
-    """What a client has put together by the end of a stream; what may come twice at a cut counts once."""
+    """Return the result that a client has assembled at the end of a stream, counting repeated events at a cut once."""
     joined: dict[str, Any] = {"content": "", "reasoning_content": "", "annotations": [], "tool_calls": {}}
     for line in body.splitlines():
         if not line.startswith("data: {"):
@@ -563,7 +513,7 @@ def _joined(body: str) -> dict[str, Any]:
     return joined
 
 
-def test_a_busy_session_is_refused_once_and_not_tried_again(service: Service, simulator: Simulator, gate: Gate) -> None:
+def test_a_busy_session_is_refused_once_and_not_retried(service: Service, simulator: Simulator, gate: Gate) -> None:
     simulator.script = scripts.held(gate)
     with client_of(service, max_retries=2) as client:
         create = client.chat.completions.create
@@ -596,11 +546,11 @@ def test_a_repeated_send_reaches_the_upstream_once(client: openai.OpenAI, simula
         create(model=MODEL, messages=[{"role": "user", "content": "else"}], extra_headers=headers)
 
 
-def test_a_body_may_hold_an_image_and_not_a_film(unlimited: Service) -> None:
+def test_a_body_may_contain_an_image_and_not_a_film(service: Service) -> None:
     for size, status in ((2, 200), (9, 400)):
         image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * (size << 20)}}
         body = {"model": MODEL, "messages": [{"role": "user", "content": [image]}]}
-        answer = unlimited.post("/v1/chat/completions", key=KEY, json=body)
+        answer = service.post("/v1/chat/completions", key=KEY, json=body)
         assert answer.status_code == status, answer.text
     assert answer.json()["error"]["code"] == "body_too_large"
 
@@ -619,7 +569,7 @@ def test_a_session_answer_outlives_its_client(service: Service, simulator: Simul
     assert completion.choices[0].message.content == "Hello there."
 
 
-def test_somebody_elses_session_is_one_that_never_was(service: Service) -> None:
+def test_the_session_of_another_key_is_a_404(service: Service) -> None:
     mine = service.send("Mine.")
     assert mine.text
     with client_of(service, OTHER_KEY) as client:
@@ -657,7 +607,7 @@ def test_session_ids_of_other_programs_leave_a_completion_stateless(
         answer = service.post("/v1/chat/completions", key=key, data=raw, headers=headers)
         assert answer.status_code == 200, answer.text
         assert "X-Session-ID" not in answer.headers
-        assert simulator.requests[-1].raw == raw, "it is passed on as it came"
+        assert simulator.requests[-1].raw == raw, "it is passed on unchanged"
     body = {"model": MODEL, "messages": HELLO, "metadata": {"session_id": 7}}
     assert service.post("/v1/chat/completions", key=key, json=body).status_code == 200
 
@@ -674,6 +624,7 @@ def test_a_session_has_a_header_of_its_own(service: Service) -> None:
     assert ask({OWN_HEADER: "ses_none"}).json()["error"]["code"] == "session_not_found"
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("more", "param"),
     [
@@ -690,14 +641,16 @@ def test_a_session_has_a_header_of_its_own(service: Service) -> None:
         ({"on_disconnect": ["cancel"]}, "on_disconnect"),
     ],
 )
-def test_what_a_session_has_no_place_for_is_refused_by_name(shared: Service, more: dict[str, Any], param: str) -> None:
+def test_a_parameter_that_a_session_cannot_store_is_refused_by_name(
+    shared: Service, more: dict[str, Any], param: str
+) -> None:
     body = {"model": MODEL, "messages": HELLO} | more
     wrong = shared.post("/v1/chat/completions", key=KEY, json=body, headers={"X-Session-ID": "new"})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, param)
 
 
 @pytest.mark.parametrize("session", [{}, {"X-Session-ID": "new"}])
-def test_what_came_before_a_failure_is_shown(
+def test_text_before_a_failure_is_shown(
     client: openai.OpenAI, simulator: Simulator, gate: Gate, session: dict[str, str]
 ) -> None:
     simulator.script = scripts.event_stream(Send(CHUNKS.content("Hello")), Wait(gate), scripts.HalfClose())
@@ -711,7 +664,7 @@ def test_what_came_before_a_failure_is_shown(
     assert (said(chunks), broken.value.code) == ("Hello", "upstream_broken")
 
 
-def test_a_browser_may_ask(service: Service) -> None:
+def test_a_browser_may_call_it(service: Service) -> None:
     asked = requests.options(
         f"{service.url}/v1/chat/completions",
         headers={
@@ -732,7 +685,7 @@ def test_a_browser_may_ask(service: Service) -> None:
     assert all(name in exposed for name in ("x-session-id", "x-generation-id", "x-request-id", "retry-after"))
 
 
-def test_a_key_that_the_upstream_repeats_is_hidden(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_a_key_that_the_upstream_echoes_is_hidden(client: openai.OpenAI, simulator: Simulator) -> None:
     def repeat(request: ReceivedRequest) -> Script:
         key = request.headers["Authorization"].removeprefix("Bearer ")
         if request.body.get("stream"):
@@ -761,7 +714,7 @@ def test_an_answer_at_shutdown_is_cut_and_not_done(serve: Serve, simulator: Simu
     assert '"code":"interrupted"' in text
 
 
-# With a model that plays along
+# With the simulated model
 
 
 class Weather(pydantic.BaseModel):
@@ -772,7 +725,7 @@ class Weather(pydantic.BaseModel):
 
 @pytest.mark.parametrize("session", [{}, {"X-Session-ID": "new"}])
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_agent_calls_its_tools_and_answers(unlimited: Service, session: dict[str, str], stream: bool) -> None:
+def test_an_agent_calls_its_tools_and_answers(service: Service, session: dict[str, str], stream: bool) -> None:
     tool: Any = {
         "type": "function",
         "function": {
@@ -781,7 +734,7 @@ def test_an_agent_calls_its_tools_and_answers(unlimited: Service, session: dict[
         },
     }
     history: list[Any] = [{"role": "user", "content": "Use weather, please."}]
-    with client_of(unlimited) as client:
+    with client_of(service) as client:
         create = client.chat.completions.create
         raw: Any = client.chat.completions.with_raw_response.create(
             model=MODEL, messages=history, tools=[tool], stream=stream, extra_headers=session
@@ -803,16 +756,16 @@ def test_an_agent_calls_its_tools_and_answers(unlimited: Service, session: dict[
 
 
 @pytest.mark.parametrize("session", [{}, {"X-Session-ID": "new"}])
-def test_a_structured_answer_is_parsed(unlimited: Service, session: dict[str, str]) -> None:
-    with client_of(unlimited) as client:
+def test_a_structured_answer_is_parsed(service: Service, session: dict[str, str]) -> None:
+    with client_of(service) as client:
         answer = client.chat.completions.parse(
             model=MODEL, messages=HELLO, response_format=Weather, extra_headers=session
         )
     assert answer.choices[0].message.parsed == Weather(city="something", degrees=7, sunny=True)
 
 
-def test_several_answers_are_whole_streamed_or_not(unlimited: Service) -> None:
-    with client_of(unlimited) as client:
+def test_several_choices_are_complete_streamed_or_not(service: Service) -> None:
+    with client_of(service) as client:
         create = client.chat.completions.create
         whole = create(model=MODEL, messages=HELLO, n=3)
         assert [choice.index for choice in whole.choices] == [0, 1, 2]
@@ -824,9 +777,9 @@ def test_several_answers_are_whole_streamed_or_not(unlimited: Service) -> None:
         assert text == whole.choices[index].message.content
 
 
-def test_a_call_that_is_never_answered_leaves_the_session_usable(unlimited: Service) -> None:
-    # The upstream refuses a history with an open call, as OpenAI's does.
-    with client_of(unlimited) as client:
+def test_a_call_without_a_result_leaves_the_session_usable(service: Service) -> None:
+    # The upstream refuses a history with an open call, as OpenAI does.
+    with client_of(service) as client:
         raw: Any = client.chat.completions.with_raw_response.create(
             model=MODEL, messages=HELLO, tools=TOOLS, tool_choice="required", extra_headers={"X-Session-ID": "new"}
         )

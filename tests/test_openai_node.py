@@ -1,4 +1,4 @@
-"""The routes of /v1, by OpenAI's own client for JavaScript."""
+"""The routes of /v1 with OpenAI's JavaScript client."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def service(serve_module: Serve) -> Service:
 
 
 @contextmanager
-def client(service: Service, key: str, **options: Any) -> Iterator[node_clients.Script]:
-    with node_clients.Script("openai.mjs", {"baseURL": f"{service.url}/v1", "apiKey": key, **options}) as script:
+def client(service: Service, key: str, **options: Any) -> Iterator[node_clients.NodeClient]:
+    with node_clients.NodeClient("openai.mjs", {"baseURL": f"{service.url}/v1", "apiKey": key, **options}) as script:
         yield script
 
 
@@ -63,11 +63,11 @@ def test_a_completion_whole_and_in_chunks(service: Service, key: str, session: d
 
 
 @pytest.mark.parametrize("session", SESSIONS)
-def test_tools_are_called_by_the_client_until_the_last_word(
+def test_the_client_calls_tools_until_the_final_answer(
     service: Service, upstream: Simulator, key: str, session: dict[str, str]
 ) -> None:
     upstream.script = scripts.in_turn(calling(), scripts.answer("Sunny."))
-    if session:  # the client sends one header with every turn: one that names a session that is there
+    if session:  # the client sends the same header with every turn: it must name an existing session
         session = {"X-Session-ID": service.send("Before.", key=key).headers["X-Session-ID"]}
         upstream.script = scripts.in_turn(calling(), scripts.answer("Sunny."))
     with client(service, key) as openai:
@@ -92,7 +92,7 @@ def test_structured_output_is_parsed(service: Service, upstream: Simulator, key:
             assert upstream.requests[-1].body["response_format"]["json_schema"]["strict"] is True
 
 
-def test_images_go_along(service: Service, upstream: Simulator, key: str) -> None:
+def test_images_are_passed_on(service: Service, upstream: Simulator, key: str) -> None:
     content = [
         {"type": "text", "text": "Look"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
@@ -105,7 +105,9 @@ def test_images_go_along(service: Service, upstream: Simulator, key: str) -> Non
 
 
 @pytest.mark.parametrize("session", SESSIONS)
-def test_each_refusal_is_its_class(service: Service, upstream: Simulator, key: str, session: dict[str, str]) -> None:
+def test_each_refusal_has_its_error_class(
+    service: Service, upstream: Simulator, key: str, session: dict[str, str]
+) -> None:
     classes = {
         400: "BadRequestError",
         401: "AuthenticationError",
@@ -129,6 +131,7 @@ def test_each_refusal_is_its_class(service: Service, upstream: Simulator, key: s
         assert (error["class"], error["code"]) == ("AuthenticationError", "invalid_api_key")
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("script", [scripts.without_finish(), scripts.cut_after(), scripts.error_frame()])
 @pytest.mark.parametrize("session", SESSIONS)
 def test_an_answer_that_breaks_off_is_an_error(
@@ -139,10 +142,10 @@ def test_an_answer_that_breaks_off_is_an_error(
         assert openai.do("stream", body=BODY, headers=session)["error"]["class"] == "APIError"
 
 
-def test_what_may_pass_is_tried_again_and_a_busy_session_is_not(
+def test_a_temporary_error_is_retried_and_a_busy_session_is_not(
     service: Service, upstream: Simulator, key: str, gate: Gate
 ) -> None:
-    refused = [refuse(503, retry_after="0.01")] * (1 + RETRIES)  # so often that the server gives up, once
+    refused = [refuse(503, retry_after="0.01")] * (1 + RETRIES)  # so often that the server gives up once
     upstream.script = scripts.in_turn(*refused, scripts.held(gate))
     session_id = service.post("/api/sessions", json={"developer_message": "x"}).json()["session_id"]
     with client(service, key, maxRetries=2) as openai, client(service, key, maxRetries=2) as beside:
@@ -153,7 +156,7 @@ def test_what_may_pass_is_tried_again_and_a_busy_session_is_not(
         assert busy["requests"] == 1
 
 
-def test_a_client_that_aborts_ends_a_stateless_answer_and_not_a_kept_one(
+def test_an_abort_ends_a_stateless_answer_and_not_a_stored_one(
     service: Service, upstream: Simulator, key: str, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate)
@@ -180,7 +183,7 @@ def deltas(events: list[Any]) -> str:
     return "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
 
 
-def test_a_response_streams_and_is_read_on_from_every_event(service: Service, key: str) -> None:
+def test_a_response_streams_and_is_resumed_from_every_event(service: Service, key: str) -> None:
     with client(service, key) as openai:
         events = openai.do("respond", body={"model": MODEL, "input": "Count to 5"})["events"]
         assert events[-1]["type"] == "response.completed"
@@ -189,11 +192,11 @@ def test_a_response_streams_and_is_read_on_from_every_event(service: Service, ke
         for place, event in enumerate(events[:-1]):
             rest = openai.do("follow", id=response_id, after=event["sequence_number"])["events"]
             assert rest[0]["sequence_number"] > event["sequence_number"]
-            assert deltas(rest) == deltas(events[place + 1 :]), "however it is cut into events"
+            assert deltas(rest) == deltas(events[place + 1 :]), "for any division into events"
             assert rest[-1] == events[-1]
 
 
-def test_responses_go_on_from_each_other_and_are_a_conversation(service: Service, key: str) -> None:
+def test_responses_continue_each_other_and_are_a_conversation(service: Service, key: str) -> None:
     with client(service, key) as openai:
         hello = [{"type": "message", "role": "user", "content": "My name is Ada."}]
         conversation = openai.do("converse", metadata={"topic": "names"}, items=hello)["conversation"]
@@ -206,7 +209,7 @@ def test_responses_go_on_from_each_other_and_are_a_conversation(service: Service
     assert [item["role"] for item in items] == ["user", "user", "assistant", "user", "assistant"]
 
 
-def test_what_is_not_there_is_a_404_of_the_clients(service: Service, key: str) -> None:
+def test_an_unknown_id_is_a_not_found_error(service: Service, key: str) -> None:
     with client(service, key) as openai:
         error = openai.do("follow", id="resp_none", after=0)["error"]
         assert (error["class"], error["status"]) == ("NotFoundError", 404)

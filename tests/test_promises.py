@@ -1,4 +1,4 @@
-"""The promises, one by one, over the real wire and with a look into the real file.
+"""The promises, one by one, over real connections and with a view of the real database.
 
 Promise 3 has `test_every_cut`, promise 6 `test_kill` and `test_shutdown`; more of 1, 2, 5 and 7 is in `test_store`.
 """
@@ -17,7 +17,7 @@ from chatapi.simulator import Chunks, Gate, ReceivedRequest, Script, Send, Simul
 from chatapi.store.drivers.driver import Batch, Transaction
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from tests.database_view import Database
-from tests.kill_campaign import EVENTS, Reader
+from tests.reader import EVENTS, Reader
 from tests.server_process import KEY, OTHER_KEY, Serve, Service
 
 DONE = b"data: [DONE]\n\n"
@@ -25,13 +25,14 @@ SECRET_WORD = "Rumpelstilzchen"
 STOP_SECONDS = 1.0
 TEXT = "Grüße aus 東京 👩‍👩‍👧, "
 LONG_BYTES = 3_000_000
+LOOKS = 20  # at the database while an answer runs
 STALLED_READERS = 20
-STALLED_MIB = 64  # that all of them together may cost; each could take LONG_BYTES
+STALLED_MIB = 64  # for all of them together; each could take LONG_BYTES
 
 
 @pytest.fixture(scope="module")
 def served(serve_module: Serve) -> Service:
-    """One server for all tests here that leave it running."""
+    """A server for all tests here that leave it running."""
     return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_MAX_GENERATIONS_PER_KEY="0", CHATAPI_DRAIN_SECONDS="0")
 
 
@@ -41,15 +42,25 @@ def database(served: Service) -> Database:
 
 
 def saying(*what: str | Gate, finish: bool = True) -> Script:
-    """An answer that says this, and waits at the gates."""
+    """Return an answer of these texts that waits at the gates."""
     chunks = Chunks()
     steps = [Wait(one) if isinstance(one, Gate) else Send(chunks.content(one)) for one in what]
     end = [Send(chunks.finish("stop")), Send(DONE)] if finish else []
     return scripts.event_stream(Send(chunks.role()), *steps, *end)
 
 
+def reasoning_and_text(gates: list[Gate]) -> Script:
+    """Return an answer in pieces of four characters: reasoning, then text that waits at each of the gates."""
+    chunks = Chunks()
+    pieces = [TEXT[start : start + 4] for start in range(0, len(TEXT), 4)]
+    text = [Send(chunks.content(piece)) for piece in pieces]
+    waits: list[Send | Wait] = [step for gate in gates for step in (Wait(gate), *text)]
+    reasoning = [Send(chunks.reasoning(piece)) for piece in pieces]
+    return scripts.event_stream(Send(chunks.role()), *reasoning, *text, *waits, Send(chunks.finish("stop")), Send(DONE))
+
+
 def begin(upstream: Simulator, service: Service, **more: Any) -> tuple[Reader, ReceivedRequest]:
-    """A chat that has begun, and how the upstream sees it."""
+    """Start a chat; return its reader and the request that the upstream received."""
     seen = len(upstream.requests)
     reader = Reader.chat(service, **more)
     return reader, upstream.wait_for_requests(seen + 1)[seen]
@@ -59,25 +70,28 @@ def begin(upstream: Simulator, service: Service, **more: Any) -> tuple[Reader, R
 
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["text", "events"])
-def test_1_what_arrives_is_in_the_file_by_then(
+def test_1_text_that_arrives_is_in_the_database_by_then(
     served: Service, upstream: Simulator, database: Database, headers: dict[str, str]
 ) -> None:
-    upstream.script = answer(TEXT * 30, chunk=4, pace_seconds=0.006, reasoning=TEXT * 10)
+    gates = [Gate() for _ in range(LOOKS)]
+    upstream.script = reasoning_and_text([*gates])
     reader = Reader.chat(served, headers=headers)
     looks = 0
     while reader.read_some():
         stored = database.answer(reader.generation_id)
         if headers:
-            assert stored.of("reasoning").startswith(reader.said("reasoning"))
-            assert stored.text.startswith(reader.said("text"))
+            assert stored.of("reasoning").startswith(reader.joined("reasoning"))
+            assert stored.text.startswith(reader.joined("text"))
         else:
             assert stored.text.encode().startswith(reader.body)
         looks += stored.status == "running"
-    assert looks > 20, "it was to be looked at while it ran"
+        if gates:
+            gates.pop(0).open()
+    assert looks >= LOOKS
     assert reader.ended
 
 
-def test_1_a_byte_that_cannot_be_stored_yet_is_shown_to_nobody(
+def test_1_a_byte_that_cannot_be_stored_yet_is_sent_to_no_reader(
     served: Service, upstream: Simulator, database: Database
 ) -> None:
     first, second = Gate(), Gate()
@@ -87,7 +101,7 @@ def test_1_a_byte_that_cannot_be_stored_yet_is_shown_to_nobody(
     with database.locked():
         first.open()
         assert second.reached.wait(5)
-        for _ in range(10):  # by the second of them at the latest, the server has read what its upstream sent
+        for _ in range(10):  # by the second of them at the latest, the server has read the rest from the upstream
             with Reader.resume(served, reader.session_id) as other:
                 other.read(1)
                 assert other.body == b"stored"
@@ -101,7 +115,7 @@ def test_1_a_byte_that_cannot_be_stored_yet_is_shown_to_nobody(
 # 2. The question is stored before the upstream is called, and the whole answer before the response ends cleanly.
 
 
-def test_2_the_question_is_in_the_file_when_the_upstream_is_called(
+def test_2_the_question_is_stored_when_the_upstream_is_called(
     served: Service, upstream: Simulator, database: Database
 ) -> None:
     stored = []
@@ -122,7 +136,9 @@ def test_2_the_question_is_in_the_file_when_the_upstream_is_called(
     assert stored == [[("user", "running")]] * 2
 
 
-def test_2_a_clean_end_means_that_all_is_stored(served: Service, upstream: Simulator, database: Database) -> None:
+def test_2_a_clean_end_means_that_the_whole_answer_is_stored(
+    served: Service, upstream: Simulator, database: Database
+) -> None:
     gate = Gate()
     upstream.script = saying("Hello", gate, " there.")
     readers = [Reader.chat(served, headers=headers) for headers in ({}, EVENTS)]
@@ -142,7 +158,7 @@ def test_2_a_clean_end_means_that_all_is_stored(served: Service, upstream: Simul
             thread.start()
         for request in upstream.requests[-2:]:
             assert request.ended.wait(5)
-        for _ in range(5):  # the server has had its chance to end them
+        for _ in range(5):  # the server had the chance to end them
             assert served.get(f"/api/sessions/{readers[0].session_id}").status_code == 200
         assert all(thread.is_alive() for thread in threads), "nothing is stored, and yet it ended"
     for thread in threads:
@@ -151,7 +167,7 @@ def test_2_a_clean_end_means_that_all_is_stored(served: Service, upstream: Simul
     assert database.answer(readers[0].generation_id).text == "Hello there."
 
 
-async def test_2_what_must_outlive_a_power_loss_is_synced(tmp_path: Any) -> None:
+async def test_2_writes_that_must_survive_a_power_loss_are_synced(tmp_path: Any) -> None:
     def synchronous() -> Transaction[Any]:
         return (yield "PRAGMA synchronous", ())
 
@@ -167,14 +183,14 @@ async def test_2_what_must_outlive_a_power_loss_is_synced(tmp_path: Any) -> None
 # 4. Disconnect, stop and delete are three things.
 
 
-def test_4_a_disconnect_leaves_it_running(served: Service, upstream: Simulator, database: Database) -> None:
+def test_4_a_disconnect_leaves_the_answer_running(served: Service, upstream: Simulator, database: Database) -> None:
     gate = Gate()
     upstream.script = saying("Hello", gate, " there.")
     reader, request = begin(upstream, served)
     reader.read_until("Hello")
     seen = len(served.log)
     reader.leave()
-    served.wait_for_log("request", seen=seen, method="POST", path="/api/chat")  # it has noticed
+    served.wait_for_log("request", seen=seen, method="POST", path="/api/chat")  # the server has noticed the disconnect
     with Reader.resume(served, reader.session_id) as other:
         other.read_until("Hello")
         assert not request.left.is_set()
@@ -184,7 +200,7 @@ def test_4_a_disconnect_leaves_it_running(served: Service, upstream: Simulator, 
         assert other.ended
 
 
-def test_4_who_asked_for_it_is_a_stop_by_leaving(served: Service, upstream: Simulator, database: Database) -> None:
+def test_4_a_disconnect_is_a_stop_if_requested(served: Service, upstream: Simulator, database: Database) -> None:
     upstream.script = saying("Hello", Gate())
     reader, request = begin(upstream, served, on_disconnect="cancel")
     reader.read_until("Hello")
@@ -209,10 +225,10 @@ def test_4_a_stop_closes_the_upstream_within_a_second_and_keeps_the_text(
     assert request.left_at - begun < STOP_SECONDS
     assert (kept["status"], kept["text"], kept["usage"]["output_tokens"]) == ("stopped", "Hello there", 2)
     assert reader.read_all() == b"Hello there"
-    assert reader.ended, "a stop is a good end"
+    assert reader.ended, "a stop is a clean end"
     stored = database.answer(reader.generation_id)
     assert (stored.status, stored.text) == ("stopped", "Hello there")
-    assert served.post(f"/api/chat/{reader.session_id}/stop").json() == kept, "to stop twice changes nothing"
+    assert served.post(f"/api/chat/{reader.session_id}/stop").json() == kept, "a second stop changes nothing"
 
 
 def test_4_a_delete_ends_it_and_nothing_reappears(served: Service, upstream: Simulator, database: Database) -> None:
@@ -229,7 +245,7 @@ def test_4_a_delete_ends_it_and_nothing_reappears(served: Service, upstream: Sim
     name, _, data = watcher.events()[-1]
     assert (name, data["code"], watcher.ended) == ("error", "session_deleted", True)
     upstream.script = saying("Hello")
-    Reader.chat(served).read_all()  # whatever was queued before it has been committed by now
+    Reader.chat(served).read_all()  # everything queued before it is committed
     for table in database.tables():
         for row in database.rows(f"SELECT * FROM {table}"):
             for value in map(str, row):
@@ -242,7 +258,9 @@ def test_4_a_delete_ends_it_and_nothing_reappears(served: Service, upstream: Sim
 # 5. At most one generation runs in a session.
 
 
-def test_5_a_second_send_is_refused_or_takes_over(served: Service, upstream: Simulator, database: Database) -> None:
+def test_5_a_second_send_is_refused_or_interrupts_the_first(
+    served: Service, upstream: Simulator, database: Database
+) -> None:
     upstream.script = saying("Hello", Gate())
     reader, request = begin(upstream, served)
     reader.read_until("Hello")
@@ -258,7 +276,7 @@ def test_5_a_second_send_is_refused_or_takes_over(served: Service, upstream: Sim
     assert reader.read_all() == b"Hello"
 
 
-def test_5_of_many_sends_at_once_one_is_taken(served: Service, upstream: Simulator) -> None:
+def test_5_of_concurrent_sends_one_is_accepted(served: Service, upstream: Simulator) -> None:
     gate = Gate()
     upstream.script = saying("Hello", gate)
     session_id = served.post("/api/sessions", json={"developer_message": "Be brief."}).json()["session_id"]
@@ -292,7 +310,7 @@ def test_7_a_repeated_send_attaches_or_replays(served: Service, upstream: Simula
     assert (other.status, b"idempotency_key_reused" in other.read_all()) == (422, True)
 
 
-def test_7_sends_repeated_at_once_reach_the_upstream_once(served: Service, upstream: Simulator) -> None:
+def test_7_concurrent_repeats_reach_the_upstream_once(served: Service, upstream: Simulator) -> None:
     upstream.script = answer()
     calls = len(upstream.requests)
     with ThreadPoolExecutor(8) as clients:
@@ -302,10 +320,10 @@ def test_7_sends_repeated_at_once_reach_the_upstream_once(served: Service, upstr
     assert len(upstream.requests) == calls + 1
 
 
-# 8. A key goes upstream and nowhere else. That no log and no file has it is checked at the end of every server.
+# 8. A key goes upstream and nowhere else. Logs and files are checked at the end of every server.
 
 
-def test_8_no_answer_gives_a_key_back(served: Service, upstream: Simulator) -> None:
+def test_8_no_response_contains_a_key(served: Service, upstream: Simulator) -> None:
     upstream.script = scripts.refuse(400, message=f"Your key {KEY} is in this message.")
     replies = [
         served.send(),
@@ -324,10 +342,10 @@ def test_8_no_answer_gives_a_key_back(served: Service, upstream: Simulator) -> N
     assert upstream.requests[-1].headers["Authorization"] == f"Bearer {KEY}"
 
 
-# 9. Another tenant's is the same 404 as none.
+# 9. A resource of another tenant is the same 404 as an unknown one.
 
 
-def test_9_what_is_not_yours_is_not_there(serve: Serve, simulator: Simulator) -> None:
+def test_9_resources_of_other_tenants_are_not_found(serve: Serve, simulator: Simulator) -> None:
     service = serve(CHATAPI_SESSION_ACCESS="key")
     gate = Gate()
     simulator.script = saying("Hello", gate)
@@ -362,7 +380,7 @@ def test_9_what_is_not_yours_is_not_there(serve: Serve, simulator: Simulator) ->
     assert len(simulator.requests) == calls
     gate.open()
     assert theirs.read_all() == b"Hello"
-    assert theirs.ended, "nobody has stopped or deleted it"
+    assert theirs.ended, "no other tenant has stopped or deleted it"
 
 
 # 10. A refusal is a status; after the first byte a failure never looks like success.
@@ -385,7 +403,7 @@ def test_10_a_refusal_is_a_status(served: Service, upstream: Simulator, said: in
 @pytest.mark.parametrize(
     "break_off", [scripts.cut_after, scripts.half_closed_after, scripts.without_either, scripts.error_frame]
 )
-def test_10_what_breaks_off_never_looks_whole(served: Service, upstream: Simulator, break_off: Any) -> None:
+def test_10_a_failed_answer_never_looks_complete(served: Service, upstream: Simulator, break_off: Any) -> None:
     upstream.script = break_off()
     text = Reader.chat(served)
     text.read_all()
@@ -399,7 +417,7 @@ def test_10_what_breaks_off_never_looks_whole(served: Service, upstream: Simulat
     assert whole.status_code == 502
     for reader in (text, told):
         assert served.messages(reader.session_id)[1]["status"] == "failed"
-        assert served.messages(reader.session_id)[1]["content"] == told.said("text")
+        assert served.messages(reader.session_id)[1]["content"] == told.joined("text")
 
 
 # 11. No stream is silent, and the timers count content.
@@ -453,7 +471,7 @@ def test_11_heartbeats_and_timers(serve: Serve, simulator: Simulator) -> None:
 
 
 def memory_mib(service: Service) -> float:
-    """The resident memory of the server."""
+    """Return the resident memory of the server."""
     return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(service.pid)])) / 1024
 
 

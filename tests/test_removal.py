@@ -1,4 +1,4 @@
-"""Messages and answers taken out of the tree, and what is found of a response: the same for every database."""
+"""Removing messages and answers from the tree, and finding responses: the same on every database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["clock", "driver", "store"]  # fixtures
 
 
 async def asked(store: Store, session_id: str | None, question: str, **more: Any) -> StartedTurn:
-    """A turn that came as a response."""
+    """Return a turn that was requested as a response."""
     return await answered(store, turn(session_id, user_text(question), dialect_data="{}", **more), f"to {question}")
 
 
@@ -25,7 +25,7 @@ def texts(messages: list[Message]) -> list[str]:
 
 
 async def path(store: Store, session_id: str) -> list[Message]:
-    """The active path, checked to be one: each under the one before it, and as deep as it has ancestors."""
+    """Return the active path, checked: each message is a child of the one before, at the right depth."""
     found = await store.messages.page_after(session_id, -1, 100)
     assert [message.depth for message in found] == list(range(len(found)))
     assert [message.parent for message in found] == [None, *(message.id for message in found)][: len(found)]
@@ -35,7 +35,7 @@ async def path(store: Store, session_id: str) -> list[Message]:
 
 
 @pytest.mark.parametrize("place", range(6))
-async def test_whichever_message_is_taken_out_the_rest_stays_in_order(store: Store, place: int) -> None:
+async def test_after_removing_any_message_the_rest_stays_in_order(store: Store, place: int) -> None:
     first = await asked(store, None, "one")
     session_id = first.session.id
     for question in ("two", "three"):
@@ -52,10 +52,10 @@ async def test_whichever_message_is_taken_out_the_rest_stays_in_order(store: Sto
     after = await asked(store, session_id, "four")
     assert (await path(store, session_id))[-1].id == after.generation.message_id
     said = await store.messages.history(session_id, after.input[0], PLENTY)
-    assert len(said) >= 4, "it is still a conversation for an upstream"
+    assert len(said) >= 4, "it is still a valid conversation for an upstream"
 
 
-async def test_the_only_message_leaves_an_empty_session(store: Store) -> None:
+async def test_removing_the_only_message_leaves_an_empty_session(store: Store) -> None:
     session = await store.sessions.create_with_messages("anna", {"a": "b"}, user_text("one"))
     (message,) = await path(store, session.id)
     emptied = await store.messages.remove(session.id, message.id, anyone)
@@ -64,7 +64,7 @@ async def test_the_only_message_leaves_an_empty_session(store: Store) -> None:
     assert texts(await path(store, session.id)) == ["two", "to two"]
 
 
-async def test_nobody_takes_out_what_is_not_theirs_not_there_or_being_written_under(store: Store) -> None:
+async def test_messages_of_others_unknown_ones_and_the_running_answer_cannot_be_removed(store: Store) -> None:
     first = await asked(store, None, "one")
     session_id, answer = first.session.id, first.generation.message_id
     other = await asked(store, None, "other")
@@ -86,7 +86,7 @@ async def test_nobody_takes_out_what_is_not_theirs_not_there_or_being_written_un
     assert texts(await path(store, session_id)) == ["one", "to one", "two", ""]
 
 
-async def test_an_answer_goes_with_its_question_and_what_followed_comes_up(store: Store) -> None:
+async def test_an_answer_is_removed_with_its_question_and_the_following_messages_move_up(store: Store) -> None:
     first = await asked(store, None, "one")
     session_id = first.session.id
     second = await answered(
@@ -112,15 +112,15 @@ async def test_a_question_with_another_answer_stays(store: Store, clock: Any) ->
     clock.advance(1)
     second = await answered(store, turn(session_id, parent=question), "another")
     assert texts(await store.messages.find_input(second.generation.id)) == ["one"], (
-        "one that was regenerated, in any dialect"
+        "an answer that was regenerated, in any dialect"
     )
     await store.messages.remove_answer(second.generation.id, anyone)
-    assert texts(await path(store, session_id)) == ["one", "to one"], "the other answer is the active one again"
+    assert texts(await path(store, session_id)) == ["one", "to one"], "the other answer is active again"
     await store.messages.remove_answer(first.generation.id, anyone)
     assert await store.sessions.find(session_id) is None
 
 
-async def test_a_branch_that_is_taken_out_leaves_the_others_alone(store: Store, clock: Any) -> None:
+async def test_removing_a_branch_leaves_the_others_unchanged(store: Store, clock: Any) -> None:
     first = await asked(store, None, "one")
     session_id = first.session.id
     left = await asked(store, session_id, "left")
@@ -135,7 +135,7 @@ async def test_a_branch_that_is_taken_out_leaves_the_others_alone(store: Store, 
     assert texts(await path(store, session_id)) == ["one", "to one"]
 
 
-async def test_a_deleted_session_leaves_no_word_of_its_responses(store: Store) -> None:
+async def test_a_deleted_session_leaves_no_text_of_its_responses(store: Store) -> None:
     first = await asked(store, None, "one")
     assert await store.generations.find_dialect_data(first.generation.id) == "{}"
     await store.sessions.delete(first.session.id, anyone)
@@ -144,7 +144,7 @@ async def test_a_deleted_session_leaves_no_word_of_its_responses(store: Store) -
         await store.messages.find_input(first.generation.id)
 
 
-async def test_pages_backwards_meet_and_are_bounded(store: Store) -> None:
+async def test_pages_in_reverse_order_are_adjacent_and_bounded(store: Store) -> None:
     session = await store.sessions.create_with_messages(
         "anna", {}, tuple(message for number in range(7) for message in user_text(str(number)))
     )

@@ -1,4 +1,4 @@
-"""Edit and regenerate: a message said anew stands beside the one that it replaces, and nothing is lost."""
+"""Edit and regenerate: a new message is a sibling of the replaced one, which is kept."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def server(serve_module: Serve) -> Service:
 
 
 def replaced(server: Service, session_id: str, message_id: str, *, key: str = KEY, **more: Any) -> requests.Response:
-    """POST /api/chat with `replace`, read to its end; `user_message` only where it is given."""
+    """POST /api/chat with `replace`, read to its end; `user_message` only if given."""
     body = {"session_id": session_id, "replace": message_id, "api_key": key, **more}
     return server.post("/api/chat", json=body, headers=body.pop("headers", {}))
 
 
 def path(server: Service, session_id: str) -> list[tuple[str, int, int]]:
-    """The active path: each message's text, its place among its siblings, and how many they are."""
+    """Return the active path: the text of each message, its position among its siblings, and their number."""
     return [
         (message["content"], message["sibling_ids"].index(message["id"]) + 1, len(message["sibling_ids"]))
         for message in server.messages(session_id, key=KEY)
     ]
 
 
-def test_an_edited_message_stands_beside_the_old_one_and_the_model_never_hears_of_that(
+def test_an_edited_message_is_a_sibling_and_the_model_does_not_see_the_old_one(
     server: Service, upstream: Simulator
 ) -> None:
     session_id = begun(server)
@@ -49,9 +49,7 @@ def test_an_edited_message_stands_beside_the_old_one_and_the_model_never_hears_o
     assert path(server, session_id)[2:] == [("Count to 2", 1, 2), ("1 2", 1, 1)]
 
 
-def test_a_regenerated_answer_stands_beside_the_old_one_also_where_that_was_refused(
-    server: Service, upstream: Simulator
-) -> None:
+def test_a_regenerated_answer_is_a_sibling_also_of_a_refused_one(server: Service, upstream: Simulator) -> None:
     upstream.script = scripts.in_turn(scripts.refuse(500), scripts.refuse(500), scripts.refuse(500), None)
     with server.send("Count to 3") as refused:
         assert refused.status_code == 503
@@ -64,7 +62,7 @@ def test_a_regenerated_answer_stands_beside_the_old_one_also_where_that_was_refu
     assert server.messages(session_id, key=KEY)[-1]["parent_id"] == question["id"]
 
 
-def test_an_answer_that_runs_is_regenerated_where_that_may_interrupt_it(
+def test_a_running_answer_is_regenerated_if_it_may_be_interrupted(
     server: Service, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.in_turn(scripts.held(gate), None)
@@ -78,7 +76,7 @@ def test_an_answer_that_runs_is_regenerated_where_that_may_interrupt_it(
     assert path(server, session_of(first)) == [("Count to 3", 1, 1), ("1 2 3", 2, 2)]
 
 
-def test_a_repeated_edit_is_made_once_and_another_under_the_same_key_is_refused(
+def test_a_repeated_edit_is_made_once_and_another_with_the_same_key_is_refused(
     server: Service, upstream: Simulator
 ) -> None:
     session_id = begun(server)
@@ -89,13 +87,13 @@ def test_a_repeated_edit_is_made_once_and_another_under_the_same_key_is_refused(
     assert [edit.text for edit in edits] == ["1 2", "1 2"]
     assert len({edit.headers["X-Generation-ID"] for edit in edits}) == 1
     assert len(upstream.requests) == asked + 1
-    sibling = server.messages(session_id, key=KEY)[0]["id"]  # under the same parent: only the request itself differs
+    sibling = server.messages(session_id, key=KEY)[0]["id"]  # the same parent: only the request differs
     for other in ({"message_id": sibling, "user_message": "Count to 2"}, {"message_id": answer["id"]}):
         refused = replaced(server, session_id, headers=once, **other)
         assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
 
 
-def test_a_message_that_is_not_there_and_one_of_another_session_are_not_found(server: Service) -> None:
+def test_an_unknown_message_and_one_of_another_session_are_not_found(server: Service) -> None:
     session_id, other = begun(server), begun(server)
     elsewhere = server.messages(other, key=KEY)[0]["id"]
     for message_id in ("msg_none", "", "é", elsewhere):
@@ -108,7 +106,7 @@ def test_a_message_that_is_not_there_and_one_of_another_session_are_not_found(se
     assert len(server.messages(other, key=KEY)) == 2
 
 
-def test_what_is_replaced_says_whether_a_message_comes_with_it(server: Service) -> None:
+def test_the_role_of_the_replaced_message_decides_whether_a_new_one_is_needed(server: Service) -> None:
     tool = {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
     asked = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "Hello"}, tool]}
     made = server.post("/v1/chat/completions", key=KEY, json=asked, headers={"X-Session-ID": "new"})

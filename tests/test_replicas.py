@@ -1,6 +1,6 @@
-"""Two replicas as one service: what begins on one is read, stopped, deleted and continued on the other.
+"""Two replicas as one service: an answer started on one is read, stopped, deleted and continued on the other.
 
-Every test of the service runs on replicas too, through a balancer that knows nothing; here the clients choose.
+Every test of the service also runs on replicas behind a load balancer. Here the clients choose the replica.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import pytest
 from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
 from tests.cluster import SECRET, Cluster
 from tests.databases import PASSWORD, Postgres, Redis, free_port, postgres, redis
-from tests.kill_campaign import EVENTS, Reader
-from tests.server_process import KEY, OURS, PROJECT, START_SECONDS, Service, fresh_key
+from tests.reader import EVENTS, Reader
+from tests.server_process import KEY, PROJECT, START_SECONDS, Service, environment_without_settings, fresh_key
 from tests.test_store_faults import check_one_sentence, start
 
 STOP_SECONDS = 1.0
-DEAF_STOP_SECONDS = 1.5  # where no message arrives: a look's second, and a little
-BACK_SECONDS = 5.0  # until a replica has found its database again
+DEAF_STOP_SECONDS = 1.5  # without messages: the interval of the periodic check, and some more
+BACK_SECONDS = 5.0  # for a replica to reconnect to its database
 BEFORE, AFTER = "Grüße aus 東京, ", "und 👩‍👩‍👧 auch."
-HUSH = "hush-hush"  # a password that nothing may repeat
+HUSH = "hush-hush"  # a password that must not appear in any output
 OTHER_SECRET = "another-secret-of-more-than-32-characters"
 
 
@@ -76,15 +76,15 @@ def own_postgres() -> Iterator[Postgres]:
 def own_redis() -> Iterator[Redis]:
     server = Redis()
     yield server
-    server.go_on()
+    server.resume()
     server.remove()
 
 
-# What begins here is the same there
+# The same session on both replicas
 
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["text", "events"])
-def test_an_answer_is_read_there_while_it_is_produced_here(
+def test_an_answer_is_read_on_the_other_replica_while_it_is_generated(
     here: Service, there: Service, upstream: Simulator, gate: Gate, headers: dict[str, str]
 ) -> None:
     upstream.script = scripts.held(gate, BEFORE, AFTER)
@@ -94,8 +94,8 @@ def test_an_answer_is_read_there_while_it_is_produced_here(
     second.read_until("東京")
     gate.open()
     whole = [reader.read_all() for reader in (first, second)]
-    if headers:  # how much text is in one event is chance
-        assert first.said("text") == second.said("text")
+    if headers:  # the amount of text in one event is arbitrary
+        assert first.joined("text") == second.joined("text")
         assert first.events()[-1] == second.events()[-1]
     else:
         assert whole[0] == whole[1]
@@ -105,7 +105,7 @@ def test_an_answer_is_read_there_while_it_is_produced_here(
 
 
 @pytest.mark.parametrize("cut", range(1, len(BEFORE.encode()), 4))
-def test_whoever_is_cut_here_resumes_there(
+def test_a_cut_stream_is_resumed_on_the_other_replica(
     here: Service, there: Service, upstream: Simulator, gate: Gate, cut: int
 ) -> None:
     upstream.script = scripts.held(gate, BEFORE, AFTER)
@@ -118,7 +118,7 @@ def test_whoever_is_cut_here_resumes_there(
     assert rest.ended
 
 
-def test_a_stop_there_ends_it_here_and_returns_what_was_kept(
+def test_a_stop_on_the_other_replica_ends_the_answer_and_returns_its_text(
     here: Service, there: Service, upstream: Simulator, gate: Gate
 ) -> None:
     seen = len(upstream.requests)
@@ -130,11 +130,11 @@ def test_a_stop_there_ends_it_here_and_returns_what_was_kept(
     assert (kept["status"], kept["text"]) == ("stopped", BEFORE)
     assert kept["usage"]["output_tokens"] > 0
     assert reader.read_all().decode() == BEFORE
-    assert reader.ended, "a stop is a good end"
+    assert reader.ended, "a stop is a clean end"
     assert here.post(f"/api/chat/{reader.session_id}/stop").json() == kept
 
 
-def test_a_delete_there_ends_it_here_and_nothing_reappears(
+def test_a_delete_on_the_other_replica_ends_the_answer_and_nothing_reappears(
     cluster: Cluster, here: Service, there: Service, upstream: Simulator, gate: Gate
 ) -> None:
     seen = len(upstream.requests)
@@ -151,7 +151,7 @@ def test_a_delete_there_ends_it_here_and_nothing_reappears(
     assert reader.session_id not in cluster.database.everything()
 
 
-def test_a_repeated_send_there_attaches_to_what_runs_here(
+def test_a_repeated_send_to_the_other_replica_attaches_to_the_running_answer(
     here: Service, there: Service, upstream: Simulator, gate: Gate
 ) -> None:
     seen = len(upstream.requests)
@@ -166,7 +166,7 @@ def test_a_repeated_send_there_attaches_to_what_runs_here(
     assert len(upstream.requests) == seen + 1
 
 
-def test_sends_repeated_at_once_on_both_reach_the_upstream_once(cluster: Cluster, upstream: Simulator) -> None:
+def test_concurrent_repeats_on_both_replicas_reach_the_upstream_once(cluster: Cluster, upstream: Simulator) -> None:
     seen = len(upstream.requests)
     upstream.script = scripts.answer(BEFORE)
     once = {"Idempotency-Key": f"at once {seen}"}
@@ -177,7 +177,7 @@ def test_sends_repeated_at_once_on_both_reach_the_upstream_once(cluster: Cluster
     assert len(upstream.requests) == seen + 1
 
 
-def test_a_second_send_there_is_refused_while_one_runs_here(
+def test_a_second_send_to_the_other_replica_is_refused_while_an_answer_runs(
     here: Service, there: Service, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate, BEFORE, AFTER)
@@ -189,7 +189,9 @@ def test_a_second_send_there_is_refused_while_one_runs_here(
     assert reader.read_all().decode() == BEFORE + AFTER
 
 
-def test_of_many_sends_at_once_on_both_one_is_taken(cluster: Cluster, upstream: Simulator, gate: Gate) -> None:
+def test_of_concurrent_sends_to_both_replicas_one_is_accepted(
+    cluster: Cluster, upstream: Simulator, gate: Gate
+) -> None:
     upstream.script = scripts.held(gate, BEFORE, AFTER)
     session_id = cluster.post("/api/sessions", json={"developer_message": "Be brief."}).json()["session_id"]
     with ThreadPoolExecutor(16) as pool:
@@ -201,7 +203,7 @@ def test_of_many_sends_at_once_on_both_one_is_taken(cluster: Cluster, upstream: 
     assert len(cluster.messages(session_id)) == 2
 
 
-def test_a_send_that_interrupts_there_takes_over_from_here(
+def test_a_send_to_the_other_replica_can_interrupt_the_answer(
     here: Service, there: Service, upstream: Simulator, gate: Gate
 ) -> None:
     seen = len(upstream.requests)
@@ -215,7 +217,7 @@ def test_a_send_that_interrupts_there_takes_over_from_here(
     assert [message["status"] for message in here.messages(reader.session_id)][1::2] == ["stopped", "completed"]
 
 
-def test_the_next_turn_there_knows_what_was_said_here(here: Service, there: Service, upstream: Simulator) -> None:
+def test_the_next_turn_on_the_other_replica_has_the_history(here: Service, there: Service, upstream: Simulator) -> None:
     upstream.script = scripts.answer(BEFORE)
     first = here.send("One")
     assert first.content.decode() == BEFORE
@@ -224,10 +226,10 @@ def test_the_next_turn_there_knows_what_was_said_here(here: Service, there: Serv
     assert said == ["You are a helpful assistant.", "One", BEFORE, "Two"]
 
 
-# When a part is away
+# Outages
 
 
-def test_limits_are_counted_together_and_by_each_while_redis_is_away(
+def test_limits_are_shared_and_local_while_redis_is_away(
     own_redis: Redis, start_cluster: Callable[..., Cluster], upstream: Simulator
 ) -> None:
     cluster = start_cluster(REDIS_URL=own_redis.url, CHATAPI_RATE_LIMIT="2", CHATAPI_MAX_GENERATIONS_PER_KEY="1")
@@ -258,11 +260,11 @@ def test_limits_are_counted_together_and_by_each_while_redis_is_away(
     attempt = 0
     while statuses(fresh_key(f"together again {attempt}"), here, there) != [200, 429]:
         attempt += 1
-        assert time.monotonic() < until, "Redis is back, and each still counts for itself"
+        assert time.monotonic() < until, "Redis is back, and each replica still counts alone"
     gate.open()
 
 
-def test_a_stop_that_no_message_carries_is_heeded_within_about_a_second(
+def test_a_stop_without_a_message_takes_effect_within_about_a_second(
     own_redis: Redis, start_cluster: Callable[..., Cluster], upstream: Simulator, gate: Gate
 ) -> None:
     here, there = start_cluster(REDIS_URL=own_redis.url).replicas
@@ -281,11 +283,11 @@ def test_a_stop_that_no_message_carries_is_heeded_within_about_a_second(
     assert reader.read_all().decode() == BEFORE
 
 
-def test_while_postgresql_is_away_all_say_so_and_go_on_without_a_restart(
+def test_while_postgresql_is_away_every_replica_says_so_and_recovers_without_a_restart(
     own_postgres: Postgres, start_cluster: Callable[..., Cluster], upstream: Simulator
 ) -> None:
     gate = Gate()
-    lease = {"CHATAPI_LEASE_SECONDS": "20"}  # it is to outlast the outage, as the one by default does
+    lease = {"CHATAPI_LEASE_SECONDS": "20"}  # longer than the outage, like the default
     cluster = start_cluster(DATABASE_URL=own_postgres.new_database(), CHATAPI_SESSION_ACCESS="key", **lease)
     pids = [replica.pid for replica in cluster.replicas]
     chunks = Chunks()
@@ -296,7 +298,7 @@ def test_while_postgresql_is_away_all_say_so_and_go_on_without_a_restart(
     reader.read_until("東京")
     of = f"/api/sessions/{reader.session_id}"
     own_postgres.kill()
-    gate.open()  # the upstream goes on, whatever our database does
+    gate.open()  # the upstream continues during the outage
     for replica in cluster.replicas:
         attempts: list[Any] = [
             replica.get(of, key=KEY),
@@ -317,19 +319,19 @@ def test_while_postgresql_is_away_all_say_so_and_go_on_without_a_restart(
     until = time.monotonic() + BACK_SECONDS
     for replica in cluster.replicas:
         while replica.get("/api/health").status_code != 200:
-            assert time.monotonic() < until, "PostgreSQL is back, and a replica has not found it"
-    assert reader.read_all().decode() == BEFORE + AFTER, "the answer that ran lost a moment, and no more"
+            assert time.monotonic() < until, "PostgreSQL is back, and a replica has not reconnected"
+    assert reader.read_all().decode() == BEFORE + AFTER, "the running answer was delayed and lost nothing"
     upstream.script = scripts.answer("Hello")
     for replica in cluster.replicas:
         assert replica.send(session_id=reader.session_id).text == "Hello"
     assert [replica.pid for replica in cluster.replicas] == pids
 
 
-# Starts that cannot be
+# Starts that fail
 
 
 def check_start(folder: Path, *words: str, **environment: str) -> None:
-    """It says in one sentence what to change, and repeats no password."""
+    """Check that the start fails with one sentence with these words, and without a password."""
     ended = start(folder, **{"CHATAPI_SECRET": SECRET, **environment})
     check_one_sentence(ended, *words)
     for hidden in (HUSH, PASSWORD, SECRET, OTHER_SECRET, "Traceback"):
@@ -347,19 +349,19 @@ def check_start(folder: Path, *words: str, **environment: str) -> None:
     ],
     ids=["nobody there", "no such host", "no port", "no address", "no such mode"],
 )
-def test_a_database_that_is_not_there(tmp_path: Path, url: str) -> None:
+def test_an_unreachable_database(tmp_path: Path, url: str) -> None:
     check_start(tmp_path, "DATABASE_URL", DATABASE_URL=url)
 
 
-def test_a_database_that_refuses_the_password(tmp_path: Path) -> None:
+def test_a_database_that_rejects_the_password(tmp_path: Path) -> None:
     check_start(tmp_path, "DATABASE_URL", "password", DATABASE_URL=postgres().url("postgres", "locked", HUSH))
 
 
-def test_a_database_that_was_never_made(tmp_path: Path) -> None:
+def test_a_missing_database(tmp_path: Path) -> None:
     check_start(tmp_path, "DATABASE_URL", "createdb", DATABASE_URL=postgres().url("never_made", "locked", PASSWORD))
 
 
-def test_a_user_who_may_not_make_tables(tmp_path: Path) -> None:
+def test_a_user_without_the_right_to_create_tables(tmp_path: Path) -> None:
     name = postgres().new_database().rpartition("/")[2]
     check_start(tmp_path, "DATABASE_URL", "GRANT", DATABASE_URL=postgres().url(name, "locked", PASSWORD))
 
@@ -376,11 +378,11 @@ def test_a_user_who_may_not_make_tables(tmp_path: Path) -> None:
     ],
     ids=["nobody there", "no such host", "no port", "no address", "no such option", "no redis"],
 )
-def test_a_redis_that_is_not_there(tmp_path: Path, url: str) -> None:
+def test_an_unreachable_redis(tmp_path: Path, url: str) -> None:
     check_start(tmp_path, "REDIS_URL", DATABASE_URL=postgres().new_database(), REDIS_URL=url)
 
 
-def test_a_redis_that_refuses_the_password(tmp_path: Path, own_redis: Redis) -> None:
+def test_a_redis_that_rejects_the_password(tmp_path: Path, own_redis: Redis) -> None:
     with socket.create_connection(("127.0.0.1", own_redis.port)) as administrator:
         administrator.sendall(b"CONFIG SET requirepass another\r\n")
         assert administrator.recv(5) == b"+OK\r\n"
@@ -396,18 +398,17 @@ def test_replicas_without_a_secret(tmp_path: Path) -> None:
 def test_a_replica_with_another_secret(tmp_path: Path, cluster: Cluster) -> None:
     url = cluster.environment["DATABASE_URL"]
     check_start(tmp_path, "CHATAPI_SECRET", "another", DATABASE_URL=url, CHATAPI_SECRET=OTHER_SECRET)
-    assert cluster.send().status_code == 200, "the others go on"
+    assert cluster.send().status_code == 200, "the other replicas continue"
 
 
 @pytest.mark.parametrize(("package", "variable"), [("asyncpg", "DATABASE_URL"), ("redis", "REDIS_URL")])
 def test_a_package_that_is_not_installed(tmp_path: Path, package: str, variable: str) -> None:
     as_if = f"import sys; sys.modules[{package!r}] = None; from chatapi.cli import main; sys.exit(main([]))"
-    ours = {name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("CHATAPI_")}
-    ours |= {"PORT": "0", "DATABASE_URL": postgres().new_database(), "REDIS_URL": redis().url, "CHATAPI_SECRET": SECRET}
+    settings = {"DATABASE_URL": postgres().new_database(), "REDIS_URL": redis().url, "CHATAPI_SECRET": SECRET}
     ended = subprocess.run(
         [sys.executable, "-c", as_if],
         cwd=tmp_path,
-        env=ours | {"PYTHONPATH": str(PROJECT)},
+        env=environment_without_settings() | settings | {"PORT": "0", "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         timeout=START_SECONDS,

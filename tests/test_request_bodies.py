@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatapi.simulator import Simulator, scripts
+from tests.openai_sdk import MODEL
 from tests.server_process import KEY, Serve, Service
-from tests.test_openai_chat import MODEL
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))  # of each route
 HALF = "\ud83d"  # half a surrogate pair

@@ -1,4 +1,4 @@
-"""The events of a response are a function of its log: however it is read and cut, each says the same."""
+"""The events of a response are a function of its log: they do not depend on how it is read or cut."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def log_of(parts: list[Part]) -> Log:
 
 
 def chunked(log: Log, position: int, sizes: list[int]) -> list[list[Piece]]:
-    """The rest of a log in readings of about these sizes, and then one of all that is left."""
+    """Return the rest of a log in chunks of about these sizes, and one of everything left."""
     readings = []
     for size in sizes:
         pieces = log.read(position, size)
@@ -93,7 +93,7 @@ def events_in(body: bytes) -> list[dict[str, Any]]:
 
 
 def spread(events: list[dict[str, Any]]) -> list[tuple[int, str, Any]]:
-    """The events with each delta as one for each of its characters, as if they had come one by one."""
+    """Return the events with each delta split into its characters."""
     found: list[tuple[int, str, Any]] = []
     for event in events:
         number, kind = event["sequence_number"], event["type"]
@@ -121,19 +121,19 @@ def test_the_events_do_not_depend_on_how_the_log_is_read(
     assert one == other
     numbers = [number for number, _, _ in one]
     assert numbers == sorted(set(numbers)), "they rise"
-    assert all(number % 2 == 0 for number in numbers), "odd ones are for errors"
+    assert all(number % 2 == 0 for number in numbers), "odd numbers are for errors"
 
 
 @unhurried
 @given(parts, endings, st.lists(st.integers(1, 9), max_size=8), st.lists(st.integers(1, 9), max_size=8))
-def test_whoever_was_cut_off_anywhere_gets_exactly_the_rest(
+def test_a_reader_cut_off_anywhere_gets_exactly_the_rest(
     parts: list[Part], ending: Generation, some: list[int], others: list[int]
 ) -> None:
     log = log_of(parts)
     events = events_in(frames(ResponsesEncoder(RUNNING, {}), chunked(log, 0, some), ending))
     whole = spread(events)
     for cut, event in enumerate(events):
-        for after in (event["sequence_number"], event["sequence_number"] + 1):  # an `error` may have come behind it
+        for after in (event["sequence_number"], event["sequence_number"] + 1):  # an `error` may follow it
             position = after // EVENTS_PER_POSITION
             encoder = ResponsesEncoder(RUNNING, {}, after, up_to(log.read(0), position))
             rest = events_in(frames(encoder, chunked(log, position, others), ending))
@@ -160,7 +160,7 @@ def test_every_event_is_as_openai_publishes_it(parts: list[Part], ending: Genera
 
 @unhurried
 @given(parts, endings)
-def test_a_client_that_puts_the_deltas_together_has_what_the_ends_say(parts: list[Part], ending: Generation) -> None:
+def test_a_client_that_joins_the_deltas_has_the_final_texts(parts: list[Part], ending: Generation) -> None:
     said: dict[tuple[str, int | None], str] = {}
     for event in events_in(frames(ResponsesEncoder(RUNNING, {}), [log_of(parts).read(0)], ending)):
         place = (event.get("item_id", ""), event.get("content_index"))

@@ -1,4 +1,4 @@
-"""/v1/responses, by OpenAI's own Python client, strict about every answer; every event held against the schema."""
+"""/v1/responses with OpenAI's Python client, which checks every response; every event is checked against the schema."""
 
 from __future__ import annotations
 
@@ -12,56 +12,32 @@ import pydantic
 import pytest
 import requests
 
-from chatapi.simulator import Gate, Script, Send, Simulator, refuse, scripts
-from chatapi.simulator.wire import DONE
+from chatapi.simulator import Gate, Script, Simulator, refuse, scripts
 from tests import schemas
-from tests.kill_campaign import Reader
+from tests.openai_sdk import (
+    CALLED,
+    CITATION,
+    MODEL,
+    WEATHER,
+    calling,
+    client,
+    client_of,
+    everything,
+    service,
+    simulator,
+)
+from tests.reader import Reader
 from tests.server_process import KEY, OTHER_KEY, Serve, Service
-from tests.test_openai_chat import CALLED, CHUNKS, CITATION, MODEL, calling, client_of
 from tests.test_response_events import events_in, spread
 
+__all__ = ["client", "service", "simulator"]  # fixtures
+
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "low"}
-WEATHER: Any = {
-    "type": "function",
-    "name": "weather",
-    "description": "How it is there.",
-    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-    "strict": False,
-}
-
-
-@pytest.fixture(scope="module")
-def free(serve_module: Any) -> Service:
-    """A server without limits, for all tests that leave it running and look at nothing but what they made."""
-    started: Service = serve_module(CHATAPI_RATE_LIMIT="0")
-    return started
-
-
-@pytest.fixture(scope="module")
-def other(free: Service) -> Iterator[openai.OpenAI]:
-    with client_of(free) as client:
-        yield client
-
-
-@pytest.fixture
-def service(free: Service) -> Service:
-    return free
-
-
-@pytest.fixture
-def client(other: openai.OpenAI) -> openai.OpenAI:
-    return other
-
-
-@pytest.fixture
-def simulator(upstream: Simulator) -> Simulator:
-    """The module's upstream, and that of every server here."""
-    return upstream
 
 
 @pytest.fixture
 def own(serve: Serve) -> Service:
-    """A server of the test's own, for what is ended, or looked through from end to end."""
+    """A server of the test's own, which may be stopped or whose database is searched."""
     return serve()
 
 
@@ -72,14 +48,14 @@ def own_client(own: Service) -> Iterator[openai.OpenAI]:
 
 
 def streamed(service: Service, body: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
-    """A response as its events, each of them as the schema has it."""
+    """Create a response; return its events, checked against the schema."""
     answer = service.post("/v1/responses", key=key, json={"model": MODEL, "stream": True, **body})
     assert answer.status_code == 200, answer.text
     return checked(answer)
 
 
 def again(service: Service, response_id: str, after: int | None = None, key: str = KEY) -> list[dict[str, Any]]:
-    """The same, read from behind an event."""
+    """Read the events of a response from after an event."""
     query = "" if after is None else f"&starting_after={after}"
     answer = service.get(f"/v1/responses/{response_id}?stream=true{query}", key=key)
     assert answer.status_code == 200, answer.text
@@ -94,26 +70,7 @@ def checked(answer: requests.Response) -> list[dict[str, Any]]:
     return events
 
 
-def everything() -> Script:
-    """An answer that has all that an answer can have."""
-    return scripts.event_stream(
-        Send(CHUNKS.role()),
-        Send(CHUNKS.reasoning("Hm. ")),
-        Send(CHUNKS.reasoning("お茶?")),
-        Send(CHUNKS.content("Grüße ")),
-        Send(CHUNKS.content("👋🏽")),
-        Send(CHUNKS.annotation(CITATION)),
-        Send(CHUNKS.content(" and more")),
-        Send(CHUNKS.refusal("But not that.")),
-        Send(CHUNKS.tool_call(0, id="call_1", name="weather", arguments='{"city":')),
-        Send(CHUNKS.tool_call(0, arguments='"東京"}')),
-        Send(CHUNKS.tool_call(1, id="call_2", name="weather", arguments='{"city":"Rome"}')),
-        Send(CHUNKS.finish("tool_calls")),
-        Send(DONE),
-    )
-
-
-# Made
+# Creation
 
 
 def test_a_plain_response(client: openai.OpenAI, service: Service) -> None:
@@ -157,7 +114,7 @@ def test_the_clients_own_stream_helper_reads_it(client: openai.OpenAI) -> None:
         assert stream.get_final_response().output_text == whole.output_text
 
 
-def test_everything_that_a_model_can_say_has_its_events(service: Service, simulator: Simulator) -> None:
+def test_every_kind_of_output_has_its_events(service: Service, simulator: Simulator) -> None:
     simulator.script = everything()
     events = streamed(service, {"input": "Hello", "tools": [WEATHER]})
     items = [event["item"] for event in events if event["type"] == "response.output_item.done"]
@@ -173,7 +130,7 @@ def test_everything_that_a_model_can_say_has_its_events(service: Service, simula
     assert len({item["id"] for item in items}) == len(items)
 
 
-def test_what_is_asked_is_mapped_to_chat_completions(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_the_request_is_mapped_to_chat_completions(client: openai.OpenAI, simulator: Simulator) -> None:
     image: Any = IMAGE
     file: Any = {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}
     schema: Any = {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": True}
@@ -257,7 +214,7 @@ def test_a_round_trip_with_tools(client: openai.OpenAI, simulator: Simulator) ->
     ]
 
 
-def test_a_client_may_send_the_whole_history_as_it_got_it(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_a_client_may_send_the_whole_history_as_received(client: openai.OpenAI, simulator: Simulator) -> None:
     simulator.script = everything()
     response = client.responses.create(model=MODEL, input="Weather?", tools=[WEATHER], store=False)
     simulator.script = None
@@ -273,7 +230,7 @@ def test_a_client_may_send_the_whole_history_as_it_got_it(client: openai.OpenAI,
     assert len(messages[1]["tool_calls"]) == 2
 
 
-def test_a_call_that_nobody_answers_leaves_the_chain_usable(client: openai.OpenAI, simulator: Simulator) -> None:
+def test_a_call_without_a_result_leaves_the_chain_usable(client: openai.OpenAI, simulator: Simulator) -> None:
     simulator.script = calling()
     response = client.responses.create(model=MODEL, input="Weather?", tools=[WEATHER])
     simulator.script = None
@@ -283,12 +240,10 @@ def test_a_call_that_nobody_answers_leaves_the_chain_usable(client: openai.OpenA
     assert "tool_calls" not in messages[1]
 
 
-# Resumed
+# Resumption
 
 
-def test_a_reader_that_was_cut_off_behind_any_event_gets_exactly_the_rest(
-    service: Service, simulator: Simulator
-) -> None:
+def test_a_reader_cut_off_after_any_event_gets_exactly_the_rest(service: Service, simulator: Simulator) -> None:
     simulator.script = everything()
     events = streamed(service, {"input": "Hello", "tools": [WEATHER]})
     whole = spread(events)
@@ -299,7 +254,7 @@ def test_a_reader_that_was_cut_off_behind_any_event_gets_exactly_the_rest(
         assert spread(events[: cut + 1]) + spread(rest) == whole
 
 
-def test_a_running_response_is_read_on_while_it_is_written(service: Service, simulator: Simulator, gate: Gate) -> None:
+def test_a_running_response_is_read_while_it_is_generated(service: Service, simulator: Simulator, gate: Gate) -> None:
     simulator.script = scripts.held(gate, "Grüße", " 👋🏽 there")
     body = {"model": MODEL, "input": "Hello", "stream": True}
     first = requests.post(
@@ -310,7 +265,7 @@ def test_a_running_response_is_read_on_while_it_is_written(service: Service, sim
         seen += some
         if "üße".encode() in seen:
             break
-    first.close()  # the client goes away; the response does not
+    first.close()  # the client disconnects; the response continues
     seen = seen[: seen.rindex(b"\n\n") + 2]
     events = events_in(seen + b"data: [DONE]\n\n")
     response_id = events[0]["response"]["id"]
@@ -326,15 +281,15 @@ def test_a_running_response_is_read_on_while_it_is_written(service: Service, sim
     assert whole[-1][1] == "response.completed"
 
 
-def test_numbers_that_are_no_events_are_refused(free: Service, other: openai.OpenAI) -> None:
-    response = other.responses.create(model=MODEL, input="Hello")
+def test_numbers_that_are_not_events_are_refused(service: Service, client: openai.OpenAI) -> None:
+    response = client.responses.create(model=MODEL, input="Hello")
     end = len(response.output_text.encode()) * 16
-    assert again(free, response.id, end + 14) == []
+    assert again(service, response.id, end + 14) == []
     for number in (end + 16, 10**15):
-        answer = free.get(f"/v1/responses/{response.id}?stream=true&starting_after={number}", key=KEY)
+        answer = service.get(f"/v1/responses/{response.id}?stream=true&starting_after={number}", key=KEY)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "starting_after")
     for word in ("-1", "x"):
-        answer = free.get(f"/v1/responses/{response.id}?stream=true&starting_after={word}", key=KEY)
+        answer = service.get(f"/v1/responses/{response.id}?stream=true&starting_after={word}", key=KEY)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "starting_after")
 
 
@@ -348,7 +303,7 @@ def test_a_response_of_another_dialect_can_be_read_as_one(service: Service) -> N
     assert [item["content"][0]["text"] for item in items["data"]] == ["Hello"]
 
 
-def test_a_response_whose_server_was_killed_is_read_on_to_its_failure(
+def test_a_response_whose_server_was_killed_can_be_read_to_its_failure(
     own: Service, simulator: Simulator, gate: Gate
 ) -> None:
     simulator.script = scripts.held(gate, "Grüße 👋🏽", " there")
@@ -367,7 +322,7 @@ def test_a_response_whose_server_was_killed_is_read_on_to_its_failure(
         assert rest[-1]["response"]["output"][0]["content"][0]["text"] == "Grüße 👋🏽"
 
 
-def test_a_response_that_is_deleted_while_it_is_read_ends_with_an_error(
+def test_a_response_deleted_while_it_is_read_ends_with_an_error(
     client: openai.OpenAI, service: Service, simulator: Simulator, gate: Gate
 ) -> None:
     conversation = client.conversations.create()
@@ -383,7 +338,7 @@ def test_a_response_that_is_deleted_while_it_is_read_ends_with_an_error(
     assert (last["type"], last["code"]) == ("error", "session_deleted")
 
 
-# In the background, and stopped
+# Background and cancellation
 
 
 def test_a_background_response_is_polled_and_attached_to(
@@ -414,7 +369,7 @@ def test_a_background_response_that_is_refused_has_failed(client: openai.OpenAI,
     assert "Invalid value" in failed.error.message
 
 
-def test_a_cancelled_response_keeps_what_was_said(
+def test_a_cancelled_response_keeps_its_text(
     client: openai.OpenAI, service: Service, simulator: Simulator, gate: Gate
 ) -> None:
     simulator.script = scripts.held(gate, "Hello", " there")
@@ -428,48 +383,50 @@ def test_a_cancelled_response_keeps_what_was_said(
     assert (cancelled.status, cancelled.output_text) == ("cancelled", "Hello")
     assert events[-1]["type"] == "response.incomplete"
     assert events[-1]["response"]["status"] == "cancelled"
-    assert client.responses.cancel(cancelled.id) == cancelled, "stopping twice is harmless"
+    assert client.responses.cancel(cancelled.id) == cancelled, "a second stop changes nothing"
     assert client.responses.retrieve(cancelled.id) == cancelled
 
 
 @pytest.mark.parametrize(("reason", "told"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
-def test_an_answer_that_was_cut_short_is_incomplete(
-    free: Service, other: openai.OpenAI, upstream: Simulator, reason: str, told: str
+def test_a_truncated_answer_is_incomplete(
+    service: Service, client: openai.OpenAI, upstream: Simulator, reason: str, told: str
 ) -> None:
     upstream.script = scripts.answer("Hello", finish_reason=reason)
-    events = streamed(free, {"input": "Hi"})
+    events = streamed(service, {"input": "Hi"})
     assert events[-1]["type"] == "response.incomplete"
-    response = other.responses.retrieve(events[0]["response"]["id"])
+    response = client.responses.retrieve(events[0]["response"]["id"])
     assert response.status == "incomplete"
     assert response.incomplete_details is not None
     assert response.incomplete_details.reason == told
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize(
     "script", [scripts.without_finish(), scripts.without_either(), scripts.half_closed_after(), scripts.error_frame()]
 )
 def test_an_answer_that_breaks_off_is_never_completed(
-    free: Service, other: openai.OpenAI, upstream: Simulator, script: Script, kept: bool
+    service: Service, client: openai.OpenAI, upstream: Simulator, script: Script, kept: bool
 ) -> None:
     upstream.script = script
-    events = streamed(free, {"input": "Hi", "store": kept})
+    events = streamed(service, {"input": "Hi", "store": kept})
     assert events[-1]["type"] == "response.failed"
     assert events[-1]["response"]["status"] == "failed"
     upstream.script = script
     with pytest.raises(openai.InternalServerError):
-        other.responses.create(model=MODEL, input="Hi", store=kept)
+        client.responses.create(model=MODEL, input="Hi", store=kept)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
 def test_a_refusal_of_the_upstream_is_a_status(
-    free: Service, other: openai.OpenAI, upstream: Simulator, status: int, stream: bool, kept: bool
+    service: Service, client: openai.OpenAI, upstream: Simulator, status: int, stream: bool, kept: bool
 ) -> None:
     upstream.script = refuse(status, retry_after="") if status == 429 else refuse(status)
     with pytest.raises(openai.APIStatusError) as caught:
-        other.responses.create(model=MODEL, input="Hi", stream=stream, store=kept)
+        client.responses.create(model=MODEL, input="Hi", stream=stream, store=kept)
     assert caught.value.status_code == status
     schemas.check("ErrorResponse", caught.value.response.json())
 
@@ -488,14 +445,14 @@ def test_every_chunk_of_a_stored_completion_is_as_openai_publishes_it(service: S
 # Chains
 
 
-def test_a_chain_branches_where_it_is_told(own_client: openai.OpenAI, own: Service, simulator: Simulator) -> None:
+def test_a_chain_branches_at_any_response(own_client: openai.OpenAI, own: Service, simulator: Simulator) -> None:
     first = own_client.responses.create(model=MODEL, input="one", instructions="Only here.")
     second = own_client.responses.create(model=MODEL, input="two", previous_response_id=first.id)
     third = own_client.responses.create(model=MODEL, input="three", previous_response_id=first.id)
     fourth = own_client.responses.create(model=MODEL, input="four", previous_response_id=second.id)
     questions = [message["content"] for message in simulator.requests[-1].body["messages"] if message["role"] == "user"]
     assert questions == ["one", "two", "four"]
-    assert all("Only here." not in str(one.body) for one in simulator.requests[-3:]), "they are for one response"
+    assert all("Only here." not in str(one.body) for one in simulator.requests[-3:]), "they apply to one response"
     assert (second.previous_response_id, third.previous_response_id) == (first.id, first.id)
     assert fourth.output_text
     sessions = own.get("/api/sessions", key=KEY).json()["data"]
@@ -504,7 +461,7 @@ def test_a_chain_branches_where_it_is_told(own_client: openai.OpenAI, own: Servi
     assert [part.text for item in asked for part in item.content] == ["four"]  # type: ignore[union-attr]
 
 
-def test_a_busy_session_is_a_conflict_that_is_not_worth_repeating(
+def test_a_busy_session_is_a_conflict_that_is_not_retried(
     client: openai.OpenAI, simulator: Simulator, gate: Gate
 ) -> None:
     first = client.responses.create(model=MODEL, input="one")
@@ -514,7 +471,7 @@ def test_a_busy_session_is_a_conflict_that_is_not_worth_repeating(
         with pytest.raises(openai.ConflictError) as caught:
             client.responses.create(model=MODEL, input="three", previous_response_id=previous)
         assert caught.value.response.headers["x-should-retry"] == "false"
-    assert gate.reached.wait(10), "the upstream has been asked: the next test does not see it"
+    assert gate.reached.wait(10), "the upstream was called, so the next test does not see this request"
     gate.open()
 
 
@@ -530,10 +487,10 @@ def test_a_repeated_request_reaches_the_upstream_once(client: openai.OpenAI, sim
         create(model=MODEL, input="Hi", instructions="Otherwise.", extra_headers={"Idempotency-Key": "k1"})
 
 
-# Deleted, and not kept
+# Deleted and unstored responses
 
 
-def test_a_deleted_response_is_gone_with_what_was_asked(
+def test_a_deleted_response_is_gone_with_its_input(
     own_client: openai.OpenAI, own: Service, simulator: Simulator
 ) -> None:
     first = own_client.responses.create(model=MODEL, input="a secret")
@@ -551,7 +508,7 @@ def test_a_deleted_response_is_gone_with_what_was_asked(
     assert len(own.get("/api/sessions", key=KEY).json()["data"]) == 1
 
 
-def test_the_last_response_takes_its_session_along(
+def test_deleting_the_last_response_deletes_its_session(
     own_client: openai.OpenAI, own: Service, simulator: Simulator, gate: Gate
 ) -> None:
     simulator.script = scripts.held(gate)
@@ -564,7 +521,7 @@ def test_the_last_response_takes_its_session_along(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_what_is_not_to_be_kept_is_nowhere(
+def test_an_unstored_response_leaves_no_text(
     own_client: openai.OpenAI, own: Service, simulator: Simulator, gate: Gate, stream: bool
 ) -> None:
     before = own_client.responses.create(model=MODEL, input="before")
@@ -589,7 +546,7 @@ def test_what_is_not_to_be_kept_is_nowhere(
         own_client.responses.retrieve(response["id"])
 
 
-def test_a_client_that_leaves_ends_what_is_not_kept(service: Service, simulator: Simulator, gate: Gate) -> None:
+def test_a_disconnect_ends_an_unstored_response(service: Service, simulator: Simulator, gate: Gate) -> None:
     simulator.script = scripts.held(gate)
     body = {"model": MODEL, "input": "x", "store": False, "stream": True}
     reader = Reader(service.url, "/v1/responses", body, headers={"Authorization": f"Bearer {KEY}"})
@@ -598,22 +555,24 @@ def test_a_client_that_leaves_ends_what_is_not_kept(service: Service, simulator:
     assert simulator.requests[-1].left.wait(10)
 
 
-# Refused
+# Refusals
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "tool",
     ["web_search", "web_search_preview", "file_search", "computer_use_preview", "code_interpreter", "image_generation",
      "mcp", "local_shell"],
 )  # fmt: skip
-def test_a_tool_that_the_upstream_has_not_is_refused_by_name(other: openai.OpenAI, tool: str) -> None:
+def test_a_tool_that_the_upstream_does_not_have_is_refused_by_name(client: openai.OpenAI, tool: str) -> None:
     tools: Any = [{"type": tool}]
     with pytest.raises(openai.BadRequestError) as caught:
-        other.responses.create(model=MODEL, input="x", tools=tools)
+        client.responses.create(model=MODEL, input="x", tools=tools)
     assert tool in str(caught.value)
     assert caught.value.param == "tools.0.type"
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -649,8 +608,8 @@ def test_a_tool_that_the_upstream_has_not_is_refused_by_name(other: openai.OpenA
         ({"input": "x", "truncation": "middle"}, "truncation"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_refused_and_named(free: Service, body: dict[str, Any], param: str | None) -> None:
-    answer = free.post("/v1/responses", key=KEY, json={"model": MODEL, **body})
+def test_an_unsupported_request_is_refused_by_name(service: Service, body: dict[str, Any], param: str | None) -> None:
+    answer = service.post("/v1/responses", key=KEY, json={"model": MODEL, **body})
     assert answer.status_code == 400, answer.text
     schemas.check("ErrorResponse", answer.json())
     assert answer.json()["error"]["param"] == param
@@ -658,8 +617,8 @@ def test_what_cannot_be_done_is_refused_and_named(free: Service, body: dict[str,
         assert all(name in answer.json()["error"]["message"] for name in ("conversation", "previous_response_id"))
 
 
-def test_somebody_elses_response_is_one_that_never_was(free: Service, other: openai.OpenAI) -> None:
-    mine = other.responses.create(model=MODEL, input="mine").id
+def test_the_response_of_another_key_is_a_404(service: Service, client: openai.OpenAI) -> None:
+    mine = client.responses.create(model=MODEL, input="mine").id
     never = mine[:-4] + ("AAAA" if not mine.endswith("AAAA") else "BBBB")
     for method, path, body in (
         ("GET", "/v1/responses/{}", None),
@@ -675,7 +634,7 @@ def test_somebody_elses_response_is_one_that_never_was(free: Service, other: ope
             told_body = json.loads(json.dumps(body).replace("{}", name)) if body else None
             answer = requests.request(
                 method,
-                free.url + path.format(name),
+                service.url + path.format(name),
                 json=told_body,
                 headers={"Authorization": f"Bearer {OTHER_KEY}"},
                 timeout=30,
@@ -684,24 +643,24 @@ def test_somebody_elses_response_is_one_that_never_was(free: Service, other: ope
             told.append((answer.status_code, answer.json()))
         assert told == [told[0]] * len(told)
         assert told[0][0] == 404
-    assert other.responses.retrieve(mine).id == mine
-    assert free.get(f"/v1/responses/{mine}").status_code == 401
+    assert client.responses.retrieve(mine).id == mine
+    assert service.get(f"/v1/responses/{mine}").status_code == 401
 
 
-def test_the_list_of_what_was_asked_is_paged(free: Service, other: openai.OpenAI) -> None:
+def test_the_list_of_input_items_is_paged(service: Service, client: openai.OpenAI) -> None:
     said: Any = [{"role": "user", "content": str(number)} for number in range(5)]
-    response = other.responses.create(model=MODEL, input=said)
-    listed = [item.content[0].text for item in other.responses.input_items.list(response.id, limit=2)]  # type: ignore[union-attr, index]
+    response = client.responses.create(model=MODEL, input=said)
+    listed = [item.content[0].text for item in client.responses.input_items.list(response.id, limit=2)]  # type: ignore[union-attr, index]
     assert listed == ["4", "3", "2", "1", "0"]
-    page = free.get(f"/v1/responses/{response.id}/input_items?order=asc&limit=2", key=KEY).json()
+    page = service.get(f"/v1/responses/{response.id}/input_items?order=asc&limit=2", key=KEY).json()
     schemas.check("ResponseItemList", page)
     assert page["has_more"]
     for query, param in (("limit=101", "limit"), ("limit=0", "limit"), ("order=up", "order"), ("after=msg_x", "after")):
-        answer = free.get(f"/v1/responses/{response.id}/input_items?{query}", key=KEY)
+        answer = service.get(f"/v1/responses/{response.id}/input_items?{query}", key=KEY)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
-def test_silence_is_broken_by_comments(serve: Any, simulator: Simulator, gate: Gate) -> None:
+def test_silence_is_filled_with_comments(serve: Any, simulator: Simulator, gate: Gate) -> None:
     service = serve(CHATAPI_HEARTBEAT_SECONDS="0.1")
     simulator.script = scripts.held(gate)
     for kept in (True, False):
@@ -724,5 +683,5 @@ def test_silence_is_broken_by_comments(serve: Any, simulator: Simulator, gate: G
 
 def test_a_reader_on_another_replica_sees_the_same_numbers(service: Service, client: openai.OpenAI) -> None:
     response = client.responses.create(model=MODEL, input="Hello")
-    readings = [again(service, response.id) for _ in range(4)]  # the balancer takes turns
+    readings = [again(service, response.id) for _ in range(4)]  # the balancer alternates
     assert all(spread(reading) == spread(readings[0]) for reading in readings)

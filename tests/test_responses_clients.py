@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -13,20 +12,12 @@ import requests
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests import schemas
-from tests.server_process import KEY, OTHER_KEY, Serve, Service
-from tests.test_openai_chat import HELLO, MODEL, client_of
-from tests.test_responses import WEATHER, everything, streamed
+from tests.openai_sdk import MODEL, WEATHER, client, client_of, everything, service
+from tests.server_process import KEY, OTHER_KEY, Service
+from tests.test_openai_chat import HELLO
+from tests.test_responses import streamed
 
-
-@pytest.fixture(scope="module")
-def service(serve_module: Serve) -> Service:
-    return serve_module(CHATAPI_RATE_LIMIT="0")
-
-
-@pytest.fixture
-def client(service: Service) -> Iterator[openai.OpenAI]:
-    with client_of(service) as client:
-        yield client
+__all__ = ["client", "service"]  # fixtures
 
 
 def reference(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Search: everything that holds the words is found, once, and nothing of anybody else's."""
+"""Search finds every message that contains the words, once, and no message of other owners."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from tests.test_tree import answered, turn
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
-MOST_PAGES = 50  # of any search here
+MOST_PAGES = 50  # for any search here
 
 
 def found(query: str, text: str) -> str | None:
-    """What of the text is shown as found."""
+    """Return the parts of the text that are marked as found."""
     place = Words(query).find(text)
     return None if place is None else text[slice(*place)]
 
 
 # Words
 
-LETTERS = "aAéE\u0301\u0327ßs ﬁfi\u03a3\u03c3\u03c2\u1100\u1161\u11a8\uac01\uff41\n"  # some of which fold alike
+LETTERS = "aAéE\u0301\u0327ßs ﬁfi\u03a3\u03c3\u03c2\u1100\u1161\u11a8\uac01\uff41\n"  # some fold to the same text
 
 
 @pytest.mark.parametrize(
@@ -75,37 +75,37 @@ LETTERS = "aAéE\u0301\u0327ßs ﬁfi\u03a3\u03c3\u03c2\u1100\u1161\u11a8\uac01\
         ("ﷺ", "صلى الله عليه وسلم", "صلى"),
     ],
 )
-def test_words_are_found_however_they_are_written(query: str, text: str, what: str | None) -> None:
+def test_words_are_found_in_any_spelling(query: str, text: str, what: str | None) -> None:
     assert found(query, text) == what
 
 
-def test_a_query_of_nothing_but_spaces_has_no_word() -> None:
+def test_a_query_of_spaces_has_no_word() -> None:
     assert Words(" \t\u3000\n").first == ""
 
 
 @pytest.mark.parametrize("word", ["needle", "NÄDEL", "na\u0308del", "ﬃx"])
-def test_what_lies_across_two_runs_is_found(word: str) -> None:
+def test_a_word_across_two_runs_is_found(word: str) -> None:
     for at in range(RUN_CHARACTERS - len(word) - 1, RUN_CHARACTERS + 2):
         text = "ß" * at + word + " " * 10
         assert Words(word).find(text) == (at, at + len(word)), at
 
 
-def test_marks_without_end_are_looked_through_in_time() -> None:
+def test_endless_combining_marks_are_searched_in_time() -> None:
     text = ("a" + "\u0301" * (2 * MARKS)) * 500
     assert found("a b", text) is None
     assert found("b", text + "b") == "b"
 
 
 @pytest.mark.parametrize("marks", ["\u0301\u0323", "\u0323\u0301\u0345\u0334", "\u0f73\u0f81", "\uff9e\u0334"])
-def test_marks_in_no_order_hold_nobody_up(marks: str) -> None:
+def test_unordered_combining_marks_do_not_block_the_event_loop(marks: str) -> None:
     text = "a" + "".join(mark * (RUN_CHARACTERS // len(marks)) for mark in marks)
     for one in (text, text[::-1], marks * (RUN_CHARACTERS // len(marks))):
         begun = time.perf_counter()
         fold(one[:RUN_CHARACTERS])
-        assert time.perf_counter() - begun < 0.1, "the event loop waited for it"
+        assert time.perf_counter() - begun < 0.1, "the event loop was blocked"
 
 
-def test_marks_are_told_from_characters_that_have_some() -> None:
+def test_combining_marks_are_distinguished_from_characters_with_marks() -> None:
     for character in map(chr, range(sys.maxunicode + 1)):
         made = unicodedata.normalize("NFKD", character)
         assert (character in _MARKS) == all(map(unicodedata.combining, made)), f"U+{ord(character):04X}"
@@ -113,7 +113,7 @@ def test_marks_are_told_from_characters_that_have_some() -> None:
 
 @settings(deadline=None, derandomize=True)
 @given(st.text(LETTERS, max_size=40), st.text(LETTERS, min_size=1, max_size=2))
-def test_what_is_found_is_what_a_plain_look_finds(text: str, query: str) -> None:
+def test_the_search_finds_the_same_as_a_simple_one(text: str, query: str) -> None:
     words = fold(query).split()
 
     def ends(at: int, word: str) -> bool:
@@ -129,7 +129,7 @@ def test_what_is_found_is_what_a_plain_look_finds(text: str, query: str) -> None
 
 
 @pytest.mark.parametrize("begin", [0, 1, BEFORE - 1, BEFORE, BEFORE + 1, 5000, 9994])
-def test_a_snippet_shows_where_in_it_the_word_is(begin: int) -> None:
+def test_a_snippet_shows_the_position_of_the_word(begin: int) -> None:
     text = "lorem\n\tipsum " * 800
     text = text[:begin] + "Ne\ned" + text[begin : 10_000 - 5]
     shown, (start, end) = snippet(text, begin, begin + 5)
@@ -142,7 +142,7 @@ def test_a_snippet_shows_where_in_it_the_word_is(begin: int) -> None:
 
 
 async def everything(store: Store, owner: str) -> list[Candidate]:
-    """All candidates, by their places."""
+    """Return all candidates in order."""
     candidates: list[Candidate] = []
     place: SearchCursor | None = None
     for _ in range(MOST_PAGES):
@@ -153,7 +153,7 @@ async def everything(store: Store, owner: str) -> list[Candidate]:
     raise AssertionError("it goes round in circles")
 
 
-async def test_every_message_of_every_branch_is_looked_at_once(store: Store, clock: Clock) -> None:
+async def test_every_message_of_every_branch_is_searched_once(store: Store, clock: Clock) -> None:
     first = await said(store, None, "one", "1")
     session_id = first.session.id
     expected = {"one", "1"}
@@ -170,7 +170,9 @@ async def test_every_message_of_every_branch_is_looked_at_once(store: Store, clo
     assert await everything(store, "bert") == []
 
 
-async def test_the_newest_session_comes_first_and_an_empty_one_ends_nothing(store: Store, clock: Clock) -> None:
+async def test_the_newest_session_comes_first_and_an_empty_one_does_not_end_the_search(
+    store: Store, clock: Clock
+) -> None:
     for number in range(SESSIONS_PER_BATCH + 5):
         session = await store.sessions.create("anna", "")
         if number % 10 == 0:
@@ -181,7 +183,7 @@ async def test_the_newest_session_comes_first_and_an_empty_one_ends_nothing(stor
     assert len(titles) == 7
 
 
-async def test_a_lot_is_bounded_and_goes_on_from_any_place(store: Store, clock: Clock) -> None:
+async def test_a_batch_is_bounded_and_continues_from_any_cursor(store: Store, clock: Clock) -> None:
     for count in (SEARCH_BATCH + 3, 40):
         await store.sessions.create_with_messages("anna", {}, user_text("one") * count)
         clock.advance(1)
@@ -194,7 +196,7 @@ async def test_a_lot_is_bounded_and_goes_on_from_any_place(store: Store, clock: 
         assert more == whole[index + 1 : index + 1 + len(more)], index
 
 
-async def test_large_messages_come_few_at_a_time(store: Store) -> None:
+async def test_large_messages_come_in_small_batches(store: Store) -> None:
     await store.sessions.create_with_messages("anna", {}, user_text("x" * 400_000) * 10)
     lot, place = await store.scans.search_batch("anna", None)
     assert 0 < len(lot) < 10
@@ -202,7 +204,7 @@ async def test_large_messages_come_few_at_a_time(store: Store) -> None:
     assert len(await everything(store, "anna")) == 10 + 1, "and a title"
 
 
-async def test_one_search_looks_through_so_many_sessions_even_if_nothing_is_in_them(
+async def test_one_search_visits_a_bounded_number_of_sessions_even_without_matches(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatapi.search.MOST_CANDIDATES", 2 * SESSIONS_PER_BATCH)
@@ -210,11 +212,11 @@ async def test_one_search_looks_through_so_many_sessions_even_if_nothing_is_in_t
         await store.sessions.create("anna", "Be brief.")
     found = await search(store, "anna", Words("x"), None, 1)
     assert found.hits == []
-    assert found.place is not None, "it went on and on"
+    assert found.place is not None, "it did not end"
     assert (await search(store, "anna", Words("x"), found.place, 1)).place is None
 
 
-async def test_a_place_in_somebody_elses_session_leads_nowhere(store: Store, clock: Clock) -> None:
+async def test_a_cursor_into_a_session_of_another_owner_finds_nothing(store: Store, clock: Clock) -> None:
     hers = await said(store, None, "secret", "secret")
     place = (await everything(store, "anna"))[0].place
     assert await store.scans.search_batch("bert", place) == ([], None)
@@ -225,7 +227,7 @@ async def test_a_place_in_somebody_elses_session_leads_nowhere(store: Store, clo
     assert hers.session.id != his.id
 
 
-async def test_what_was_said_is_looked_through_and_nothing_else(store: Store) -> None:
+async def test_only_visible_text_is_searched(store: Store) -> None:
     call = ToolCall("call_1", "weather")
     shown = (
         Part(Kind.TEXT, "see "),
@@ -239,7 +241,7 @@ async def test_what_was_said_is_looked_through_and_nothing_else(store: Store) ->
     assert {candidate.text for candidate in await everything(store, "anna")} == {"see this", "said", ""}
 
 
-async def test_an_answer_that_runs_is_found_when_it_has_ended(store: Store) -> None:
+async def test_a_running_answer_is_found_when_it_has_ended(store: Store) -> None:
     begun = await begin(store, None, "question")
     writer = await Writer(begun).write(store, "needle")
     assert {candidate.text for candidate in await everything(store, "anna")} == {"question", ""}
@@ -247,14 +249,14 @@ async def test_an_answer_that_runs_is_found_when_it_has_ended(store: Store) -> N
     assert {candidate.text for candidate in await everything(store, "anna")} == {"question", "needle"}
 
 
-async def test_instructions_are_nobodys_words(store: Store) -> None:
+async def test_developer_messages_are_not_searched(store: Store) -> None:
     said_by = [NewMessage(role, (Part(Kind.TEXT, "needle"),)) for role in (Role.SYSTEM, Role.DEVELOPER, Role.USER)]
     await store.sessions.create_with_messages("anna", {}, tuple(said_by))
     found = await search(store, "anna", Words("needle"), None, 100)
     assert [hit.role for hit in found.hits] == [None, "user"]
 
 
-async def test_one_look_goes_through_so_much_and_no_more(store: Store, clock: Clock) -> None:
+async def test_one_request_searches_a_bounded_amount(store: Store, clock: Clock) -> None:
     await store.sessions.create_with_messages("anna", {}, user_text("needle"))
     clock.advance(1)
     await store.sessions.create_with_messages("anna", {}, user_text("hay") * (MOST_CANDIDATES + 2 * SEARCH_BATCH))
@@ -275,7 +277,7 @@ async def test_one_look_goes_through_so_much_and_no_more(store: Store, clock: Cl
 
 
 def pages(service: Service, key: str, query: str, limit: int = 100) -> list[list[dict[str, Any]]]:
-    """Every page, by its cursors."""
+    """Return all results, page by page."""
     shown: list[list[dict[str, Any]]] = []
     parameters: dict[str, Any] = {"q": query, "limit": limit}
     while len(shown) < MOST_PAGES:
@@ -295,7 +297,7 @@ def hits(service: Service, key: str, query: str, limit: int = 100) -> list[dict[
     return [hit for page in pages(service, key, query, limit) for hit in page]
 
 
-def test_somebody_finds_what_they_said_and_were_told_and_nobody_else_does(shared: Service) -> None:
+def test_a_user_finds_own_questions_and_answers_and_other_users_do_not(shared: Service) -> None:
     mine, theirs = fresh_key("search-mine"), fresh_key("search-theirs")
     first = shared.send("Count to 3, Grüße aus TŌKYŌ", key=mine).headers["X-Session-ID"]
     second = shared.send("count to 5, said grüsse", key=mine).headers["X-Session-ID"]
@@ -332,7 +334,7 @@ def test_somebody_finds_what_they_said_and_were_told_and_nobody_else_does(shared
 
 
 @pytest.mark.one_process("it is about a query, and one process answers it as any does")
-def test_a_search_wants_a_key_and_words(shared: Service) -> None:
+def test_a_search_needs_a_key_and_words(shared: Service) -> None:
     key = fresh_key("search-bad")
     assert shared.get("/api/search?q=x").status_code == 401
     for query in (

@@ -1,12 +1,9 @@
-"""A key arrives, is used, is gone: no answer, header, log line, page or file ever holds it."""
+"""A key is used and forgotten: no response, header, log line, page or file ever contains it."""
 
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,10 @@ import requests
 
 from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.scripts import Refusal, event_stream
-from tests.server_process import KEY, OTHER_KEY, PROJECT, SECRETS, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service, run_command
 
 SECONDS = 20.0
-NOT_FOR_NOW = 60  # a Retry-After that nobody waits for
+NOT_FOR_NOW = 60  # a Retry-After that no client waits for
 JSON = {"Content-Type": "application/json"}
 GOOD = {"developer_message": "d", "user_message": "u", "api_key": KEY}
 ECHO = f"Incorrect API key provided: {KEY}. Yes, Bearer {KEY}; key={KEY}; x{KEY}; '{KEY}'."
@@ -28,7 +25,7 @@ ECHO = f"Incorrect API key provided: {KEY}. Yes, Bearer {KEY}; key={KEY}; x{KEY}
 
 @pytest.fixture(scope="module")
 def server(serve_module: Serve) -> Service:
-    """A server that logs all it can. Its files and its whole log are searched once more when it has stopped."""
+    """A server that logs as much as possible. Its files and its whole log are searched again when it has stopped."""
     return serve_module(
         LOG_LEVEL="DEBUG", CHATAPI_RATE_LIMIT="0", CHATAPI_FIRST_TOKEN_SECONDS="1", CHATAPI_IDLE_SECONDS="0.3"
     )
@@ -36,7 +33,7 @@ def server(serve_module: Serve) -> Service:
 
 @pytest.fixture(autouse=True)
 def no_key_in_what_was_written(server: Service) -> Iterator[None]:
-    """After each test, what it made the server log and store is searched."""
+    """After each test, search the log and the files that it caused."""
     seen = len(server.log)
     yield
     last = requests.get(f"{server.url}/api/health", timeout=SECONDS).headers["x-request-id"]
@@ -51,7 +48,7 @@ def no_key_in_what_was_written(server: Service) -> Iterator[None]:
 
 
 def check_shown(response: requests.Response, secret: str = KEY) -> bytes:
-    """Nothing of the response, as far as it comes, holds the key; its body."""
+    """Check that no received part of the response contains the key; return its body."""
     shown = b"".join(f"{name}: {value}\n".encode() for name, value in response.headers.items())
     body = b""
     try:
@@ -77,11 +74,11 @@ def test_the_upstream_gets_the_key_in_its_header_and_nowhere_else(server: Servic
         assert KEY not in request.path + request.query
 
 
-# An upstream that repeats it
+# An upstream that echoes the key
 
 
 def saying(status: int, **headers: str) -> Script:
-    """A refusal that repeats the key in all of its body, and in headers if there are any."""
+    """Return a refusal that echoes the key in its body, and in the headers if given."""
     refusal = Refusal(status, ECHO, type=KEY, param=KEY, code=KEY, retry_after=str(NOT_FOR_NOW)).script()
     return Script(status, {**refusal.headers, **headers}, refusal.steps)
 
@@ -122,9 +119,10 @@ ECHOES = [
 ]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("how", [{}, {"headers": {"Accept": "text/event-stream"}}, {"stream": False}])
 @pytest.mark.parametrize("script", ECHOES)
-def test_an_upstream_that_repeats_the_key_is_not_quoted(
+def test_an_upstream_that_echoes_the_key_is_not_quoted(
     server: Service, upstream: Simulator, script: Script, how: dict[str, Any]
 ) -> None:
     upstream.script = script
@@ -138,14 +136,15 @@ def test_an_upstream_that_repeats_the_key_is_not_quoted(
         check_shown(stopped)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("script", ECHOES)
-def test_a_test_of_a_key_quotes_nothing_either(server: Service, upstream: Simulator, script: Script) -> None:
+def test_the_test_of_a_key_does_not_quote_it(server: Service, upstream: Simulator, script: Script) -> None:
     upstream.script = script
     with server.post("/api/test-key", json={"api_key": KEY}, stream=True) as response:
         check_shown(response)
 
 
-def test_a_repeat_of_what_failed_does_not_quote_it_later(server: Service, upstream: Simulator) -> None:
+def test_a_repeated_request_after_a_failure_does_not_quote_it(server: Service, upstream: Simulator) -> None:
     upstream.script = saying(400)
     for _ in range(2):
         with server.send(headers={"Idempotency-Key": "quoted"}) as response:
@@ -153,6 +152,7 @@ def test_a_repeat_of_what_failed_does_not_quote_it_later(server: Service, upstre
             check_shown(response)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "script",
     [
@@ -174,9 +174,10 @@ def test_no_fault_of_the_upstream_shows_the_key(server: Service, upstream: Simul
         check_shown(response)
 
 
-# A user who puts it in the wrong place
+# A user who sends the key in the wrong place
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("path", ["/api/chat", "/api/test-key", "/api/sessions"])
 @pytest.mark.parametrize(
     "body",
@@ -200,20 +201,21 @@ def test_no_fault_of_the_upstream_shows_the_key(server: Service, upstream: Simul
     ],
     ids=lambda value: str(value).replace(KEY, "KEY"),
 )
-def test_a_key_in_the_wrong_field_is_not_repeated(server: Service, path: str, body: Any) -> None:
+def test_a_key_in_the_wrong_field_is_not_echoed(server: Service, path: str, body: Any) -> None:
     whole = GOOD | body if isinstance(body, dict) else body
     with server.post(path, data=json.dumps(whole), headers=JSON, stream=True) as response:
         assert 400 <= response.status_code < 500
         check_shown(response)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "body",
     [f'{{"api_key": "{KEY}"', f'{{"api_key": "{KEY}", "api_key": "{KEY}"}}', f"api_key={KEY}", f'{{"api_key": {KEY}}}'],
     ids=["cut off", "twice", "a form", "unquoted"],
 )
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", KEY])
-def test_a_key_in_a_body_that_is_not_json_is_not_repeated(server: Service, body: str, content_type: str) -> None:
+def test_a_key_in_a_body_that_is_not_json_is_not_echoed(server: Service, body: str, content_type: str) -> None:
     with server.post("/api/chat", data=body, headers={"Content-Type": content_type}, stream=True) as response:
         assert response.status_code in {400, 415}
         check_shown(response)
@@ -222,6 +224,7 @@ def test_a_key_in_a_body_that_is_not_json_is_not_repeated(server: Service, body:
 SESSION_PATHS = ["/api/sessions/{}", "/api/sessions/{}/messages", "/api/chat/{}/stream", "/api/chat/{}/stop"]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "place",
     [
@@ -243,7 +246,7 @@ SESSION_PATHS = ["/api/sessions/{}", "/api/sessions/{}/messages", "/api/chat/{}/
     ids=lambda place: place.replace(KEY, "KEY"),
 )
 @pytest.mark.parametrize("path", [*SESSION_PATHS, "/{}", "/docs/{}", "/api/chat/{}"])
-def test_a_key_in_an_address_is_not_repeated(server: Service, path: str, place: str) -> None:
+def test_a_key_in_a_path_is_not_echoed(server: Service, path: str, place: str) -> None:
     for method in ("GET", "POST"):
         address = server.url + path.format(place)
         with requests.request(method, address, timeout=SECONDS, allow_redirects=False, stream=True) as response:
@@ -251,13 +254,15 @@ def test_a_key_in_an_address_is_not_repeated(server: Service, path: str, place: 
             check_shown(response)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("path", ["/api/health", "/api/sessions", "/docs", "/openapi.json", "/", "/api/sessions/"])
-def test_a_key_in_a_query_is_not_repeated(server: Service, path: str) -> None:
+def test_a_key_in_a_query_is_not_echoed(server: Service, path: str) -> None:
     query = f"?api_key={KEY}&limit={KEY}&cursor={KEY}"
     with requests.get(server.url + path + query, timeout=SECONDS, allow_redirects=False, stream=True) as response:
         check_shown(response)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "name",
     [
@@ -274,7 +279,7 @@ def test_a_key_in_a_query_is_not_repeated(server: Service, path: str) -> None:
     ],
     ids=lambda name: name.replace(KEY, "KEY"),
 )
-def test_a_key_in_the_wrong_header_is_not_repeated(server: Service, name: str) -> None:
+def test_a_key_in_the_wrong_header_is_not_echoed(server: Service, name: str) -> None:
     with server.send(headers={name: KEY}) as response:
         check_shown(response)
         session_id = response.headers.get("X-Session-ID", "none")
@@ -294,13 +299,13 @@ def test_a_key_in_a_preflight_is_not_logged(server: Service, name: str) -> None:
 @pytest.mark.parametrize(
     "headers", [{"Authorization": f"Bearer {OTHER_KEY}"}, {"X-API-Key": OTHER_KEY}], ids=["bearer", "x"]
 )
-def test_two_keys_that_differ_are_not_repeated(server: Service, headers: dict[str, str]) -> None:
+def test_two_different_keys_are_not_echoed(server: Service, headers: dict[str, str]) -> None:
     with server.send(headers=headers) as response:
         assert response.status_code == 422
         assert OTHER_KEY.encode() not in check_shown(response)
 
 
-def test_what_is_not_http_is_not_logged(server: Service) -> None:
+def test_bytes_that_are_not_http_are_not_logged(server: Service) -> None:
     url = urlsplit(server.url)
     for data in (
         f"{KEY}\r\n\r\n",
@@ -315,7 +320,7 @@ def test_what_is_not_http_is_not_logged(server: Service) -> None:
 # Pages and lists
 
 
-def test_a_page_shows_no_key(server: Service) -> None:
+def test_a_page_contains_no_key(server: Service) -> None:
     with server.send() as response:
         check_shown(response)
     for path in ("/docs", "/docs.css", "/openapi.json", "/api/health", "/api/config", "/api/sessions"):
@@ -324,7 +329,7 @@ def test_a_page_shows_no_key(server: Service) -> None:
             check_shown(page)
 
 
-def test_a_session_shows_its_owner_in_no_form(server: Service) -> None:
+def test_a_session_does_not_show_its_owner(server: Service) -> None:
     with server.send() as response:
         check_shown(response)
         session_id = response.headers["X-Session-ID"]
@@ -333,7 +338,7 @@ def test_a_session_shows_its_owner_in_no_form(server: Service) -> None:
             assert b"owner" not in check_shown(seen)
 
 
-def test_a_key_of_another_form_is_kept_as_well(serve: Serve, simulator: Simulator) -> None:
+def test_a_key_of_another_format_is_kept_secret(serve: Serve, simulator: Simulator) -> None:
     key = "tok_" + "a1b2c3d4" * 4
     SECRETS.append(key)
     server = serve(CHATAPI_KEY_PATTERN="tok_[a-z0-9]{32}", LOG_LEVEL="DEBUG")
@@ -350,7 +355,7 @@ def test_a_key_of_another_form_is_kept_as_well(serve: Serve, simulator: Simulato
         check_shown(response, key)
 
 
-def test_a_key_of_another_form_in_the_wrong_place_is_not_repeated(serve: Serve) -> None:
+def test_a_key_of_another_format_in_the_wrong_place_is_not_echoed(serve: Serve) -> None:
     key = "tok_" + "z9y8x7w6" * 4
     SECRETS.append(key)
     server = serve(CHATAPI_KEY_PATTERN="tok_[a-z0-9]{32}", LOG_LEVEL="DEBUG")
@@ -364,10 +369,9 @@ def test_a_key_of_another_form_in_the_wrong_place_is_not_repeated(serve: Serve) 
 
 
 @pytest.mark.parametrize("wrong", [{"CHATAPI_SECRET": KEY[:20]}, {"OPENAI_BASE_URL": f"ftp://{KEY}"}, {"PORT": KEY}])
-def test_a_start_that_fails_repeats_no_setting(tmp_path: Path, wrong: dict[str, str]) -> None:
-    environment = os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/chat.db", "PORT": "0"} | wrong
-    command = [sys.executable, str(PROJECT / "app.py")]
-    ended = subprocess.run(command, env=environment, capture_output=True, timeout=SECONDS, text=True, check=False)
+def test_a_failed_start_echoes_no_setting(tmp_path: Path, wrong: dict[str, str]) -> None:
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/chat.db", "PORT": "0"} | wrong
+    ended = run_command(cwd=tmp_path, settings=settings)
     assert ended.returncode == 2
     assert next(iter(wrong)) in ended.stderr
     assert next(iter(wrong.values())) not in ended.stdout + ended.stderr

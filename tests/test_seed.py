@@ -22,7 +22,7 @@ ADDRESS = "http://127.0.0.1:8000"
 SEED_KEY = "sk-proj-your-api-key-here"
 BAD_FORMAT = b"Invalid API Key format. The key should start with 'sk-proj-' and be 164 characters long."
 SESSION_NOT_FOUND = b'{"detail":"Session not found"}'
-SECONDS = 30.0  # for a program to end that ends by itself
+SECONDS = 30.0  # for a program that ends by itself
 
 HEALTH = "curl -X GET http://127.0.0.1:8000/api/health"
 TEST_KEY = """curl -X POST http://127.0.0.1:8000/api/test-key \\
@@ -64,7 +64,7 @@ for chunk in response.iter_content(chunk_size=1024):
 """  # noqa: W291 - to the letter
 
 LANGUAGES = "東京タワー 👩\u200d👩\u200d👧 наука naïve 👋🏽 العربية ไทย 𐌰𐌱𐌲 🎉 한국어 x"
-LONG = LANGUAGES * 1000  # more than 100 KB, and no power of two anywhere
+LONG = LANGUAGES * 1000  # more than 100 KB, without powers of two
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def server(serve_module: Serve) -> Service:
 
 
 def typed(command: str, server: Service, key: str = KEY, session_id: str = "{session_id}") -> bytes:
-    """What a user sees who types the command."""
+    """Run the command; return its output as a user sees it."""
     command = command.replace(ADDRESS, server.url).replace(SEED_KEY, key).replace("{session_id}", session_id)
     return subprocess.run(command, shell=True, check=True, capture_output=True, timeout=SECONDS).stdout
 
@@ -86,7 +86,7 @@ def is_utc_with_offset(text: str) -> bool:
 # The commands
 
 
-def test_the_health_command_says_ok_and_how_many_sessions_there_are(server: Service) -> None:
+def test_the_health_command_prints_ok_and_the_number_of_sessions(server: Service) -> None:
     before = json.loads(typed(HEALTH, server))
     typed(NEW_SESSION, server)
     after = json.loads(typed(HEALTH, server))
@@ -95,13 +95,13 @@ def test_the_health_command_says_ok_and_how_many_sessions_there_are(server: Serv
     assert is_utc_with_offset(after["timestamp"])
 
 
-def test_the_test_key_command_says_that_a_good_key_is_valid(server: Service) -> None:
+def test_the_test_key_command_prints_that_a_good_key_is_valid(server: Service) -> None:
     found = json.loads(typed(TEST_KEY, server))
     assert found["valid"] is True
     assert found["message"]
 
 
-def test_the_session_commands_make_show_and_delete_a_session(server: Service) -> None:
+def test_the_session_commands_create_show_and_delete_a_session(server: Service) -> None:
     made = json.loads(typed(NEW_SESSION, server))
     assert made.keys() == {"session_id", "message", "created_at"}
     assert made["message"] == "Session created successfully"
@@ -121,13 +121,13 @@ def test_the_session_commands_make_show_and_delete_a_session(server: Service) ->
     assert typed(DELETE_SESSION, server, session_id=made["session_id"]) == SESSION_NOT_FOUND
 
 
-def test_the_chat_command_prints_the_answer_and_nothing_else(server: Service, upstream: Simulator) -> None:
+def test_the_chat_command_prints_only_the_answer(server: Service, upstream: Simulator) -> None:
     upstream.script = answer("I am fine, thank you. 🎉")
     assert typed(CHAT, server).decode() == "I am fine, thank you. 🎉"
 
 
 @pytest.mark.parametrize("command", [TEST_KEY, CHAT])
-def test_a_command_with_the_placeholder_key_says_what_a_key_looks_like(
+def test_a_command_with_the_placeholder_key_prints_the_key_format(
     server: Service, upstream: Simulator, command: str
 ) -> None:
     asked = len(upstream.requests)
@@ -136,13 +136,14 @@ def test_a_command_with_the_placeholder_key_says_what_a_key_looks_like(
 
 
 @pytest.mark.parametrize("command", [GET_SESSION, DELETE_SESSION])
-def test_a_command_with_the_placeholder_session_says_that_it_is_not_found(server: Service, command: str) -> None:
+def test_a_command_with_the_placeholder_session_prints_not_found(server: Service, command: str) -> None:
     assert typed(command, server) == SESSION_NOT_FOUND
 
 
 # The example
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("script", "text"),
     [
@@ -173,10 +174,10 @@ def test_the_python_example_prints_an_answer_in_any_language(
 # Headers and bodies
 
 
-def test_a_chat_tells_its_session_and_its_limits_before_the_first_byte(server: Service, upstream: Simulator) -> None:
+def test_a_chat_sends_its_session_and_its_limits_before_the_first_byte(server: Service, upstream: Simulator) -> None:
     gate = Gate()
     upstream.script = scripts.held(gate, before="")
-    with server.send() as response:  # the headers are here, and not a word was said
+    with server.send() as response:  # the headers have arrived, and no text
         assert response.status_code == 200
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert response.headers["X-Session-ID"]
@@ -191,11 +192,11 @@ def test_a_chat_shows_the_tighter_of_our_limit_and_the_upstreams(server: Service
         assert ours.headers["X-RateLimit-Limit"] == "600"
         assert ours.headers["x-ratelimit-limit-requests"] == "10000"
     upstream.script = answer("Hi")
-    with server.send() as theirs:  # this one says 59 of 60
+    with server.send() as theirs:  # this upstream allows 60 and has 59 left
         assert (theirs.headers["X-RateLimit-Limit"], theirs.headers["X-RateLimit-Remaining"]) == ("60", "59")
 
 
-def test_a_session_begun_by_a_chat_has_the_developer_message_and_counts_its_messages(server: Service) -> None:
+def test_a_session_created_by_a_chat_has_the_developer_message_and_counts_its_messages(server: Service) -> None:
     with server.send() as response:
         assert response.text
     shown = server.get(f"/api/sessions/{response.headers['X-Session-ID']}").json()
@@ -205,26 +206,26 @@ def test_a_session_begun_by_a_chat_has_the_developer_message_and_counts_its_mess
 
 
 @pytest.mark.parametrize("session_id", [None, ""])
-def test_a_chat_without_a_session_begins_one(server: Service, session_id: str | None) -> None:
+def test_a_chat_without_a_session_creates_one(server: Service, session_id: str | None) -> None:
     with server.send(developer_message="Hi.", session_id=session_id) as response:
         assert response.status_code == 200
     assert server.get(f"/api/sessions/{response.headers['X-Session-ID']}").status_code == 200
 
 
-def test_a_chat_in_a_session_that_is_not_there_says_the_seeds_words(server: Service) -> None:
+def test_a_chat_in_an_unknown_session_has_the_seeds_error(server: Service) -> None:
     with server.send(session_id="ses_never-was") as response:
         assert (response.status_code, response.content) == (404, SESSION_NOT_FOUND)
         assert response.headers["Content-Type"] == "application/json"
 
 
-def test_a_chat_uses_the_default_model_and_the_one_that_is_asked_for(server: Service, upstream: Simulator) -> None:
+def test_a_chat_uses_the_default_model_or_the_requested_one(server: Service, upstream: Simulator) -> None:
     with server.send():
         assert upstream.requests[-1].body["model"] == "gpt-4.1-mini"
     with server.send(model="gpt-4o"):
         assert upstream.requests[-1].body["model"] == "gpt-4o"
 
 
-def test_the_key_may_come_as_a_bearer_token_instead(server: Service, upstream: Simulator) -> None:
+def test_the_key_may_be_a_bearer_token(server: Service, upstream: Simulator) -> None:
     body = {"developer_message": "Hi.", "user_message": "Hello"}
     assert server.post("/api/chat", key=KEY, json=body).status_code == 200
     assert upstream.requests[-1].headers["Authorization"] == f"Bearer {KEY}"
@@ -234,7 +235,7 @@ def test_the_key_may_come_as_a_bearer_token_instead(server: Service, upstream: S
 @pytest.mark.parametrize(
     ("status", "message"), [(401, "Authentication failed. Please check your API key."), (403, "ermission")]
 )
-def test_a_key_that_the_upstream_refuses_is_answered_with_valid_false(
+def test_a_key_that_the_upstream_rejects_is_not_valid(
     server: Service, upstream: Simulator, status: int, message: str
 ) -> None:
     upstream.script = refuse(status)
@@ -249,6 +250,7 @@ def test_a_key_that_the_upstream_refuses_is_answered_with_valid_false(
     assert [(request.method, request.path) for request in upstream.requests[asked:]] == [("GET", "/v1/models")]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "key",
     [
@@ -266,9 +268,7 @@ def test_a_key_that_the_upstream_refuses_is_answered_with_valid_false(
     ],
 )
 @pytest.mark.parametrize("path", ["/api/chat", "/api/test-key"])
-def test_what_is_not_of_the_form_of_a_key_is_refused_in_the_seeds_words(
-    server: Service, upstream: Simulator, path: str, key: str
-) -> None:
+def test_an_invalid_key_format_has_the_seeds_error(server: Service, upstream: Simulator, path: str, key: str) -> None:
     asked = len(upstream.requests)
     body = {"api_key": key} | ({"developer_message": "d", "user_message": "u"} if path == "/api/chat" else {})
     response = server.post(path, json=body)
@@ -291,8 +291,9 @@ EXPOSED = {
 }
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
-def test_a_browser_on_any_site_may_ask(server: Service, method: str) -> None:
+def test_a_browser_on_any_site_may_send_requests(server: Service, method: str) -> None:
     asked = "content-type, authorization, x-api-key, idempotency-key, last-event-id"
     preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": asked}
     response = requests.options(f"{server.url}/api/sessions/x", headers=ORIGIN | preflight, timeout=SECONDS)
@@ -309,11 +310,12 @@ def may_be_read_by_a_page(response: requests.Response) -> bool:
     return response.headers["Access-Control-Allow-Origin"] == "*" and exposed >= EXPOSED
 
 
-def test_a_browser_may_read_answers_and_their_headers(server: Service) -> None:
+def test_a_browser_may_read_responses_and_their_headers(server: Service) -> None:
     with server.send(headers=ORIGIN) as response:
         assert may_be_read_by_a_page(response)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("path", "status"), [("/api/sessions/none", 404), ("/api/none", 404), ("/api/chat", 405), ("/api/sessions", 401)]
 )
@@ -323,7 +325,7 @@ def test_a_browser_may_read_errors(server: Service, path: str, status: int) -> N
     assert may_be_read_by_a_page(response)
 
 
-def test_a_browser_may_read_what_the_upstream_refused(server: Service, upstream: Simulator) -> None:
+def test_a_browser_may_read_refusals_of_the_upstream(server: Service, upstream: Simulator) -> None:
     upstream.script = refuse(401)
     with server.send(headers=ORIGIN) as response:
         assert response.status_code == 401
@@ -333,7 +335,7 @@ def test_a_browser_may_read_what_the_upstream_refused(server: Service, upstream:
 # Ways to serve
 
 
-def test_it_serves_on_port_8000_of_this_machine_unless_told_otherwise() -> None:
+def test_it_serves_on_port_8000_of_loopback_by_default() -> None:
     defaults = {name: Settings.model_fields[name].default for name in ("host", "port")}
     assert defaults == {"host": "127.0.0.1", "port": 8000}
     command = [sys.executable, str(PROJECT / "app.py"), "--help"]
@@ -342,7 +344,7 @@ def test_it_serves_on_port_8000_of_this_machine_unless_told_otherwise() -> None:
 
 
 @pytest.mark.one_process("each has a port of its own")
-def test_it_serves_where_port_says(serve: Serve) -> None:
+def test_it_serves_on_the_port_of_the_setting(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = serve(PORT=str(port))
@@ -350,7 +352,7 @@ def test_it_serves_where_port_says(serve: Serve) -> None:
     assert server.get("/api/health").json()["status"] == "ok"
 
 
-def test_uvicorn_serves_it_too(upstream: Simulator, tmp_path: Path) -> None:
+def test_uvicorn_can_serve_it(upstream: Simulator, tmp_path: Path) -> None:
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/chat.db", "OPENAI_BASE_URL": upstream.url}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
@@ -361,7 +363,7 @@ def test_uvicorn_serves_it_too(upstream: Simulator, tmp_path: Path) -> None:
             stderr=subprocess.DEVNULL,
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:  # the socket listens already: the request waits in it until uvicorn takes it
+    try:  # the socket listens already: the request waits in it until uvicorn accepts it
         assert requests.get(f"{url}/api/health", timeout=SECONDS).json()["status"] == "ok"
         body = {"developer_message": "Hi.", "user_message": "Count to 5", "api_key": KEY}
         assert requests.post(f"{url}/api/chat", json=body, timeout=SECONDS).text == "1 2 3 4 5"
@@ -370,7 +372,7 @@ def test_uvicorn_serves_it_too(upstream: Simulator, tmp_path: Path) -> None:
         process.wait(SECONDS)
 
 
-def test_a_python_without_the_packages_is_told_what_to_type(tmp_path: Path) -> None:
+def test_without_the_packages_it_prints_how_to_install_them(tmp_path: Path) -> None:
     without_packages = [sys.executable, "-E", "-S", str(PROJECT / "app.py")]
     ended = subprocess.run(without_packages, capture_output=True, cwd=tmp_path, timeout=SECONDS, text=True, check=False)
     assert ended.returncode == 1

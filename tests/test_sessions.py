@@ -1,4 +1,4 @@
-"""Sessions as their owners have them, and as nobody else does."""
+"""Sessions: their owners read, change and delete them, and other keys cannot."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service
 
 NOT_FOUND = b'{"detail":"Session not found"}'
 SECONDS = 10.0
-MOST_PAGES = 10  # of any list here
+MOST_PAGES = 10  # in any list here
 EVENTS = {"Accept": "text/event-stream"}
 
-# Every route that knows a session, as (method, path, body).
+# Every route of one session, as (method, path, body).
 ROUTES = [
     ("GET", "/api/sessions/{id}", None),
     ("PATCH", "/api/sessions/{id}", {"title": "Mine now"}),
@@ -41,13 +41,13 @@ def server(serve_module: Serve) -> Service:
 
 @pytest.fixture(scope="module")
 def strict(serve_module: Serve) -> Service:
-    """A server on which an id alone opens nothing."""
+    """A server on which a key is always needed."""
     return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_SESSION_ACCESS="key")
 
 
 @pytest.fixture(scope="module")
 def trusting(serve_module: Serve) -> Service:
-    """A server on which an id alone opens all but spending."""
+    """A server on which an id gives access to everything but spending."""
     return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_SESSION_ACCESS="id")
 
 
@@ -59,7 +59,7 @@ def fresh_key(name: str) -> str:
 
 
 def begun(server: Service, key: str = KEY, text: str = "Count to 3") -> tuple[str, str]:
-    """A session with one turn in it: its id and its generation's."""
+    """A session with one turn: its id and its generation's."""
     with server.send(text, key=key) as response:
         assert response.status_code == 200
         assert response.text
@@ -81,7 +81,7 @@ def ask(
     key: str | None = None,
     **headers: str,
 ) -> requests.Response:
-    """Go the route to this session."""
+    """Request the route for this session."""
     method, path, body = route
     names = {"id": session_id, "generation": generation_id}
     filled = {name: value.format(**names) for name, value in body.items()} if body else None
@@ -92,15 +92,15 @@ def ask(
 
 
 def what_an_outsider_sees(response: requests.Response) -> tuple[int, bytes, dict[str, str]]:
-    """All of a response but its date and its own id."""
+    """Return all of a response but its date and its request id."""
     headers = {name: value for name, value in response.headers.items() if name not in {"date", "x-request-id"}}
     return response.status_code, response.content, headers
 
 
-# Change, list, read
+# Changing, listing, reading
 
 
-def test_a_title_metadata_and_developer_message_can_be_set_and_what_is_left_out_stays(server: Service) -> None:
+def test_a_title_metadata_and_developer_message_can_be_set_and_omitted_fields_stay(server: Service) -> None:
     session_id = made(server)
     path = f"/api/sessions/{session_id}"
     first = server.patch(path, json={"title": "Über 東京", "metadata": {"colour": "blue"}}).json()
@@ -122,7 +122,7 @@ def test_a_title_metadata_and_developer_message_can_be_set_and_what_is_left_out_
     assert server.get(path).json() == third
 
 
-def test_a_developer_message_that_was_set_goes_upstream(server: Service, upstream: Simulator) -> None:
+def test_a_changed_developer_message_is_sent_upstream(server: Service, upstream: Simulator) -> None:
     session_id, _ = begun(server)
     server.patch(f"/api/sessions/{session_id}", json={"developer_message": "Speak Latin."})
     with server.send("Salve", session_id=session_id):
@@ -130,11 +130,11 @@ def test_a_developer_message_that_was_set_goes_upstream(server: Service, upstrea
 
 
 def pages(server: Service, path: str, key: str | None, limit: int) -> list[list[dict[str, Any]]]:
-    """Every page, by its cursors."""
+    """Return every page, following the cursors."""
     found: list[list[dict[str, Any]]] = []
     cursor = ""
     while True:
-        assert len(found) < MOST_PAGES, "it goes round in circles"
+        assert len(found) < MOST_PAGES, "the cursors form a cycle"
         page = server.get(f"{path}{'&' if '?' in path else '?'}limit={limit}{cursor}", key=key).json()
         assert page.keys() == {"data", "next_cursor"}
         found.append(page["data"])
@@ -159,7 +159,7 @@ def test_the_conversation_is_paged_from_its_first_message_on(strict: Service, li
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 5, 6])
-def test_a_user_is_shown_all_own_sessions_the_newest_first_and_no_others(strict: Service, limit: int) -> None:
+def test_a_user_sees_all_own_sessions_newest_first_and_no_others(strict: Service, limit: int) -> None:
     key = fresh_key(f"list-{limit}")
     mine = [made(strict, key) for _ in range(4)] + [begun(strict, key)[0]]
     begun(strict, OTHER_KEY)
@@ -181,7 +181,7 @@ def test_a_list_that_grows_while_it_is_paged_shows_nothing_twice(strict: Service
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_a_user_is_shown_all_own_sessions_by_their_last_use(strict: Service, limit: int) -> None:
+def test_a_user_sees_all_own_sessions_by_their_last_use(strict: Service, limit: int) -> None:
     key = fresh_key(f"used-{limit}")
     first, second, third = (made(strict, key) for _ in range(3))
     begun(strict, OTHER_KEY)
@@ -195,18 +195,18 @@ def test_a_user_is_shown_all_own_sessions_by_their_last_use(strict: Service, lim
     with strict.send(session_id=third, key=key) as response:
         assert response.text
     rest = strict.get(f"{by_use}&cursor={page['next_cursor']}", key=key).json()["data"]
-    assert [session["session_id"] for session in rest] == [second], "the third has moved before what was shown"
+    assert [session["session_id"] for session in rest] == [second], "the third has moved before the ones already shown"
     for other in (f"/api/sessions?cursor={page['next_cursor']}", f"{by_use}&cursor={cursor_of(strict, key)}"):
         refused = strict.get(other, key=key)
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "cursor")
 
 
 def cursor_of(server: Service, key: str) -> str:
-    """A cursor of the list by age."""
+    """Return a cursor of the list by age."""
     return str(server.get("/api/sessions?limit=1", key=key).json()["next_cursor"])
 
 
-def test_the_list_wants_a_key(server: Service) -> None:
+def test_the_list_needs_a_key(server: Service) -> None:
     response = server.get("/api/sessions")
     assert response.status_code == 401
     assert response.json()["code"] == "api_key_required"
@@ -232,7 +232,7 @@ def test_the_list_wants_a_key(server: Service) -> None:
 )
 @pytest.mark.parametrize("path", ["/api/sessions", "/api/sessions/{id}/messages"])
 @pytest.mark.one_process("it is refused before anything is read")
-def test_a_page_that_no_list_has_is_refused_by_the_name_of_the_field(server: Service, path: str, query: str) -> None:
+def test_an_invalid_cursor_is_refused_by_name(server: Service, path: str, query: str) -> None:
     session_id, _ = begun(server)
     response = server.get(f"{path.format(id=session_id)}?{query}", key=KEY)
     assert response.status_code == 422
@@ -240,24 +240,26 @@ def test_a_page_that_no_list_has_is_refused_by_the_name_of_the_field(server: Ser
 
 
 @pytest.mark.one_process("it is refused before anything is read")
-def test_an_order_that_no_list_has_is_refused(server: Service) -> None:
+def test_an_unknown_order_is_refused(server: Service) -> None:
     for path in ("/api/sessions?sort=used", "/api/sessions/ses_none/messages?order=up"):
         response = server.get(path, key=KEY)
         assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
 
 
-# Who may
+# Access
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("route", ROUTES[:-1], ids=lambda route: " ".join(route[:2]))
-def test_on_this_machine_the_id_of_a_session_is_enough(server: Service, route: Route) -> None:
+def test_on_this_machine_the_session_id_is_enough(server: Service, route: Route) -> None:
     session_id, generation_id = begun(server)
     for key in (None, KEY):
         assert ask(server, route, session_id, generation_id, key).status_code in {200, 201, 204}
     seen = ask(server, route, session_id, generation_id, OTHER_KEY)
-    assert (seen.status_code, seen.content) == (404, NOT_FOUND), "but not for somebody else, who says so"
+    assert (seen.status_code, seen.content) == (404, NOT_FOUND), "but not with the key of another owner"
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "headers",
     [
@@ -277,7 +279,7 @@ def test_on_this_machine_the_id_of_a_session_is_enough(server: Service, route: R
     ids=str,
 )
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: " ".join(route[:2]))
-def test_what_may_come_from_elsewhere_needs_the_owners_key(
+def test_requests_that_may_come_from_elsewhere_need_the_owners_key(
     server: Service, session_of_someone: tuple[str, str], route: Route, headers: dict[str, str]
 ) -> None:
     never_was = what_an_outsider_sees(ask(server, route, "ses_never-was", **headers))
@@ -292,6 +294,7 @@ def session_of_someone(server: Service) -> tuple[str, str]:
     return begun(server)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1234", "[::1]:8000", "LocalHost:80", "127.8.9.10"])
 def test_a_loopback_name_is_this_machine(server: Service, session_of_someone: tuple[str, str], host: str) -> None:
     assert ask(server, ROUTES[0], *session_of_someone, Host=host).status_code == 200
@@ -307,9 +310,7 @@ def test_the_owners_key_opens_the_session_from_anywhere(
 
 
 @pytest.mark.parametrize("route", [*ROUTES, CHAT], ids=lambda route: " ".join(route[:2]))
-def test_a_session_of_another_key_looks_like_one_that_never_was(
-    strict: Service, upstream: Simulator, route: Route
-) -> None:
+def test_a_session_of_another_key_looks_like_an_unknown_one(strict: Service, upstream: Simulator, route: Route) -> None:
     theirs, generation_id = begun(strict, OTHER_KEY)
     deleted, deleted_generation = begun(strict)
     assert strict.delete(f"/api/sessions/{deleted}", key=KEY).status_code == 200
@@ -324,26 +325,26 @@ def test_a_session_of_another_key_looks_like_one_that_never_was(
     assert strict.get(f"/api/sessions/{theirs}", key=OTHER_KEY).json()["title"] == "Count to 3", "its own"
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: " ".join(route[:2]))
-def test_where_the_key_is_wanted_the_id_alone_opens_nothing(strict: Service, route: Route) -> None:
+def test_if_a_key_is_needed_the_id_alone_opens_nothing(strict: Service, route: Route) -> None:
     session_id, generation_id = begun(strict)
     seen = ask(strict, route, session_id, generation_id)
     assert (seen.status_code, seen.content) == (404, NOT_FOUND)
     assert ask(strict, route, session_id, generation_id, KEY).status_code in {200, 201, 204}
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: " ".join(route[:2]))
-def test_where_the_id_is_enough_it_is_enough_from_anywhere(trusting: Service, route: Route) -> None:
+def test_if_the_id_is_enough_it_is_enough_from_anywhere(trusting: Service, route: Route) -> None:
     session_id, generation_id = begun(trusting)
     seen = ask(trusting, route, session_id, generation_id, Host="chat.example.org", Via="1.1 proxy")
     assert seen.status_code in {200, 201, 204}
 
 
-@pytest.mark.usefixtures("deploy")  # in which each of the servers is made
+@pytest.mark.usefixtures("deploy")  # in which the servers are created
 @pytest.mark.parametrize("name", ["server", "strict", "trusting"])
-def test_nobody_spends_in_the_session_of_another(
-    name: str, upstream: Simulator, request: pytest.FixtureRequest
-) -> None:
+def test_only_the_owner_can_spend_in_a_session(name: str, upstream: Simulator, request: pytest.FixtureRequest) -> None:
     server: Service = request.getfixturevalue(name)
     session_id, _ = begun(server)
     asked = len(upstream.requests)
@@ -356,7 +357,7 @@ def test_nobody_spends_in_the_session_of_another(
 
 def test_a_session_belongs_to_the_key_of_its_first_chat(strict: Service) -> None:
     session_id = made(strict)
-    assert strict.get(f"/api/sessions/{session_id}").status_code == 200  # nobody's yet: the id is enough
+    assert strict.get(f"/api/sessions/{session_id}").status_code == 200  # without an owner the id is enough
     with strict.send("Count to 2", session_id=session_id) as response:
         assert response.text == "1 2"
     assert strict.get(f"/api/sessions/{session_id}").status_code == 404
@@ -364,7 +365,7 @@ def test_a_session_belongs_to_the_key_of_its_first_chat(strict: Service) -> None
     assert strict.get(f"/api/sessions/{session_id}", key=KEY).status_code == 200
 
 
-def test_a_session_made_with_a_key_belongs_to_it_at_once(strict: Service) -> None:
+def test_a_session_created_with_a_key_belongs_to_it_at_once(strict: Service) -> None:
     session_id = made(strict, KEY)
     assert strict.get(f"/api/sessions/{session_id}").status_code == 404
     assert strict.get(f"/api/sessions/{session_id}", key=KEY).status_code == 200
@@ -386,7 +387,7 @@ def test_a_session_whose_first_key_was_mistyped_can_be_used_with_the_right_one(
         assert response.status_code == 404
 
 
-def test_a_key_that_is_refused_later_loses_nothing(strict: Service, upstream: Simulator) -> None:
+def test_a_key_that_is_rejected_later_loses_nothing(strict: Service, upstream: Simulator) -> None:
     session_id, _ = begun(strict)
     upstream.script = refuse(401)
     with strict.send("Hello", session_id=session_id) as response:
@@ -398,7 +399,7 @@ def test_a_key_that_is_refused_later_loses_nothing(strict: Service, upstream: Si
 # Delete
 
 
-def test_a_deleted_session_is_gone_from_everywhere(strict: Service) -> None:
+def test_a_deleted_session_is_not_found_anywhere(strict: Service) -> None:
     key = fresh_key("deleting")
     kept, (gone, generation_id) = made(strict, key), begun(strict, key)
     before = strict.get("/api/health").json()["active_sessions"]
@@ -411,7 +412,7 @@ def test_a_deleted_session_is_gone_from_everywhere(strict: Service) -> None:
     assert strict.get("/api/health").json()["active_sessions"] == before - 1
 
 
-def test_a_session_deleted_in_mid_answer_stops_it_and_never_comes_back(server: Service, upstream: Simulator) -> None:
+def test_a_session_deleted_during_its_answer_stops_it_and_never_reappears(server: Service, upstream: Simulator) -> None:
     gate = Gate()
     upstream.script = scripts.held(gate)
     with server.send(headers=EVENTS | {"Idempotency-Key": "deleted"}) as response:
@@ -425,7 +426,7 @@ def test_a_session_deleted_in_mid_answer_stops_it_and_never_comes_back(server: S
     for route in ROUTES:
         seen = ask(server, route, session_id, generation_id, KEY)
         assert (seen.status_code, seen.content) == (404, NOT_FOUND)
-    with server.send(headers={"Idempotency-Key": "deleted"}) as again:  # begins anew: there is nothing to replay
+    with server.send(headers={"Idempotency-Key": "deleted"}) as again:  # a new answer: there is nothing to replay
         assert again.text == "Hello there."
         assert again.headers["X-Session-ID"] != session_id
 
@@ -442,7 +443,7 @@ def test_a_text_whose_session_is_deleted_is_cut(server: Service, upstream: Simul
     gate.open()
 
 
-def test_a_session_that_is_answering_can_be_looked_at(server: Service, upstream: Simulator) -> None:
+def test_a_session_that_is_answering_can_be_read(server: Service, upstream: Simulator) -> None:
     gate = Gate()
     upstream.script = scripts.held(gate)
     with server.send() as response:

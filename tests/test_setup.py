@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.server_process import KEY, OURS, PROJECT
+from tests.server_process import KEY, PROJECT, environment_without_settings
 
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -43,7 +43,7 @@ def port() -> int:
 
 def environment(port: int, **more: str) -> dict[str, str]:
     """As in a new user's shell: no settings, and no virtual environment of ours in the way."""
-    kept = {name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("CHATAPI_")}
+    kept = environment_without_settings()
     kept.pop("VIRTUAL_ENV", None)
     return kept | {"PORT": str(port), "PYTHON": sys.executable, "CHATAPI_LOG_FORMAT": "json"} | more
 

@@ -1,4 +1,4 @@
-"""SIGTERM: readiness goes first, running answers get their time, the rest is stored, and only then does it end."""
+"""SIGTERM: readiness ends first, running answers get their time, the rest is stored, and then the process ends."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ import requests
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.database_view import SQLiteFile
-from tests.kill_campaign import EVENTS, Reader
+from tests.reader import EVENTS, Reader
 from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("it is about the end of a process")
 
-LONG_DRAIN = "60"  # seconds, longer than a test may take: only what ends early passes
+LONG_DRAIN = "60"  # seconds, longer than a test: only a drain that ends early passes
 SHORT_DRAIN = "0.5"
 BETWEEN_SIGNALS_SECONDS = 0.005
 SOON_SECONDS = 15.0  # much less than a long drain
 
 
 def draining(service: Service) -> Service:
-    """Send the first SIGTERM, and wait until the server has taken it."""
+    """Send the first SIGTERM, and wait until the server drains."""
     service.signal(signal.SIGTERM)
     service.wait_for_log("draining")
     return service
 
 
-def test_a_running_answer_completes_while_nothing_new_begins(serve: Serve, simulator: Simulator) -> None:
+def test_a_running_answer_completes_and_new_ones_are_refused(serve: Serve, simulator: Simulator) -> None:
     gate = Gate()
     simulator.script = scripts.held(gate)
     service = serve(CHATAPI_DRAIN_SECONDS=LONG_DRAIN)
     readers = [Reader.chat(service, headers=headers) for headers in ({}, EVENTS)]
     for reader in readers:
         reader.read_until("Hello")
-    idle = requests.Session()  # its connection stays open, and must not hold up the end
+    idle = requests.Session()  # its connection stays open, and must not delay the end
     assert idle.get(f"{service.url}/api/health").json()["status"] == "ok"
 
     draining(service)
@@ -65,7 +65,7 @@ def test_a_running_answer_completes_while_nothing_new_begins(serve: Serve, simul
 
 
 @pytest.mark.parametrize("hurry", [signal.SIGTERM, signal.SIGINT, None])
-def test_what_still_runs_is_interrupted_and_stored(
+def test_an_answer_that_still_runs_is_interrupted_and_stored(
     serve: Serve, simulator: Simulator, hurry: signal.Signals | None
 ) -> None:
     simulator.script = scripts.held(Gate(), before="Grüße, 東京")
@@ -77,7 +77,7 @@ def test_what_still_runs_is_interrupted_and_stored(
     begun = time.monotonic()
     draining(service)
     if hurry:
-        service.signal(hurry)  # a second signal ends it at once
+        service.signal(hurry)  # a second signal ends the drain
     assert text.read_all().decode() == "Grüße, 東京"
     assert not text.ended, "a plain-text reader sees a cut"
     told.read_all()
@@ -86,14 +86,14 @@ def test_what_still_runs_is_interrupted_and_stored(
     assert service.wait() == 0
     assert time.monotonic() - begun < SOON_SECONDS
     if not hurry:
-        assert time.monotonic() - begun > float(SHORT_DRAIN), "they were given their time"
-    assert all(request.left.wait(5) for request in simulator.requests), "the upstream was let go"
+        assert time.monotonic() - begun > float(SHORT_DRAIN), "they had their time"
+    assert all(request.left.wait(5) for request in simulator.requests), "the upstream connection is closed"
     for reader in (text, told):
         stored = service.database.answer(reader.generation_id)
         assert (stored.status, stored.text) == ("interrupted", "Grüße, 東京")
 
 
-def test_an_impatient_operator_cuts_nothing(service: Service) -> None:
+def test_many_signals_cut_no_write(service: Service) -> None:
     assert service.send().content
     with service.database.locked():  # closing the file waits for that
         for number in itertools.cycle([signal.SIGTERM, signal.SIGINT]):
@@ -110,7 +110,7 @@ def test_the_end_leaves_a_whole_file_and_a_free_port(service: Service, simulator
     service.signal(signal.SIGINT)
     assert service.wait() == 0
     database = SQLiteFile(service.environment["DATABASE_URL"])
-    assert not database.path.with_name("chat.db-wal").exists(), "all is in the one file"
+    assert not database.path.with_name("chat.db-wal").exists(), "everything is in the one file"
     assert database.rows("PRAGMA integrity_check") == [("ok",)]
     service.environment["PORT"] = str(port)
     service.start()

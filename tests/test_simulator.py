@@ -41,7 +41,7 @@ from chatapi.simulator.wire import go_duration
 KEY = "sk-proj-" + "a1_B-" * 31 + "z"
 MODEL = "gpt-4.1-mini"
 SNAPSHOT = "gpt-4.1-mini-2025-04-14"
-SECONDS = 5.0  # for whatever a test waits for: it comes in milliseconds, or the test fails
+SECONDS = 5.0  # for anything a test waits for; it takes milliseconds
 
 RATE_HEADERS = [
     f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")
@@ -91,7 +91,7 @@ def request_body(text: str = "Hello", **more: object) -> dict[str, Any]:
 
 
 def events(body: bytes) -> list[Any]:
-    """The JSON of each event but [DONE], of a body that is framed as OpenAI frames it."""
+    """Return the JSON of each event except [DONE], of a body that is framed as OpenAI frames it."""
     frames = body.decode().split("\n\n")
     assert frames[-1] == ""
     data = [frame.removeprefix("data: ") for frame in frames[:-1]]
@@ -99,7 +99,7 @@ def events(body: bytes) -> list[Any]:
 
 
 def said(body: bytes) -> str:
-    """The answer's text in such a body."""
+    """Return the text of the answer in such a body."""
     return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in events(body) if chunk["choices"])
 
 
@@ -108,7 +108,7 @@ def text_of(chunks: list[ChatCompletionChunk]) -> str:
 
 
 class Wire:
-    """A client that is nothing but a socket."""
+    """A client over a bare socket."""
 
     def __init__(self, simulator: Simulator, body: dict[str, Any] | None = None) -> None:
         address = urlsplit(simulator.url)
@@ -128,7 +128,7 @@ class Wire:
         self._socket.close()
 
     def read_until(self, marker: bytes) -> bytes:
-        """All that came, once the marker is in it."""
+        """Read until the marker arrives; return everything received."""
         while marker not in self.received:
             piece = self._socket.recv(65536)
             assert piece, self.received
@@ -136,7 +136,7 @@ class Wire:
         return self.received
 
     def read_to_the_end(self) -> str:
-        """How the connection ended: `complete`, `closed` without a final chunk, or `reset`."""
+        """Return how the connection ended: `complete`, `closed` without a final chunk, or `reset`."""
         try:
             while piece := self._socket.recv(65536):
                 self.received += piece
@@ -145,7 +145,7 @@ class Wire:
         return "complete" if self.received.endswith(b"\r\n0\r\n\r\n") else "closed"
 
     def writes(self) -> list[bytes]:
-        """The chunks of the chunked body: the simulator makes one of each write."""
+        """Return the chunks of the chunked body: the simulator makes one of each write."""
         rest = self.received.split(b"\r\n\r\n", 1)[1]
         chunks = []
         while rest:
@@ -159,7 +159,7 @@ class Wire:
 
 
 def play(simulator: Simulator, script: Script) -> tuple[bytes, str]:
-    """The body of a script that ends by itself, and how it ended."""
+    """Return the body of a script that ends by itself, and how it ended."""
     simulator.script = script
     with Wire(simulator) as wire:
         ending = wire.read_to_the_end()
@@ -195,7 +195,7 @@ def test_a_stream_has_openais_chunks_in_openais_order(demo: Simulator) -> None:
     assert all(chunk["usage"] is None for chunk in (first, *deltas, finish))
 
 
-def test_all_chunks_of_a_stream_share_what_names_it_and_two_streams_do_not(demo: Simulator) -> None:
+def test_all_chunks_of_a_stream_have_the_same_id_and_two_streams_do_not(demo: Simulator) -> None:
     names = []
     for _ in range(2):
         chunks = events(post(demo, request_body(stream=True)).content)
@@ -206,7 +206,7 @@ def test_all_chunks_of_a_stream_share_what_names_it_and_two_streams_do_not(demo:
     assert one[0] != two[0]
 
 
-def test_usage_and_obfuscation_come_as_asked_for(demo: Simulator) -> None:
+def test_usage_and_obfuscation_are_sent_if_requested(demo: Simulator) -> None:
     plain = events(post(demo, request_body(stream=True)).content)
     assert not any("usage" in chunk for chunk in plain)
     assert all("obfuscation" in chunk for chunk in plain)
@@ -235,7 +235,7 @@ def test_the_sdk_reads_the_same_answer_streamed_and_whole(demo: Simulator) -> No
     assert whole._request_id.startswith("req_")
 
 
-def test_every_answer_carries_openais_headers(demo: Simulator) -> None:
+def test_every_answer_has_openais_headers(demo: Simulator) -> None:
     first, second = (post(demo).headers for _ in range(2))
     assert first["x-request-id"] != second["x-request-id"]
     assert first["openai-version"]
@@ -271,7 +271,7 @@ def reply(simulator: Simulator, *messages: ChatCompletionMessageParam, **more: A
     return str(post(simulator, body).json()["choices"][0]["message"]["content"])
 
 
-def test_the_demo_recalls_what_came_along_and_nothing_else(demo: Simulator) -> None:
+def test_the_demo_recalls_only_the_messages_of_its_request(demo: Simulator) -> None:
     past = [user("Hi, my name is Ada."), assistant("Hello."), user("My favourite colour is green"), assistant("Nice.")]
     assert "“Hi, my name is Ada.”" in reply(demo, *past, user("What is my name?"))
     assert "“My favourite colour is green”" in reply(demo, *past, user("what's my favourite colour?"))
@@ -288,7 +288,7 @@ def test_content_may_be_a_list_of_parts(demo: Simulator) -> None:
     assert "“In parts”" in reply(demo, parts)
 
 
-def test_half_a_surrogate_pair_does_not_break_an_answer(demo: Simulator) -> None:
+def test_an_unpaired_surrogate_does_not_break_an_answer(demo: Simulator) -> None:
     assert post(demo, request_body("half \ud83d", stream=True)).content.endswith(b"data: [DONE]\n\n")
 
 
@@ -321,7 +321,7 @@ def test_reasoning_comes_first_and_counts(demo: Simulator) -> None:
     assert cut["choices"][0]["finish_reason"] == "length"
 
 
-def test_words_come_at_the_pace() -> None:
+def test_words_arrive_at_the_configured_pace() -> None:
     with running(Simulator(pace_seconds=0.005)) as simulator, sdk(simulator) as client:
         began = time.monotonic()
         chunks = list(client.chat.completions.create(model=MODEL, messages=[user("count to 40")], stream=True))
@@ -333,7 +333,7 @@ def test_words_come_at_the_pace() -> None:
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_asked_for_and_judged_by_its_words(demo: Simulator) -> None:
+def test_a_key_is_required_and_its_words_decide_the_answer(demo: Simulator) -> None:
     missing = post(demo, key=None)
     assert missing.status_code == 401
     assert missing.json()["error"]["type"] == "invalid_request_error"
@@ -381,7 +381,7 @@ def test_a_bad_request_is_refused_as_openai_refuses_it(
     assert response.json()["error"]["code"] == code
 
 
-def test_what_is_not_json_is_refused(demo: Simulator) -> None:
+def test_a_body_that_is_not_json_is_refused(demo: Simulator) -> None:
     response = post(demo, raw=b"{not json")
     assert response.status_code == 400
     assert "could not parse" in response.json()["error"]["message"]
@@ -417,7 +417,7 @@ def test_a_scripted_refusal_is_the_sdks_exception(
     assert caught.value.request_id
 
 
-def test_a_rate_limit_says_when_to_come_back_and_a_spent_quota_does_not(simulator: Simulator) -> None:
+def test_a_rate_limit_has_a_retry_after_and_an_exhausted_quota_does_not(simulator: Simulator) -> None:
     simulator.script = refuse(429)
     limited = post(simulator)
     assert limited.headers["Retry-After"] == "1"
@@ -430,7 +430,7 @@ def test_a_rate_limit_says_when_to_come_back_and_a_spent_quota_does_not(simulato
         assert "Retry-After" not in post(simulator).headers
 
 
-# --- scripts: faithful ----------------------------------------------------------------------------------------------
+# --- scripts: faithful answers ----------------------------------------------------------------------------------------
 
 
 def test_a_script_can_be_changed_while_the_simulator_runs(simulator: Simulator) -> None:
@@ -484,7 +484,7 @@ def test_a_gate_holds_an_answer_until_it_is_opened(simulator: Simulator) -> None
         assert later.read_to_the_end() == "complete"
 
 
-def test_a_client_that_leaves_a_gate_does_not_open_it(simulator: Simulator) -> None:
+def test_a_client_that_disconnects_at_a_gate_does_not_open_it(simulator: Simulator) -> None:
     gate = Gate()
     simulator.script = scripts.held(gate)
     with Wire(simulator) as stays:
@@ -496,7 +496,7 @@ def test_a_client_that_leaves_a_gate_does_not_open_it(simulator: Simulator) -> N
         assert stays.read_to_the_end() == "complete"
 
 
-def test_headers_come_at_once_and_the_body_when_it_is_due(simulator: Simulator) -> None:
+def test_headers_are_sent_at_once_and_the_body_when_it_is_due(simulator: Simulator) -> None:
     gate = Gate()
     simulator.script = scripts.event_stream(scripts.Wait(gate), Send(Chunks().content("late")))
     with Wire(simulator) as wire:
@@ -508,7 +508,7 @@ def test_headers_come_at_once_and_the_body_when_it_is_due(simulator: Simulator) 
 # --- scripts: faults ------------------------------------------------------------------------------------------------
 
 
-def test_a_cut_is_a_reset_and_all_before_it_arrives(simulator: Simulator) -> None:
+def test_a_cut_is_a_reset_and_all_bytes_before_it_arrive(simulator: Simulator) -> None:
     body, ending = play(simulator, scripts.cut_after("half an"))
     assert ending == "reset"
     assert len(events(body)) == 3
@@ -540,14 +540,14 @@ def test_a_half_close_ends_the_body_without_its_final_chunk(simulator: Simulator
     assert not simulator.requests[0].left.is_set()
 
 
-def test_a_body_can_be_shorter_than_it_says(simulator: Simulator) -> None:
+def test_a_body_can_be_shorter_than_its_length(simulator: Simulator) -> None:
     simulator.script = Script(headers={"Content-Length": "100"}, steps=(Send(b"{"), scripts.HalfClose()))
     with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
         post(simulator)
 
 
 @pytest.mark.parametrize("script", [scripts.silent_after("some words"), answer("a b c", pace_seconds=60)])
-def test_who_leaves_a_silent_answer_is_seen_to_leave(simulator: Simulator, script: Script) -> None:
+def test_a_disconnect_during_silence_is_noticed(simulator: Simulator, script: Script) -> None:
     simulator.script = script
     with Wire(simulator) as wire:
         wire.read_until(b'"role"')
@@ -560,7 +560,7 @@ def test_who_leaves_a_silent_answer_is_seen_to_leave(simulator: Simulator, scrip
     assert request.left_at >= leaving_at
 
 
-def test_who_leaves_before_the_headers_is_seen_to_leave(simulator: Simulator) -> None:
+def test_a_disconnect_before_the_headers_is_noticed(simulator: Simulator) -> None:
     simulator.script = scripts.never_answers()
     with Wire(simulator) as wire:
         (request,) = simulator.wait_for_requests(1)
@@ -569,7 +569,7 @@ def test_who_leaves_before_the_headers_is_seen_to_leave(simulator: Simulator) ->
     assert (request.sent_chunks, request.sent_bytes) == (0, 0)
 
 
-def test_who_leaves_in_the_middle_of_a_flood_is_seen_to_leave(simulator: Simulator) -> None:
+def test_a_disconnect_during_a_flood_is_noticed(simulator: Simulator) -> None:
     simulator.script = scripts.endless_line()
     with Wire(simulator) as wire:
         wire.read_until(b"aaaa")
@@ -578,7 +578,7 @@ def test_who_leaves_in_the_middle_of_a_flood_is_seen_to_leave(simulator: Simulat
     assert request.sent_bytes < 8 * scripts.MIB
 
 
-def test_who_stays_to_the_end_has_not_left(simulator: Simulator) -> None:
+def test_a_client_that_reads_to_the_end_has_not_disconnected(simulator: Simulator) -> None:
     play(simulator, answer("a b c"))
     (request,) = simulator.requests
     assert request.ended.wait(SECONDS)
@@ -594,7 +594,7 @@ def test_a_slow_start_waits_before_the_headers(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 502])
-def test_html_where_an_answer_belongs(simulator: Simulator, status: int) -> None:
+def test_html_instead_of_an_answer(simulator: Simulator, status: int) -> None:
     simulator.script = scripts.html_page(status)
     response = post(simulator)
     assert response.status_code == status
@@ -626,12 +626,12 @@ def test_an_endless_line_is_megabytes_without_a_newline(simulator: Simulator) ->
     assert b"\n" not in body
 
 
-def test_heartbeats_only_are_never_an_event(simulator: Simulator) -> None:
+def test_heartbeats_contain_no_event(simulator: Simulator) -> None:
     body, _ = play(simulator, scripts.heartbeats_only(interval_seconds=0, count=50))
     assert body == b": heartbeat\n\n" * 50
 
 
-def test_a_frame_that_is_no_json(simulator: Simulator) -> None:
+def test_a_frame_that_is_not_json(simulator: Simulator) -> None:
     body, ending = play(simulator, scripts.invalid_json())
     assert ending == "complete"
     assert body.endswith(b"data: [DONE]\n\n")
@@ -676,14 +676,14 @@ def test_an_end_may_lack_either_marker(simulator: Simulator, script: Script, fin
     ],
     ids=["crlf", "cr", "comments", "multi_line", "byte_by_byte", "in_one_write", "split"],
 )
-def test_an_unusual_but_right_answer_is_read_by_the_sdk(simulator: Simulator, script: Script) -> None:
+def test_an_unusual_valid_answer_is_read_by_the_sdk(simulator: Simulator, script: Script) -> None:
     simulator.script = script
     with sdk(simulator) as client:
         chunks = list(client.chat.completions.create(model=MODEL, messages=[user("Hi")], stream=True))
     assert text_of(chunks) == scripts.TEXT
 
 
-def test_the_unusual_answers_are_as_unusual_as_they_say(simulator: Simulator) -> None:
+def test_the_unusual_answers_have_the_promised_form(simulator: Simulator) -> None:
     assert not re.search(rb"(?<!\r)\n", play(simulator, scripts.line_ends())[0])
     assert b"\n" not in play(simulator, scripts.line_ends(end="\r"))[0]
     assert play(simulator, scripts.byte_order_mark())[0].startswith(b"\xef\xbb\xbfdata: ")
@@ -691,7 +691,7 @@ def test_the_unusual_answers_are_as_unusual_as_they_say(simulator: Simulator) ->
     assert b'\ndata: "choices":' in play(simulator, scripts.multi_line_data())[0]
 
 
-def test_a_byte_per_write_is_just_that(simulator: Simulator) -> None:
+def test_a_byte_per_write(simulator: Simulator) -> None:
     simulator.script = scripts.byte_by_byte("é 🎉")
     with Wire(simulator) as wire:
         assert wire.read_to_the_end() == "complete"
@@ -714,7 +714,7 @@ def test_characters_are_split_over_writes_and_whole_when_joined(simulator: Simul
 # --- the record -----------------------------------------------------------------------------------------------------
 
 
-def test_a_request_is_recorded_as_it_came(simulator: Simulator) -> None:
+def test_a_request_is_recorded_as_received(simulator: Simulator) -> None:
     began = time.monotonic()
     post(simulator, request_body("Hello there"))
     requests.get(f"{simulator.url}/models?limit=3", timeout=SECONDS)
@@ -728,7 +728,7 @@ def test_a_request_is_recorded_as_it_came(simulator: Simulator) -> None:
     assert "Hello there" not in repr(first)
 
 
-def test_waiting_for_requests_wakes_up_when_the_last_one_comes(simulator: Simulator) -> None:
+def test_waiting_for_requests_ends_when_the_last_one_arrives(simulator: Simulator) -> None:
     senders = [threading.Thread(target=post, args=(simulator,)) for _ in range(3)]
     for sender in senders:
         sender.start()
@@ -746,7 +746,7 @@ def test_only_the_newest_requests_are_kept() -> None:
         assert [request.body["messages"][0]["content"] for request in simulator.wait_for_requests(2)] == ["new"]
 
 
-# --- its life -------------------------------------------------------------------------------------------------------
+# --- start and end --------------------------------------------------------------------------------------------------
 
 
 def test_it_stops_at_once_with_answers_still_running() -> None:
@@ -763,7 +763,7 @@ def test_it_stops_at_once_with_answers_still_running() -> None:
     assert request.ended.is_set()
 
 
-def test_a_client_dropped_by_the_simulators_end_has_not_left() -> None:
+def test_a_client_dropped_at_the_simulators_end_has_not_disconnected() -> None:
     simulator = Simulator(scripts.silent_after())
     with running(simulator):
         wire = Wire(simulator)
@@ -773,7 +773,7 @@ def test_a_client_dropped_by_the_simulators_end_has_not_left() -> None:
         assert not simulator.requests[0].left.is_set()
 
 
-def test_a_port_that_is_taken_is_an_error() -> None:
+def test_a_port_in_use_is_an_error() -> None:
     with running(Simulator()) as first:
         port = urlsplit(first.url).port
         assert port is not None
@@ -782,7 +782,7 @@ def test_a_port_that_is_taken_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
+def test_the_command_serves_until_a_signal(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "chatapi.simulator", "--port", "0", "--pace-ms", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -800,7 +800,7 @@ def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> 
         assert process.stderr.read() == ""
 
 
-def test_the_command_explains_itself_and_its_mistakes() -> None:
+def test_the_command_explains_itself_and_its_errors() -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "chatapi.simulator", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -828,7 +828,7 @@ WEATHER: Any = {
 }
 
 
-def test_a_tool_that_is_named_is_called_and_one_that_is_forbidden_is_not(demo: Simulator) -> None:
+def test_a_tool_that_is_named_is_called_and_a_forbidden_one_is_not(demo: Simulator) -> None:
     whole = post(demo, request_body("Use weather", tools=[WEATHER])).json()["choices"][0]
     (call,) = whole["message"]["tool_calls"]
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == (
@@ -864,7 +864,7 @@ def test_a_history_with_an_open_call_is_refused_as_openai_does(demo: Simulator) 
         assert post(demo, {"model": MODEL, "messages": history}).status_code == status, history
 
 
-def test_json_comes_where_json_was_asked_for(demo: Simulator) -> None:
+def test_json_is_sent_if_requested(demo: Simulator) -> None:
     schema = {"type": "object", "properties": {"a": {"type": ["boolean", "null"]}, "b": {"anyOf": [{"type": "null"}]}}}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     message = post(demo, request_body(response_format=wanted)).json()["choices"][0]["message"]

@@ -1,4 +1,4 @@
-"""Server-Sent Events: however the bytes are cut and whatever ends the lines, the same events come out."""
+"""Server-Sent Events: the same events for any division into pieces and any line endings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chatapi.errors import UpstreamBroken
 from chatapi.model import Generation, Kind, Microseconds, Piece, Status, Usage
 from chatapi.wire import sse
 
-# A busy machine is no failure, and no two runs differ.
+# A slow machine does not fail the test, and all runs are the same.
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 fields = st.one_of(
     st.sampled_from(["data: ", "data:", "data", "data: [DONE]", "event: ping", "id: 7", "retry: 10", ": hi", ":", "x"]),
@@ -27,7 +27,7 @@ streams = st.lists(st.tuples(st.one_of(fields, st.just("")), line_ends), max_siz
 
 
 def decoded_by_the_book(stream: bytes) -> list[bytes]:
-    """What the specification's own steps make of a stream, line by line."""
+    """Decode a stream by the steps of the specification, line by line."""
     text = stream.removeprefix(b"\xef\xbb\xbf")
     found: list[bytes] = []
     data: list[bytes] = []
@@ -42,13 +42,13 @@ def decoded_by_the_book(stream: bytes) -> list[bytes]:
 
 
 def decoded(pieces: list[bytes]) -> list[bytes]:
-    """What our decoder makes of it; the line feed at the end makes a last CR the end of its line."""
+    """Decode a stream with our decoder. The line feed at the end makes a last CR the end of its line."""
     decoder = sse.Decoder()
     return [payload for piece in pieces for payload in decoder.feed(piece)]
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
-    """The stream in pieces, some of them empty."""
+    """Return the stream in pieces, some of them empty."""
     ends = sorted(place % (len(stream) + 1) for place in places)
     return [stream[begin:end] for begin, end in zip([0, *ends], [*ends, len(stream)], strict=True)]
 
@@ -57,7 +57,7 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
 @given(streams, st.booleans(), st.lists(st.integers(min_value=0), max_size=6))
 @example([("data: a", "\r\n"), ("", "\r\n")], False, [8])
 @example([("data: a", "\n"), ("", "\n"), ("", "\n"), ("data: b", "\r"), ("", "\r\n")], True, [1, 2])
-def test_any_cut_and_any_line_ends(lines: list[tuple[str, str]], mark: bool, places: list[int]) -> None:
+def test_any_division_and_any_line_endings(lines: list[tuple[str, str]], mark: bool, places: list[int]) -> None:
     stream = ("\ufeff" * mark + "".join(line + end for line, end in lines)).encode() + b": the end\n"
     assert decoded(cut(stream, places)) == decoded_by_the_book(stream)
 
@@ -72,7 +72,7 @@ def test_every_single_cut(end: str) -> None:
     assert decoded([stream[place : place + 1] for place in range(len(stream))]) == whole
 
 
-def test_an_event_is_given_as_soon_as_it_is_whole() -> None:
+def test_an_event_is_returned_as_soon_as_it_is_complete() -> None:
     decoder = sse.Decoder()
     assert decoder.feed(b"data: a\n") == []
     assert decoder.feed(b"\n") == [b"a"]
@@ -88,7 +88,7 @@ def test_an_endless_event_is_refused_before_it_fills_the_memory() -> None:
         decoder.feed(piece)
 
 
-def test_a_stream_of_tiny_reads_costs_no_more_than_it_is_long() -> None:
+def test_the_cost_of_tiny_reads_is_linear() -> None:
     def seconds(size: int) -> float:
         decoder = sse.Decoder()
         begun = time.process_time()
@@ -98,7 +98,7 @@ def test_a_stream_of_tiny_reads_costs_no_more_than_it_is_long() -> None:
 
     seconds(1000)
     small, large = min(seconds(10_000) for _ in range(3)), min(seconds(100_000) for _ in range(3))
-    assert large < 40 * small  # ten times as much; by the square it would be a hundred
+    assert large < 40 * small  # ten times as much; quadratic cost would be a hundred times
 
 
 GENERATION = Generation("gen_1", "ses_1", "msg_1", Status.RUNNING, "gpt", "events", Microseconds(0))
@@ -106,7 +106,7 @@ GENERATION = Generation("gen_1", "ses_1", "msg_1", Status.RUNNING, "gpt", "event
 
 @unhurried
 @given(st.lists(st.tuples(st.sampled_from(Kind), st.text(min_size=1)), max_size=6), st.integers(0, 1000))
-def test_what_the_encoder_writes_any_decoder_reads(said: list[tuple[Kind, str]], position: int) -> None:
+def test_any_decoder_reads_the_output_of_the_encoder(said: list[tuple[Kind, str]], position: int) -> None:
     pieces, end = [], position
     for part, (kind, text) in enumerate(said):
         end += len(text.encode())

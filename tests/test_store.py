@@ -1,4 +1,4 @@
-"""The contract of the store, the same for every database. No test asks which one it got."""
+"""The contract of the store, the same for every database. No test knows which one it uses."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ DRIVERS: dict[str, Callable[[Path], Driver]] = {
     "postgres": lambda folder: PostgresDriver(postgres().new_database(), 4, transaction_pooling=False),
 }
 TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \u2028 end"
-PLENTY = 1 << 20  # bytes of context
-MANY = 1 << 20  # failures: until told otherwise
+PLENTY = 1 << 20  # bytes of history
+MANY = 1 << 20  # failures: until the test changes it
 COMPLETED = Outcome(Status.COMPLETED, "stop", Usage(3, 4, 1, 2))
 REFUSED = Outcome(Status.FAILED, None, None, UpstreamBroken.code, "It broke.")
 KEY_REJECTED = Outcome(Status.FAILED, None, None, UpstreamRejectedKey.code, "No such key.")
 
 
 class Clock:
-    """The time, which the test moves."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000_000_000
@@ -70,7 +70,7 @@ class Clock:
 
 
 class Watched:
-    """A real driver, and what it was asked to commit."""
+    """A real driver, and the transactions that it was asked to commit."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -93,7 +93,7 @@ class Watched:
 
 
 class Writer:
-    """A generation that is being written, and what the store said to it."""
+    """A running generation, and the store's answers to its writer."""
 
     def __init__(self, begun: StartedTurn) -> None:
         self.id = begun.generation.id
@@ -108,7 +108,7 @@ class Writer:
         self.error = error
 
     async def write(self, store: Store, text: str, kind: Kind = Kind.TEXT, call: ToolCall | None = None) -> Writer:
-        """Write, and return when that is committed; raise what the store refused it with."""
+        """Write, and return when that is committed; raise the store's refusal."""
         self.log.write(kind, text, call)
         store.group_commit.schedule_append(self)
         await store.group_commit.flush()
@@ -128,13 +128,13 @@ def clock() -> Clock:
 
 @pytest.fixture(params=sorted(DRIVERS))
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Watched:
-    """A database that is not opened yet."""
+    """A database that is not open yet."""
     return Watched(DRIVERS[request.param](tmp_path))
 
 
 @pytest.fixture
 async def store(driver: Watched, clock: Clock) -> AsyncIterator[Store]:
-    """A store, open and empty."""
+    """An open, empty store."""
     store = Store(driver, clock)
     await store.open()
     yield store
@@ -162,7 +162,7 @@ async def begin(store: Store, session_id: str | None = None, text: str = "Hello"
 async def said(
     store: Store, session_id: str | None, question: str, answer: str, ending: Outcome = COMPLETED
 ) -> StartedTurn:
-    """A whole turn."""
+    """Commit a whole turn."""
     begun = await begin(store, session_id, question)
     writer = Writer(begun)
     if answer:
@@ -178,7 +178,7 @@ async def stored_text(store: Store, generation_id: str, position: int = 0) -> st
 
 
 async def refused_with(coroutine: Awaitable[Any]) -> type[Exception] | None:
-    """What it raises, if anything."""
+    """Return the type of the error that it raises, if any."""
     try:
         await coroutine
     except (IdempotencyMismatch, SessionBusy, SessionNotFound, StoreUnavailable, Fenced) as error:
@@ -189,7 +189,7 @@ async def refused_with(coroutine: Awaitable[Any]) -> type[Exception] | None:
 # Sessions
 
 
-async def test_a_session_is_found_as_it_was_made(store: Store, clock: Clock) -> None:
+async def test_a_session_is_read_as_created(store: Store, clock: Clock) -> None:
     session = await store.sessions.create("anna", TEXT)
     assert await store.sessions.find(session.id) == session
     assert (session.owner, session.developer_message, session.message_count) == ("anna", TEXT, 0)
@@ -198,7 +198,7 @@ async def test_a_session_is_found_as_it_was_made(store: Store, clock: Clock) -> 
     assert await store.sessions.count() == 1
 
 
-async def test_a_change_sets_what_it_names_and_leaves_the_rest(store: Store, clock: Clock) -> None:
+async def test_a_change_sets_the_named_fields_and_leaves_the_rest(store: Store, clock: Clock) -> None:
     session = await store.sessions.create("anna", "Be brief.")
     clock.advance(1)
     await store.sessions.change(session.id, anyone, title=TEXT, metadata={"a": TEXT})
@@ -209,7 +209,7 @@ async def test_a_change_sets_what_it_names_and_leaves_the_rest(store: Store, clo
     assert (await store.sessions.change(session.id, anyone, title="")).title is None
 
 
-async def test_who_is_not_permitted_changes_nothing(store: Store) -> None:
+async def test_an_unauthorized_caller_changes_nothing(store: Store) -> None:
     begun = await said(store, None, "Hello", "Hi")
     before = await store.sessions.find(begun.session.id)
     assert await refused_with(store.sessions.change(begun.session.id, nobody, title="mine")) is SessionNotFound
@@ -219,7 +219,7 @@ async def test_who_is_not_permitted_changes_nothing(store: Store) -> None:
     assert len(await store.messages.page_after(begun.session.id, -1, 10)) == 2
 
 
-async def test_what_is_not_there_cannot_be_used(store: Store) -> None:
+async def test_unknown_ids_cannot_be_used(store: Store) -> None:
     assert await refused_with(begin(store, "ses_none")) is SessionNotFound
     assert await refused_with(store.sessions.change("ses_none", anyone, title="a")) is SessionNotFound
     assert await refused_with(store.sessions.delete("ses_none", anyone)) is SessionNotFound
@@ -248,7 +248,7 @@ async def test_the_pages_of_the_list_are_the_whole_list(store: Store, clock: Clo
 # Turns
 
 
-async def test_a_turn_that_was_begun_is_there(store: Store, clock: Clock) -> None:
+async def test_a_started_turn_is_stored(store: Store, clock: Clock) -> None:
     begun = await begin(store, text=TEXT, developer_message="Be brief.")
     assert (begun.parent, begun.replayed) == (None, False)
     assert begun.generation.status is Status.RUNNING
@@ -265,7 +265,7 @@ async def test_a_turn_that_was_begun_is_there(store: Store, clock: Clock) -> Non
     assert answer.generation == begun.generation == await store.generations.find_latest(begun.session.id)
 
 
-async def test_a_second_turn_goes_on_from_the_first(store: Store) -> None:
+async def test_a_second_turn_follows_the_first(store: Store) -> None:
     first = await said(store, None, "one", "1")
     second = await begin(store, first.session.id, "two", developer_message="Be kind.")
     assert second.parent == first.session.head
@@ -291,12 +291,12 @@ async def test_a_session_takes_one_turn_at_a_time(store: Store) -> None:
         await begin(store, begun.session.id)
     assert busy.value.generation_id == begun.generation.id
     assert len(await store.messages.page_after(begun.session.id, -1, 10)) == 2, "a refused turn leaves nothing"
-    await begin(store)  # another session is not held up
+    await begin(store)  # another session is not blocked
     await Writer(begun).finish(store)
     await begin(store, begun.session.id)
 
 
-async def test_of_turns_that_come_at_once_one_is_taken(store: Store) -> None:
+async def test_of_concurrent_turns_one_is_accepted(store: Store) -> None:
     # Promise 5.
     session = await store.sessions.create("anna", "Be brief.")
     outcomes = await asyncio.gather(*(refused_with(begin(store, session.id)) for _ in range(20)))
@@ -304,7 +304,7 @@ async def test_of_turns_that_come_at_once_one_is_taken(store: Store) -> None:
     assert len(await store.messages.page_after(session.id, -1, 10)) == 2
 
 
-async def test_a_repeated_turn_is_begun_once(store: Store) -> None:
+async def test_a_repeated_turn_starts_once(store: Store) -> None:
     # Promise 7.
     again = {"idempotency_key": "once", "digest": "of this"}
     first = await begin(store, **again)
@@ -317,7 +317,7 @@ async def test_a_repeated_turn_is_begun_once(store: Store) -> None:
     assert len(await store.messages.page_after(first.session.id, -1, 10)) == 2
 
 
-async def test_turns_repeated_at_once_are_begun_once(store: Store) -> None:
+async def test_concurrent_repeats_of_a_turn_start_once(store: Store) -> None:
     # Promise 7.
     begun = await asyncio.gather(*(begin(store, idempotency_key="once", digest="of this") for _ in range(20)))
     assert sorted(one.replayed for one in begun) == [False] + [True] * 19
@@ -325,19 +325,19 @@ async def test_turns_repeated_at_once_are_begun_once(store: Store) -> None:
     assert await store.sessions.count() == 1
 
 
-async def test_an_idempotency_key_is_its_owners_and_of_one_request(store: Store) -> None:
+async def test_an_idempotency_key_belongs_to_its_owner_and_to_one_request(store: Store) -> None:
     first = await begin(store, idempotency_key="once", digest="of this")
     assert await refused_with(begin(store, idempotency_key="once", digest="of that")) is IdempotencyMismatch
     other = await begin(store, owner="ben", idempotency_key="once", digest="of this")
     assert other.generation.id != first.generation.id
     await store.sessions.delete(first.session.id, anyone)
-    assert not (await begin(store, idempotency_key="once", digest="of this")).replayed, "what is gone is forgotten"
+    assert not (await begin(store, idempotency_key="once", digest="of this")).replayed, "a deleted one is forgotten"
 
 
 # Logs
 
 
-async def test_what_was_appended_reads_the_same_from_everywhere_before_and_after_the_end(store: Store) -> None:
+async def test_appended_text_reads_the_same_from_every_position_before_and_after_the_end(store: Store) -> None:
     # Promise 3.
     begun = await begin(store)
     writer = Writer(begun)
@@ -370,7 +370,7 @@ async def test_what_was_appended_reads_the_same_from_everywhere_before_and_after
     await check()
 
 
-async def test_an_answer_has_its_committed_text_while_it_runs(store: Store) -> None:
+async def test_a_running_answer_has_its_committed_text(store: Store) -> None:
     begun = await begin(store)
     writer = await Writer(begun).write(store, "thinking", Kind.REASONING)
     await writer.write(store, TEXT)
@@ -379,11 +379,11 @@ async def test_an_answer_has_its_committed_text_while_it_runs(store: Store) -> N
     assert [(part.kind, part.text) for part in answer.parts] == [(Kind.REASONING, "thinking"), (Kind.TEXT, TEXT)]
 
 
-async def test_an_ending_is_stored_whole(store: Store, clock: Clock) -> None:
+async def test_an_outcome_is_stored_whole(store: Store, clock: Clock) -> None:
     # Promise 2.
     begun = await begin(store)
     writer = await Writer(begun).write(store, "Hello")
-    writer.log.write(Kind.TEXT, " there")  # never touched: it goes with the ending
+    writer.log.write(Kind.TEXT, " there")  # never scheduled: it is stored with the outcome
     clock.advance(5)
     first_token_at = Microseconds(clock.now - 1_000_000)
     ended = await store.generations.finish(writer, COMPLETED, writer.log.parts(), first_token_at)
@@ -398,7 +398,7 @@ async def test_an_ending_is_stored_whole(store: Store, clock: Clock) -> None:
     assert session.updated_at == clock.now
 
 
-async def test_an_error_is_stored_with_what_came_before(store: Store) -> None:
+async def test_an_error_is_stored_with_the_text_before_it(store: Store) -> None:
     begun = await said(store, None, "Hello", "partly", REFUSED)
     answer = (await store.messages.page_after(begun.session.id, -1, 10))[1]
     assert answer.text == "partly"
@@ -410,7 +410,7 @@ async def test_an_error_is_stored_with_what_came_before(store: Store) -> None:
     )
 
 
-async def test_text_that_was_touched_is_committed_when_the_store_closes(driver: Watched, clock: Clock) -> None:
+async def test_scheduled_text_is_committed_when_the_store_closes(driver: Watched, clock: Clock) -> None:
     store = Store(driver, clock)
     await store.open()
     begun = await begin(store)
@@ -430,7 +430,7 @@ async def test_text_that_was_touched_is_committed_when_the_store_closes(driver: 
 # Leases and fences
 
 
-async def test_a_lease_lapses_when_its_time_is_over_and_not_before(store: Store, clock: Clock) -> None:
+async def test_a_lease_expires_at_its_time_and_not_before(store: Store, clock: Clock) -> None:
     # Promise 6.
     begun = await begin(store)
     await Writer(begun).write(store, TEXT)
@@ -445,7 +445,7 @@ async def test_a_lease_lapses_when_its_time_is_over_and_not_before(store: Store,
     assert (await begin(store, begun.session.id)).parent == begun.session.head, "the next turn works"
 
 
-async def test_a_lease_that_was_renewed_holds_on(store: Store, clock: Clock) -> None:
+async def test_a_renewed_lease_does_not_expire(store: Store, clock: Clock) -> None:
     renewed, forgotten = await begin(store), await begin(store)
     clock.advance(LEASE_SECONDS)
     await store.generations.renew([renewed.generation.id])
@@ -455,16 +455,16 @@ async def test_a_lease_that_was_renewed_holds_on(store: Store, clock: Clock) -> 
     assert [closed.id for closed in await store.generations.sweep()] == [renewed.generation.id]
 
 
-async def test_a_replica_renews_its_own_leases_alone(store: Store, clock: Clock) -> None:
+async def test_a_replica_renews_only_its_own_leases(store: Store, clock: Clock) -> None:
     begun = await begin(store)
-    store.generations._replica = new_id("rep")  # as the process would have that came after
+    store.generations._replica = new_id("rep")  # as the next process would have
     clock.advance(LEASE_SECONDS)
     await store.generations.renew([begun.generation.id])
     clock.now += 1
     assert [closed.id for closed in await store.generations.sweep()] == [begun.generation.id]
 
 
-async def test_what_has_ended_is_not_revived_by_a_renewal(store: Store, clock: Clock) -> None:
+async def test_an_ended_generation_is_not_revived_by_a_renewal(store: Store, clock: Clock) -> None:
     begun = await said(store, None, "Hello", "Hi")
     await store.generations.renew([begun.generation.id])
     found = await store.generations.find_latest(begun.session.id)
@@ -472,7 +472,7 @@ async def test_what_has_ended_is_not_revived_by_a_renewal(store: Store, clock: C
     assert found.status is Status.COMPLETED
 
 
-async def test_a_sweep_goes_on_until_nothing_is_left(store: Store, clock: Clock) -> None:
+async def test_a_sweep_continues_until_nothing_is_left(store: Store, clock: Clock) -> None:
     count = SWEEP_BATCH + 3
     await asyncio.gather(*(begin(store) for _ in range(count)))
     clock.advance(LEASE_SECONDS + 1)
@@ -480,7 +480,7 @@ async def test_a_sweep_goes_on_until_nothing_is_left(store: Store, clock: Clock)
     assert closed == [SWEEP_BATCH, 3, 0]
 
 
-async def test_the_next_process_finds_what_the_last_one_left(driver: Watched, clock: Clock) -> None:
+async def test_the_next_process_finds_the_generations_of_the_last_one(driver: Watched, clock: Clock) -> None:
     # Promise 6.
     store = Store(driver, clock)
     await store.open()
@@ -499,7 +499,7 @@ async def test_the_next_process_finds_what_the_last_one_left(driver: Watched, cl
     await store.close()
 
 
-async def test_who_was_swept_or_has_ended_writes_no_more(store: Store, clock: Clock) -> None:
+async def test_a_swept_or_ended_generation_accepts_no_text(store: Store, clock: Clock) -> None:
     swept, ended = await begin(store), await begin(store)
     writers = [await Writer(begun).write(store, "shown") for begun in (swept, ended)]
     await writers[1].finish(store)
@@ -511,7 +511,7 @@ async def test_who_was_swept_or_has_ended_writes_no_more(store: Store, clock: Cl
         assert await stored_text(store, writer.id) == "shown"
 
 
-async def test_nobody_writes_to_another_replicas_generation(store: Store) -> None:
+async def test_a_replica_cannot_write_to_a_generation_of_another(store: Store) -> None:
     begun = await begin(store)
     writer = await Writer(begun).write(store, "shown")
     store.generations._replica = store.group_commit._replica = new_id("rep")
@@ -521,7 +521,7 @@ async def test_nobody_writes_to_another_replicas_generation(store: Store) -> Non
     assert await stored_text(store, writer.id) == "shown"
 
 
-async def test_a_fence_stops_one_and_not_its_neighbours(store: Store) -> None:
+async def test_a_fence_stops_one_writer_and_not_its_neighbours(store: Store) -> None:
     gone, here = await begin(store), await begin(store)
     await store.sessions.delete(gone.session.id, anyone)
     writers = [Writer(gone), Writer(here)]
@@ -533,7 +533,7 @@ async def test_a_fence_stops_one_and_not_its_neighbours(store: Store) -> None:
     assert (writers[1].error, await stored_text(store, here.generation.id)) == (None, TEXT)
 
 
-async def test_two_sweepers_close_what_was_left_once(driver: Watched, store: Store, clock: Clock) -> None:
+async def test_two_sweepers_close_each_generation_once(driver: Watched, store: Store, clock: Clock) -> None:
     count = SWEEP_BATCH * 2
     await asyncio.gather(*(begin(store) for _ in range(count)))
     clock.advance(LEASE_SECONDS + 1)
@@ -545,12 +545,12 @@ async def test_two_sweepers_close_what_was_left_once(driver: Watched, store: Sto
             closed.extend(generation.id for generation in some)
 
     await asyncio.gather(*(sweep(sweeper) for sweeper in (store, other) * 2))
-    await sweep(store)  # one that had a row in hand made the other pass it over
+    await sweep(store)  # a locked row makes the other sweeper skip it
     assert len(closed) == len(set(closed)) == count
 
 
-async def test_a_writer_and_a_sweeper_agree_on_what_was_written(driver: Watched, store: Store, clock: Clock) -> None:
-    # Promise 1: what the writer is told is committed is in the message that the sweeper makes of it.
+async def test_a_writer_and_a_sweeper_agree_on_the_committed_text(driver: Watched, store: Store, clock: Clock) -> None:
+    # Promise 1: text that the writer knows as committed is in the message that the sweeper makes.
     for _ in range(10):
         writers = [Writer(await begin(store)) for _ in range(5)]
         other = store_beside(driver, store, clock)
@@ -569,7 +569,7 @@ async def test_a_writer_and_a_sweeper_agree_on_what_was_written(driver: Watched,
 
 
 def store_beside(driver: Watched, store: Store, clock: Clock) -> Store:
-    """Another replica's store, as far as one driver can be two replicas': its own name and lane."""
+    """Return the store of another replica on the same driver: with a name and a lane of its own."""
     other = Store(driver, clock)
     other.group_commit._loop, other.group_commit._task = store.group_commit._loop, store.group_commit._task
     if not driver.concurrent:
@@ -577,7 +577,7 @@ def store_beside(driver: Watched, store: Store, clock: Clock) -> Store:
     return other
 
 
-async def test_who_wants_an_answer_stopped_leaves_word_with_its_replica(store: Store) -> None:
+async def test_a_stop_request_is_stored_for_the_replica_that_generates(store: Store) -> None:
     begun, other = await begin(store), await begin(store)
     assert await store.generations.request_stop(begun.generation.id) == store.replica == begun.generation.replica
     running = await store.generations.running_here()
@@ -589,11 +589,11 @@ async def test_who_wants_an_answer_stopped_leaves_word_with_its_replica(store: S
     assert await store.generations.running_here() == []
 
 
-# A store that does not answer
+# A database that does not answer
 
 
 class Failing(Watched):
-    """A real driver that raises or commits, and either way does not tell."""
+    """A real driver that raises, before or after it commits."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__(driver)
@@ -611,7 +611,7 @@ class Failing(Watched):
 
 @pytest.fixture
 async def failing(driver: Watched, clock: Clock) -> AsyncIterator[tuple[Failing, Store]]:
-    """A store on a driver that fails when it is told to."""
+    """A store on a driver that fails when the test asks for it."""
     failing = Failing(driver.driver)
     store = Store(failing, clock)
     await store.open()
@@ -626,7 +626,7 @@ async def test_text_whose_commit_failed_is_offered_again_and_stored_once(
     driver, store = failing
     driver.commits_all_the_same = commits_all_the_same
     writer = await Writer(await begin(store)).write(store, "one ")
-    driver.failures = MANY  # whoever asks, and be it the store's own timer
+    driver.failures = MANY  # by any caller, including the store's own timer
     for word in ("two ", "three "):
         await writer.write(store, word)
     assert writer.log.committed == len("one ")
@@ -639,7 +639,7 @@ async def test_text_whose_commit_failed_is_offered_again_and_stored_once(
     assert await stored_text(store, writer.id) == "one two three four"
 
 
-async def test_text_that_was_refused_is_offered_again_without_being_asked(failing: tuple[Failing, Store]) -> None:
+async def test_refused_text_is_offered_again_without_a_caller(failing: tuple[Failing, Store]) -> None:
     driver, store = failing
     writer = Writer(await begin(store))
     driver.failures = 1
@@ -659,7 +659,9 @@ async def test_text_that_is_refused_for_too_long_is_given_up(failing: tuple[Fail
 
 
 @pytest.mark.parametrize("ending", [COMPLETED, REFUSED], ids=["completed", "failed"])
-async def test_an_ending_that_was_stored_and_not_told_is_found(failing: tuple[Failing, Store], ending: Outcome) -> None:
+async def test_an_outcome_that_was_stored_and_not_confirmed_is_found(
+    failing: tuple[Failing, Store], ending: Outcome
+) -> None:
     _, store = failing
     writer = await Writer(await begin(store)).write(store, "Hi")
     ended = await writer.finish(store, ending)
@@ -667,23 +669,23 @@ async def test_an_ending_that_was_stored_and_not_told_is_found(failing: tuple[Fa
     assert await refused_with(writer.finish(store, Outcome(Status.STOPPED))) is Fenced
 
 
-async def test_a_log_with_a_hole_is_shown_up_to_there(driver: Watched, store: Store) -> None:
+async def test_a_log_with_a_gap_is_read_up_to_the_gap(driver: Watched, store: Store) -> None:
     begun = await begin(store)
-    pieces = [Piece(3, 0, Kind.TEXT, b"one"), Piece(9, 0, Kind.TEXT, b"ree")]  # a database forgot what was between
+    pieces = [Piece(3, 0, Kind.TEXT, b"one"), Piece(9, 0, Kind.TEXT, b"ree")]  # a database lost the piece between
     await driver.commit(Batch(store.replica, appends=[Append(begun.generation.id, pieces)]))
     assert await stored_text(store, begun.generation.id) == "one"
     assert await stored_text(store, begun.generation.id, 3) == ""
 
 
-async def test_who_comes_first_sets_what_all_must_agree_on(store: Store) -> None:
+async def test_the_first_replica_sets_the_shared_values(store: Store) -> None:
     assert await store.deployment.check_shared_setting("secret", "one")
     assert await store.deployment.check_shared_setting("secret", "one")
     assert not await store.deployment.check_shared_setting("secret", "two")
     assert await store.deployment.check_shared_setting("something else", "two")
 
 
-async def test_a_row_of_another_session_is_given_to_nobody(driver: Watched, store: Store) -> None:
-    """As a connection would bring it that has been left in the middle of something."""
+async def test_a_row_of_another_session_is_never_returned(driver: Watched, store: Store) -> None:
+    """As from a connection that was left within another request."""
     mine, other = await said(store, None, "Hello", "mine"), await said(store, None, "Hello", "other's")
 
     def crossed(reads: Callable[[], Transaction[Any]]) -> Transaction[Any]:
@@ -691,7 +693,7 @@ async def test_a_row_of_another_session_is_given_to_nobody(driver: Watched, stor
         try:
             while True:
                 asked = next(transaction) if rows is None else transaction.send(rows)
-                assert not isinstance(asked, Together), "reading has no need of it"
+                assert not isinstance(asked, Together), "reading does not need it"
                 sql, values = asked
                 swapped = {mine.session.id: other.session.id, mine.generation.id: other.generation.id}
                 rows = yield sql, tuple(swapped.get(value, value) for value in values)
@@ -714,14 +716,14 @@ async def test_a_row_of_another_session_is_given_to_nobody(driver: Watched, stor
 # Deleting
 
 
-async def test_a_delete_tells_what_ran(store: Store) -> None:
+async def test_a_delete_returns_the_running_generation(store: Store) -> None:
     begun = await begin(store)
     assert await store.sessions.delete(begun.session.id, anyone) == begun.generation
     ended = await said(store, None, "Hello", "Hi")
     assert await store.sessions.delete(ended.session.id, anyone) is None
 
 
-async def test_what_was_deleted_is_gone_and_stays_gone(store: Store) -> None:
+async def test_a_deleted_session_does_not_reappear(store: Store) -> None:
     # Promise 4.
     kept = await said(store, None, "Hello", "Hi")
     before = await said(store, None, "one", "1")
@@ -738,10 +740,10 @@ async def test_what_was_deleted_is_gone_and_stays_gone(store: Store) -> None:
     assert await stored_text(store, kept.generation.id) == "Hi"
 
 
-# What the upstream is told
+# The history for the upstream
 
 
-async def test_the_context_is_what_was_said_in_order(store: Store) -> None:
+async def test_the_history_has_the_messages_in_order(store: Store) -> None:
     begun = await begin(store, text="one")
     writer = Writer(begun)
     writer.log.write(Kind.REASONING, "thoughts")
@@ -802,7 +804,7 @@ async def test_a_key_that_was_accepted_once_keeps_its_session(store: Store, befo
     assert session.owner == "anna"
 
 
-async def test_another_sessions_good_turn_does_not_bind_this_one(store: Store) -> None:
+async def test_a_good_turn_of_another_session_does_not_bind_this_one(store: Store) -> None:
     await said(store, None, "Hello", "Hi")
     begun = await said(store, None, "Hello", "", KEY_REJECTED)
     session = await store.sessions.find(begun.session.id)
@@ -813,7 +815,7 @@ async def test_another_sessions_good_turn_does_not_bind_this_one(store: Store) -
 # Group commit
 
 
-async def test_what_comes_at_once_is_committed_together(store: Store, driver: Watched) -> None:
+async def test_concurrent_transactions_are_committed_together(store: Store, driver: Watched) -> None:
     driver.batches.clear()
     begun = await asyncio.gather(*(begin(store) for _ in range(100)))
     assert driver.concurrent or len(driver.batches) <= 2
@@ -827,8 +829,8 @@ async def test_what_comes_at_once_is_committed_together(store: Store, driver: Wa
     assert all(writer.log.committed == writer.log.position for writer in writers)
 
 
-async def test_a_turns_begin_and_end_outlive_a_power_loss(store: Store, driver: Watched) -> None:
-    # Promise 2; that `durable` is what it says is the driver's own test.
+async def test_the_start_and_the_end_of_a_turn_survive_a_power_loss(store: Store, driver: Watched) -> None:
+    # Promise 2; the driver's own test checks `durable`.
     async def durable(coroutine: Awaitable[Any]) -> tuple[bool, Any]:
         driver.batches.clear()
         result = await coroutine
@@ -849,7 +851,7 @@ async def test_a_turns_begin_and_end_outlive_a_power_loss(store: Store, driver: 
     ]
 
 
-async def test_one_that_fails_does_not_hurt_the_others(store: Store) -> None:
+async def test_a_failing_transaction_does_not_hurt_the_others(store: Store) -> None:
     busy = await begin(store)
     writer = Writer(busy)
     writer.log.write(Kind.TEXT, TEXT)
@@ -862,11 +864,11 @@ async def test_one_that_fails_does_not_hurt_the_others(store: Store) -> None:
     )
     assert outcomes == [None] * 5 + [SessionBusy, SessionNotFound] + [None] * 5
     assert await store.sessions.count() == 11
-    await store.group_commit.flush()  # PostgreSQL commits text apart from begins
+    await store.group_commit.flush()  # PostgreSQL commits text apart from starts
     assert await stored_text(store, writer.id) == TEXT
 
 
-async def test_who_gives_up_waiting_does_not_hurt_the_others(store: Store) -> None:
+async def test_a_cancelled_caller_does_not_hurt_the_others(store: Store) -> None:
     tasks = [asyncio.create_task(begin(store)) for _ in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()
@@ -883,17 +885,17 @@ def create_session(session: Session) -> Transaction[Session]:
     return session
 
 
-async def test_one_that_the_database_refuses_does_not_hurt_the_others(store: Store, driver: Watched) -> None:
+async def test_a_transaction_that_the_database_rejects_does_not_hurt_the_others(store: Store, driver: Watched) -> None:
     first, second = new_session(), new_session()
     batch = Batch("rep", [lambda: create_session(first), lambda: create_session(first), lambda: create_session(second)])
     outcome = await driver.commit(batch)
-    twice, once = outcome.results[:2], outcome.results[2]  # of the two, either may have come first
+    twice, once = outcome.results[:2], outcome.results[2]  # either of the two may be first
     assert {type(result) for result in twice} == {Session, StoreUnavailable}
     assert once == second
     assert await store.sessions.count() == 2
 
 
-async def test_one_that_changes_its_mind_leaves_nothing(store: Store, driver: Watched) -> None:
+async def test_a_transaction_that_raises_leaves_nothing(store: Store, driver: Watched) -> None:
     first, second = new_session(), new_session()
 
     def spoilt() -> Transaction[None]:
@@ -910,7 +912,7 @@ async def test_one_that_changes_its_mind_leaves_nothing(store: Store, driver: Wa
     assert await stored_text(store, begun.generation.id) == "Hi"
 
 
-async def test_what_is_reported_as_failed_has_not_happened(store: Store, driver: Watched) -> None:
+async def test_a_transaction_reported_as_failed_is_not_stored(store: Store, driver: Watched) -> None:
     begun = await begin(store)
     await Writer(begun).write(store, "Hi")
     session = new_session()

@@ -1,13 +1,11 @@
-"""A full disk, a locked or broken file, a start that cannot be: a clear word each, and nothing lost."""
+"""A full disk, a locked or broken file, a failing start: a clear error for each, and no lost data."""
 
 from __future__ import annotations
 
-import os
 import resource
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +18,8 @@ from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.drivers.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
 from tests.database_view import SQLiteFile
-from tests.kill_campaign import EVENTS, Reader
-from tests.server_process import OURS, PROJECT, START_SECONDS, Serve, Service
+from tests.reader import EVENTS, Reader
+from tests.server_process import Serve, Service, run_command
 from tests.test_promises import saying
 
 pytestmark = pytest.mark.one_process("it is about the file")
@@ -29,7 +27,7 @@ pytestmark = pytest.mark.one_process("it is about the file")
 
 @contextmanager
 def disk_full(service: Service) -> Iterator[None]:
-    """Let no file of the server's take another byte while the block lasts."""
+    """Let no file of the server grow for the duration of the block."""
     soft, hard = resource.prlimit(service.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (1, hard))
     yield
@@ -37,7 +35,7 @@ def disk_full(service: Service) -> Iterator[None]:
 
 
 def check_refused(service: Service, session_id: str) -> None:
-    """Every write is a 503 that says when to come back, and reading works."""
+    """Check that every write is a 503 with a Retry-After, and that reading works."""
     replies = [
         service.send(),
         service.send(session_id=session_id),
@@ -60,13 +58,13 @@ def test_a_full_disk_refuses_writes_and_loses_nothing(service: Service, simulato
         check_refused(service, session_id)
         assert [message["content"] for message in service.messages(session_id)] == ["Hello", text]
         assert Reader.resume(service, session_id).read_all() == text.encode()
-        assert len(simulator.requests) == calls, "the upstream is not called for what cannot be stored"
+        assert len(simulator.requests) == calls, "the upstream is not called for a turn that cannot be stored"
     assert service.get("/api/health").status_code == 200
     assert service.send(session_id=session_id).status_code == 200
     assert len(service.messages(session_id)) == 4
 
 
-def test_a_disk_that_is_full_for_a_moment_makes_an_answer_wait(service: Service, simulator: Simulator) -> None:
+def test_a_disk_that_is_full_for_a_moment_delays_an_answer(service: Service, simulator: Simulator) -> None:
     gate, ending = Gate(), Gate()
     simulator.script = saying("Hello", gate, " there", ending)
     readers = [Reader.chat(service, headers=headers) for headers in ({}, EVENTS)]
@@ -79,11 +77,11 @@ def test_a_disk_that_is_full_for_a_moment_makes_an_answer_wait(service: Service,
     assert readers[0].read_all() == b"Hello there"
     assert readers[0].ended
     readers[1].read_all()
-    assert readers[1].said("text") == "Hello there"
+    assert readers[1].joined("text") == "Hello there"
     assert readers[1].events()[-1][0] == "done"
 
 
-def test_a_disk_that_stays_full_in_mid_answer(serve: Serve, simulator: Simulator) -> None:
+def test_a_disk_that_stays_full_during_an_answer(serve: Serve, simulator: Simulator) -> None:
     service = serve(CHATAPI_STORE_PATIENCE_SECONDS="0.5")
     gate = Gate()
     simulator.script = saying("Hello", gate, " there", Gate())
@@ -97,14 +95,14 @@ def test_a_disk_that_stays_full_in_mid_answer(serve: Serve, simulator: Simulator
         readers[1].read_all()
         name, _, data = readers[1].events()[-1]
         assert (name, data["code"]) == ("error", "store_unavailable")
-        assert readers[1].said("text") == "Hello"
+        assert readers[1].joined("text") == "Hello"
         for reader in readers:
-            assert service.messages(reader.session_id)[1]["content"] == "Hello", "what was shown can be read"
+            assert service.messages(reader.session_id)[1]["content"] == "Hello", "text that was sent can be read"
     for reader in readers:
         service.wait_for_log("generation", generation_id=reader.generation_id)
         answer = service.messages(reader.session_id)[1]
         assert (answer["status"], answer["error"]["code"]) == ("failed", "store_unavailable")
-        assert answer["content"] == "Hello there", "nothing of it is lost"
+        assert answer["content"] == "Hello there", "none of it is lost"
         simulator.script = scripts.answer("Again.")
         assert service.send(session_id=reader.session_id).text == "Again."
 
@@ -123,7 +121,7 @@ def test_a_locked_file_refuses_writes_until_it_is_free(service: Service, simulat
     assert len(service.messages(session_id)) == 4
 
 
-def test_a_locked_file_does_not_make_the_waiting_wait_for_each_other(service: Service) -> None:
+def test_requests_that_wait_for_a_locked_file_do_not_wait_for_each_other(service: Service) -> None:
     def send(_: int) -> tuple[int, float]:
         begun = time.monotonic()
         return service.send().status_code, time.monotonic() - begun
@@ -134,39 +132,30 @@ def test_a_locked_file_does_not_make_the_waiting_wait_for_each_other(service: Se
     assert max(seconds for _, seconds in replies) < 4 * LOCKED_MILLISECONDS / 1000
 
 
-def test_a_lock_that_is_let_go_soon_is_only_waited_for(service: Service) -> None:
+def test_a_lock_that_is_released_soon_only_delays(service: Service) -> None:
     before = service.send()
     session_id = before.headers["X-Session-ID"]
-    assert before.content, "read to its end, or the session is still busy"
+    assert before.content, "read to its end, so that the session is free"
     with ThreadPoolExecutor(1) as client:
         with service.database.locked():
             waits = client.submit(service.send, session_id=session_id)
-            for _ in range(5):  # the server has had its chance to try
+            for _ in range(5):  # the server had the chance to try
                 assert service.get(f"/api/sessions/{session_id}").status_code == 200
             assert not waits.done()
         assert waits.result().status_code == 200
 
 
-# Starts that cannot be
+# Failing starts
 
 
 def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python app.py`, which is to end by itself."""
-    ours = {name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("CHATAPI_")}
-    ours |= {"PORT": "0", "DATABASE_URL": f"sqlite:///{folder}/chat.db", **environment}
-    return subprocess.run(
-        [sys.executable, str(PROJECT / "app.py")],
-        cwd=folder,
-        env=ours,
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
-    )
+    """Run `python app.py`, which must end by itself."""
+    settings = {"PORT": "0", "DATABASE_URL": f"sqlite:///{folder}/chat.db", **environment}
+    return run_command(cwd=folder, settings=settings)
 
 
 def check_one_sentence(ended: subprocess.CompletedProcess[str], *words: str) -> None:
-    """It has said what is wrong, in one line, and nothing else."""
+    """Check that it printed one line that says what is wrong, and nothing more."""
     assert ended.stderr.startswith("Cannot start. "), ended.stderr
     assert ended.stderr.count("\n") == 1, ended.stderr
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -176,7 +165,7 @@ def check_one_sentence(ended: subprocess.CompletedProcess[str], *words: str) -> 
 
 def test_a_second_server_on_the_same_file(service: Service) -> None:
     check_one_sentence(start(service.folder), "DATABASE_URL", "another server")
-    assert service.send().status_code == 200, "the first goes on"
+    assert service.send().status_code == 200, "the first continues"
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
@@ -217,7 +206,7 @@ BROKEN = (not_a_database, a_folder, of_a_newer_version, of_another_program, with
 
 
 @pytest.mark.parametrize("spoil", BROKEN, ids=lambda spoil: spoil.__name__)
-async def test_a_file_that_cannot_be_used(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+async def test_an_unusable_file(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     spoil(tmp_path / "chat.db")
     driver = SQLiteDriver(tmp_path / "chat.db")
     with pytest.raises(SettingsError, match=r"^DATABASE_URL: "):
@@ -226,12 +215,12 @@ async def test_a_file_that_cannot_be_used(tmp_path: Path, spoil: Callable[[Path]
 
 
 @pytest.mark.parametrize("spoil", [not_a_database, of_a_newer_version])
-def test_a_start_with_a_file_that_cannot_be_used(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_a_start_with_an_unusable_file(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     spoil(tmp_path / "chat.db")
     check_one_sentence(start(tmp_path), "DATABASE_URL")
 
 
-def test_a_file_whose_rows_are_torn(service: Service) -> None:
+def test_a_file_with_torn_rows(service: Service) -> None:
     for number in range(30):
         service.post("/api/sessions", json={"developer_message": f"{number}" * 1000})
     service.send()
@@ -260,7 +249,7 @@ def test_a_file_that_is_locked_at_the_start(service: Service) -> None:
         ("CHATAPI_SECRET", "too-short-a-secret", "CHATAPI_SECRET"),
     ],
 )
-def test_a_setting_that_cannot_be(tmp_path: Path, name: str, value: str, named: str) -> None:
+def test_an_invalid_setting(tmp_path: Path, name: str, value: str, named: str) -> None:
     ended = start(tmp_path, **{name: value})
     check_one_sentence(ended, named)
     assert "password" not in ended.stderr

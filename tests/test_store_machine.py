@@ -1,4 +1,4 @@
-"""Hypothesis drives the store beside a dictionary: whatever the order, both say the same."""
+"""Hypothesis drives the store and a dictionary in parallel: in any order of calls, both give the same results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ENDINGS = st.sampled_from(
 
 @dataclass
 class Answer:
-    """A generation, as the dictionary knows it."""
+    """A generation, as the dictionary has it."""
 
     id: str
     question: str
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass
 class Conversation:
-    """A session, as the dictionary knows it."""
+    """A session, as the dictionary has it."""
 
     id: str
     owner: str | None
@@ -108,7 +108,7 @@ class Machine(RuleBasedStateMachine):
         self.runner.close()
         self.folder.cleanup()
 
-    # What callers do
+    # Actions of callers
 
     @rule(target=conversations, owner=st.one_of(st.none(), OWNERS), developer_message=TEXTS)
     def create(self, owner: str | None, developer_message: str) -> str:
@@ -192,10 +192,10 @@ class Machine(RuleBasedStateMachine):
         del self.model[session_id]
         self.known = {key: known for key, known in self.known.items() if known[0] != session_id}
 
-    # What generations do
+    # Actions of generations
 
     def answer(self, writer: Writer) -> Answer | None:
-        """The running answer that this writer may write, if it still may."""
+        """Return the running answer that this writer may still write, if any."""
         for conversation in self.model.values():
             for answer in conversation.answers:
                 if answer.id == writer.id and answer.status is Status.RUNNING and answer.ours:
@@ -236,7 +236,7 @@ class Machine(RuleBasedStateMachine):
         if all(one.error_code == UpstreamRejectedKey.code for one in conversation.answers):
             conversation.owner = None
 
-    # What time and crashes do
+    # Time and crashes
 
     @rule(seconds=st.sampled_from([1, LEASE_SECONDS / 2, LEASE_SECONDS + 1]))
     def pass_time(self, seconds: float) -> None:
@@ -273,7 +273,7 @@ class Machine(RuleBasedStateMachine):
             if self.driver.exclusive:
                 self.end(answer, Status.INTERRUPTED, "interrupted")
 
-    # What must be the same at all times
+    # Invariants
 
     @invariant()
     def sessions_are_the_same(self) -> None:
@@ -312,7 +312,7 @@ class Machine(RuleBasedStateMachine):
                     for answer in conversation.answers
                     if answer.text or answer.called
                     for line in ((Role.USER, answer.question), (Role.ASSISTANT, answer.text))
-                    if line[1]  # a call that nobody answered is left out
+                    if line[1]  # a call without a result is left out
                 ]
 
     @invariant()
@@ -330,7 +330,7 @@ class Machine(RuleBasedStateMachine):
             assert (latest and latest.id) == (conversation.answers[-1].id if conversation.answers else None)
 
 
-def test_the_store_and_a_dictionary_say_the_same() -> None:
+def test_the_store_and_a_dictionary_give_the_same_results() -> None:
     bounded = settings(
         max_examples=50,
         stateful_step_count=25,

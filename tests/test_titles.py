@@ -1,4 +1,4 @@
-"""What a session is called until its owner calls it otherwise."""
+"""Titles of sessions: derived from the first message unless the owner sets one."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ ONE_PROCESS = "the tests of the store see what replicas share"
     ],
     ids=range(14),
 )
-def test_a_title_is_the_first_line_cut_where_a_word_ends(text: str, title: str | None) -> None:
+def test_a_title_is_the_first_line_cut_at_the_end_of_a_word(text: str, title: str | None) -> None:
     assert title_of(user_text(text)) == title
     assert len(title or "") <= 60
 
 
-def test_a_message_without_text_is_called_what_it_shows() -> None:
+def test_a_message_without_text_is_titled_by_its_attachments() -> None:
     def of(*parts: Part) -> str | None:
         return title_of([NewMessage(Role.ASSISTANT, (Part(Kind.TEXT, "Hi"),)), NewMessage(Role.USER, parts)])
 
@@ -70,7 +70,7 @@ async def test_a_session_is_named_once_and_never_against_its_owner(store: Store)
     assert first.session.title == "one"
     assert (await said(store, first.session.id, "two", "2")).session.title == "one"
     await store.sessions.change(first.session.id, anyone, title="")
-    assert (await said(store, first.session.id, "three", "3")).session.title is None, "taken away"
+    assert (await said(store, first.session.id, "three", "3")).session.title is None, "removed"
     later = await store.sessions.create("anna", "Be kind.")
     await store.sessions.change(later.id, anyone, title="Mine")
     assert (await said(store, later.id, "four", "4")).session.title == "Mine"
@@ -81,7 +81,7 @@ async def test_a_session_is_named_once_and_never_against_its_owner(store: Store)
     assert stored.title == "five"
 
 
-async def test_what_is_said_before_the_first_turn_names_the_session(store: Store) -> None:
+async def test_a_message_before_the_first_turn_names_the_session(store: Store) -> None:
     told = NewMessage(Role.SYSTEM, (Part(Kind.TEXT, "Speak Latin."),))
     conversation = await store.sessions.create_with_messages("anna", {}, (told, *user_text("one")))
     assert conversation.title == "one"
@@ -91,7 +91,7 @@ async def test_what_is_said_before_the_first_turn_names_the_session(store: Store
     assert (await said(store, silent.id, "three", "3")).session.title == "two"
 
 
-async def test_a_title_goes_with_the_message_that_it_was_made_of(store: Store) -> None:
+async def test_a_title_is_removed_with_its_message(store: Store) -> None:
     first = await said(store, None, "a secret", "1")
     session_id = first.session.id
     second = await said(store, session_id, "two", "2")
@@ -125,7 +125,7 @@ async def test_a_title_costs_a_turn_no_statement(store: Store, driver: Driver) -
     assert len(asked[unnamed.id]) == len(asked[named.id])
     (begin_at_once,) = asked[""]
     assert isinstance(begin_at_once, Together)
-    assert begin_at_once.whole, "a session that begins is one way to the database"
+    assert begin_at_once.whole, "a session is created in one round trip to the database"
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_a_session_is_named_by_its_first_turn_in_every_dialect(server: Service, 
 
 
 @pytest.mark.one_process(ONE_PROCESS)
-def test_a_title_that_was_taken_away_is_none_and_stays_so(server: Service, upstream: Simulator, key: str) -> None:
+def test_a_removed_title_does_not_come_back(server: Service, upstream: Simulator, key: str) -> None:
     upstream.script = scripts.refuse(401)
     session_id = server.send("One", key=key).headers["X-Session-ID"]
     upstream.script = None

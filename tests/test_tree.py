@@ -1,4 +1,4 @@
-"""A conversation is a tree: edit, regenerate, switch between branches; and what its messages may hold beside text."""
+"""A conversation is a tree: edit, regenerate, switch between branches; and messages with other content than text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from chatapi.model import (
 from chatapi.simulator import Chunks, Gate, Send, Simulator, Wait, scripts
 from chatapi.store import StartedTurn, Store
 from chatapi.store.drivers.driver import Batch, Driver, Transaction
-from tests.kill_campaign import EVENTS, Reader
+from tests.reader import EVENTS, Reader
 from tests.server_process import Serve, Service, events
 from tests.test_store import PLENTY, REFUSED, Writer, anyone, clock, driver, nobody, said, store
 from tests.transactions import noted, transaction_of
@@ -45,14 +45,14 @@ def turn(session_id: str | None, input: tuple[NewMessage, ...] = (), **more: Any
 
 
 async def answered(store: Store, turn: TurnRequest, text: str) -> StartedTurn:
-    """A turn, begun and ended."""
+    """Start and end a turn."""
     begun = await store.turns.begin(turn, anyone)
     await (await Writer(begun).write(store, text)).finish(store)
     return begun
 
 
 async def shown(store: Store, session_id: str) -> list[tuple[str, int, int]]:
-    """The active path: each message's text, its place among its siblings, and how many they are."""
+    """Return the active path: the text of each message, its position among its siblings, and their number."""
     return [
         (message.text, message.siblings.index(message.id) + 1, len(message.siblings))
         for message in await store.messages.page_after(session_id, -1, 100)
@@ -60,7 +60,7 @@ async def shown(store: Store, session_id: str) -> list[tuple[str, int, int]]:
 
 
 async def told(store: Store, begun: StartedTurn, input: tuple[NewMessage, ...] = ()) -> list[str]:
-    """What the upstream is told for a turn."""
+    """Return the texts that the upstream receives for a turn."""
     path = await store.messages.history(begun.session.id, begun.parent, PLENTY) if begun.parent else []
     return [visible_text(line.parts) for line in select_history([*path, *input])]
 
@@ -68,7 +68,7 @@ async def told(store: Store, begun: StartedTurn, input: tuple[NewMessage, ...] =
 # In the store
 
 
-async def test_answers_and_results_that_follow_each_other_are_one_run(store: Store, clock: Any) -> None:
+async def test_consecutive_answers_and_results_are_one_run(store: Store, clock: Any) -> None:
     first = await said(store, None, "one", "a call")
     session_id, top = first.session.id, first.generation.message_id
     result = (NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, "sun", CALL),)),)
@@ -91,7 +91,7 @@ async def test_answers_and_results_that_follow_each_other_are_one_run(store: Sto
         await store.messages.answer_run("ses_other", top)
 
 
-async def test_a_regenerated_answer_stands_beside_the_old_one(store: Store, clock: Any) -> None:
+async def test_a_regenerated_answer_is_a_sibling_of_the_old_one(store: Store, clock: Any) -> None:
     first = await said(store, None, "one", "old")
     session_id = first.session.id
     clock.advance(1)
@@ -104,7 +104,9 @@ async def test_a_regenerated_answer_stands_beside_the_old_one(store: Store, cloc
     assert await shown(store, session_id) == [("one", 1, 1), ("new", 2, 2), ("two", 1, 1), ("2", 1, 1)]
 
 
-async def test_an_edited_message_stands_beside_the_old_one_and_each_keeps_its_branch(store: Store, clock: Any) -> None:
+async def test_an_edited_message_is_a_sibling_of_the_old_one_and_each_keeps_its_branch(
+    store: Store, clock: Any
+) -> None:
     first = await said(store, None, "one", "1")
     session_id = first.session.id
     second = await said(store, session_id, "two", "2")
@@ -115,12 +117,12 @@ async def test_an_edited_message_stands_beside_the_old_one_and_each_keeps_its_br
     clock.advance(1)
     await answered(store, turn(session_id, user_text("eins"), parent=ROOT), "I")
     assert await shown(store, session_id) == [("eins", 2, 2), ("I", 1, 1)]
-    # And back: naming a message on a branch is enough.
+    # Back to the first branch: the id of any message on it is enough.
     session = await store.sessions.change(session_id, anyone, head=second.input[0])
     assert session.head == second.session.head
     assert [text for text, _, _ in await shown(store, session_id)] == ["one", "1", "two", "2"]
     session = await store.sessions.change(session_id, anyone, head=first.input[0])
-    assert session.head == edited.session.head, "from there on along the newest"
+    assert session.head == edited.session.head, "from there along the newest branch"
     latest = await store.generations.find_latest(session_id)
     assert latest is not None
     assert latest.id == edited.generation.id
@@ -138,7 +140,7 @@ async def test_the_pages_of_a_tree_know_the_siblings_of_each_message(store: Stor
     assert len(whole[1].siblings) == 4
 
 
-async def test_a_turn_hangs_only_where_it_can(store: Store) -> None:
+async def test_a_turn_needs_a_valid_parent(store: Store) -> None:
     first, other = await said(store, None, "one", "1"), await said(store, None, "hers", "2")
     before = await store.sessions.find(first.session.id)
     for wrong, error in (
@@ -160,7 +162,7 @@ async def test_a_turn_hangs_only_where_it_can(store: Store) -> None:
     assert await store.sessions.count() == 2
 
 
-async def test_the_head_is_not_moved_away_under_an_answer(store: Store) -> None:
+async def test_the_head_cannot_be_moved_during_an_answer(store: Store) -> None:
     first = await said(store, None, "one", "1")
     await store.turns.begin(turn(first.session.id, user_text("two")), anyone)
     with pytest.raises(SessionBusy):
@@ -199,7 +201,7 @@ async def test_a_client_brings_its_own_history(store: Store) -> None:
     assert await store.messages.find("ses_none", begun.input[1]) is None
 
 
-async def test_what_tools_gave_outlives_the_refusal_of_the_turn_that_brought_it(store: Store) -> None:
+async def test_tool_results_survive_the_refusal_of_the_turn_that_sent_them(store: Store) -> None:
     begun = await store.turns.begin(turn(None, user_text("weather?")), anyone)
     writer = await Writer(begun).write(store, "{}", Kind.TOOL_CALL, CALL)
     await writer.finish(store)
@@ -226,7 +228,7 @@ async def test_messages_are_added_without_an_answer(store: Store) -> None:
     assert begun.session.message_count == 3
 
 
-async def test_a_clients_own_name_finds_or_makes_its_session(store: Store) -> None:
+async def test_the_name_of_a_client_finds_or_creates_its_session(store: Store) -> None:
     chat, message = Alias("chat", "my-chat"), Alias("message", "my-message")
     named = (NewMessage(Role.USER, (Part(Kind.TEXT, "one"),), message),)
     first = await answered(store, turn(None, named, alias=chat), "1")
@@ -246,7 +248,7 @@ async def test_a_clients_own_name_finds_or_makes_its_session(store: Store) -> No
     assert (await answered(store, turn(None, user_text("anew"), alias=chat), "4")).session.message_count == 2
 
 
-async def test_of_sends_that_come_at_once_under_a_new_name_one_makes_the_session(store: Store) -> None:
+async def test_of_concurrent_sends_with_a_new_name_one_creates_the_session(store: Store) -> None:
     async def send() -> str:
         try:
             return (await store.turns.begin(turn(None, user_text("x"), alias=Alias("chat", "new")), anyone)).session.id
@@ -262,13 +264,13 @@ async def test_of_sends_that_come_at_once_under_a_new_name_one_makes_the_session
 
 
 def whole(response: requests.Response) -> requests.Response:
-    """The response, read to its end: the next turn may begin."""
+    """Return the response, read to its end: the next turn may start."""
     assert response.content is not None
     return response
 
 
 def calling(*, text: str = "") -> scripts.Script:
-    """An answer that calls two tools, interleaved, and cites a page."""
+    """Return an answer with two interleaved tool calls and a citation."""
     return scripts.event_stream(
         Send(CHUNKS.role()),
         *([Send(CHUNKS.content(text))] if text else []),
@@ -289,7 +291,7 @@ CALLED = [
 ]
 
 
-def test_tool_calls_are_events_and_parts_and_no_text(service: Service, simulator: Simulator) -> None:
+def test_tool_calls_are_events_and_parts_and_not_text(service: Service, simulator: Simulator) -> None:
     simulator.script = calling(text="Let me see.")
     assert service.send().text == "Let me see."
     answer = service.send(headers=EVENTS)
@@ -310,7 +312,7 @@ def test_tool_calls_are_events_and_parts_and_no_text(service: Service, simulator
     assert (listed["content"], listed["finish_reason"]) == ("Let me see.", "tool_calls")
 
 
-def test_a_call_that_is_never_answered_leaves_the_session_usable(service: Service, simulator: Simulator) -> None:
+def test_a_call_without_a_result_leaves_the_session_usable(service: Service, simulator: Simulator) -> None:
     simulator.script = calling()
     session_id = whole(service.send("What is the weather?")).headers["X-Session-ID"]
     simulator.script = None
@@ -321,7 +323,7 @@ def test_a_call_that_is_never_answered_leaves_the_session_usable(service: Servic
     ]
 
 
-def test_a_call_outlives_a_kill(serve: Serve, simulator: Simulator, gate: Gate) -> None:
+def test_a_call_survives_a_kill(serve: Serve, simulator: Simulator, gate: Gate) -> None:
     simulator.script = scripts.event_stream(
         Send(CHUNKS.tool_call(0, id="call_1", name="weather", arguments='{"city":')), Wait(gate)
     )
@@ -350,7 +352,7 @@ def test_a_page_can_switch_between_branches(service: Service) -> None:
     assert answer["parent_id"] == first["id"]
 
 
-async def test_a_long_path_is_switched_to_in_as_few_statements_as_a_short_one(store: Store, driver: Driver) -> None:
+async def test_switching_to_a_long_path_takes_as_few_statements_as_to_a_short_one(store: Store, driver: Driver) -> None:
     asked: dict[int, list[Any]] = {}
     for length in (1, 3_000):
         first = await said(store, None, "one", "1")

@@ -1,4 +1,4 @@
-"""What users see when the model API refuses, breaks, lies, dawdles or is not there."""
+"""The service when the model API refuses, fails, sends nonsense, is slow or is unreachable."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FLAT_BYTES = 24 * MIB
 IDLE_SECONDS = 1.0
 CURL_PARTIAL_FILE = 18  # curl's exit status for a body without its end
 CHUNKS = Chunks()
-NOT_FOR_NOW = 60  # a Retry-After that nobody waits for, so that such a refusal is told at once
+NOT_FOR_NOW = 60  # a Retry-After that no client waits for, so that such a refusal is reported at once
 
 # Faults before the first word: the script, and the status and code that the caller gets.
 REFUSALS = [
@@ -75,7 +75,7 @@ REFUSALS = [
     pytest.param(Script(999, {"Retry-After": str(NOT_FOR_NOW)}), 503, "upstream_unavailable", id="999"),
 ]
 
-# Faults after the first words: the script, the code, and what had been said by then.
+# Faults after the first words: the script, the code, and the text sent before.
 BREAKS = [
     pytest.param(scripts.cut_after(TEXT), "upstream_broken", TEXT, id="a reset"),
     pytest.param(scripts.half_closed_after(TEXT), "upstream_broken", TEXT, id="a close"),
@@ -103,7 +103,7 @@ BREAKS = [
     ),
 ]
 
-# Unusual, and right.
+# Unusual and valid.
 READABLE = [
     pytest.param(scripts.line_ends(end="\r\n"), id="CRLF"),
     pytest.param(scripts.line_ends(end="\r"), id="CR"),
@@ -121,19 +121,19 @@ READABLE = [
 
 @pytest.fixture(scope="module")
 def server(serve_module: Serve) -> Service:
-    """Patient at the beginning of an answer, and impatient in its middle."""
+    """A server with a long timeout for the first token and a short one for later silence."""
     return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_IDLE_SECONDS=str(IDLE_SECONDS))
 
 
 @pytest.fixture(scope="module")
 def hasty(serve_module: Serve) -> Service:
-    """Impatient at the beginning, and with the whole."""
+    """A server with short timeouts for the first token and for the whole answer."""
     return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_FIRST_TOKEN_SECONDS="0.3", CHATAPI_TOTAL_SECONDS="1")
 
 
 @pytest.fixture(scope="module")
 def early(serve_module: Serve) -> Service:
-    """Commits its status after a short silence."""
+    """A server that commits its status after a short silence."""
     return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_STATUS_SECONDS="0.2")
 
 
@@ -142,7 +142,7 @@ def last(server: Service, session_id: str) -> dict[str, Any]:
 
 
 def read_text(response: requests.Response) -> tuple[str, bool]:
-    """The text that came, and whether it came to its end."""
+    """Return the received text, and whether it came to its end."""
     read = b""
     try:
         for chunk in response.iter_content(None):
@@ -171,6 +171,7 @@ def curl(server: Service, *options: str) -> subprocess.CompletedProcess[bytes]:
 # Before the first word
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("how", [{}, {"headers": EVENTS}, {"stream": False}], ids=["text", "events", "json"])
 @pytest.mark.parametrize(("script", "status", "code"), REFUSALS)
 def test_a_fault_before_the_first_word_is_a_status_with_a_problem(
@@ -190,13 +191,14 @@ def test_a_fault_before_the_first_word_is_a_status_with_a_problem(
     assert told["detail"].endswith((".", "!"))
     if status in {429, 503}:
         assert int(response.headers["Retry-After"]) >= 1
-    assert len(upstream.requests) == asked + 1, "asked once, and no redirect followed"
+    assert len(upstream.requests) == asked + 1, "one request, without following a redirect"
     reply = last(server, session_id)
     assert (reply["status"], reply["content"]) == ("failed", "")
     assert reply["error"] == {"code": code, "detail": told["detail"]}
     assert reply["generation_id"] == response.headers["X-Generation-ID"]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("asked_for", "passed_on"),
     [
@@ -210,16 +212,16 @@ def test_a_fault_before_the_first_word_is_a_status_with_a_problem(
         ("1e400", "3600"),
     ],
 )
-def test_how_long_to_wait_is_passed_on_in_whole_seconds_within_reason(
+def test_retry_after_is_passed_on_in_whole_seconds_within_bounds(
     server: Service, upstream: Simulator, asked_for: str, passed_on: str
 ) -> None:
-    refusal = Refusal(429, "Slow down.", code="insufficient_quota").script()  # a code that is not tried again
+    refusal = Refusal(429, "Slow down.", code="insufficient_quota").script()  # a code that is not retried
     upstream.script = Script(429, {**refusal.headers, "Retry-After": asked_for}, refusal.steps)
     with server.send() as response:
         assert (response.status_code, response.headers["Retry-After"]) == (429, passed_on)
 
 
-def test_how_long_to_wait_may_be_a_date(server: Service, upstream: Simulator) -> None:
+def test_retry_after_may_be_a_date(server: Service, upstream: Simulator) -> None:
     refusal = refuse(503)
     upstream.script = Script(503, {**refusal.headers, "Retry-After": "Fri, 31 Dec 2999 23:59:59 GMT"}, refusal.steps)
     with server.send() as response:
@@ -239,10 +241,11 @@ def test_a_session_can_be_used_after_any_fault(server: Service, upstream: Simula
         assert response.text == "1 2 3"
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("status", "valid"), [(401, False), (403, False), (429, None), (500, None), (302, None), (200, None)]
 )
-def test_a_test_of_a_key_tells_a_bad_key_from_an_upstream_that_is_unwell(
+def test_the_test_of_a_key_distinguishes_a_bad_key_from_a_failing_upstream(
     server: Service, upstream: Simulator, status: int, valid: bool | None
 ) -> None:
     upstream.script = scripts.html_page(status)
@@ -255,16 +258,17 @@ def test_a_test_of_a_key_tells_a_bad_key_from_an_upstream_that_is_unwell(
         assert response.json()["valid"] is valid
 
 
-def test_a_test_of_a_key_does_not_take_for_ever(early: Service, upstream: Simulator) -> None:
+def test_the_test_of_a_key_has_a_timeout(early: Service, upstream: Simulator) -> None:
     upstream.script = scripts.never_answers()
     response = requests.post(f"{early.url}/api/test-key", json={"api_key": KEY}, timeout=2 * SECONDS)
     assert response.status_code == 504
     assert upstream.requests[-1].left.wait(SECONDS)
 
 
-# Trying again
+# Retries
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "script",
     [
@@ -277,7 +281,7 @@ def test_a_test_of_a_key_does_not_take_for_ever(early: Service, upstream: Simula
     ],
     ids=["500", "503", "a reset", "a proxy's 502", "429 for a moment", "503 for a moment"],
 )
-def test_a_fault_that_passes_is_not_noticed(server: Service, upstream: Simulator, script: Script) -> None:
+def test_a_temporary_fault_is_not_noticed(server: Service, upstream: Simulator, script: Script) -> None:
     upstream.script = scripts.in_turn(script, answer("Back again."))
     asked = len(upstream.requests)
     with server.send() as response:
@@ -288,9 +292,7 @@ def test_a_fault_that_passes_is_not_noticed(server: Service, upstream: Simulator
 
 
 @pytest.mark.parametrize("script", [refuse(500), scripts.cut_before_headers()], ids=["500", "a reset"])
-def test_a_fault_that_stays_is_told_after_two_more_attempts(
-    server: Service, upstream: Simulator, script: Script
-) -> None:
+def test_a_lasting_fault_is_reported_after_two_retries(server: Service, upstream: Simulator, script: Script) -> None:
     upstream.script = script
     asked = len(upstream.requests)
     with server.send() as response:
@@ -301,7 +303,7 @@ def test_a_fault_that_stays_is_told_after_two_more_attempts(
 
 
 @pytest.mark.parametrize("script", [scripts.cut_after("Half"), scripts.error_frame("Half")])
-def test_nothing_is_tried_again_after_the_first_word(server: Service, upstream: Simulator, script: Script) -> None:
+def test_nothing_is_retried_after_the_first_word(server: Service, upstream: Simulator, script: Script) -> None:
     upstream.script = scripts.in_turn(script, answer("Whole."))
     asked = len(upstream.requests)
     with server.send() as response:
@@ -312,6 +314,7 @@ def test_nothing_is_tried_again_after_the_first_word(server: Service, upstream: 
 # After the first word
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(("script", "code", "said"), BREAKS)
 def test_a_fault_after_the_first_word_cuts_a_text(
     server: Service, upstream: Simulator, script: Script, code: str, said: str | None
@@ -329,8 +332,9 @@ def test_a_fault_after_the_first_word_cuts_a_text(
         assert read_text(again) == (text[2:], False)
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(("script", "code", "said"), BREAKS)
-def test_a_fault_after_the_first_word_is_told_to_those_who_read_events(
+def test_a_fault_after_the_first_word_is_an_event(
     server: Service, upstream: Simulator, script: Script, code: str, said: str | None
 ) -> None:
     upstream.script = script
@@ -345,9 +349,7 @@ def test_a_fault_after_the_first_word_is_told_to_those_who_read_events(
     assert last(server, response.headers["X-Session-ID"])["content"] == text
 
 
-def test_a_fault_after_the_first_word_is_a_status_for_those_who_wait_for_the_whole(
-    server: Service, upstream: Simulator
-) -> None:
+def test_a_fault_after_the_first_word_is_a_status_of_a_whole_response(server: Service, upstream: Simulator) -> None:
     upstream.script = scripts.cut_after("Half")
     with server.send(stream=False) as response:
         assert response.status_code == 502
@@ -365,13 +367,14 @@ def test_curl_says_that_a_text_was_cut(server: Service, upstream: Simulator) -> 
     assert (seen.returncode, seen.stdout.decode()) == (0, TEXT)
 
 
-def test_curl_can_tell_a_refusal_by_its_status(server: Service, upstream: Simulator) -> None:
+def test_curl_recognises_a_refusal_by_its_status(server: Service, upstream: Simulator) -> None:
     upstream.script = refuse(401)
     seen = curl(server, "--fail")
     assert seen.returncode == 22
     assert b"401" in seen.stderr
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("script", READABLE)
 def test_an_unusual_answer_is_read_like_any_other(server: Service, upstream: Simulator, script: Script) -> None:
     upstream.script = script
@@ -382,13 +385,13 @@ def test_an_unusual_answer_is_read_like_any_other(server: Service, upstream: Sim
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "something_new"])
-def test_why_an_answer_ended_is_told(server: Service, upstream: Simulator, reason: str) -> None:
+def test_the_finish_reason_is_reported(server: Service, upstream: Simulator, reason: str) -> None:
     upstream.script = answer("Hm", finish_reason=reason)
     with server.send(stream=False) as response:
         assert (response.status_code, response.json()["finish_reason"]) == (200, reason)
 
 
-def test_an_answer_that_is_said_to_be_done_but_not_why_has_failed(server: Service, upstream: Simulator) -> None:
+def test_an_answer_that_ends_without_a_finish_reason_has_failed(server: Service, upstream: Simulator) -> None:
     upstream.script = scripts.without_finish(TEXT)
     with server.send() as response:
         assert read_text(response) == (TEXT, False)
@@ -396,13 +399,13 @@ def test_an_answer_that_is_said_to_be_done_but_not_why_has_failed(server: Servic
     assert (reply["status"], reply["content"], reply["error"]["code"]) == ("failed", TEXT, "upstream_broken")
 
 
-def test_an_answer_with_nothing_in_it_is_an_answer(server: Service, upstream: Simulator) -> None:
+def test_an_empty_answer_is_an_answer(server: Service, upstream: Simulator) -> None:
     upstream.script = answer("")
     with server.send() as response:
         assert (response.status_code, read_text(response)) == (200, ("", True))
 
 
-def test_a_nul_in_an_answer_becomes_a_character_that_everyone_can_keep(server: Service, upstream: Simulator) -> None:
+def test_a_nul_in_an_answer_is_replaced(server: Service, upstream: Simulator) -> None:
     upstream.script = answer("a\0b")
     with server.send() as response:
         assert response.text == "a\ufffdb"
@@ -423,7 +426,7 @@ def test_memory_stays_flat_when_the_upstream_pours(server: Service, upstream: Si
 
 
 def huge_error() -> Script:
-    """A refusal whose body is 64 MiB."""
+    """Return a refusal whose body is 64 MiB."""
     return Script(400, {"Content-Type": "application/json"}, [Send(b'{"error":"'), *[Send(b"a" * MIB)] * 64])
 
 
@@ -435,7 +438,7 @@ def resident_bytes(server: Service) -> int:
 # Timers
 
 
-def test_an_upstream_that_says_nothing_is_a_timeout(hasty: Service, upstream: Simulator) -> None:
+def test_a_silent_upstream_is_a_timeout(hasty: Service, upstream: Simulator) -> None:
     for script in (scripts.never_answers(), scripts.heartbeats_only()):
         upstream.script = script
         with hasty.send() as response:
@@ -463,7 +466,7 @@ def test_words_at_a_steady_pace_are_never_too_slow(server: Service, upstream: Si
 
 
 @pytest.mark.parametrize("how", [{}, {"headers": EVENTS}], ids=["text", "events"])
-def test_a_long_silence_does_not_hold_the_status_back(early: Service, upstream: Simulator, how: dict[str, Any]) -> None:
+def test_a_long_silence_does_not_delay_the_status(early: Service, upstream: Simulator, how: dict[str, Any]) -> None:
     gate = Gate()
     upstream.script = Script(200, answer().headers, tuple(answer("Late.").steps), before_headers=(Wait(gate),))
     with early.send(**how) as response:
@@ -476,7 +479,7 @@ def test_a_long_silence_does_not_hold_the_status_back(early: Service, upstream: 
             assert read_text(response) == ("Late.", True)
 
 
-def test_a_refusal_after_a_long_silence_is_told_as_well_as_it_still_can_be(early: Service, upstream: Simulator) -> None:
+def test_a_refusal_after_a_long_silence_is_reported_in_the_stream(early: Service, upstream: Simulator) -> None:
     hows: list[dict[str, Any]] = [{}, {"headers": EVENTS}]
     for how in hows:
         gate = Gate()
@@ -493,17 +496,17 @@ def test_a_refusal_after_a_long_silence_is_told_as_well_as_it_still_can_be(early
                 assert read_text(response) == ("", False)
 
 
-def test_a_quick_refusal_is_a_status_even_where_silence_commits_one(early: Service, upstream: Simulator) -> None:
+def test_a_quick_refusal_is_a_status_even_if_silence_commits_one(early: Service, upstream: Simulator) -> None:
     upstream.script = refuse(403)
     with early.send() as response:
         assert response.status_code == 403
 
 
-# The connection to it
+# The connection to the upstream
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Passes bytes on to the upstream, and counts the connections that are made to it."""
+    """A relay to the upstream that counts its connections."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -567,10 +570,10 @@ def test_one_connection_to_the_upstream_serves_many_answers_and_its_loss_is_a_50
             with server.send(f"Count to {number}") as response:
                 assert response.status_code == 200
                 assert response.text
-        assert len(relay.connections) <= 3, "an answer's connection is used again"
+        assert len(relay.connections) <= 3, "the connection of an answer is reused"
         assert server.post("/api/test-key", json={"api_key": KEY}).json()["valid"] is True
         session_id = response.headers["X-Session-ID"]
-    with server.send(session_id=session_id) as refused:  # nobody listens there any more
+    with server.send(session_id=session_id) as refused:  # nothing listens there any more
         assert refused.status_code == 503
         assert refused.json()["code"] == "upstream_unavailable"
         assert refused.headers["Retry-After"] == "1"

@@ -1,4 +1,4 @@
-"""What answers cost: every answer is counted once, for whoever paid, and stays counted."""
+"""Usage: every answer is counted once, for the key that paid, and stays counted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def used(store: Store, owner: str = "anna", by: frozenset[GroupBy] = NO_DA
 # In the store
 
 
-async def test_every_answer_is_counted_when_it_ends_and_a_refusal_is_none(store: Store) -> None:
+async def test_every_answer_is_counted_when_it_ends_and_a_refusal_is_not(store: Store) -> None:
     for ending, text in ((COMPLETED, TEXT), (STOPPED, "so far"), (LOST, "half"), (SILENT, ""), (REFUSED, "")):
         await said(store, None, "Hello", text, ending)
     await begin(store)  # which has not ended
@@ -50,14 +50,14 @@ async def test_every_answer_is_counted_when_it_ends_and_a_refusal_is_none(store:
     assert await used(store, "bert") == []
 
 
-async def test_what_an_upstream_says_of_its_tokens_never_keeps_an_answer_from_ending(store: Store) -> None:
+async def test_absurd_token_counts_of_an_upstream_do_not_keep_an_answer_from_ending(store: Store) -> None:
     for _ in range(2):
         await said(store, None, "Hello", TEXT, ABSURD)
     (tally,) = await used(store)
     assert (tally.input_tokens, tally.output_tokens, tally.cached_tokens) == (2 * MAX_TOKENS, 0, 2 * MAX_TOKENS)
 
 
-async def test_an_answer_that_was_swept_is_counted_once(store: Store, clock: Clock) -> None:
+async def test_a_swept_answer_is_counted_once(store: Store, clock: Clock) -> None:
     writer = Writer(await begin(store))
     clock.advance(1000)
     assert len(await store.generations.sweep()) == 1
@@ -68,14 +68,14 @@ async def test_an_answer_that_was_swept_is_counted_once(store: Store, clock: Clo
     assert (tally.answers, tally.unknown) == (1, 1)
 
 
-async def test_an_ending_that_is_stored_twice_is_counted_once(store: Store) -> None:
+async def test_an_outcome_that_is_stored_twice_is_counted_once(store: Store) -> None:
     writer = await Writer(await begin(store)).write(store, TEXT)
     await writer.finish(store)
     await writer.finish(store)
     assert [tally.answers for tally in await used(store)] == [1]
 
 
-async def test_what_is_deleted_was_spent_all_the_same(store: Store, clock: Clock) -> None:
+async def test_deleted_answers_stay_counted(store: Store, clock: Clock) -> None:
     kept = await said(store, None, "one", TEXT)
     clock.advance(86_400)
     gone = await said(store, None, "two", TEXT)
@@ -96,7 +96,7 @@ async def test_what_is_deleted_was_spent_all_the_same(store: Store, clock: Clock
     }
 
 
-async def test_the_last_answer_taken_out_takes_its_session_and_leaves_its_cost(store: Store) -> None:
+async def test_removing_the_last_answer_removes_its_session_and_keeps_its_cost(store: Store) -> None:
     only = await said(store, None, "one", TEXT)
     await store.messages.remove_answer(only.generation.id, anyone)
     assert [(tally.session_id, tally.answers) for tally in await used(store, by=EVERY)] == [("", 1)]
@@ -108,7 +108,7 @@ async def test_an_answer_deleted_while_it_ran_is_counted_as_unknown(store: Store
     assert await used(store) == [UsageTotal(None, None, None, "gpt", 1, 0, 0, 0, 0, 0, unknown=1)]
 
 
-async def test_usage_is_told_apart_by_day_model_and_session(store: Store, clock: Clock) -> None:
+async def test_usage_is_grouped_by_day_model_and_session(store: Store, clock: Clock) -> None:
     first = await said(store, None, "one", TEXT)
     await store.sessions.change(first.session.id, anyone, title="Ours")
     other = await store.turns.begin(replace(turn(), model="other"), anyone)
@@ -128,7 +128,7 @@ async def test_usage_is_told_apart_by_day_model_and_session(store: Store, clock:
     assert await store.usage.report("anna", 0, day - 1, EVERY) == UsageReport([], [], True)
 
 
-async def test_the_answers_of_an_older_file_are_counted_as_new_ones_are(tmp_path: Path, clock: Clock) -> None:
+async def test_answers_of_an_older_file_are_counted_as_new_ones(tmp_path: Path, clock: Clock) -> None:
     file = tmp_path / "chat.db"
     store = Store(SQLiteDriver(file), clock)
     await store.open()
@@ -178,18 +178,18 @@ BAD_PRICES = [
 
 
 @pytest.mark.parametrize("text", BAD_PRICES, ids=range(len(BAD_PRICES)))
-def test_a_list_of_prices_that_is_none_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
+def test_an_invalid_price_list_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match=r"^CHATAPI_PRICES: .*prices\.json.*\.$"):
         prices(tmp_path, text)
 
 
-def test_a_list_of_prices_that_is_not_there_is_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_price_list_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^CHATAPI_PRICES: .*cannot be read: No such file"):
         read_prices(tmp_path / "none.json")
     assert read_prices(None) == Prices()
 
 
-def test_a_release_that_is_named_by_its_date_has_the_price_of_its_model(tmp_path: Path) -> None:
+def test_a_dated_release_has_the_price_of_its_model(tmp_path: Path) -> None:
     known = prices(tmp_path, LIST % '{"m": {"input": 1, "output": 2}, "m-2025-01-01": {"input": 3, "output": 4}}')
     for model in ("m", "m-2025-04-14", "m-20250414", "m-0613"):
         assert known.of(model) == known.models["m"], model
@@ -198,7 +198,7 @@ def test_a_release_that_is_named_by_its_date_has_the_price_of_its_model(tmp_path
         assert known.of(model) is None, model
 
 
-def test_tokens_from_the_cache_have_their_own_price_where_there_is_one(tmp_path: Path) -> None:
+def test_cached_tokens_have_their_own_price_if_there_is_one(tmp_path: Path) -> None:
     known = prices(
         tmp_path,
         LIST % '{"a": {"input": 2, "cached_input": 0.5, "output": 8}, "b": {"input": 2, "output": 8}}',
@@ -210,7 +210,7 @@ def test_tokens_from_the_cache_have_their_own_price_where_there_is_one(tmp_path:
     assert known.cost(replace(tally, model="c")) is None
 
 
-def test_the_example_is_a_list_of_prices() -> None:
+def test_the_example_is_a_price_list() -> None:
     assert read_prices(PROJECT / "deploy/prices.example.json").of("gpt-4.1-mini-2025-04-14") is not None
 
 
@@ -232,7 +232,7 @@ ROW = {
 
 @pytest.fixture
 def priced(serve: Serve, tmp_path: Path) -> Service:
-    """A server that knows a price."""
+    """A server with a price list."""
     file = tmp_path / "prices.json"
     file.write_text(FILE)
     return serve(CHATAPI_PRICES=str(file))
@@ -246,11 +246,11 @@ def counted(service: Service, key: str, query: str = "") -> dict[str, Any]:
 
 
 def day_of(response_text: str) -> str:
-    """The day of a time."""
+    """Return the day of a time."""
     return response_text[:10]
 
 
-def test_somebody_sees_what_their_answers_cost_and_nobody_elses(priced: Service, simulator: Simulator) -> None:
+def test_a_user_sees_the_cost_of_own_answers_and_no_others(priced: Service, simulator: Simulator) -> None:
     simulator.script = lambda request: answer("one two three")
     first = priced.send(model="gpt-4.1-mini-2025-04-14")
     assert first.text
@@ -284,7 +284,7 @@ def test_somebody_sees_what_their_answers_cost_and_nobody_elses(priced: Service,
 
 
 @pytest.mark.one_process("it is about a query, and one process answers it as any does")
-def test_usage_wants_a_key_and_days_that_are_some(shared: Service) -> None:
+def test_usage_needs_a_key_and_valid_days(shared: Service) -> None:
     key = fresh_key("usage-days")
     assert shared.get("/api/usage").status_code == 401
     assert shared.get("/api/usage", key="sk-nonsense").status_code == 400
@@ -326,7 +326,7 @@ def test_a_stopped_answer_is_counted_as_an_estimate(service: Service, simulator:
 
 
 @pytest.mark.one_process("it is about a file that one process has")
-def test_what_is_too_much_to_list_is_left_out_and_that_is_said(serve: Serve) -> None:
+def test_a_list_that_is_too_long_is_shortened_and_marked(serve: Serve) -> None:
     service = serve(CHATAPI_RATE_LIMIT="0")
     assert service.send("Count to 3").text
     service.stop()

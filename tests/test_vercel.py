@@ -1,4 +1,4 @@
-"""The Vercel AI SDK: its own Chat and transports, as `useChat` has them, on a running server."""
+"""The Vercel AI SDK on a running server: the Chat and the transports that `useChat` uses."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def service(serve_module: Serve) -> Service:
 
 
 @contextmanager
-def page(service: Service, key: str, chat: str = "chat", **options: Any) -> Iterator[node_clients.Script]:
+def page(service: Service, key: str, chat: str = "chat", **options: Any) -> Iterator[node_clients.NodeClient]:
     """A page with a chat of this name."""
     headers = options.pop("headers", {}) | ({"Authorization": f"Bearer {key}"} if key else {})
     given = {"api": f"{service.url}/api/chat", "id": chat, "headers": headers, **options}
-    with node_clients.Script("chat.mjs", given) as script:
+    with node_clients.NodeClient("chat.mjs", given) as script:
         yield script
 
 
-def send(page: node_clients.Script, text: str, **more: Any) -> Any:
+def send(page: node_clients.NodeClient, text: str, **more: Any) -> Any:
     return page.do("send", message={"text": text}, **more)
 
 
@@ -59,7 +59,7 @@ def session_of(state: Any) -> str:
 
 
 def tree(service: Service, session_id: str, key: str) -> list[tuple[str, str]]:
-    """The active path: who says what."""
+    """Return the role and the text of each message on the active path."""
     return [(message["role"], message["content"]) for message in service.messages(session_id, key=key)]
 
 
@@ -68,14 +68,14 @@ def user(text: str, message_id: str = "u1") -> dict[str, Any]:
 
 
 def post(service: Service, key: str | None, *messages: Any, **body: Any) -> requests.Response:
-    """What a transport sends, from here."""
+    """Send the request of a transport."""
     headers = body.pop("headers", {}) | ({"Authorization": f"Bearer {key}"} if key else {})
     given = {"id": "chat", "messages": messages, "trigger": "submit-message", **body}
     return requests.post(f"{service.url}/api/chat", json=given, headers=headers, stream=True, timeout=30)
 
 
 def calling(*calls: tuple[str, str, str], text: str = "Let me see. ") -> Script:
-    """An answer that calls tools: id, name and arguments of each."""
+    """Return an answer that calls tools: id, name and arguments of each."""
     return scripts.event_stream(
         Send(CHUNKS.role()),
         Send(CHUNKS.content(text)),
@@ -88,7 +88,7 @@ def calling(*calls: tuple[str, str, str], text: str = "Let me see. ") -> Script:
 # Send
 
 
-def test_a_page_shows_an_answer_and_the_session_keeps_it(service: Service, key: str) -> None:
+def test_a_page_shows_an_answer_and_the_session_stores_it(service: Service, key: str) -> None:
     with page(service, key) as chat:
         state = send(chat, "Hello")
         frames = chat.do("frames")
@@ -122,7 +122,7 @@ def test_a_message_is_read_without_a_chat(service: Service, key: str) -> None:
     assert "You said: “Hello”" in said(message)
 
 
-def test_thoughts_refusals_and_sources_have_their_places(service: Service, upstream: Simulator, key: str) -> None:
+def test_reasoning_refusals_and_sources_are_parts(service: Service, upstream: Simulator, key: str) -> None:
     cited = {"type": "url_citation", "url_citation": {"url": "https://example.org/ä", "title": "Ä"}}
     upstream.script = scripts.event_stream(
         Send(CHUNKS.reasoning("Hm, ")),
@@ -147,7 +147,7 @@ def test_thoughts_refusals_and_sources_have_their_places(service: Service, upstr
     assert state["finished"][0]["finishReason"] == "content-filter"
 
 
-def test_what_tools_gave_goes_back_and_the_message_goes_on(service: Service, upstream: Simulator, key: str) -> None:
+def test_tool_results_are_sent_back_and_the_message_continues(service: Service, upstream: Simulator, key: str) -> None:
     seen = len(upstream.requests)
     upstream.script = scripts.in_turn(
         calling(("call_1", "weather", '{"city":"東京"}'), ("call_2", "clock", "{}")),
@@ -189,7 +189,7 @@ def test_what_tools_gave_goes_back_and_the_message_goes_on(service: Service, ups
     assert (sent["tools"], sent["tool_choice"]) == (TOOLS, "auto")
 
 
-def test_a_call_that_is_no_json_is_an_error_of_that_call(service: Service, upstream: Simulator, key: str) -> None:
+def test_a_call_with_invalid_json_is_an_error_of_that_call(service: Service, upstream: Simulator, key: str) -> None:
     upstream.script = calling(("call_1", "weather", '{"city":'))
     with page(service, key) as chat:
         state = send(chat, "The weather?")
@@ -199,7 +199,7 @@ def test_a_call_that_is_no_json_is_an_error_of_that_call(service: Service, upstr
     assert state["status"] == "ready"
 
 
-def test_a_call_that_nobody_answers_leaves_the_chat_usable(service: Service, upstream: Simulator, key: str) -> None:
+def test_a_call_without_a_result_leaves_the_chat_usable(service: Service, upstream: Simulator, key: str) -> None:
     upstream.script = scripts.in_turn(calling(("call_1", "weather", "{}")), None)
     with page(service, key) as chat:
         send(chat, "The weather?")
@@ -209,7 +209,7 @@ def test_a_call_that_nobody_answers_leaves_the_chat_usable(service: Service, ups
     assert not any("tool_calls" in message for message in upstream.requests[-1].body["messages"])
 
 
-def test_files_and_images_go_along(service: Service, upstream: Simulator, key: str) -> None:
+def test_files_and_images_are_passed_on(service: Service, upstream: Simulator, key: str) -> None:
     upstream.script = scripts.answer("Nice.")
     files = [
         {"type": "file", "mediaType": "image/png", "url": PIXEL},
@@ -238,7 +238,7 @@ def test_files_and_images_go_along(service: Service, upstream: Simulator, key: s
     assert [part["type"] for part in question["parts"]] == ["image", "image", "audio", "file", "file", "text"]
 
 
-def test_a_body_may_be_as_large_as_media_are_and_the_seeds_not(service: Service, key: str) -> None:
+def test_a_body_may_have_the_size_of_media_and_the_seeds_not(service: Service, key: str) -> None:
     large = "data:image/png;base64," + base64.b64encode(bytes(2_000_000)).decode()
     picture = {"id": "u1", "role": "user", "parts": [{"type": "file", "mediaType": "image/png", "url": large}]}
     assert post(service, key, picture).status_code == 200
@@ -247,7 +247,7 @@ def test_a_body_may_be_as_large_as_media_are_and_the_seeds_not(service: Service,
     assert post(service, key, picture, more="x" * 8_000_000).status_code == 413
 
 
-def test_a_pages_own_fields_are_taken_or_passed_over(service: Service, upstream: Simulator, key: str) -> None:
+def test_extra_fields_of_a_page_are_used_or_ignored(service: Service, upstream: Simulator, key: str) -> None:
     body = {
         "api_key": key,
         "model": "gpt-4.1",
@@ -267,7 +267,7 @@ def test_a_pages_own_fields_are_taken_or_passed_over(service: Service, upstream:
     assert service.get(f"/api/sessions/{session_of(state)}", key=key).json()["developer_message"] == "Be brief."
 
 
-def test_system_messages_are_the_developers(service: Service, upstream: Simulator, key: str) -> None:
+def test_system_messages_are_developer_messages(service: Service, upstream: Simulator, key: str) -> None:
     system = {"id": "s", "role": "system", "parts": [{"type": "text", "text": "Be kind."}]}
     with page(service, key, messages=[system]) as chat:
         state = send(chat, "Hello")
@@ -275,7 +275,7 @@ def test_system_messages_are_the_developers(service: Service, upstream: Simulato
     assert [role for role, _ in tree(service, session_of(state), key)] == ["user", "assistant"]
 
 
-def test_plain_text_is_there_for_the_text_transport(service: Service, upstream: Simulator, key: str) -> None:
+def test_plain_text_works_with_the_text_transport(service: Service, upstream: Simulator, key: str) -> None:
     upstream.script = scripts.answer("Grüße 👋🏽 aus 東京.")
     with page(service, key, text=True, headers={"Accept": "text/plain"}) as chat:
         state = send(chat, "Hello")
@@ -283,10 +283,10 @@ def test_plain_text_is_there_for_the_text_transport(service: Service, upstream: 
     assert state["http"]["headers"]["content-type"] == "text/plain; charset=utf-8"
 
 
-# What is new
+# New messages
 
 
-def test_the_whole_history_and_the_last_message_say_the_same(service: Service, key: str) -> None:
+def test_the_whole_history_and_the_last_message_have_the_same_effect(service: Service, key: str) -> None:
     paths = []
     for last_only in (False, True):
         with page(service, key, f"chat-{last_only}", lastOnly=last_only) as chat:
@@ -298,7 +298,7 @@ def test_the_whole_history_and_the_last_message_say_the_same(service: Service, k
     assert [content for role, content in paths[0] if role == "user"] == ["One", "Two", "Three"]
 
 
-def test_a_history_that_a_page_brings_begins_the_session(service: Service, upstream: Simulator, key: str) -> None:
+def test_a_history_from_a_page_starts_the_session(service: Service, upstream: Simulator, key: str) -> None:
     history = [
         {"id": "greeting", "role": "assistant", "parts": [{"type": "text", "text": "Welcome!"}]},
         user("The weather?", "1"),
@@ -339,7 +339,7 @@ def test_a_history_that_a_page_brings_begins_the_session(service: Service, upstr
     ]
 
 
-def test_a_history_that_nobody_knows_is_told_by_its_last_answer(service: Service, key: str) -> None:
+def test_an_unknown_history_is_placed_by_its_last_answer(service: Service, key: str) -> None:
     post(service, key, user("One", "a")).close()
     strange = {"id": "c", "role": "assistant", "parts": [{"type": "text", "text": "Never said."}]}
     answer = post(service, key, user("Never said either.", "b"), strange, user("Two", "d"))
@@ -349,7 +349,7 @@ def test_a_history_that_nobody_knows_is_told_by_its_last_answer(service: Service
     assert [content for role, content in path if role == "user"] == ["One", "Two"]
 
 
-def test_a_message_sent_twice_is_asked_once_more_and_not_twice(service: Service, key: str) -> None:
+def test_a_message_sent_twice_is_regenerated_and_not_duplicated(service: Service, key: str) -> None:
     first = post(service, key, user("One"))
     assert b"[DONE]" in first.content
     second = post(service, key, user("One"))
@@ -374,7 +374,7 @@ def test_a_repeat_with_an_idempotency_key_is_the_same_answer(service: Service, u
     assert (other.status_code, other.text.split(".")[0]) == (422, reason)
 
 
-def test_a_chat_goes_on_in_a_session_of_the_seeds(service: Service, key: str) -> None:
+def test_a_chat_continues_a_session_of_the_seeds(service: Service, key: str) -> None:
     session_id = service.send("My name is Anna.", key=key).headers["X-Session-ID"]
     with page(service, key, session_id) as chat:
         state = send(chat, "What did I say?")
@@ -382,11 +382,11 @@ def test_a_chat_goes_on_in_a_session_of_the_seeds(service: Service, key: str) ->
     assert "My name is Anna." in said(state["messages"][-1])
 
 
-# Again, and otherwise
+# Regenerate and edit
 
 
 @pytest.mark.parametrize("last_only", [False, True])
-def test_an_answer_is_made_anew_beside_the_old_one(service: Service, key: str, last_only: bool) -> None:
+def test_a_regenerated_answer_is_a_sibling_of_the_old_one(service: Service, key: str, last_only: bool) -> None:
     with page(service, key, f"chat-{last_only}", lastOnly=last_only) as chat:
         send(chat, "One")
         before = send(chat, "Two")
@@ -394,7 +394,7 @@ def test_an_answer_is_made_anew_beside_the_old_one(service: Service, key: str, l
         state = chat.do("regenerate", messageId=old)
         new = state["messages"][-1]["id"]
         again = chat.do("regenerate", messageId=state["messages"][-2]["id"])  # by its question
-        last = chat.do("regenerate")  # the last one, unnamed
+        last = chat.do("regenerate")  # the last one, without an id
     assert len(state["messages"]) == len(again["messages"]) == len(last["messages"]) == 4
     ids = [old, new, again["messages"][-1]["id"], last["messages"][-1]["id"]]
     path = service.messages(session_of(state), key=key)
@@ -403,7 +403,7 @@ def test_an_answer_is_made_anew_beside_the_old_one(service: Service, key: str, l
     assert path[-1]["id"] == ids[-1]
 
 
-def test_an_edit_is_another_wording_beside_the_first(service: Service, key: str) -> None:
+def test_an_edited_message_is_a_sibling_of_the_first(service: Service, key: str) -> None:
     with page(service, key) as chat:
         first = send(chat, "One")["messages"][0]["id"]
         send(chat, "Two")
@@ -417,9 +417,7 @@ def test_an_edit_is_another_wording_beside_the_first(service: Service, key: str)
     assert "A third one" in said(on["messages"][-1])
 
 
-def test_a_step_that_failed_is_tried_again_behind_what_the_tools_gave(
-    service: Service, upstream: Simulator, key: str
-) -> None:
+def test_a_failed_step_is_retried_after_the_tool_results(service: Service, upstream: Simulator, key: str) -> None:
     upstream.script = scripts.in_turn(
         calling(("call_1", "weather", "{}")), scripts.error_frame("Part of "), scripts.answer("Sunny.")
     )
@@ -438,6 +436,7 @@ def test_a_step_that_failed_is_tried_again_behind_what_the_tools_gave(
 # Errors
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("status", "sentence"), [(401, "API key"), (429, "for a reason"), (400, "for a reason"), (500, "model API")]
 )
@@ -456,7 +455,7 @@ def test_a_refusal_is_shown_as_a_sentence(
     assert "Hello" in said(better["messages"][-1])
 
 
-def test_a_request_that_cannot_be_served_is_shown_as_a_sentence(service: Service, key: str) -> None:
+def test_an_invalid_request_is_shown_as_a_sentence(service: Service, key: str) -> None:
     for wrong, shown in (("sk-wrong", "Invalid API Key format."), ("", "This route requires an API key")):
         with page(service, wrong) as chat:
             assert send(chat, "Hello")["error"].startswith(shown)
@@ -528,27 +527,28 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(("body", "field"), BAD)
-def test_what_cannot_be_taken_is_named(service: Service, key: str, body: dict[str, Any], field: str) -> None:
+def test_an_invalid_field_is_named(service: Service, key: str, body: dict[str, Any], field: str) -> None:
     messages = body.pop("messages", None)
     given = {"id": "chat", "messages": [user("x")] if messages is None else messages, "trigger": "submit-message"}
     answer = service.post("/api/chat", key=key, json=given | body)
     assert answer.status_code == 422, answer.text
     if field == "messageId":
-        field = "?"  # a name that is not repeated
+        field = "?"  # a name that is not echoed
     assert answer.text.startswith(f"{field}: "), answer.text
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     body["messages"] = messages
 
 
-def test_nothing_new_is_nothing_to_answer(service: Service, key: str) -> None:
+def test_without_a_new_message_there_is_nothing_to_answer(service: Service, key: str) -> None:
     answer = {"id": "a", "role": "assistant", "parts": [{"type": "text", "text": "Hi."}]}
     for messages in ([], [answer], [user("x"), answer]):
         refused = post(service, key, *messages)
-        assert (refused.status_code, refused.text[:35]) == (400, "There is no new message to answer h")
+        assert (refused.status_code, refused.text[:34]) == (400, "There is no new message to answer.")
 
 
-def test_the_seeds_bodies_are_taken_as_before(service: Service, key: str) -> None:
+def test_bodies_of_the_seed_are_read_as_before(service: Service, key: str) -> None:
     seeds: list[dict[str, Any]] = [{"messages": []}, {"trigger": "submit-message"}, {"id": "x"}]
     for unknown in seeds:
         refused = service.send("Hello", key=key, **unknown)
@@ -557,7 +557,7 @@ def test_the_seeds_bodies_are_taken_as_before(service: Service, key: str) -> Non
     assert mentioned.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
-def test_a_key_among_what_a_tool_gave_is_not_kept(service: Service, upstream: Simulator, key: str) -> None:
+def test_a_key_in_a_tool_result_is_not_stored(service: Service, upstream: Simulator, key: str) -> None:
     upstream.script = scripts.in_turn(calling(("call_1", "account", "{}")), scripts.answer("Fine."))
     with page(service, key) as chat:
         send(chat, "Who am I?")
@@ -568,7 +568,7 @@ def test_a_key_among_what_a_tool_gave_is_not_kept(service: Service, upstream: Si
     assert result["parts"][0]["text"] == '{"api_key":"[redacted]"}'
 
 
-# Stop, leave, resume
+# Stop, disconnect, resume
 
 
 def test_a_stop_closes_the_upstream_and_keeps_the_text(
@@ -597,10 +597,10 @@ def test_a_stop_closes_the_upstream_and_keeps_the_text(
     assert frames["done"]
     assert (state["status"], said(state["messages"][-1])) == ("ready", "Hello")
     assert service.messages(session_of(state), key=key)[-1]["status"] == "stopped"
-    assert service.post("/api/chat/chat/stop", key=key).json()["status"] == "stopped", "to stop twice changes nothing"
+    assert service.post("/api/chat/chat/stop", key=key).json()["status"] == "stopped", "a second stop changes nothing"
 
 
-def test_a_page_that_leaves_stops_nothing_and_what_it_sends_next_replaces_it(
+def test_a_page_that_disconnects_stops_nothing_and_its_next_message_interrupts(
     service: Service, upstream: Simulator, key: str, gate: Gate
 ) -> None:
     upstream.script = scripts.in_turn(scripts.held(gate), None)
@@ -622,7 +622,7 @@ def test_a_page_that_leaves_stops_nothing_and_what_it_sends_next_replaces_it(
     ]
 
 
-def test_a_page_may_have_its_leaving_be_a_stop_and_a_busy_chat_be_an_error(
+def test_a_page_may_request_a_stop_on_disconnect_and_an_error_for_a_busy_chat(
     service: Service, upstream: Simulator, key: str, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate)
@@ -636,13 +636,13 @@ def test_a_page_may_have_its_leaving_be_a_stop_and_a_busy_chat_be_an_error(
         assert asked.left.wait(5)
 
 
-def test_an_answer_goes_on_after_a_cut(service: Service, upstream: Simulator, key: str, gate: Gate) -> None:
+def test_an_answer_continues_after_a_cut(service: Service, upstream: Simulator, key: str, gate: Gate) -> None:
     upstream.script = scripts.held(gate, "Hello", " there, 東京.")
     with page(service, key) as chat:
         send(chat, "Hello", wait=False)
         cut = chat.do("until", text="Hello")
         assert chat.do("cut")["status"] == "error"
-        chat.do("resume", wait=False)  # by the other replica, where there is one
+        chat.do("resume", wait=False)  # on the other replica, if there is one
         chat.do("streaming")
         gate.open()
         state = chat.do("idle")
@@ -653,7 +653,7 @@ def test_an_answer_goes_on_after_a_cut(service: Service, upstream: Simulator, ke
     assert service.messages(session_of(cut), key=key)[-1]["content"] == said(message)
 
 
-def test_a_replay_is_the_whole_message_wherever_it_is_asked_for(
+def test_a_replay_is_the_whole_message_on_any_replica(
     service: Service, upstream: Simulator, key: str, gate: Gate
 ) -> None:
     upstream.script = scripts.event_stream(
@@ -687,7 +687,7 @@ def test_a_replay_is_the_whole_message_wherever_it_is_asked_for(
         assert joined(chunks_in(replay)) == joined(told)
 
 
-def test_a_replay_has_the_steps_that_came_before(service: Service, upstream: Simulator, key: str, gate: Gate) -> None:
+def test_a_replay_contains_the_earlier_steps(service: Service, upstream: Simulator, key: str, gate: Gate) -> None:
     upstream.script = scripts.in_turn(
         calling(("call_1", "weather", "{}"), ("call_2", "clock", "{}")), scripts.held(gate, "Sun", "ny.")
     )
@@ -712,9 +712,9 @@ def test_a_replay_has_the_steps_that_came_before(service: Service, upstream: Sim
         assert said(message) == "Let me see. Sunny."
 
 
-def test_nothing_is_resumed_where_nothing_runs(service: Service, key: str) -> None:
+def test_nothing_is_resumed_when_nothing_runs(service: Service, key: str) -> None:
     with page(service, key) as chat:
-        assert chat.do("resume")["error"] == NOT_FOUND  # there is no such chat yet
+        assert chat.do("resume")["error"] == NOT_FOUND  # no such chat exists yet
         send(chat, "Hello")
         ended = chat.do("resume")
     assert (ended["status"], ended["http"]["status"], len(ended["messages"])) == ("ready", 204, 2)
@@ -735,7 +735,7 @@ def test_a_page_that_is_opened_later_reads_plain_text_too(
     assert said(state["messages"][-1]) == "Hello there."
 
 
-def test_silence_is_broken_by_comments(serve: Serve, simulator: Simulator, key: str, gate: Gate) -> None:
+def test_silence_is_filled_with_comments(serve: Serve, simulator: Simulator, key: str, gate: Gate) -> None:
     service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05")
     simulator.script = scripts.held(gate)
     answer = post(service, key, user("Hello"))
@@ -748,10 +748,10 @@ def test_silence_is_broken_by_comments(serve: Serve, simulator: Simulator, key: 
     assert text_in(body) == "Hello there."
 
 
-# Whose
+# Access
 
 
-def test_two_clients_with_the_same_chat_id_never_meet(
+def test_two_clients_with_the_same_chat_id_are_separate(
     service: Service, upstream: Simulator, key: str, gate: Gate
 ) -> None:
     other_key = fresh_key(f"the other of {key[8:120]}")
@@ -773,7 +773,7 @@ def test_two_clients_with_the_same_chat_id_never_meet(
         assert thief.do("resume")["error"] == NOT_FOUND
 
 
-def test_a_chat_that_two_pages_begin_at_once_is_one_session(service: Service, key: str) -> None:
+def test_a_chat_that_two_pages_start_at_once_is_one_session(service: Service, key: str) -> None:
     texts = ["One", "Two", "Three"]
     with ThreadPoolExecutor(len(texts)) as pages:
         answers = list(pages.map(lambda text: post(service, key, user(text, text)), texts))
@@ -784,7 +784,7 @@ def test_a_chat_that_two_pages_begin_at_once_is_one_session(service: Service, ke
     assert sorted(message["content"] for message in path if message["role"] == "user") == sorted(texts)
 
 
-def test_a_chats_name_is_nothing_without_its_owners_key(service: Service, key: str) -> None:
+def test_a_chat_id_opens_nothing_without_its_owners_key(service: Service, key: str) -> None:
     assert b"[DONE]" in post(service, key, user("Hello")).content
     for answer in (service.get("/api/chat/chat/stream"), service.post("/api/chat/chat/stop")):
         assert (answer.status_code, answer.text) == (404, NOT_FOUND), "on this machine too"
@@ -796,13 +796,13 @@ def test_a_chats_name_is_nothing_without_its_owners_key(service: Service, key: s
             assert (answer.status_code, answer.text) == (404, NOT_FOUND)
 
 
-def test_a_message_of_another_chat_is_not_known(service: Service, key: str) -> None:
+def test_a_message_of_another_chat_is_not_found(service: Service, key: str) -> None:
     first = post(service, key, user("One"), id="first")
     assert b"[DONE]" in first.content
     answer = service.messages(first.headers["X-Session-ID"], key=key)[-1]["id"]
     second = post(service, key, user("Two"), id="second")
     assert b"[DONE]" in second.content
-    anew = post(service, key, user("One"), id="first", trigger="regenerate-message")  # of the same id as the other's
+    anew = post(service, key, user("One"), id="first", trigger="regenerate-message")  # with the same id as the other's
     assert b"[DONE]" in anew.content
     path = service.messages(first.headers["X-Session-ID"], key=key)
     assert [message["role"] for message in path] == ["user", "assistant"]
@@ -834,7 +834,7 @@ def test_every_frame_is_written_whole() -> None:
     encoder = VercelEncoder(generation(), [], replay=True)
     writes = [encoder.begin(), *encoder.pieces(pieces), encoder.end(generation(Status.COMPLETED))]
     assert all(write == b"" or write.endswith(b"\n\n") for write in writes)
-    assert all(len(write) < 20_000 for write in writes), "no event is larger than a client may hold"
+    assert all(len(write) < 20_000 for write in writes), "every event is small enough for any client"
     body = b"".join(writes)
     assert chunks_in(body)[-4:-2] == [
         {"type": "tool-input-available", "toolCallId": "call_1", "toolName": "weather", "input": {}},
@@ -846,15 +846,15 @@ def test_every_frame_is_written_whole() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.STOPPED, Status.FAILED, Status.INTERRUPTED])
-def test_a_call_is_not_available_that_was_cut_off(status: Status) -> None:
+def test_a_call_that_was_cut_off_is_not_available(status: Status) -> None:
     encoder = VercelEncoder(generation(), [], replay=True)
-    list(encoder.pieces([Piece(2, 0, Kind.TOOL_CALL, b"12", ToolCall("call_1", "pay"))]))  # of what may be 1200
+    list(encoder.pieces([Piece(2, 0, Kind.TOOL_CALL, b"12", ToolCall("call_1", "pay"))]))  # a prefix of 1200, perhaps
     ended = chunks_in(encoder.end(generation(status, error_code="interrupted")))
     assert [chunk["type"] for chunk in ended][-1] in {"abort", "error"}
     assert not any(chunk["type"].startswith("tool-input") for chunk in ended)
 
 
-def test_what_a_tool_gave_is_told_of_calls_alone_that_were_told() -> None:
+def test_tool_results_are_sent_only_for_calls_that_were_sent() -> None:
     said = (Part(Kind.TOOL_CALL, "{}", ToolCall("call_1", "weather")),)
     given = tuple(Part(Kind.TOOL_RESULT, text, ToolCall(name)) for text, name in (("[1]", "call_1"), ("x", "call_2")))
     before = [
@@ -884,7 +884,7 @@ def text_in(body: bytes) -> str:
 
 
 def joined(chunks: list[Any]) -> list[Any]:
-    """The chunks, with deltas that follow each other made one: how much came at once is nobody's choice."""
+    """Return the chunks with consecutive deltas joined: their boundaries are arbitrary."""
     whole: list[Any] = []
     for chunk in chunks:
         (field,) = {"delta", "inputTextDelta"} & chunk.keys() or {None}

@@ -1,0 +1,249 @@
+"""Start `python app.py` without paying for its imports: a process that has imported the service forks for each start.
+
+A child runs the same code as a new interpreter would, with its own arguments, environment, folder and standard streams.
+It can be signalled, killed and waited for like a child of `subprocess.Popen`. The fork server kills its children when
+the process that started it ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, Self
+
+LENGTH = struct.Struct("!I")  # of a request, in bytes
+DESCRIPTORS = 4  # of a request: standard input, output and error, and the pipe for the process id and the exit status
+
+
+class ForkedProcess:
+    """A child of the fork server, with the methods of `subprocess.Popen` that the tests use."""
+
+    def __init__(self, status: IO[str], stderr: IO[str]) -> None:
+        self.returncode: int | None = None
+        self.stderr = stderr
+        self._status = status  # two lines: the process id, and later the exit status
+        self._lock = threading.Lock()
+        self.pid = int(status.readline())
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status when the process has ended; negative for a signal.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after `timeout` seconds.
+        """
+        with self._lock:
+            if self.returncode is None:
+                if not select.select([self._status], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+                self.returncode = int(self._status.readline())
+                self._status.close()
+            return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.send_signal(signal.SIGKILL)
+        self.wait()
+        self.stderr.close()
+
+
+class ForkServer:
+    """The process that forks, as the tests see it."""
+
+    def __init__(self) -> None:
+        self._control, control_of_server = socket.socketpair()
+        self._sending = threading.Lock()
+        with control_of_server:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fork_server", str(control_of_server.fileno())],
+                cwd=Path(__file__).parent.parent,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[control_of_server.fileno()],
+            )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the fork server and the children that still run."""
+        self._control.close()
+        self._process.wait()
+
+    def start(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> ForkedProcess:
+        """Start `python` with these arguments: a path, or `-m` and a module. Its standard error is a pipe."""
+        reads, writes = os.pipe()
+        with open(os.devnull, "w") as null, os.fdopen(writes, "w") as stderr:
+            return ForkedProcess(self._fork(arguments, env, cwd, null, stderr), os.fdopen(reads))
+
+    def run(
+        self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python` with these arguments to its end; return its exit status and its output."""
+        with (
+            tempfile.TemporaryFile("w+") as stdout,
+            tempfile.TemporaryFile("w+") as stderr,
+            ForkedProcess(self._fork(arguments, env, cwd, stdout, stderr), stderr) as process,
+        ):
+            status = process.wait(timeout)
+            stdout.seek(0)
+            stderr.seek(0)
+            return subprocess.CompletedProcess(arguments, status, stdout.read(), stderr.read())
+
+    def _fork(
+        self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, stdout: IO[str], stderr: IO[str]
+    ) -> IO[str]:
+        """Ask for a child; return the pipe on which its process id and its exit status come."""
+        request = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}).encode()
+        reads, writes = os.pipe()
+        with open(os.devnull) as stdin, os.fdopen(writes, "w") as status, self._sending:
+            descriptors = [stdin.fileno(), stdout.fileno(), stderr.fileno(), status.fileno()]
+            socket.send_fds(self._control, [LENGTH.pack(len(request))], descriptors)
+            self._control.sendall(request)
+        return os.fdopen(reads)
+
+
+@cache
+def fork_server() -> ForkServer:
+    """Return the fork server of this process; the first call starts it."""
+    return ForkServer()
+
+
+# The process that forks
+
+
+def main() -> None:
+    """Import the service, and fork for each request until the other end closes the connection."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, and their end ends this process
+    _import_service()
+    gc.collect()
+    gc.freeze()  # a collection in a child does not look at what was imported here
+    arguments = _serve(control)
+    if arguments is not None:  # a child
+        _run_as_main(arguments)
+
+
+def _import_service() -> None:
+    """Import all modules of the service, and of its dependencies those that it imports late."""
+    import uvicorn.lifespan.off
+    import uvicorn.protocols.http.httptools_impl  # noqa: F401
+    import uvloop  # noqa: F401
+
+    import chatapi
+
+    for module in pkgutil.walk_packages(chatapi.__path__, "chatapi."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+
+
+def _serve(control: socket.socket) -> list[str] | None:
+    """Fork for each request. Returns the arguments of a child in that child, and None here at the end."""
+    wakeup_reads, wakeup_writes = os.pipe()
+    for end in (wakeup_reads, wakeup_writes):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(wakeup_writes)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler is needed for the wake-up
+    children: dict[int, int] = {}  # process id: the pipe for its exit status
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        selector.register(wakeup_reads, selectors.EVENT_READ)
+        while True:
+            ready = [key.fileobj for key, _ in selector.select()]
+            if wakeup_reads in ready:
+                os.read(wakeup_reads, 4096)
+                _report_ended(children)
+            if control not in ready:
+                continue
+            head, descriptors, _, _ = socket.recv_fds(control, LENGTH.size, DESCRIPTORS)
+            if not head:
+                for pid in children:
+                    os.kill(pid, signal.SIGKILL)
+                return None
+            request = json.loads(_receive(control, *LENGTH.unpack(head)))
+            *streams, status = descriptors
+            pid = os.fork()
+            if not pid:
+                break
+            children[pid] = status
+            os.write(status, b"%d\n" % pid)
+            for stream in streams:
+                os.close(stream)
+    for inherited in (control.detach(), wakeup_reads, wakeup_writes, status, *children.values()):
+        os.close(inherited)
+    _become(request, streams)
+    arguments: list[str] = request["arguments"]
+    return arguments
+
+
+def _receive(control: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += control.recv(size - len(data))
+    return data
+
+
+def _report_ended(children: dict[int, int]) -> None:
+    """Write the exit status of each child that has ended to its pipe."""
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        pipe = children.pop(pid)
+        with suppress(BrokenPipeError):
+            os.write(pipe, b"%d\n" % os.waitstatus_to_exitcode(status))
+        os.close(pipe)
+
+
+def _become(request: dict[str, Any], streams: list[int]) -> None:
+    """Take over the standard streams, the folder and the environment of the request."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+
+
+def _run_as_main(arguments: list[str]) -> None:
+    """Run a script or a module as `python` does with these arguments."""
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
