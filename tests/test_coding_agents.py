@@ -14,8 +14,8 @@ import requests
 
 from chatapi.simulator import Chunks, Script, Send, Simulator, scripts
 from chatapi.simulator.wire import DONE
+from tests.openai_sdk import MODEL
 from tests.server_process import KEY, Serve, Service
-from tests.test_openai_chat import MODEL
 from tests.test_response_events import events_in
 
 CHUNKS = Chunks()

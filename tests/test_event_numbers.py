@@ -10,11 +10,11 @@ import pytest
 
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, scripts
 from chatapi.simulator.wire import DONE
-from tests.kill_campaign import Reader
+from tests.openai_sdk import MODEL, WEATHER, client_of
+from tests.reader import Reader
 from tests.server_process import KEY, Serve, Service
-from tests.test_openai_chat import MODEL, client_of
 from tests.test_response_events import events_in
-from tests.test_responses import WEATHER, again, streamed
+from tests.test_responses import again, streamed
 
 CHUNKS = Chunks()
 WORDS = [f"wörd{number} " for number in range(40)]
