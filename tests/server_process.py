@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 
+from tests.contract import contract
 from tests.database_view import Database, database_of
 from tests.fork_server import ForkedProcess, fork_server
 
@@ -212,7 +213,11 @@ class Service:
         body = {"user_message": text, "api_key": key, **more}
         if "session_id" not in body:
             body.setdefault("developer_message", "You are a helpful assistant.")
-        return requests.post(f"{self.url}/api/chat", json=body, headers=headers, stream=True, timeout=REQUEST_SECONDS)
+        response = requests.post(
+            f"{self.url}/api/chat", json=body, headers=headers, stream=True, timeout=REQUEST_SECONDS
+        )
+        contract().check(response, body="json" in response.headers.get("content-type", ""))
+        return response
 
     def get(self, path: str, *, key: str | None = None, **more: Any) -> requests.Response:
         """GET, with the key as a bearer token if one is given."""
@@ -232,7 +237,9 @@ class Service:
 
     def _request(self, method: str, path: str, key: str | None, **more: Any) -> requests.Response:
         headers = more.pop("headers", {}) | ({"Authorization": f"Bearer {key}"} if key else {})
-        return requests.request(method, self.url + path, headers=headers, timeout=REQUEST_SECONDS, **more)
+        response = requests.request(method, self.url + path, headers=headers, timeout=REQUEST_SECONDS, **more)
+        contract().check(response, body=not more.get("stream", False))
+        return response
 
     def messages(self, session_id: str, *, key: str | None = None) -> list[dict[str, Any]]:
         """Return the active path of the session, up to 100 messages."""
@@ -254,6 +261,7 @@ def fresh_key(name: str) -> str:
 
 def events(response: requests.Response) -> list[tuple[str, int, Any]]:
     """Read an event stream to its end; return the name, the id and the data of each event."""
+    contract().check(response)
     found = []
     for block in response.content.decode().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
