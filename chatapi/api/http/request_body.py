@@ -304,21 +304,3 @@ def _sentence(error: dict[str, Any]) -> str:
         return "It must be of a type that this field accepts."
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return f"It {message}." if message[:1].islower() else f"{message}."
-
-
-def body_schema(model: type[BaseModel], required: bool = True) -> dict[str, Any]:
-    """Return the OpenAPI metadata of a route that reads its body with `read_body`."""
-    schema = model.model_json_schema()
-    schema = _inline(schema, schema.pop("$defs", {}))
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
-
-
-def _inline(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Return a schema with its definitions inlined: the document has no other place for them."""
-    if isinstance(schema, list):
-        return [_inline(one, definitions) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inline(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {name: _inline(value, definitions) for name, value in schema.items() if name != "discriminator"}
