@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatapi.api.http.error_responses import render_for
-from chatapi.api.http.identity import add_client, address_group, caller_key, client_of, is_verified
+from chatapi.api.http.identity import add_client, address_group, caller_key, client_of, is_verified, refuse_over_limit
 from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND
 from chatapi.errors import ChatError, RateLimited, RequestError
@@ -25,12 +25,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choo
 _UNCACHED = (b"cache-control", b"no-store")  # responses are private; X-API-Key alone does not prevent caching
 API = ("/api/", "/v1/")
 _PUBLIC = frozenset({"/api/health", PROBE_PATH, "/api/config"})  # without a key for everybody
+_KEY_IN_BODY = frozenset({"/api/chat", "/api/test-key"})
 _UNSTORED = frozenset({"/api/test-key"})
 _FAILED = frozenset({400, 401, 403, 413, 415, 422})  # of a request without an accepted key
 FAILURE_COST = 9.0  # requests, beside the one that it is
 COST_PER_MIB = 8.0
 MIB = 1024 * 1024
-REFUSAL_SECONDS = 1.0
 STARTS = WorkQueue("starts", at_once=4, max_waiting=100_000)  # bounded by the connections
 _SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
@@ -134,11 +134,9 @@ class Admission:
             counts = scope["path"].startswith(API) and scope["path"] not in _PUBLIC
             if counts:
                 caller_key(request)
-            self._check_limits(request, counts)
+            await self._check_limits(request, counts)
         except ChatError as error:
-            if isinstance(error, RateLimited):
-                await asyncio.sleep(REFUSAL_SECONDS)
-            else:
+            if not isinstance(error, RateLimited):
                 self._services.unverified.add(client.address, FAILURE_COST)
             await _refuse(scope, receive, send, error)
             return
@@ -165,23 +163,23 @@ class Admission:
         if len(hosts) > 1 or (not hosts and request.scope.get("http_version") != "1.0"):
             raise RequestError("The request must have exactly one Host header.")
 
-    def _check_limits(self, request: HTTPConnection, counts: bool) -> None:
-        """Count the request, and raise `RateLimited` if its address or its key has sent too many."""
+    async def _check_limits(self, request: HTTPConnection, counts: bool) -> None:
+        """Count the request, and raise `RateLimited` if its address or its key has sent too many.
+
+        Where the key comes in the body, the route decides when it has read that: see `check_body_key`.
+        """
         client, services = client_of(request), self._services
         groups = [address_group(request)] + ([client.owner] if client.owner is not None else [])
         for group in groups:
             if (wait := services.requests.wait_seconds(group)) > 0:
-                raise _over_limit("CHATAPI_REQUEST_LIMIT", wait)
+                await refuse_over_limit("CHATAPI_REQUEST_LIMIT", wait)
             services.requests.add(group)
         if counts and not is_verified(request):
             wait = services.unverified.wait_seconds(client.address)
-            if wait > 0:
-                raise _over_limit("CHATAPI_UNVERIFIED_LIMIT", wait)
-
-
-def _over_limit(setting: str, wait_seconds: float) -> RateLimited:
-    detail = f"Too many requests from this caller ({setting}). Wait as long as Retry-After says."
-    return RateLimited(detail, retry_after=wait_seconds)
+            if wait > 0 and client.owner is None and request.scope["path"] in _KEY_IN_BODY:
+                client.over_limit_seconds = wait
+            elif wait > 0:
+                await refuse_over_limit("CHATAPI_UNVERIFIED_LIMIT", wait)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: ChatError) -> None:

@@ -17,9 +17,11 @@ from chatapi.api.http.streaming import Encoder, LogResponse, read_whole
 from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations.manager import TurnHandle
 from chatapi.generations.running import LogChunk
-from chatapi.model import Generation, Limit, Piece, TurnRequest
+from chatapi.model import Generation, Limit, Piece, Status, TurnRequest
 
 MAX_IDEMPOTENCY_KEY = 255  # characters
+ATTEMPT_HEADER = "x-stainless-retry-count"
+FIRST_ATTEMPT = "0"
 
 
 def with_digest(
@@ -53,6 +55,29 @@ def with_digest(
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
     name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
     return replace(turn, idempotency_key=name, digest=digest)
+
+
+async def with_idempotency(request: Request, services: Services, turn: TurnRequest, content: Any = None) -> TurnRequest:
+    """Return the turn with the request's idempotency key, or with one for the retries of OpenAI's SDKs.
+
+    The SDKs send no key with a retry, but number their attempts. A later attempt with the same content has the key of
+    the first one, so that it attaches to that answer while it runs, and replays it if it completed.
+
+    Raises:
+        InvalidRequest: the idempotency key is empty or too long.
+    """
+    if (idempotency_key := request.headers.get("idempotency-key")) is not None:
+        return with_digest(turn, idempotency_key, content)
+    if (attempt := request.headers.get(ATTEMPT_HEADER)) is None:
+        return turn
+    digested = with_digest(turn, FIRST_ATTEMPT, content)
+    name = f"{turn.owner} {digested.digest}"
+    if attempt != FIRST_ATTEMPT and (key := services.attempts.get(name)) is not None:
+        repeated = with_digest(turn, key, content)
+        first = await services.store.turns.find_by_idempotency_key(repeated)
+        if first is None or first.generation.status not in {Status.FAILED, Status.INTERRUPTED}:
+            return repeated
+    return with_digest(turn, services.attempts.add(name), content)
 
 
 def turn_headers(turn: TurnHandle, own: Limit | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from chatapi.api.account.schemas import TEST_KEY, KeyBody
-from chatapi.api.http.identity import authenticate, mark_accepted, mark_failed
+from chatapi.api.http.identity import authenticate, check_body_key, mark_accepted, mark_failed
 from chatapi.api.http.request_body import read_body
 from chatapi.api.http.services import services_of
 from chatapi.errors import InvalidRequest, UpstreamForbidden, UpstreamRejectedKey
@@ -23,6 +23,7 @@ async def test_key(request: Request) -> JSONResponse:
     """Return whether the upstream accepts this key. A rejected key is a result with `valid: false`, not an error."""
     core = services_of(request)
     body = await read_body(request, KeyBody, MAX_BODY_BYTES)
+    await check_body_key(request, body.api_key)
     identity = authenticate(request, body.api_key, InvalidRequest.field("api_key", "This field is required."))
     await core.rate_limit.take(identity.owner)
     answer: dict[str, Any]

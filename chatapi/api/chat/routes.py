@@ -23,7 +23,7 @@ from chatapi.api.chat.schemas import SEND_MESSAGE, STOP_ANSWER, STREAM_ANSWER
 from chatapi.api.chat.stream import EventEncoder
 from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.error_responses import Renderer, render, render_sentence, render_with
-from chatapi.api.http.identity import authenticate, authorized, mark_accepted
+from chatapi.api.http.identity import authenticate, authorized, check_body_key, client_of, mark_accepted
 from chatapi.api.http.request_body import (
     KEY_FIELD,
     UNVERIFIED_INLINE_BYTES,
@@ -38,10 +38,11 @@ from chatapi.api.http.text_stream import TextEncoder
 from chatapi.api.turns import find_generation, log_headers, read_answer, stream_turn, turn_headers
 from chatapi.api.vercel import routes as vercel
 from chatapi.auth.authorization import Action, make_authorizer
+from chatapi.auth.keys import Key
 from chatapi.errors import BodyTooLarge, InvalidRequest
 from chatapi.model import VISIBLE_KINDS, Generation, Kind, Piece, Status
 from chatapi.model.log import parts_of
-from chatapi.settings import variable_name
+from chatapi.settings import Settings, variable_name
 
 router = APIRouter(tags=["chat"])
 sending = APIRouter(tags=["chat"], route_class=DirectRoute)
@@ -74,7 +75,7 @@ async def chat(request: Request) -> Response:
     (`"stream": false`). `user_message` is required unless there are `attachments`, or `replace` names an answer, which
     is then generated again. Requests of the Vercel AI SDK's `useChat` are answered in its own stream format."""
     settings = services_of(request).settings
-    data = await receive_json(request, settings.max_media_bytes)
+    data = await receive_chat(request, settings)
     dialect = classify(data)
     if len(data) > (limit := getattr(settings, dialect.limit)):
         raise BodyTooLarge(f"The body must be at most {limit} bytes ({variable_name(dialect.limit)}).")
@@ -82,6 +83,26 @@ async def chat(request: Request) -> Response:
     if len(data) > UNVERIFIED_INLINE_BYTES and KEY_FIELD.encode() not in data:
         authenticate(request)  # no large body is parsed for a caller without a key
     return await dialect.answer(request, await read_json(request, data, dialect.read))
+
+
+async def receive_chat(request: Request, settings: Settings) -> bytes:
+    """Receive a body. From an address over its limit only a small one is received, to look for a known key in it.
+
+    Raises:
+        RateLimited: it has none.
+    """
+    if not client_of(request).over_limit_seconds:
+        return await receive_json(request, settings.max_media_bytes)
+    try:
+        data = await receive_json(request, settings.max_body_bytes)
+    except BodyTooLarge:
+        data = b""
+    found = _KEY.search(data)
+    await check_body_key(request, Key(found[1].decode()) if found is not None else None)
+    return data
+
+
+_KEY = re.compile(rb'"api_key"[ \t\r\n]*:[ \t\r\n]*"([!#-\[\]-~]{1,1024})"')
 
 
 async def _answer(request: Request, body: ChatBody) -> Response:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import NamedTuple, cast
+from typing import NamedTuple, NoReturn, cast
 from urllib.parse import urlsplit
 
 import structlog
@@ -17,7 +18,7 @@ from chatapi.api.http.services import Services, services_of
 from chatapi.auth.authorization import Action, Caller, authorize
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
-from chatapi.errors import ChatError, InvalidRequest, KeyRequired
+from chatapi.errors import ChatError, InvalidRequest, KeyRequired, RateLimited
 from chatapi.limits.body_budget import BodyShare
 from chatapi.model import Session
 from chatapi.settings import Settings
@@ -33,6 +34,7 @@ FORWARDING = (  # and every x-forwarded-*, cf-*
 )
 LOOPBACK_NAME = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 
+REFUSAL_SECONDS = 1.0
 _CLIENT = "chatapi.client"  # where the scope holds the `Client`
 
 logger = structlog.get_logger()
@@ -48,6 +50,7 @@ class Client:
     body: BodyShare | None = None
     received_bytes: int = 0  # of the body
     failed: bool = False  # counts like an error status
+    over_limit_seconds: float = 0.0  # to wait, unless the key in the body is one that the model API has accepted
 
     def release_body(self) -> None:
         """Give back what the body holds of the memory for unparsed bodies."""
@@ -122,6 +125,29 @@ def _tag(request: HTTPConnection, key: Key) -> str:
 def is_verified(request: HTTPConnection) -> bool:
     """Return whether the model API has accepted the key of a request lately."""
     return client_of(request).owner in services_of(request).known_owners
+
+
+async def check_body_key(request: HTTPConnection, key: Key | None) -> None:
+    """Refuse a request whose address is over its limit, unless the key in its body is a known one.
+
+    Raises:
+        RateLimited: after `REFUSAL_SECONDS`; see `refuse_over_limit`.
+    """
+    client = client_of(request)
+    if client.over_limit_seconds:
+        if key is not None and services_of(request).owner(key) in services_of(request).known_owners:
+            return
+        await refuse_over_limit("CHATAPI_UNVERIFIED_LIMIT", client.over_limit_seconds)
+
+
+async def refuse_over_limit(setting: str, wait_seconds: float) -> NoReturn:
+    """Raise `RateLimited` after a pause: a caller that ignores refusals costs little, and its connection closes."""
+    await asyncio.sleep(REFUSAL_SECONDS)
+    raise RateLimited(
+        f"Too many requests from this caller ({setting}). Wait as long as Retry-After says.",
+        retry_after=wait_seconds,
+        headers={"Connection": "close"},
+    )
 
 
 def mark_accepted(request: HTTPConnection) -> None:

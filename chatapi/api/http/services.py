@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, cast
 
@@ -16,6 +18,8 @@ from chatapi.settings import Settings
 from chatapi.store import Store
 from chatapi.upstream.client import Upstream
 
+MAX_ATTEMPTS = 10_000
+
 
 class Link(Protocol):
     """A connection to another server that several parts share."""
@@ -23,6 +27,25 @@ class Link(Protocol):
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Attempts:
+    """The idempotency keys of requests that a client may repeat, by their content; the latest of this process."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[str, str] = OrderedDict()
+
+    def get(self, name: str) -> str | None:
+        """Return the key of the first attempt."""
+        return self._keys.get(name)
+
+    def add(self, name: str) -> str:
+        """Return a new key for a first attempt."""
+        key = self._keys[name] = secrets.token_hex(16)
+        self._keys.move_to_end(name)
+        if len(self._keys) > MAX_ATTEMPTS:
+            self._keys.popitem(last=False)
+        return key
 
 
 class WorkQueue(NamedTuple):
@@ -52,6 +75,7 @@ class Services:
     demo_key: str | None = None  # shown to everybody: the demo's upstream takes any key
     secret: bytes = b""
     warned_of_proxy: bool = False
+    attempts: Attempts = field(default_factory=Attempts)
     known_owners: KnownOwners = field(default_factory=KnownOwners)
     _queues: dict[str, FairQueue] = field(default_factory=dict)
 

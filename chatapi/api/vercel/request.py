@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal
 
 import msgspec
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from chatapi.api.http.request_body import KeyField, ModelName, Parameters, Text
 from chatapi.api.http.services import Services
@@ -21,6 +21,36 @@ from chatapi.wire.text import check_length
 MAX_MESSAGES = 10_000  # in a request
 MAX_NEW_MESSAGES = 1000  # of them, new ones: each takes some statements of one transaction
 PASSED_ON = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+
+
+class _ClientObject(BaseModel):
+    """An object of a page's library, whose further fields are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class ClientTool(_ClientObject):
+    """A tool of assistant-ui, which sends them as an object by name."""
+
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class CallSettings(_ClientObject):
+    """Parameters as assistant-ui names them; the fields of `UIChatBody` take precedence."""
+
+    max_tokens: int | None = Field(None, alias="maxTokens", ge=1, le=10_000_000)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, alias="topP", ge=0, le=1)
+    presence_penalty: float | None = Field(None, alias="presencePenalty", ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, alias="frequencyPenalty", ge=-2, le=2)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+
+
+class ClientConfig(_ClientObject):
+    """The model as assistant-ui names it. Its `apiKey` and `baseUrl` are ignored."""
+
+    model: ModelName | None = Field(None, alias="modelName")
 
 
 class UIChatBody(Parameters):
@@ -38,7 +68,9 @@ class UIChatBody(Parameters):
     api_key: KeyField | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"
     if_busy: Literal["reject", "interrupt"] = "interrupt"
-    tools: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | dict[str, ClientTool] | None = None
+    call_settings: CallSettings | None = Field(None, alias="callSettings")
+    config: ClientConfig | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
@@ -74,19 +106,32 @@ async def make_turn(services: Services, owner: str, body: UIChatBody, dialect: s
     texts = ["".join(part.text for part in message.parts) for message in new]
     for text in [*texts, developer_message or ""]:
         check_length(text, "messages", services.settings.max_message_bytes)
+    parameters = _parameters(body)
     for name in PASSED_ON:
-        _check_encodable(name, getattr(body, name))
+        _check_encodable(name, parameters.get(name))
     return TurnRequest(
         owner=owner,
         session_id=session_id,
         developer_message=developer_message,
         input=new,
-        model=body.model or services.settings.default_model,
+        model=body.model or (body.config and body.config.model) or services.settings.default_model,
         dialect=dialect,
-        parameters=body.model_dump(include={*Parameters.model_fields, *PASSED_ON}, exclude_none=True),
+        parameters=parameters,
         parent=parent,
         alias=None if session_id is not None else Alias("vercel-chat", body.id),
     )
+
+
+def _parameters(body: UIChatBody) -> dict[str, Any]:
+    """Return the parameters for the upstream, tools as chat completions have them."""
+    parameters = body.call_settings.model_dump(exclude_none=True) if body.call_settings is not None else {}
+    parameters |= body.model_dump(include={*Parameters.model_fields, *PASSED_ON}, exclude_none=True)
+    if isinstance(body.tools, dict):
+        functions = [{"name": name, **tool.model_dump(exclude_none=True)} for name, tool in body.tools.items()]
+        parameters["tools"] = [{"type": "function", "function": function} for function in functions]
+    if not parameters.get("tools"):
+        parameters.pop("tools", None)  # an upstream rejects an empty list
+    return parameters
 
 
 def _check_encodable(name: str, value: Any) -> None:

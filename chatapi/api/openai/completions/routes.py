@@ -31,7 +31,7 @@ from chatapi.api.openai.completions.request import (
 from chatapi.api.openai.completions.schemas import CREATE_COMPLETION, GET_COMPLETION
 from chatapi.api.openai.completions.stream import CompletionsEncoder, completion
 from chatapi.api.openai.ids import generation_of_completion, is_session_id
-from chatapi.api.turns import stream_turn, turn_headers, with_digest
+from chatapi.api.turns import stream_turn, turn_headers, with_idempotency
 from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
@@ -105,8 +105,7 @@ async def _continue(request: Request, key: Key, body: dict[str, Any], session_id
     services = services_of(request)
     owner = services.owner(key)
     turn = await run_fairly(request, body_bytes, lambda: read_turn(body, services.settings, owner, session_id))
-    if (idempotency_key := request.headers.get("idempotency-key")) is not None:
-        turn = with_digest(turn, idempotency_key)
+    turn = await with_idempotency(request, services, turn)
     cancel = cancels_on_disconnect(request, body.get("on_disconnect"))
     request.state.limit = await services.rate_limit.take(owner)
     sent = await services.generations.send(turn, Credential(key), make_authorizer(Caller(owner), Action.SPEND))

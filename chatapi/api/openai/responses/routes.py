@@ -42,7 +42,7 @@ from chatapi.api.openai.responses.objects import (
 )
 from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
-from chatapi.api.turns import turn_headers, with_digest
+from chatapi.api.turns import turn_headers, with_idempotency
 from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
@@ -69,7 +69,7 @@ async def create(request: Request) -> Response:
     await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
     references = await find_references(services, owner, body.get("input"))
     asked = await run_fairly(request, len(raw), lambda: read_request(body, services.settings, references))
-    turn = await _read_turn(services, asked, caller, request.headers.get("idempotency-key"))
+    turn = await _read_turn(request, asked, caller)
     limit = request.state.limit = await services.rate_limit.take(owner)
     if not asked.store:
         return await _answer_unstored(request, key, asked, turn)
@@ -208,9 +208,8 @@ async def input_items(
     return JSONResponse(item_list(items, limit))
 
 
-async def _read_turn(
-    services: Services, asked: ResponseRequest, caller: Caller, idempotency_key: str | None
-) -> TurnRequest:
+async def _read_turn(request: Request, asked: ResponseRequest, caller: Caller) -> TurnRequest:
+    services = services_of(request)
     assert caller.owner is not None, "the request has a key"
     session_id, parent = None, None
     if asked.previous_response_id is not None:
@@ -231,9 +230,7 @@ async def _read_turn(
         instructions=asked.instructions,
         dialect_data=encode_request_fields(asked.repeated),
     )
-    if idempotency_key is None or not asked.store:
-        return turn
-    return with_digest(turn, idempotency_key)
+    return await with_idempotency(request, services, turn) if asked.store else turn
 
 
 async def _find(request: Request, name: str, action: Action) -> Generation:
