@@ -248,8 +248,8 @@ class Settings(BaseSettings):
     max_body_values: int = Field(
         50_000, ge=100, description="JSON values in one request body: numbers, strings, members and so on."
     )
-    trusted_proxies: Annotated[str, AfterValidator(_are_networks)] = Field(
-        "",
+    trusted_proxies: Annotated[str, AfterValidator(_are_networks)] | None = Field(
+        None,
         description="Addresses or networks (CIDR) of reverse proxies, separated by commas. For their connections the "
         "last address in `X-Forwarded-For` that is not a proxy's is the client's.",
     )
@@ -271,7 +271,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def _networks(self) -> list[IPv4Network | IPv6Network]:
-        names = filter(None, map(str.strip, self.trusted_proxies.split(",")))
+        names = filter(None, map(str.strip, (self.trusted_proxies or "").split(",")))
         return [ip_network(name, strict=False) for name in names]
 
     def is_proxy(self, address: str) -> bool:

@@ -118,7 +118,7 @@ def test_pipelined_requests_are_answered_in_order(server: Service) -> None:
             connection.sendall(many[first : first + 7001])
         connection.sendall(b"Connection: close\r\n\r\n")
         received = read_all(connection)
-    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"400", b"400", b"404"]
+    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"413", b"413", b"404"]
 
 
 def test_a_body_in_the_smallest_chunks_is_read(server: Service) -> None:
