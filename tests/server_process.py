@@ -88,6 +88,8 @@ class Service:
             "DATABASE_URL": f"sqlite:///{folder}/chat.db",
             "OPENAI_BASE_URL": upstream_url,
             "CHATAPI_LOG_FORMAT": "json",
+            "CHATAPI_REQUEST_LIMIT": "0",  # all tests of a server have one address, and most of their keys are new
+            "CHATAPI_UNVERIFIED_LIMIT": "0",
             **environment,
         }
         self._prefix = prefix
