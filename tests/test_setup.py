@@ -125,6 +125,10 @@ def test_the_tour_of_the_readme_does_what_it_says(checkout: Path, port: int, tmp
         told_of_itself = requests.get(f"http://127.0.0.1:{port}/api/config", timeout=10).json()
         assert told_of_itself["demo"] is True
         assert re.fullmatch(told_of_itself["key"]["pattern"], told_of_itself["demo_key"])
+        headers = {"Host": "evil.example", "Origin": "http://evil.example"}  # a name that resolves to this machine
+        elsewhere = requests.get(f"http://127.0.0.1:{port}/api/config", headers=headers, timeout=10)
+        assert elsewhere.json()["demo_key"] is None
+        assert "Access-Control-Allow-Origin" not in elsewhere.headers
         by_the_seed, by_openai = told
         assert "Hello, how are you?" in by_the_seed
         assert "Ada" in by_openai

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from chatapi import __version__
 from chatapi.api.account.schemas import GET_CONFIG
+from chatapi.api.http.identity import has_own_host
 from chatapi.api.http.services import Services, services_of
 from chatapi.auth.keys import SEED_LENGTH, SEED_PATTERN, SEED_PREFIX, Key
 from chatapi.errors import InvalidKeyFormat
@@ -24,7 +25,7 @@ async def config(request: Request) -> JSONResponse:
         {
             "version": __version__,
             "demo": core.demo_key is not None,
-            "demo_key": _demo_key(core),
+            "demo_key": _demo_key(core) if has_own_host(request, settings) else None,
             "key": {
                 "pattern": settings.key_pattern,
                 "prefix": SEED_PREFIX if is_default else None,

@@ -266,6 +266,11 @@ def is_same_machine(request: HTTPConnection, settings: Settings) -> bool:
     return True
 
 
+def has_own_host(request: HTTPConnection, settings: Settings) -> bool:
+    """Return whether a request names this server, and not another site whose name was made to resolve to loopback."""
+    return not _is_loopback(settings.host) or LOOPBACK_NAME.fullmatch(request.headers.get("host", "")) is not None
+
+
 def _is_own_page(request: HTTPConnection, host: str) -> bool:
     """Return whether the page that sent a request, if a page did, came from this server."""
     own = f"http://{host}".lower()
