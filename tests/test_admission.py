@@ -122,9 +122,9 @@ def test_an_address_that_fails_often_is_refused_and_a_known_key_is_not(serve: Se
     assert server.send(key=fresh_key("unknown")).status_code == 429
 
 
-def test_keys_that_the_model_api_rejects_count_as_failures(serve: Serve, upstream: Simulator) -> None:
+def test_keys_that_the_model_api_rejects_count_as_failures(serve: Serve, simulator: Simulator) -> None:
     server = serve(CHATAPI_UNVERIFIED_LIMIT="25")
-    upstream.script = refuse(401)
+    simulator.script = refuse(401)
     statuses = [server.post("/api/test-key", json={"api_key": fresh_key(f"n{n}")}).status_code for n in range(4)]
     assert statuses == [200, 200, 200, 429]
 
