@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from dataclasses import replace
 from typing import Any
 
 import openai
 import pytest
 import requests
 
-from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.simulator import Gate, Simulator, Wait, scripts
 from tests import schemas
 from tests.openai_sdk import MODEL, WEATHER, client, client_of, everything, service
 from tests.server_process import KEY, OTHER_KEY, Service
@@ -172,6 +174,59 @@ def test_an_unknown_word_for_a_disconnect_is_named(service: Service) -> None:
     ):
         answer = service.post("/v1/responses", key=KEY, json={"input": "x", **body}, headers=headers)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+# Retries
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("place", ["response", "previous", "completion"])
+def test_a_clients_own_retries_ask_the_model_once(
+    service: Service, client: openai.OpenAI, upstream: Simulator, gate: Gate, place: str, stream: bool
+) -> None:
+    before = client.responses.create(model=MODEL, input="before")
+    asked = len(upstream.requests)
+    answer = scripts.answer("Hello")
+    upstream.script = replace(answer, before_headers=(Wait(gate), *answer.before_headers))
+    sent: list[Any] = []
+
+    def open_after_the_retry(request: Any) -> None:
+        sent.append(request)
+        if len(sent) == 2:
+            threading.Timer(0.5, gate.open).start()
+
+    impatient = openai.DefaultHttpxClient(event_hooks={"request": [open_after_the_retry]})
+    with client_of(service, timeout=2.0, max_retries=3, http_client=impatient) as hasty:
+        if place == "completion":
+            headers = {"X-Session-ID": before_session(service)}
+            create: Any = hasty.chat.completions.create
+            told = create(model=MODEL, messages=HELLO, stream=stream, extra_headers=headers)
+        else:
+            more = {"previous_response_id": before.id} if place == "previous" else {}
+            create = hasty.responses.create
+            told = create(model=MODEL, input="Hi", stream=stream, **more)
+        said = "".join(json.dumps(one.to_dict()) for one in told) if stream else json.dumps(told.to_dict())
+    assert "Hello" in said
+    assert len(sent) == 2
+    assert len(upstream.requests) == asked + 1
+
+
+def before_session(service: Service) -> str:
+    """The session that was used last."""
+    return str(service.get("/api/sessions?sort=updated", key=KEY).json()["data"][0]["session_id"])
+
+
+def test_the_same_request_twice_is_two_answers(service: Service, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate)
+    body = {"model": MODEL, "input": "Hi", "background": True}
+    first, second, retry, other = (
+        service.post("/v1/responses", key=KEY, json=body | more, headers={"x-stainless-retry-count": count}).json()
+        for count, more in (("0", {}), ("0", {}), ("1", {}), ("1", {"input": "Ho"}))
+    )
+    assert first["id"] != second["id"]
+    assert retry["id"] in {first["id"], second["id"]}
+    assert other["id"] not in {first["id"], second["id"]}
+    gate.open()
 
 
 # Small things

@@ -61,7 +61,8 @@ async def with_idempotency(request: Request, services: Services, turn: TurnReque
     """Return the turn with the request's idempotency key, or with one for the retries of OpenAI's SDKs.
 
     The SDKs send no key with a retry, but number their attempts. A later attempt with the same content has the key of
-    the first one, so that it attaches to that answer while it runs, and replays it if it completed.
+    the first one, so that it attaches to that answer while it runs, and replays it if it completed. A later attempt of
+    which this process does not know the first one attaches to it where it runs.
 
     Raises:
         InvalidRequest: the idempotency key is empty or too long.
@@ -77,7 +78,8 @@ async def with_idempotency(request: Request, services: Services, turn: TurnReque
         first = await services.store.turns.find_by_idempotency_key(repeated)
         if first is None or first.generation.status not in {Status.FAILED, Status.INTERRUPTED}:
             return repeated
-    return with_digest(turn, services.attempts.add(name), content)
+    fresh = with_digest(turn, services.attempts.add(name), content)
+    return replace(fresh, is_retry=attempt != FIRST_ATTEMPT)
 
 
 def turn_headers(turn: TurnHandle, own: Limit | None) -> dict[str, str]:

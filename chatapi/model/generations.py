@@ -67,7 +67,8 @@ class TurnRequest:
     owner with that alias is used, or created. `parent` is the message that the turn follows: None is the session's
     head, `ROOT` is no parent. An edit is a turn with new text and the old message's parent; a regeneration is a turn
     with empty `input` whose parent is the message to answer. `parameters` are sent to the upstream unchanged. `digest`
-    distinguishes two requests with one idempotency key. `instructions` follow the developer message in this turn only.
+    distinguishes two requests with one idempotency key. With `is_retry`, a turn with the same digest that is still
+    running is followed instead of starting another. `instructions` follow the developer message in this turn only.
     `dialect_data` is stored for the dialect that sent the turn and is opaque to everything else.
     """
 
@@ -80,6 +81,7 @@ class TurnRequest:
     parameters: dict[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     digest: str | None = None
+    is_retry: bool = False
     parent: str | None = None
     alias: Alias | None = None
     instructions: str | None = None

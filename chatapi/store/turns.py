@@ -108,6 +108,20 @@ class Turns(Repository):
         """
         return (yield from _find_by_idempotency_key(turn))
 
+    @read
+    def find_running_attempt(self, turn: TurnRequest) -> Transaction[StartedTurn | None]:
+        """Return the turn of an earlier attempt at the same request whose answer is still running, or None."""
+        rows = yield (
+            f"SELECT {GENERATION} FROM generation g WHERE g.status = 'running' AND g.owner = $1 AND g.digest = $2 "
+            "ORDER BY g.created_at DESC LIMIT 1",
+            (turn.owner, turn.digest),
+        )
+        if not rows:
+            return None
+        generation = read_generation(rows[0])
+        session = yield from find_session(generation.session_id)
+        return StartedTurn(session, generation, replayed=True) if session is not None else None
+
 
 def _find_by_idempotency_key(turn: TurnRequest) -> Transaction[StartedTurn | None]:
     rows = yield (

@@ -284,7 +284,8 @@ CREATE_RESPONSE = operation(
     "Create a response",
     """Create a response with any upstream that provides chat completions. A response is an answer of a session: a
     stored one can be read again in every dialect. Other fields are a 400. A session with a running answer rejects
-    another turn on any branch with 409.
+    another turn on any branch with 409; a retry of one of OpenAI's SDKs, which count them in a header, follows the
+    answer that is still running.
 
 **Statuses.** `in_progress`, then `completed`, `incomplete` (`max_output_tokens`, `content_filter`), `cancelled` or
 `failed`. A rejection by the upstream has its own HTTP status; with `background` the response is `failed`. Without
