@@ -20,6 +20,7 @@ from chatapi.api.ops.openapi import RECORDED, make_document, operations_of
 from chatapi.app import create_app
 from chatapi.settings import Settings
 from chatapi.simulator import Simulator
+from tests import openapi_campaign
 from tests.examples import record, respond
 from tests.node_clients import FOLDER, node
 from tests.server_process import KEY, PROJECT, Serve, Service
@@ -74,6 +75,14 @@ def test_the_examples_have_the_documented_responses(serve: Serve, simulator: Sim
     simulator.script = respond
     recorded = record(serve(CHATAPI_RATE_LIMIT="0"), tmp_path)
     assert recorded == json.loads(RECORDED.read_text()), "run `python -m scripts.reference`"
+
+
+def test_generated_requests_get_documented_responses(serve: Serve, simulator: Simulator, tmp_path: Path) -> None:
+    simulator.script = respond
+    service = serve(CHATAPI_RATE_LIMIT="0")
+    options = ["--phases", "fuzzing", "--max-examples", "2", "--seed", "1", "--generation-deterministic"]
+    done = openapi_campaign.run(service.url, tmp_path, *options)
+    assert done.returncode == 0, done.stdout
 
 
 # Generated clients
