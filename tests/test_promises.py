@@ -53,10 +53,11 @@ def reasoning_and_text(gates: list[Gate]) -> Script:
     """Return an answer in pieces of four characters: reasoning, then text that waits at each of the gates."""
     chunks = Chunks()
     pieces = [TEXT[start : start + 4] for start in range(0, len(TEXT), 4)]
-    text: list[Send | Wait] = [Send(chunks.content(piece)) for piece in pieces]
-    waits: list[Send | Wait] = [step for gate in gates for step in (Wait(gate), *text)]
-    reasoning = [Send(chunks.reasoning(piece)) for piece in pieces]
-    return scripts.event_stream(Send(chunks.role()), *reasoning, *text, *waits, Send(chunks.finish("stop")), Send(DONE))
+    text = [Send(chunks.content(piece)) for piece in pieces]
+    steps: list[Send | Wait] = [Send(chunks.role()), *(Send(chunks.reasoning(piece)) for piece in pieces), *text]
+    for gate in gates:
+        steps += [Wait(gate), *text]
+    return scripts.event_stream(*steps, Send(chunks.finish("stop")), Send(DONE))
 
 
 def begin(upstream: Simulator, service: Service, **more: Any) -> tuple[Reader, ReceivedRequest]:
