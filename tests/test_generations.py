@@ -23,11 +23,11 @@ from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.bus import LocalBus
 from chatapi.errors import Draining, SessionDeleted, SessionNotFound, StoreUnavailable, UpstreamRejectedKey
-from chatapi.generations import maintenance, manager, running
+from chatapi.generations import maintenance, runner, running
 from chatapi.generations.manager import Generations, TurnHandle
 from chatapi.generations.reader import READ_BYTES
 from chatapi.limits import LocalSlots
-from chatapi.model import Generation, Session, Status, TurnRequest, user_text, wall_clock
+from chatapi.model import Generation, Microseconds, Session, Status, TurnRequest, user_text, wall_clock
 from chatapi.settings import Settings
 from chatapi.simulator import Chunks, Gate, Pause, ReceivedRequest, Script, Send, Simulator, Wait, refuse, scripts
 from chatapi.store import Store
@@ -111,6 +111,16 @@ class LateDriver:
             self.was_read.set()
 
 
+class SteppingClock:
+    """The wall clock, which a test may step."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+
+    def __call__(self) -> Microseconds:
+        return Microseconds(wall_clock() + int(self.ahead_seconds * 1_000_000))
+
+
 @dataclass
 class Parts:
     """A service without HTTP, and the actions of its users."""
@@ -120,6 +130,7 @@ class Parts:
     bus: LocalBus
     slots: LocalSlots
     generations: Generations
+    clock: SteppingClock
 
     async def send(self, text: str = "Hello", interrupt: bool = False, **more: Any) -> TurnHandle:
         turn = TurnRequest(
@@ -157,10 +168,11 @@ async def make(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Make]:
 
     async def put_together(**settings: Any) -> Parts:
         driver = LateDriver(SQLiteDriver(tmp_path / "chat.db"))
-        store, bus, slots = Store(driver, wall_clock), LocalBus(), LocalSlots(8, 8)
+        clock = SteppingClock()
+        store, bus, slots = Store(driver, clock), LocalBus(), LocalSlots(8, 8)
         upstream = Upstream(simulator.url, 5)
         parts = Parts(
-            driver, store, bus, slots, Generations(store, bus, upstream, slots, Settings(**settings), wall_clock)
+            driver, store, bus, slots, Generations(store, bus, upstream, slots, Settings(**settings), clock), clock
         )
         made.append((parts, upstream))
         await store.open()
@@ -270,6 +282,44 @@ async def test_a_repeated_request_shares_the_refusal(make: Make, simulator: Simu
     assert len(simulator.requests) == 1
 
 
+@pytest.mark.parametrize("owner", [OWNER, None])
+async def test_a_rejected_key_frees_only_a_session_that_its_own_turn_bound(
+    make: Make, simulator: Simulator, owner: str | None
+) -> None:
+    simulator.script = refuse(401)
+    parts = await make()
+    session = await parts.store.sessions.create(owner, "Be brief.")
+    with pytest.raises(UpstreamRejectedKey):
+        await soon(parts.send(session_id=session.id))
+    found = await parts.store.sessions.find(session.id)
+    assert found is not None
+    assert found.owner == owner
+
+
+async def test_a_turn_that_is_stopped_before_its_upstream_is_asked_is_not_counted(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = await make()
+    reading = asyncio.Event()
+
+    async def never(*_: Any, **__: Any) -> Any:
+        reading.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(parts.generations._runner, "model_request", never)
+    started = await soon(
+        parts.generations.start(
+            TurnRequest(OWNER, None, "Be brief.", user_text("Hello"), "gpt", "text"), Credential(Key(KEY)), whoever_asks
+        )
+    )
+    await soon(reading.wait())
+    kept = await soon(parts.generations.stop(started.generation.id))
+    assert kept.ended is not None
+    assert kept.ended.status is Status.STOPPED
+    report = await parts.store.usage.report(OWNER, 0, 2**31, frozenset())
+    assert report.totals == []
+
+
 async def test_an_interrupting_send_stops_a_generation_whose_start_is_not_confirmed_yet(
     make: Make, simulator: Simulator
 ) -> None:
@@ -345,7 +395,7 @@ async def test_an_unforeseen_fault_of_a_commit_fails_only_that_commit(make: Make
 async def test_an_outcome_that_cannot_be_stored_at_once_is_stored_later(
     make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manager, "STORE_RETRY_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(runner, "STORE_RETRY_SECONDS", SOON_SECONDS)
     simulator.script = scripts.answer("Hi")
     parts = await make()
     parts.driver.fail("Generations._finish", MemoryError())
@@ -356,7 +406,7 @@ async def test_an_outcome_that_cannot_be_stored_at_once_is_stored_later(
 async def test_an_outcome_that_cannot_be_stored_for_long_is_stored_later_and_its_readers_do_not_wait(
     make: Make, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manager, "STORE_RETRY_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(runner, "STORE_RETRY_SECONDS", SOON_SECONDS)
     simulator.script = scripts.answer("Hi")
     parts = await make()
     parts.store.write_retry_seconds = 0
@@ -382,19 +432,54 @@ async def test_a_drain_ends_despite_an_unforeseen_fault_of_the_store(
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", ["Generations._set_lease", "Generations.sweep"])
-async def test_maintenance_continues_after_a_fault(make: Make, simulator: Simulator, kind: Any) -> None:
-    simulator.script = scripts.silent_after("Half")
-    parts = await make(idle_seconds=1)  # enough for many periodic checks, also on a busy machine
+async def test_maintenance_continues_after_a_fault(make: Make, simulator: Simulator, gate: Gate, kind: Any) -> None:
+    simulator.script = scripts.held(gate, "Half", " and half")  # it runs until then: an ended one has no lease to renew
+    parts = await make()
     sent = await soon(parts.send())
     await soon(parts.driver.spoil(kind, ZeroDivisionError("nobody foresaw it")).wait())
     again = parts.driver.hold(kind)
     await soon(again.committed.wait())
     again.deliver.set()
+    gate.open()
     text, ended = await soon(read_all(sent))
-    assert (text, ended.status, ended.error_code) == ("Half", Status.FAILED, "upstream_timeout")
+    assert (text, ended.status) == ("Half and half", Status.COMPLETED)
+
+
+async def test_a_periodic_task_survives_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    again = asyncio.Event()
+
+    async def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps > 2:
+            again.set()
+        raise ZeroDivisionError
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(maintenance.logger, "exception", fail)
+    task = asyncio.create_task(maintenance._repeat(step, 0))
+    await soon(again.wait())
+    task.cancel()
 
 
 # Timers
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_wall_clock_that_steps_forward_interrupts_nothing(make: Make, simulator: Simulator, gate: Gate) -> None:
+    simulator.script = scripts.held(gate, "Half", " and half")
+    parts = await make()
+    sent = await soon(parts.send())
+    swept = parts.driver.hold("Generations.sweep")
+    parts.clock.ahead_seconds = 7200
+    await soon(swept.committed.wait())
+    swept.deliver.set()
+    gate.open()
+    text, ended = await soon(read_all(sent))
+    assert (text, ended.status) == ("Half and half", Status.COMPLETED)
 
 
 @pytest.mark.usefixtures("quick")

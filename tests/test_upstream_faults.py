@@ -58,8 +58,7 @@ REFUSALS = [
     pytest.param(scripts.redirect(), 502, "upstream_broken", id="a redirect"),
     pytest.param(scripts.redirect(status=308), 502, "upstream_broken", id="a permanent redirect"),
     pytest.param(scripts.html_page(), 502, "upstream_broken", id="a web page"),
-    pytest.param(scripts.html_page(404), 404, "model_not_found", id="a web page that says 404"),
-    pytest.param(answer(stream=False), 502, "upstream_broken", id="JSON where events belong"),
+    pytest.param(scripts.html_page(404), 502, "upstream_broken", id="a web page that says 404"),
     pytest.param(scripts.gzip_bomb(), 502, "upstream_broken", id="a gzip bomb"),
     pytest.param(scripts.endless_line(), 502, "upstream_broken", id="an endless line"),
     pytest.param(event_stream(), 502, "upstream_broken", id="no event at all"),
@@ -96,7 +95,7 @@ BREAKS = [
         id="chunks without content",
     ),
     pytest.param(
-        event_stream(Send(CHUNKS.content("Hello")), *[Send(b"a" * 65_536)] * 128),
+        event_stream(Send(CHUNKS.content("Hello")), *[Send(b"a" * 65_536)] * 192),
         "upstream_broken",
         "Hello",
         id="an endless line",
@@ -115,6 +114,7 @@ READABLE = [
     pytest.param(scripts.in_one_write(), id="in one write"),
     pytest.param(scripts.without_done(), id="without [DONE]"),
     pytest.param(answer(usage=False), id="without usage"),
+    pytest.param(answer(stream=False), id="one JSON object in place of a stream"),
     pytest.param(event_stream(*answer().steps, Hang()), id="an end after which the connection hangs"),
 ]
 

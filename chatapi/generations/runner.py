@@ -22,7 +22,6 @@ from chatapi.errors import (
     Interrupted,
     SessionDeleted,
     StoreUnavailable,
-    UpstreamRejectedKey,
 )
 from chatapi.generations.history import select_history
 from chatapi.generations.maintenance import log_outcome
@@ -165,7 +164,6 @@ class GenerationRunner:
         """Store the whole answer and its outcome; only then do readers see the end."""
         generation = None
         retry_until = asyncio.get_running_loop().time() + self._store.write_retry_seconds
-        unbind = started.bound and outcome.error_code == UpstreamRejectedKey.code
         while generation is None:
             try:
                 generation = await self._store.generations.finish(
@@ -173,7 +171,7 @@ class GenerationRunner:
                     outcome,
                     running.log.parts(),
                     running.first_token_at,
-                    unbind=unbind,
+                    bound=started.bound,
                     counted=running.was_sent,
                 )
             except Fenced:

@@ -125,14 +125,14 @@ class Generations(Repository):
         parts: tuple[Part, ...],
         first_token_at: Microseconds | None,
         *,
-        unbind: bool = False,
+        bound: bool = True,
         counted: bool = True,
     ) -> Generation:
         """End a generation with its whole log, durably.
 
-        `unbind`: clear the owner of its session, if no key was ever accepted there. `counted`: it counts as an answer
-        in its owner's usage, if it may have cost something. If the upstream rejected the key, the media of the turn are
-        deleted: anyone can send them with an invented key.
+        `bound`: its turn gave its session an owner, which is cleared again if the upstream rejected the key and no key
+        was ever accepted there. `counted`: it counts as an answer in its owner's usage, if it may have cost something.
+        If the upstream rejected the key, the media of the turn are deleted: anyone can send them with an invented key.
 
         An ending that is stored already is returned: its commit succeeded, but the answer to the commit was lost.
 
@@ -141,7 +141,7 @@ class Generations(Repository):
         """
         self._group_commit.withdraw(writer.id)  # the ending stores the whole log
         cuts = encode_cuts(writer.log.cuts())
-        return await self._finish(writer.id, outcome, parts, cuts, first_token_at, unbind, counted)
+        return await self._finish(writer.id, outcome, parts, cuts, first_token_at, bound, counted)
 
     @durable_write
     def _finish(
@@ -151,7 +151,7 @@ class Generations(Repository):
         parts: tuple[Part, ...],
         cuts: str,
         first_token_at: Microseconds | None,
-        unbind: bool,
+        bound: bool,
         counted: bool,
     ) -> Transaction[Generation]:
         rows = yield (
@@ -165,7 +165,7 @@ class Generations(Repository):
         check_is(found.id, generation_id)
         if found.status is Status.RUNNING:
             ended = yield from _end(found, outcome, parts, cuts, first_token_at, self._clock(), counted)
-            if unbind:
+            if bound and outcome.error_code == UpstreamRejectedKey.code:
                 yield from _unbind(found.session_id)
             if outcome.error_code == UpstreamRejectedKey.code:
                 yield from _delete_media(generation_id)

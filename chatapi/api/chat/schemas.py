@@ -55,6 +55,13 @@ class ToolCallEvent(TypedDict):
     arguments: str
 
 
+class ExtraEvent(TypedDict):
+    """Members of the upstream's message, or of one of its calls, that are kept and not interpreted: lines of JSON."""
+
+    call_id: str | None
+    text: str
+
+
 class DoneEvent(TypedDict):
     """The last event of an answer that ended well."""
 
@@ -93,6 +100,7 @@ EVENTS: dict[str, Any] = {
     "refusal": TextEvent,
     "tool_call": ToolCallEvent,
     "annotation": TextEvent,
+    "extra": ExtraEvent,
     "usage": Usage,
     "done": DoneEvent,
     "error": one_of("ErrorEventOrChunk", ErrorEvent, ErrorChunk),

@@ -32,9 +32,11 @@ class AnswerError(TypedDict):
 class Part(TypedDict):
     """A part of a message. The other fields depend on `type`."""
 
-    type: Literal["text", "reasoning", "refusal", "tool_call", "annotation", "tool_result", "image", "audio", "file"]
-    text: NotRequired[Annotated[str, Meta(description="Of `text`, `reasoning`, `refusal` and `tool_result`.")]]
-    call_id: NotRequired[Annotated[str, Meta(description="Of `tool_call` and `tool_result`.")]]
+    type: Literal[
+        "text", "reasoning", "refusal", "tool_call", "annotation", "extra", "tool_result", "image", "audio", "file"
+    ]
+    text: NotRequired[Annotated[str, Meta(description="Of `text`, `reasoning`, `refusal`, `tool_result` and `extra`.")]]
+    call_id: NotRequired[Annotated[str, Meta(description="Of `tool_call`, `tool_result`, and `extra` of a call.")]]
     name: NotRequired[Annotated[str, Meta(description="Of `tool_call`: the function.")]]
     arguments: NotRequired[Annotated[str, Meta(description="Of `tool_call`: JSON, once the call is complete.")]]
     annotation: NotRequired[
