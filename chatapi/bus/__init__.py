@@ -1,7 +1,7 @@
 """The bus wakes readers when a log has grown, and carries requests to the replica that can fulfil them.
 
-Losing every message costs latency, never data: readers look for themselves once a second, and so does the replica that
-is asked to stop something.
+A lost message costs latency, never data: readers look for themselves once a second, and so does the replica that has
+to stop a generation.
 """
 
 from __future__ import annotations

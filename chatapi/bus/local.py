@@ -1,4 +1,4 @@
-"""What a bus is, and wake-ups within one process."""
+"""The interface of a bus, and wake-ups within one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chatapi.model import Generation
 
 
 class Wakeup:
-    """One reader's alarm. It costs one future for each wait, and no timer."""
+    """Wakes one reader. It costs one future for each wait, and no timer."""
 
     __slots__ = ("_loop", "_rung", "_waiter")
 
@@ -21,17 +21,17 @@ class Wakeup:
         self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
-        """Wake the reader, or spare it its next wait."""
+        """Wake the reader, or make its next wait return at once."""
         self._rung = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def clear(self) -> None:
-        """Forget what has rung so far; to be called before looking, so that no ring is lost in between."""
+        """Forget earlier rings. Call it before looking, so that no ring in between is lost."""
         self._rung = False
 
     async def wait(self) -> None:
-        """Return as soon as it has rung since it was cleared."""
+        """Return when it has rung since it was cleared."""
         if not self._rung:
             self._waiter = self._loop.create_future()
             await self._waiter
@@ -39,32 +39,32 @@ class Wakeup:
 
 
 class Bus(Protocol):
-    """Wakes readers, and carries requests to other replicas. Nothing here waits, and nothing here fails."""
+    """Wakes readers, and carries requests to other replicas. No method waits for a message or raises."""
 
     async def open(self, stop: Callable[[str], None]) -> None:
-        """Begin. `stop` is called with the id of a generation that another replica wants this one to stop."""
+        """Start. `stop` is called with the id of a generation when another replica requests its stop."""
 
     async def close(self) -> None:
         """Stop."""
 
     def subscribe(self, generation_id: str) -> AbstractContextManager[Wakeup]:
-        """An alarm that rings for this generation, while the block lasts."""
+        """Return a wake-up that rings for this generation while the block lasts."""
 
     def watch(self, generation: Generation) -> None:
-        """A reader here follows this generation, wherever it runs; to be said again at each look at its log."""
+        """Announce that a reader here follows this generation. Call it again at each look at the log."""
 
     def publish(self, generation_id: str) -> None:
-        """Ring for everyone who waits for this generation."""
+        """Wake all readers of this generation."""
 
     def wake_all(self) -> None:
-        """Ring for everyone here: to look whether a wake-up was lost, and whether their client is still there."""
+        """Wake all readers here: a wake-up may have been lost, or their client may have left."""
 
     def request_stop(self, generation_id: str, replica: str) -> None:
-        """Ask the replica that produces this generation to stop it."""
+        """Request a stop from the replica that produces this generation."""
 
 
 class LocalBus:
-    """Who waits for which generation, in this process; there is no other."""
+    """The readers of each generation, in this process only."""
 
     def __init__(self) -> None:
         self._readers: dict[str, set[Wakeup]] = {}

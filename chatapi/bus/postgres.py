@@ -1,4 +1,4 @@
-"""LISTEN and NOTIFY: the post of replicas that share PostgreSQL and have no Redis."""
+"""LISTEN and NOTIFY: the transport of replicas that share PostgreSQL and have no Redis."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ class PostgresTransport:
     async def _carry(self, replica: str, receive: Callable[[str], None], tried: asyncio.Event) -> None:
         """Listen and send; connect again whenever the connection breaks."""
 
-        def heard(connection: Any, pid: int, channel: str, payload: str) -> None:
+        def on_message(connection: Any, pid: int, channel: str, payload: str) -> None:
             receive(payload)
 
         while True:
             connection: Connection | None = None
             try:
                 connection = await connect_to(self._url, transaction_pooling=False)
-                await connection.add_listener(_channel(replica), heard)
+                await connection.add_listener(_channel(replica), on_message)
                 tried.set()
                 await self._send_from(connection)
             except CANNOT as error:
                 logger.warning("bus out of order", reason=type(error).__name__)
-            except Exception:  # whatever it is, the next connection may be better
+            except Exception:  # the next connection may work
                 logger.exception("unexpected error", where="bus")
             finally:
                 tried.set()
@@ -65,7 +65,7 @@ class PostgresTransport:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _send_from(self, connection: Connection) -> None:
-        """Send what is to be sent, and something now and then: a connection may break without a word."""
+        """Send the outbox, and a probe once in a while: a connection may break without a sign."""
         while not connection.is_closed():
             statement: tuple[str, ...] = ("SELECT 1",)
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Publish and subscribe on Redis or Valkey: the post of replicas that have one."""
+"""Publish and subscribe on Redis or Valkey: the transport of replicas that have one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Wake-ups between replicas.
 
-Most answers are read where they are produced. So a replica tells of a log's growth only those replicas that lately said
-that somebody there follows it: without readers from elsewhere there is no message at all, whatever is streamed.
+Most answers are read where they are produced. So a replica announces the growth of a log only to replicas that have
+recently announced a reader of it. Without readers on other replicas no message is sent.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from chatapi.bus.local import LocalBus
 from chatapi.model import Generation
 
 GATHER_SECONDS = 0.01  # wake-ups for one replica share a message
-WATCH_SECONDS = 5.0  # how long a watch holds; a reader says it again long before
-SAY_AGAIN_SECONDS = 1.0
+WATCH_SECONDS = 5.0  # how long a watch lasts; a reader renews it long before
+RENEW_SECONDS = 1.0
 MOST_WATCHED = 10_000  # generations of ours that others may watch at once; beyond, readers there look once a second
 MOST_WATCHERS = 64  # replicas that may watch the same one; beyond, likewise
 ID_CHARACTERS = 48  # of an id; ours have 36, and a channel's name has room for these
@@ -25,27 +25,27 @@ WATCH, WAKE, STOP = "watch", "wake", "stop"
 
 
 class Transport(Protocol):
-    """Carries short messages between replicas: each at most once, in no order that counts."""
+    """Carries short messages between replicas: each at most once, in any order."""
 
     async def open(self, replica: str, receive: Callable[[str], None]) -> None:
-        """Begin to receive what is sent to `replica`. Returns even when that is not possible now."""
+        """Start to receive the messages for `replica`. Returns even if that is not possible now."""
 
     async def close(self) -> None:
         """Stop."""
 
     def send(self, replica: str, message: str) -> None:
-        """Send, now or never; what cannot be sent is dropped."""
+        """Send now, or drop the message if that is not possible."""
 
 
 class ReplicaBus(LocalBus):
-    """The local bus, and word from and to the other replicas."""
+    """The local bus, and messages from and to other replicas."""
 
     def __init__(self, replica: str, post: Transport) -> None:
         super().__init__()
         self._replica = replica
         self._post = post
-        self._watchers: dict[str, dict[str, float]] = {}  # of our generations: who, and until when
-        self._said: dict[str, float] = {}  # when we last said that we watch this one
+        self._watchers: dict[str, dict[str, float]] = {}  # of our generations: replica, and until when
+        self._announced: dict[str, float] = {}  # when a watch of each generation was sent last
         self._to_wake: defaultdict[str, set[str]] = defaultdict(set)
         self._gathering: asyncio.TimerHandle | None = None
         self._stop: Callable[[str], None]
@@ -64,9 +64,9 @@ class ReplicaBus(LocalBus):
 
     def watch(self, generation: Generation) -> None:
         now = self._loop.time()
-        if generation.replica == self._replica or now - self._said.get(generation.id, -1e9) < SAY_AGAIN_SECONDS:
+        if generation.replica == self._replica or now - self._announced.get(generation.id, -1e9) < RENEW_SECONDS:
             return
-        self._said[generation.id] = now
+        self._announced[generation.id] = now
         self._post.send(generation.replica, f"{WATCH} {self._replica} {generation.id}")
 
     def publish(self, generation_id: str) -> None:
@@ -82,7 +82,7 @@ class ReplicaBus(LocalBus):
     def wake_all(self) -> None:
         super().wake_all()
         now = self._loop.time()
-        self._said = {id: at for id, at in self._said.items() if now - at < SAY_AGAIN_SECONDS}
+        self._announced = {id: at for id, at in self._announced.items() if now - at < RENEW_SECONDS}
         for generation_id, watchers in list(self._watchers.items()):
             lasting = {replica: until for replica, until in watchers.items() if until > now}
             if lasting:
@@ -101,14 +101,14 @@ class ReplicaBus(LocalBus):
                 self._post.send(replica, " ".join([WAKE, *listed[first : first + MESSAGE_IDS]]))
 
     def _receive(self, message: str) -> None:
-        """Act on a message; one that we do not know is of a newer version, and passed over."""
-        what, *words = message.split(" ")
-        if what == WAKE:
+        """Act on a message; an unknown one is of a newer version, and ignored."""
+        kind, *words = message.split(" ")
+        if kind == WAKE:
             for generation_id in words:
                 super().publish(generation_id)
-        elif what == STOP and len(words) == 1:
+        elif kind == STOP and len(words) == 1:
             self._stop(words[0])
-        elif what == WATCH and len(words) == 2:
+        elif kind == WATCH and len(words) == 2:
             self._on_watch(*words)
 
     def _on_watch(self, replica: str, generation_id: str) -> None:

@@ -3,7 +3,7 @@
 Rules (docs/decisions/refused-turns.md, docs/decisions/tool-calls.md): a turn whose answer has no content is left out
 with its messages. An upstream requires the result of each tool call right behind the call, so results are moved there,
 and a call without a result is left out. A result belongs to the nearest call of its id before it, because some models
-number their calls anew in each message. If the newest message is a result, it stays the last one.
+number their calls from 0 in each message. If the newest message is a result, it stays the last one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def select_history(path: Iterable[NewMessage]) -> list[NewMessage]:
     block: tuple[int, int] | None = None  # of the last answer: where it begins in `selected`, and its index in the path
 
     def take_waiting() -> None:
-        """Append what waits; messages that came before a result of the last answer go before that answer."""
+        """Append the waiting messages; those that came before a result of the last answer go before that answer."""
         start, answer = block or (len(selected), -1)
         before = [message for index, message in waiting if index < last_result.get(answer, -1)]
         selected.extend(message for index, message in waiting if index >= last_result.get(answer, -1))

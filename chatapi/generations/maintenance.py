@@ -79,7 +79,7 @@ class Maintenance:
         return min(POLL_SECONDS, self._renew_seconds) if self._store.shared else self._renew_seconds
 
     async def _look_at_store(self) -> None:
-        """Renew our leases, apply the requests of other replicas, and close what others left running."""
+        """Renew our leases, apply the requests of other replicas, and close generations that others left running."""
         try:
             await self._renew()  # first: a process that was asleep must not sweep its own
             if self._store.shared:
@@ -101,7 +101,7 @@ class Maintenance:
     def _may_sweep(self) -> bool:
         """Return whether leases of other replicas can be judged by the wall clock now.
 
-        When it has stepped forward, all leases look lapsed. Whoever is alive renews within the length of a lease.
+        When it has stepped forward, all leases look lapsed. A replica that is alive renews within the length of a lease.
         """
         lead = self._read_clock_lead()
         stepped = lead - self._clock_lead > self._renew_seconds
@@ -116,8 +116,8 @@ class Maintenance:
         return self._clock() / 1_000_000 - asyncio.get_running_loop().time()
 
     async def _apply_remote_requests(self) -> None:
-        """Stop what was requested to stop, and what is not ours any more: swept, or deleted with its session."""
-        before = list(self._running.values())  # first: what starts meanwhile is in the store, and not in here
+        """Stop generations whose stop was requested, and those that are not ours any more: swept, or deleted."""
+        before = list(self._running.values())  # first: one that starts meanwhile is in the store, and not in here
         stored = {running.id: running for running in await self._store.generations.running_here()}
         for running in before:
             if running.id not in stored:
@@ -127,7 +127,7 @@ class Maintenance:
         await self._expire_orphans({generation_id for generation_id in stored if generation_id not in self._running})
 
     async def _expire_orphans(self, unknown: set[str]) -> None:
-        """End what is stored as ours and does not run: its turn was committed, and the response to that was lost.
+        """End generations that are stored as ours and do not run: the response to their commit was lost.
 
         One that is just starting, or ending, is known at the next look, or gone.
         """
@@ -143,7 +143,7 @@ async def _repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:
         try:
             await step()
         except Exception:  # without timers and leases, readers wait for ever and answers are interrupted
-            with suppress(Exception):  # logging may be what fails: a full disk, a closed pipe
+            with suppress(Exception):  # logging may be the cause: a full disk, a closed pipe
                 logger.exception("unexpected error", where=step.__name__)
 
 

@@ -273,7 +273,7 @@ class Generations:
     async def stop(self, generation_id: str) -> LogChunk:
         """End a generation and return all of its log; one that has ended already is left as it is.
 
-        When this returns, the connection to the upstream is closed, and what was kept is stored.
+        When this returns, the connection to the upstream is closed, and the answer so far is stored.
         """
         generation = await self._store.generations.find(generation_id)
         if generation and (running := await self._find_running(generation)):
@@ -346,7 +346,7 @@ class Generations:
         await self.admission.ended()
 
     async def close(self) -> None:
-        """Interrupt what still runs, and stop maintenance."""
+        """Interrupt running generations, and stop maintenance."""
         await self.drain(0, asyncio.Event())
         await self._maintenance.close()
         await self._bus.close()

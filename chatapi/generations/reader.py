@@ -43,7 +43,7 @@ class LogReader:
     ) -> FollowedLog:
         """Follow a log from a position, or from behind so many bytes of its visible text.
 
-        The chunks are what was committed past the position, then what is committed next, until the log ends. A chunk
+        The chunks are the committed text past the position, then the next commits, until the log ends. A chunk
         without pieces comes about every `maintenance.POLL_SECONDS` of silence: time for a heartbeat. They raise a
         `ChatError` if the log cannot come to its end. `by_cut`: the pieces end at the cuts of the log (`model.log`), so
         that every read gets the same ones.

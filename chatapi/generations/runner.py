@@ -100,7 +100,7 @@ class GenerationRunner:
             await self._slots.give_back(slot)
 
     async def model_request(self, turn: TurnRequest, session: Session | None, parent: str | None) -> ModelRequest:
-        """Return what the model is asked: the developer message, the history up to `parent`, and the new messages.
+        """Return the request to the model: the developer message, the history up to `parent`, and the new messages.
 
         Raises:
             ContextTooLarge: the history is larger than this server sends.

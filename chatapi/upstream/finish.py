@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Ending(Enum):
-    """What a finish reason says of an answer."""
+    """The end of an answer, as its finish reason describes it."""
 
     COMPLETE = "complete"  # the model ended it, or a limit or filter did
     FAILED = "failed"  # the server gave it up
@@ -38,7 +38,7 @@ _GIVEN_UP = (
     *("disconnect", "unavailable", "overload", "incomplete", "insufficient", "invalid", "unexpected", "crash", "kill"),
     *("evict", "preempt", "unspecified", "exhausted", "quota", "rate_limit", "shutdown", "reject"),
 )  # a reason that contains one of these words
-_UNKNOWN = frozenset({"other", "unknown"})  # in so many words: nobody knows whether the answer is whole
+_UNKNOWN = frozenset({"other", "unknown"})  # the server itself does not know whether the answer is complete
 
 
 def read_finish(reason: str) -> Finish:

@@ -43,7 +43,7 @@ class _Failure(msgspec.Struct):
     error: Any = None
 
 
-# Only these members are read of what is passed on: the others are between the upstream and the client.
+# Only these members of an event are read; the others concern the upstream and the client alone.
 _decode_choices = msgspec.json.Decoder(_Choices).decode
 _decode_failure = msgspec.json.Decoder(_Failure).decode
 
@@ -94,7 +94,7 @@ class Passthrough:
         """Yield the events of each network read, up to `[DONE]`, which is only sent after the finish reason.
 
         Raises:
-            UpstreamBroken: it broke off before its finish reason; what came before was yielded.
+            UpstreamBroken: it broke off before its finish reason; the events before that were yielded.
         """
         read = partial(read_some, self.response.content)
         while not (self.done or self.failed):

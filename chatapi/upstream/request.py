@@ -1,8 +1,8 @@
 """Requests for a model: the value that a generation is made from, and its JSON for OpenAI's chat completions.
 
 Only this module writes that JSON. Every request is valid, whatever is stored: arguments of tool calls are JSON objects,
-and members that came from an upstream go back to it alone. What an upstream refuses is found in its refusal and left
-out next time (`find_adjustment`).
+and members that came from an upstream go back to it alone. A member that an upstream refuses is found in its refusal
+and left out next time (`find_adjustment`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SYSTEM_ROLES = frozenset({"system", "developer"})
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What a model is asked: `instructions` first, then `messages`. `parameters` go upstream as they are."""
+    """A request to a model: `instructions` first, then `messages`. `parameters` go upstream as they are."""
 
     model: str
     messages: tuple[NewMessage, ...]
@@ -159,7 +159,7 @@ def _joined(first: Any, second: Any) -> Any:
 def find_adjustment(refusal: str, body: dict[str, Any], adjustments: frozenset[str]) -> str | None:
     """Find the adjustment that a refusal asks for; None where it is about something that the caller sent.
 
-    `refusal` is its body, as text. Only what this service adds by itself is ever changed.
+    `refusal` is its body, as text. Only members that this service adds by itself are ever changed.
     """
     text = refusal.lower()
     roles = [message["role"] for message in body["messages"]]

@@ -1,9 +1,9 @@
 """An upstream's answer as it arrives: chat completion chunks, read into deltas for a log.
 
 `CompletionParser` is pure: bytes in, deltas out. An event in OpenAI's own form is decoded by one typed decoder. Any
-other is read field by field, and three rules hold (docs/upstreams.md): one odd field costs only itself; what is not
-understood is kept, to be sent back with its message, or refused by name; and an answer is complete only if the upstream
-said so.
+other is read field by field, and three rules hold (docs/upstreams.md): one odd field costs only itself; a field that is
+not understood is kept, to be sent back with its message, or refused by name; and an answer is complete only if the
+upstream has declared it complete.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _NO_CONTENT = ("role", "name", "object", "finish_reason", "index", "function_cal
 class CompletionParser:
     """Reads one answer. `feed` takes its bytes, however they are cut, and `end` its end; afterwards `error` tells.
 
-    `origin` identifies the upstream, for what is kept to be sent back to it.
+    `origin` identifies the upstream to which kept fields may be sent back.
     """
 
     def __init__(self, credential: Credential, origin: str = "") -> None:
@@ -112,7 +112,7 @@ class CompletionParser:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the upstream has said that the answer is whole, and nothing speaks against it."""
+        """Whether the upstream has declared the answer complete, and no content came afterwards."""
         return self.finish_reason is not None and self._failed_reason is None and not self._was_early
 
     def feed(self, data: bytes) -> Deltas | None:
@@ -127,7 +127,7 @@ class CompletionParser:
         return self._take_all(payloads)
 
     def end(self) -> Deltas:
-        """Take the end of the body, and return what is still to come."""
+        """Take the end of the body, and return the rest of the content."""
         rest = self._events.end()
         if not self._seen and rest.lstrip().startswith((b"{", b"[")):
             return self.document(rest)  # JSON under another name
@@ -144,7 +144,7 @@ class CompletionParser:
         return self.conclude(BROKE_OFF) if self.is_complete else self._fail(error, self._flush())
 
     def conclude(self, no_finish: str = NO_FINISH) -> Deltas:
-        """End the answer here and return what was held; `no_finish` says why it has failed if it was not finished."""
+        """End the answer here and return the content that was held. `no_finish` is the error without a finish reason."""
         deltas = self._flush()
         self.done = True
         if self.error is not None:
@@ -163,7 +163,7 @@ class CompletionParser:
         return deltas
 
     def _flush(self) -> Deltas:
-        """Everything that was held: halves of characters, calls, and what is sent back with the message."""
+        """The content that was held: halves of characters, calls, and the fields to be sent back with the message."""
         deltas: Deltas = []
         halves, self._halves = self._halves, {}
         deltas += [(place, REPLACEMENT, None) for place in halves if isinstance(place, Kind)]
@@ -343,17 +343,17 @@ class CompletionParser:
         self._take_finish("stop" if reason is True else reason, gained=len(deltas) > before)
 
     def _take_message(self, message: dict[str, Any], deltas: Deltas) -> None:
-        """Take a whole message in place of a delta; of one that repeats what came, the rest."""
+        """Take a whole message in place of a delta. Of a message that repeats earlier text, only the rest is new."""
         if self._message_text is None and self.deltas:
-            return  # it says again what the deltas said
-        told = self._message_text or ""
+            return  # it repeats the deltas
+        before = self._message_text or ""
         content = message.get("content")
         if isinstance(content, str):
-            if told and content.startswith(told):
-                message = {"content": content[len(told) :]}
+            if before and content.startswith(before):
+                message = {"content": content[len(before) :]}
                 self._message_text = content
             else:
-                self._message_text = told + content
+                self._message_text = before + content
         elif self._message_text is None:
             self._message_text = ""
         self._take_delta(message, deltas, whole=True)
@@ -514,7 +514,7 @@ class Answer:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the upstream has said that the answer is whole."""
+        """Whether the upstream has declared the answer complete."""
         return self._parser.is_complete
 
     def conclude(self) -> Deltas:
@@ -525,7 +525,7 @@ class Answer:
         """Yield the content of each network read that held an event; the list is empty where they held no content.
 
         Raises:
-            UpstreamBroken: it broke off before its finish reason, or what it sent is not the protocol.
+            UpstreamBroken: it broke off before its finish reason, or an event is not in its protocol.
             UpstreamError: it reported an error in the stream.
         """
         parser, content = self._parser, self.response.content

@@ -4,8 +4,8 @@ An upstream may send the arguments of parallel calls in turns. A log only grows 
 is written as it arrives, and the others are held until it is complete: its arguments are one JSON value by then, or the
 answer has ended. Calls that arrive one after the other, as they nearly always do, are never held up.
 
-Upstreams differ in how they tell calls apart: by index, by id, by both, or by neither; and in what comes first: the
-name, the id or some arguments. The rules are in docs/upstreams.md.
+Upstreams tell calls apart by index, by id, by both, or by neither, and send the name, the id and some arguments in any
+order. The rules are in docs/upstreams.md.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class ToolCallAssembler:
         arguments: str | None,
         extras: dict[str, Any] | None = None,
     ) -> Writes:
-        """Take one delta of a call and return what the log gains. `extras` are further members to send back with it.
+        """Take one delta of a call and return the text for the log. `extras` are further members to send back with it.
 
         Raises:
             UpstreamBroken: it cannot belong to a call, or there are too many.
@@ -142,7 +142,7 @@ class ToolCallAssembler:
         return writes
 
     def end(self) -> Writes:
-        """Return what the log gains when the answer has ended: everything that was held. See `has_nameless`."""
+        """Return all text that was held, when the answer has ended. See `has_nameless`."""
         writes: Writes = []
         for call in self._open:
             if not call.name:
@@ -235,7 +235,7 @@ class ToolCallAssembler:
         self._held += len(text)
 
     def _write_open(self, writes: Writes) -> None:
-        """Write what may be written now: the first open call, and those behind it if it is complete."""
+        """Write the first open call, and those behind it if it is complete."""
         while self._open:
             call = self._open[0]
             if not call.name or (call.call is None and self._must_wait(call)):

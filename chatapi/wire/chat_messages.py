@@ -1,7 +1,7 @@
 """Messages as OpenAI's chat completions write them, read and written. Pure: JSON values in, JSON values out.
 
-What is read is a client's, and checked: every text is proper Unicode without NUL, every part is of a kind that is kept,
-and a URL is http(s) or data. It is passed on and never fetched.
+Messages of clients are checked: every text is proper Unicode without NUL, every part is of a kind that is stored, and a
+URL is http(s) or data. It is passed on and never fetched.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ _CALL_EXTRAS = frozenset({"extra_content", "thought_signature"})
 def _read_extras(
     value: dict[str, Any], names: set[str] | frozenset[str], path: str, call: ToolCall | None = None
 ) -> list[Part]:
-    """Read members that are not interpreted here, to be sent upstream with what they came with."""
+    """Read members that are not interpreted here, to be sent upstream with the value that has them."""
     fields = {name: value[name] for name in sorted(names) if value[name] not in (None, "", [], {})}
     if not fields:
         return []
@@ -153,7 +153,7 @@ def write_message(message: NewMessage, developer_role: str) -> dict[str, Any]:
 
 
 def answer_message(parts: tuple[Part, ...]) -> dict[str, Any]:
-    """What the model said, as a message: its text, and the tools that it called."""
+    """Write a model's answer as a message: its text, and the tools that it called."""
     message: dict[str, Any] = {"role": "assistant", "content": visible_text(parts) or None}
     calls = [
         {"id": part.call.id, "type": "function", "function": {"name": part.call.name, "arguments": part.text}}

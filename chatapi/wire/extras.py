@@ -21,7 +21,7 @@ _GROWING = frozenset({"text", "summary", "data", "content", "thinking", "reasoni
 
 
 def origin_of(base_url: str) -> str:
-    """Return what identifies an upstream in stored messages; it does not tell the upstream's address."""
+    """Return the identifier of an upstream in stored messages. It does not reveal the address."""
     return hashlib.sha256(base_url.encode()).hexdigest()[:ORIGIN_CHARACTERS]
 
 

@@ -10,12 +10,12 @@ import msgspec
 REPLACEMENT = "\ufffd"
 INTEGER_DIGITS = 19  # a longer integer is not a count of anything; it is read as null
 
-# msgspec raises the first for bytes that are not UTF-8 and for surrogates too, and the others for what Python decodes.
+# msgspec raises the first for bytes that are not UTF-8 and for surrogates too, and Python's decoder the others.
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 def storable(text: str) -> str:
-    """Replace what no database and no UTF-8 stream takes: NUL, and surrogates without their other half."""
+    """Replace NUL and surrogates without their other half, which no database and no UTF-8 stream accepts."""
     if "\0" in text:
         text = text.replace("\0", REPLACEMENT)
     if not text.isascii():
