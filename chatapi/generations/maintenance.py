@@ -101,7 +101,7 @@ class Maintenance:
     def _may_sweep(self) -> bool:
         """Return whether leases of other replicas can be judged by the wall clock now.
 
-        When it has stepped forward, all leases look lapsed. A replica that is alive renews within the length of a lease.
+        After a step forward all leases look lapsed. A replica that is alive renews within the length of a lease.
         """
         lead = self._read_clock_lead()
         stepped = lead - self._clock_lead > self._renew_seconds

@@ -144,7 +144,7 @@ class CompletionParser:
         return self.conclude(BROKE_OFF) if self.is_complete else self._fail(error, self._flush())
 
     def conclude(self, no_finish: str = NO_FINISH) -> Deltas:
-        """End the answer here and return the content that was held. `no_finish` is the error without a finish reason."""
+        """End the answer here and return content that was held. `no_finish` is the error without a finish reason."""
         deltas = self._flush()
         self.done = True
         if self.error is not None:
