@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import socketserver
@@ -22,6 +23,7 @@ from chatapi.simulator import (
     Gate,
     Hang,
     Pause,
+    ReceivedRequest,
     Script,
     Send,
     Simulator,
@@ -311,6 +313,29 @@ def test_nothing_is_retried_after_the_first_word(server: Service, upstream: Simu
     assert len(upstream.requests) == asked + 1
 
 
+def test_a_member_that_an_upstream_refuses_is_left_out_from_then_on(server: Service, upstream: Simulator) -> None:
+    def refuse_stream_options(request: ReceivedRequest) -> Script:
+        if "stream_options" in json.loads(request.raw):
+            return refuse(400, message="Extra parameters ['stream_options'] are not allowed.")
+        return answer("Hi", usage=False)
+
+    upstream.script = refuse_stream_options
+    for number in (2, 1):
+        asked = len(upstream.requests)
+        with server.send(model="without-stream-options") as response:
+            assert (response.status_code, response.text) == (200, "Hi")
+        assert len(upstream.requests) == asked + number
+
+
+def test_a_refusal_of_a_parameter_of_the_caller_is_passed_on(server: Service, upstream: Simulator) -> None:
+    upstream.script = refuse(400, message="temperature must be at most 1.")
+    asked = len(upstream.requests)
+    with server.send(temperature=2) as response:
+        assert response.status_code == 400
+        assert "temperature" in response.json()["detail"]
+    assert len(upstream.requests) == asked + 1
+
+
 # After the first word
 
 
@@ -576,6 +601,7 @@ def test_one_connection_to_the_upstream_serves_many_answers_and_its_loss_is_a_50
     with server.send(session_id=session_id) as refused:  # nothing listens there any more
         assert refused.status_code == 503
         assert refused.json()["code"] == "upstream_unavailable"
+        assert "refused the connection" in refused.json()["detail"]
         assert refused.headers["Retry-After"] == "1"
     assert server.post("/api/test-key", json={"api_key": KEY}).status_code == 503
     reply = last(server, session_id)
