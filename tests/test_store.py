@@ -117,8 +117,7 @@ class Writer:
         return self
 
     async def finish(self, store: Store, ending: Outcome = COMPLETED) -> Generation:
-        unbind = self.bound and ending.error_code == UpstreamRejectedKey.code
-        return await store.generations.finish(self, ending, self.log.parts(), None, unbind=unbind)
+        return await store.generations.finish(self, ending, self.log.parts(), None, bound=self.bound)
 
 
 @pytest.fixture
