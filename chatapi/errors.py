@@ -6,6 +6,7 @@
     │   ├── InvalidKeyFormat        400  the seed's body
     │   ├── NothingToAnswer         400
     │   ├── KeyRequired             401
+    │   ├── QuotaExceeded           403
     │   ├── SessionNotFound         404  the seed's body
     │   ├── MessageNotFound         404
     │   ├── ResponseNotFound        404
@@ -16,6 +17,7 @@
     │   ├── SessionBusy             409
     │   ├── BodyTooLarge            413
     │   ├── ContextTooLarge         413
+    │   ├── SessionFull             413
     │   ├── UnsupportedMediaType    415
     │   ├── PositionOutOfRange      416
     │   ├── InvalidRequest          422
@@ -185,6 +187,18 @@ class ContextTooLarge(RequestError):
     status = 413
     code = "context_too_large"
     message = "The conversation exceeds CHATAPI_MAX_CONTEXT_BYTES. Start a new session."
+
+
+class SessionFull(RequestError):
+    status = 413
+    code = "session_full"
+    message = "The session has reached CHATAPI_MAX_SESSION_MESSAGES or CHATAPI_MAX_SESSION_BYTES. Start a new session."
+
+
+class QuotaExceeded(RequestError):
+    status = 403
+    code = "quota_exceeded"
+    message = "No more sessions or messages can be stored. Delete sessions, or raise the quota."
 
 
 class UnsupportedMediaType(RequestError):

@@ -214,6 +214,22 @@ class Settings(BaseSettings):
     max_context_bytes: int = Field(
         16 * 1024 * 1024, ge=1024, description="The largest conversation that is sent upstream, in bytes of UTF-8."
     )
+    max_session_messages: int = Field(
+        20_000, ge=0, description="Messages in one session, on all branches; 0 switches the limit off."
+    )
+    max_session_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=0,
+        description="Stored content of one session, about; images and files count as base64. 0 switches the limit off.",
+    )
+    max_owner_sessions: int = Field(100_000, ge=0, description="Sessions of one key; 0 switches the limit off.")
+    max_owner_bytes: int = Field(
+        16 * 1024**3, ge=0, description="Stored content of all sessions of one key; 0 switches the limit off."
+    )
+    max_sessions: int = Field(1_000_000, ge=0, description="Sessions in all; 0 switches the limit off.")
+    max_store_bytes: int = Field(
+        256 * 1024**3, ge=0, description="Stored content of all sessions; 0 switches the limit off."
+    )
     connect_seconds: Seconds = Field(10, description="How long connecting to the upstream may take, TLS included.")
     first_token_seconds: Seconds = Field(300, description="How long the first content of an answer may take.")
     idle_seconds: Seconds = Field(120, description="How long an answer may pause between two pieces of content.")

@@ -19,7 +19,7 @@ from chatapi.limits import BodyBudget, LeakyBuckets, LocalRateLimit, LocalSlots,
 from chatapi.model import wall_clock
 from chatapi.prices import read_prices
 from chatapi.settings import Settings, SettingsError
-from chatapi.store import Driver, Store
+from chatapi.store import Driver, Store, StoreLimits
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.upstream.client import Upstream
 
@@ -33,7 +33,15 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
     Raises:
         SettingsError: the settings need a package that is missing, or the file of prices is invalid.
     """
-    store = Store(_driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds)
+    limits = StoreLimits(
+        session_messages=settings.max_session_messages,
+        session_bytes=settings.max_session_bytes,
+        owner_sessions=settings.max_owner_sessions,
+        owner_bytes=settings.max_owner_bytes,
+        sessions=settings.max_sessions,
+        bytes=settings.max_store_bytes,
+    )
+    store = Store(_driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds, limits)
     redis = _redis(settings)
     upstream = Upstream(
         settings.openai_base_url, settings.connect_seconds, settings.developer_role, settings.max_context_bytes

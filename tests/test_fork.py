@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from chatapi.errors import ContextTooLarge
-from chatapi.model import user_text
+from chatapi.errors import ContextTooLarge, MessageNotFound, SessionNotFound
+from chatapi.model import user_text, wall_clock
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store import Store
+from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.forks import MAX_FORKED_MESSAGES
 from tests.server_process import KEY, OTHER_KEY, Serve, Service
 from tests.test_chat import Reader, begun, sent_upstream, session_of
@@ -130,3 +133,39 @@ async def test_a_long_path_is_copied_whole_and_a_too_long_one_is_refused(store: 
         await store.forks.create(session_id, anyone, None, 1 << 30)
     empty = await store.sessions.create("anna", "Be kind.")
     assert (await store.forks.create(empty.id, anyone, None, 0)).head is None
+
+
+async def test_other_writers_write_between_the_slices_of_a_fork(store: Store) -> None:
+    made = await store.sessions.create_with_messages("anna", {}, user_text("and so on") * 1_000)
+    forking = asyncio.create_task(store.forks.create(made.id, anyone, None, 1 << 30))
+    written = 0
+    while not forking.done():
+        await store.sessions.create("bert", "")
+        written += 1
+    assert written > 3
+    assert (await forking).message_count == 1_000
+
+
+async def test_a_fork_whose_original_goes_meanwhile_leaves_nothing(store: Store) -> None:
+    made = await store.sessions.create_with_messages("anna", {}, user_text("and so on") * 1_000)
+    forking = asyncio.create_task(store.forks.create(made.id, anyone, None, 1 << 30))
+    await asyncio.sleep(0)  # it has asked for its first transaction
+    await store.sessions.delete(made.id, anyone)
+    with pytest.raises((MessageNotFound, SessionNotFound)):
+        await forking
+    assert await store.sessions.count() == 0
+
+
+async def test_a_fork_that_a_killed_process_began_is_deleted_at_the_next_start(tmp_path: Path) -> None:
+    store = Store(SQLiteDriver(tmp_path / "chat.db"), wall_clock)
+    await store.open()
+    made = await store.sessions.create_with_messages("anna", {}, user_text("one"))
+    plan = await store.forks._begin(made.id, anyone, None, 1 << 30)
+    assert await store.sessions.page("anna", None, 10) == [await store.sessions.find(made.id)]
+    assert await store.sessions.count() == 2
+    await store.close()
+    store = Store(SQLiteDriver(tmp_path / "chat.db"), wall_clock)
+    await store.open()
+    assert await store.sessions.find(plan.fork.id) is None
+    assert await store.sessions.count() == 1
+    await store.close()

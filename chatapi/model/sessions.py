@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chatapi.model.content import Part, Role, visible_text
@@ -17,7 +17,8 @@ DEEPEST = 2**31 - 1  # upper bound of `Message.depth`
 class Session:
     """A conversation with one developer message.
 
-    `given_title` is None until a title is set, and `""` after it was removed.
+    `given_title` is None until a title is set, and `""` after it was removed. `content_bytes` is the size of its
+    stored messages, about.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Session:
     message_count: int
     created_at: Microseconds
     updated_at: Microseconds
+    content_bytes: int = field(default=0, compare=False)
 
     @property
     def title(self) -> str | None:

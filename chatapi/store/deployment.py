@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatapi.model import Clock
 from chatapi.store.drivers.driver import Driver, Together, Transaction
 from chatapi.store.group_commit import GroupCommit
+from chatapi.store.quotas import Quotas
 from chatapi.store.repository import Repository, durable_write, write
 
 _WRITTEN = (("session", "id"), ("message", "id"), ("generation", "id"), ("usage", "owner"), ("alias", "owner"))
@@ -13,8 +14,8 @@ _WRITTEN = (("session", "id"), ("message", "id"), ("generation", "id"), ("usage"
 class Deployment(Repository):
     """Facts about the database as a whole."""
 
-    def __init__(self, driver: Driver, group_commit: GroupCommit, clock: Clock, replica: str) -> None:
-        super().__init__(driver, group_commit, clock)
+    def __init__(self, driver: Driver, group_commit: GroupCommit, clock: Clock, quotas: Quotas, replica: str) -> None:
+        super().__init__(driver, group_commit, clock, quotas)
         self._replica = replica
 
     @write

@@ -9,6 +9,7 @@ from chatapi.store.drivers.driver import Driver, Fenced, Together, Transaction
 from chatapi.store.group_commit import GroupCommit, LogWriter
 from chatapi.store.inputs import find_input
 from chatapi.store.pieces import read_piece, stored_pieces
+from chatapi.store.quotas import Quotas
 from chatapi.store.repository import Repository, durable_write, read, write
 from chatapi.store.rows import (
     GENERATION,
@@ -35,9 +36,15 @@ class Generations(Repository):
     """Attempts to answer a turn, and their logs. `replica` is the process that this store serves."""
 
     def __init__(
-        self, driver: Driver, group_commit: GroupCommit, clock: Clock, replica: str, lease_seconds: float
+        self,
+        driver: Driver,
+        group_commit: GroupCommit,
+        clock: Clock,
+        quotas: Quotas,
+        replica: str,
+        lease_seconds: float,
     ) -> None:
-        super().__init__(driver, group_commit, clock)
+        super().__init__(driver, group_commit, clock, quotas)
         self._replica = replica
         self._lease_seconds = lease_seconds
 
@@ -256,6 +263,7 @@ def _end(
     """End a generation that is running and locked: move its log into its message, set its status, count its usage."""
     usage = encode_json(outcome.usage) if outcome.usage is not None else None
     length = _length(parts)
+    content = encode_parts(parts)
     end = (
         "UPDATE generation AS g SET status = $2, finish_reason = $3, usage = $4, error_code = $5, error_detail = $6, "
         "length = $7, first_token_at = $8, ended_at = $9 WHERE g.id = $1 AND g.status = 'running' "
@@ -277,10 +285,13 @@ def _end(
             end,
             (
                 "UPDATE message SET content = $2, cuts = $3 WHERE id = $1",
-                (generation.message_id, encode_parts(parts), cuts),
+                (generation.message_id, content, cuts),
             ),
             ("DELETE FROM piece WHERE generation_id = $1", (generation.id,)),
-            ("UPDATE session SET updated_at = $2 WHERE id = $1", (generation.session_id, now)),
+            (
+                "UPDATE session SET updated_at = $2, content_bytes = content_bytes + $3 WHERE id = $1",
+                (generation.session_id, now, len(content)),
+            ),
             *([count_answer(generation.id, outcome, now)] if counted and is_counted(outcome, length) else []),
         )
     )

@@ -6,10 +6,12 @@ Its answers have ended and were paid for elsewhere: they are not counted as usag
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from chatapi.model import Generation, ImportedSession, Message, Session
 from chatapi.store.drivers.driver import Statement, Transaction
+from chatapi.store.quotas import content_size
 from chatapi.store.repository import Repository, durable_write
 from chatapi.store.rows import encode_json, encode_parts
 from chatapi.store.sessions import insert_session
@@ -27,12 +29,17 @@ class Imports(Repository):
 
     async def add(self, imported: ImportedSession) -> Session:
         """Store a session and its messages, in one transaction."""
-        statements = await asyncio.to_thread(_statements, *imported)  # before the transaction, which blocks others
-        await self._add(statements)
-        return imported.session
+        session, messages = imported
+        size = sum(content_size(message.parts) for message in messages)
+        self._quotas.require_session_room(None, len(messages), size)
+        session = replace(session, content_bytes=size)
+        statements = await asyncio.to_thread(_statements, session, messages)  # before the transaction blocks others
+        await self._add(session, statements)
+        return session
 
     @durable_write
-    def _add(self, statements: list[Statement]) -> Transaction[None]:
+    def _add(self, session: Session, statements: list[Statement]) -> Transaction[None]:
+        yield from self._quotas.take(session.owner, 1, session.content_bytes)
         yield from run_each(statements)
 
 

@@ -11,6 +11,7 @@ from chatapi.store.drivers.driver import Transaction
 from chatapi.store.generations import find_generation
 from chatapi.store.inputs import find_input
 from chatapi.store.pieces import with_log
+from chatapi.store.quotas import content_size
 from chatapi.store.repository import Repository, durable_write, read
 from chatapi.store.rows import GENERATION, MESSAGE, check_is, decode_parts, read_message, valid_id_or_empty
 from chatapi.store.sessions import delete_session, find_session
@@ -21,10 +22,8 @@ from chatapi.titles import title_of
 PAGE_BYTES = 1024 * 1024  # of messages read at once, so that a page of long messages does not have 25 MB
 CHECKPOINT_MESSAGES = 64  # between two checkpoints of a path
 
-_PATH = (
-    "WITH RECURSIVE path (id, parent) AS (SELECT id, parent FROM message WHERE id = $1 "
-    "UNION ALL SELECT m.id, m.parent FROM message m JOIN path p ON m.id = p.parent)"
-)
+_FROM_LOW = "SELECT CAST($2 AS INTEGER)"  # the lowest depth of a page
+_UP_TO_HIGH = "SELECT CASE WHEN depth < $3 THEN depth ELSE $3 END - $2 FROM message WHERE id = $1"
 
 _ANSWERED_PATH = (  # the path, and for each message whether its turn's answer has content, or is still to come
     "WITH RECURSIVE path (id, parent, answered) AS "
@@ -80,7 +79,7 @@ class Messages(Repository):
 
         At most `limit`, and at most about `PAGE_BYTES`, but at least one if there is one.
         """
-        return (yield from _page(session_id, after_depth, limit, "m.depth > $2", "m.depth"))
+        return (yield from _page(session_id, after_depth + 1, after_depth + limit, _FROM_LOW, "m.depth"))
 
     @read
     def page_before(self, session_id: str, before_depth: int, limit: int) -> Transaction[list[Message]]:
@@ -88,7 +87,7 @@ class Messages(Repository):
 
         At most `limit`, and at most about `PAGE_BYTES`, but at least one if there is one.
         """
-        return (yield from _page(session_id, before_depth, limit, "m.depth < $2", "m.depth DESC"))
+        return (yield from _page(session_id, limit - 1, before_depth - 1, _UP_TO_HIGH, "m.depth DESC"))
 
     @read
     def find_input(self, generation_id: str) -> Transaction[list[Message]]:
@@ -214,6 +213,9 @@ class Messages(Repository):
         now = self._clock()
         session = authorizer((yield from find_session(session_id, lock=True)))
         yield from require_idle(session_id)
+        size = sum(content_size(message.parts) for message in messages)
+        self._quotas.require_session_room(session, len(messages), size)
+        yield from self._quotas.take(owner, 0, size)
         depth = 0
         if session.head is not None:
             depth, _ = yield from child_depth(session_id, session.head)
@@ -222,6 +224,7 @@ class Messages(Repository):
         title = session.given_title if session.given_title is not None else title_of(messages)
         head = ids[-1] if ids else session.head
         yield from _update(session, title, head, session.message_count + len(ids), now)
+        yield "UPDATE session SET content_bytes = content_bytes + $2 WHERE id = $1", (session_id, size)
 
     @durable_write
     def remove(self, session_id: str, message_id: str, authorizer: Authorizer) -> Transaction[Session]:
@@ -293,18 +296,24 @@ class Messages(Repository):
         yield from _shrink(session, removed, removed_question, head, now)
 
 
-def _page(session_id: str, depth: int, limit: int, condition: str, order: str) -> Transaction[list[Message]]:
-    """Return messages of the active path whose depth meets `condition`, in this `order`."""
+def _page(session_id: str, low: int, high: int, lowest: str, order: str) -> Transaction[list[Message]]:
+    """Return the messages of the active path with depths from `lowest`, a query that uses `low`, to `high`.
+
+    The path is walked from the head, and no further than to `lowest`: a page near the head costs what it returns, and
+    other messages on the way cost one index lookup each.
+    """
     session = yield from find_session(session_id)
     if session is None:
         raise SessionNotFound
     rows = yield (
-        f"{_PATH}, page (id, before) AS "
-        f"(SELECT m.id, sum(length(m.content)) OVER (ORDER BY {order}) - length(m.content) "
-        f"FROM path p JOIN message m ON m.id = p.id WHERE {condition}) "
+        f"WITH RECURSIVE bound (depth) AS ({lowest}), path (id, parent, depth) AS "
+        "(SELECT id, parent, depth FROM message WHERE id = $1 UNION ALL SELECT m.id, m.parent, m.depth "
+        "FROM path p JOIN message m ON m.id = p.parent WHERE p.depth > (SELECT depth FROM bound)), "
+        f"page (id, before) AS (SELECT m.id, sum(length(m.content)) OVER (ORDER BY {order}) - length(m.content) "
+        "FROM path p JOIN message m ON m.id = p.id WHERE p.depth >= (SELECT depth FROM bound) AND p.depth <= $3) "
         f"SELECT {MESSAGE}, {GENERATION} FROM page JOIN message m ON m.id = page.id "
-        f"LEFT JOIN generation g ON g.message_id = m.id WHERE page.before <= $4 ORDER BY {order} LIMIT $3",
-        (session.head, depth, limit, PAGE_BYTES),
+        f"LEFT JOIN generation g ON g.message_id = m.id WHERE page.before <= {PAGE_BYTES} ORDER BY {order}",
+        (session.head, low, high),
     )
     found = []
     for row in rows:

@@ -22,6 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from chatapi.model import Clock
 from chatapi.store.drivers.driver import Driver, Transaction
 from chatapi.store.group_commit import GroupCommit
+from chatapi.store.quotas import Quotas
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,10 +34,11 @@ Query = Callable[Concatenate[R, P], Coroutine[Any, Any, T]]
 class Repository:
     """Queries about one subject. All of them may raise `StoreUnavailable`."""
 
-    def __init__(self, driver: Driver, group_commit: GroupCommit, clock: Clock) -> None:
+    def __init__(self, driver: Driver, group_commit: GroupCommit, clock: Clock, quotas: Quotas) -> None:
         self._driver = driver
         self._group_commit = group_commit
         self._clock = clock
+        self._quotas = quotas
 
 
 def read(method: Method[R, P, T]) -> Query[R, P, T]:

@@ -11,7 +11,7 @@ import msgspec
 from chatapi.model import Generation, Kind, Media, Message, Part, Role, Session, Status, ToolCall, Usage
 from chatapi.store.drivers.driver import CrossedRows
 
-SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at"
+SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at, content_bytes"
 GENERATION = (
     "g.id, g.session_id, g.message_id, g.status, g.model, g.dialect, g.created_at, g.first_token_at, g.ended_at, "
     "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail, g.replica"

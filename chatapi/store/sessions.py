@@ -20,6 +20,7 @@ from chatapi.model import (
 from chatapi.store.aliases import name_messages
 from chatapi.store.drivers.driver import Driver, Statement, Transaction
 from chatapi.store.group_commit import GroupCommit
+from chatapi.store.quotas import Quotas, content_size
 from chatapi.store.repository import Repository, durable_write, read
 from chatapi.store.rows import (
     GENERATION,
@@ -45,8 +46,8 @@ SessionTime = Literal["created_at", "updated_at"]
 class Sessions(Repository):
     """Sessions, each with one developer message and a tree of messages."""
 
-    def __init__(self, driver: Driver, group_commit: GroupCommit, clock: Clock) -> None:
-        super().__init__(driver, group_commit, clock)
+    def __init__(self, driver: Driver, group_commit: GroupCommit, clock: Clock, quotas: Quotas) -> None:
+        super().__init__(driver, group_commit, clock, quotas)
         self._count = 0
         self._count_until = 0.0
 
@@ -54,6 +55,7 @@ class Sessions(Repository):
     def create(self, owner: str | None, developer_message: str) -> Transaction[Session]:
         """Create a session without messages."""
         session = new_session(owner, developer_message, {}, self._clock())
+        yield from self._quotas.take(owner, 1, 0)
         yield insert_session(session)
         return session
 
@@ -63,11 +65,16 @@ class Sessions(Repository):
     ) -> Transaction[Session]:
         """Create a session with these messages."""
         ids = tuple(new_id("msg") for _ in messages)
+        size = sum(content_size(message.parts) for message in messages)
+        session = new_session(owner, "", metadata, self._clock())
+        self._quotas.require_session_room(None, len(ids), size)
+        yield from self._quotas.take(owner, 1, size)
         session = replace(
-            new_session(owner, "", metadata, self._clock()),
+            session,
             given_title=title_of(messages),
             head=ids[-1] if ids else None,
             message_count=len(ids),
+            content_bytes=size,
         )
         yield insert_session(session)
         yield from run_each(insert_messages(session.id, None, 0, messages, ids, session.created_at))
@@ -176,7 +183,7 @@ def new_session(owner: str | None, developer_message: str, metadata: dict[str, s
 def insert_session(session: Session) -> Statement:
     """Insert a session that is not stored yet."""
     return (
-        f"INSERT INTO session ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        f"INSERT INTO session ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         (
             session.id,
             session.owner,
@@ -187,6 +194,7 @@ def insert_session(session: Session) -> Statement:
             session.message_count,
             session.created_at,
             session.updated_at,
+            session.content_bytes,
         ),
     )
 

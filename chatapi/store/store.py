@@ -6,11 +6,12 @@ from chatapi.model import Clock, new_id
 from chatapi.store.aliases import Aliases
 from chatapi.store.deployment import Deployment
 from chatapi.store.drivers.driver import Driver
-from chatapi.store.forks import Forks
+from chatapi.store.forks import UNFINISHED_MICROSECONDS, Forks
 from chatapi.store.generations import EVERY_LEASE, LEASE_SECONDS, Generations
 from chatapi.store.group_commit import WRITE_RETRY_SECONDS, GroupCommit
 from chatapi.store.imports import Imports
 from chatapi.store.messages import Messages
+from chatapi.store.quotas import Quotas, StoreLimits
 from chatapi.store.scans import Scans
 from chatapi.store.sessions import Sessions
 from chatapi.store.turns import Turns
@@ -30,12 +31,13 @@ class Store:
         clock: Clock,
         lease_seconds: float = LEASE_SECONDS,
         write_retry_seconds: float = WRITE_RETRY_SECONDS,
+        limits: StoreLimits | None = None,
     ) -> None:
         self.replica = new_id("rep")
         self.lease_seconds = lease_seconds
         self.write_retry_seconds = write_retry_seconds
         self.group_commit = GroupCommit(driver, self.replica, write_retry_seconds)
-        shared = driver, self.group_commit, clock
+        shared = driver, self.group_commit, clock, Quotas(limits or StoreLimits())
         self.sessions = Sessions(*shared)
         self.messages = Messages(*shared)
         self.turns = Turns(*shared, self.replica, lease_seconds)
@@ -47,6 +49,7 @@ class Store:
         self.aliases = Aliases(*shared)
         self.deployment = Deployment(*shared, self.replica)
         self._driver = driver
+        self._clock = clock
 
     async def open(self) -> None:
         """Open the database, and close the generations that an earlier process left running in a file of ours alone."""
@@ -55,6 +58,8 @@ class Store:
         if self._driver.exclusive:
             while await self.generations.sweep(EVERY_LEASE):
                 pass
+        lifetime = 0 if self._driver.exclusive else UNFINISHED_MICROSECONDS
+        await self.forks.delete_unfinished(self._clock() - lifetime)
 
     async def close(self) -> None:
         """Commit the queue, as far as the database accepts it, and close the database."""

@@ -72,6 +72,11 @@ def insert_messages(
 def delete_message(session_id: str, message_id: str, new_parent: str | None, depths: int) -> Transaction[None]:
     """Delete one message, its generation and its aliases. Its children are re-parented, and move up `depths` levels."""
     yield (
+        "UPDATE session SET content_bytes = content_bytes - (SELECT length(content) FROM message WHERE id = $2) "
+        "WHERE id = $1",
+        (session_id, message_id),
+    )
+    yield (
         "WITH RECURSIVE below (id) AS (SELECT id FROM message WHERE session_id = $1 AND parent = $2 "
         "UNION ALL SELECT m.id FROM message m JOIN below b ON m.session_id = $1 AND m.parent = b.id) "
         "UPDATE message SET depth = depth - $3 WHERE id IN (SELECT id FROM below)",

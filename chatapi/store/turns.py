@@ -10,6 +10,7 @@ from chatapi.store.aliases import name_messages, resolve_alias, take_alias
 from chatapi.store.drivers.driver import Driver, Statement, Together, Transaction
 from chatapi.store.generations import lease_from
 from chatapi.store.group_commit import GroupCommit
+from chatapi.store.quotas import Quotas, content_size
 from chatapi.store.repository import Repository, durable_write, read
 from chatapi.store.rows import GENERATION, read_generation
 from chatapi.store.sessions import find_session, insert_session
@@ -33,9 +34,15 @@ class Turns(Repository):
     """The start of turns. `replica` produces their answers."""
 
     def __init__(
-        self, driver: Driver, group_commit: GroupCommit, clock: Clock, replica: str, lease_seconds: float
+        self,
+        driver: Driver,
+        group_commit: GroupCommit,
+        clock: Clock,
+        quotas: Quotas,
+        replica: str,
+        lease_seconds: float,
     ) -> None:
-        super().__init__(driver, group_commit, clock)
+        super().__init__(driver, group_commit, clock, quotas)
         self._replica = replica
         self._lease_seconds = lease_seconds
 
@@ -49,6 +56,7 @@ class Turns(Repository):
             MessageNotFound: The session has no such message to add the turn below.
             NothingToAnswer: The turn has no message, and is added below an answer or at the root.
             IdempotencyMismatch: The idempotency key came with another request before.
+            SessionFull, QuotaExceeded: The session is full, or the owner or the store.
         """
         now = self._clock()
         lease = lease_from(now, self._replica, self._lease_seconds)
@@ -57,7 +65,8 @@ class Turns(Repository):
             replayed = yield from _find_by_idempotency_key(turn)
             if replayed:
                 return replayed
-        found = yield from _find_or_name_session(turn, ids.session)
+        size = sum([content_size(message.parts) for message in turn.input])
+        found = yield from self._find_or_name_session(turn, ids.session, size)
         if found is None:
             session = Session(ids.session, turn.owner, turn.developer_message or "", None, {}, None, 0, now, now)
             parent, depth = None, 0
@@ -72,6 +81,8 @@ class Turns(Repository):
                     raise NothingToAnswer
             elif not turn.input:
                 raise NothingToAnswer
+            self._quotas.require_session_room(session, len(turn.input) + 1, size)
+            yield from self._quotas.take(turn.owner, 0, size)
         developer_message = turn.developer_message
         session = replace(
             session,
@@ -81,6 +92,7 @@ class Turns(Repository):
             head=ids.answer,
             message_count=session.message_count + len(turn.input) + 1,
             updated_at=now,
+            content_bytes=session.content_bytes + size,
         )
         generation = Generation(
             ids.generation, session.id, ids.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
@@ -98,6 +110,34 @@ class Turns(Repository):
         )
         bound = found is None or found.owner is None
         return StartedTurn(session, generation, parent, input=ids.messages, bound=bound)
+
+    def _find_or_name_session(self, turn: TurnRequest, new_session_id: str, size: int) -> Transaction[Session | None]:
+        """Return the session that the turn continues, locked; None where it creates one, whose alias is then stored.
+
+        Raises:
+            SessionNotFound: No session has the ID that the turn names.
+            NothingToAnswer, MessageNotFound: The turn cannot create a session.
+            SessionFull, QuotaExceeded: The session would be too large, or there is no room for another one.
+        """
+        session_id = turn.session_id
+        if session_id is None and turn.alias is not None:
+            session_id = yield from resolve_alias(turn.owner, turn.alias)
+        if session_id is None:
+            if not turn.input:
+                raise NothingToAnswer
+            if turn.parent:
+                raise MessageNotFound
+            self._quotas.require_session_room(None, len(turn.input) + 1, size)
+            yield from self._quotas.take(turn.owner, 1, size)
+            if turn.alias is None or (yield from take_alias(turn.owner, turn.alias, new_session_id)):
+                return None
+            session_id = yield from resolve_alias(turn.owner, turn.alias)  # a concurrent turn committed it first
+            if session_id is None:
+                raise SessionNotFound  # and it was deleted since
+        session = yield from find_session(session_id, lock=True)
+        if session is None:
+            raise SessionNotFound
+        return session
 
     @read
     def find_by_idempotency_key(self, turn: TurnRequest) -> Transaction[StartedTurn | None]:
@@ -139,36 +179,10 @@ def _find_by_idempotency_key(turn: TurnRequest) -> Transaction[StartedTurn | Non
     return StartedTurn(session, generation, replayed=True)
 
 
-def _find_or_name_session(turn: TurnRequest, new_session_id: str) -> Transaction[Session | None]:
-    """Return the session that the turn continues, locked; None where it creates one, whose alias is then stored.
-
-    Raises:
-        SessionNotFound: No session has the ID that the turn names.
-        NothingToAnswer, MessageNotFound: The turn cannot create a session.
-    """
-    session_id = turn.session_id
-    if session_id is None and turn.alias is not None:
-        session_id = yield from resolve_alias(turn.owner, turn.alias)
-    if session_id is None:
-        if not turn.input:
-            raise NothingToAnswer
-        if turn.parent:
-            raise MessageNotFound
-        if turn.alias is None or (yield from take_alias(turn.owner, turn.alias, new_session_id)):
-            return None
-        session_id = yield from resolve_alias(turn.owner, turn.alias)  # a concurrent turn committed it first
-        if session_id is None:
-            raise SessionNotFound  # and it was deleted since
-    session = yield from find_session(session_id, lock=True)
-    if session is None:
-        raise SessionNotFound
-    return session
-
-
 def _update_session(session: Session) -> Statement:
     return (
         "UPDATE session SET owner = $2, developer_message = $3, title = $4, head = $5, message_count = $6, "
-        "updated_at = $7 WHERE id = $1",
+        "updated_at = $7, content_bytes = $8 WHERE id = $1",
         (
             session.id,
             session.owner,
@@ -177,6 +191,7 @@ def _update_session(session: Session) -> Statement:
             session.head,
             session.message_count,
             session.updated_at,
+            session.content_bytes,
         ),
     )
 

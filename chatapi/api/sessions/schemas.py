@@ -23,7 +23,7 @@ from chatapi.api.http.openapi import (
 from chatapi.api.http.request_body import Body, Metadata, Text
 from chatapi.api.http.schemas import MessagePage, Role, Session, SessionPage
 from chatapi.api.sessions.document import MAX_MESSAGES, MAX_PARTS, Document
-from chatapi.errors import ContextTooLarge, MessageNotFound, SessionBusy
+from chatapi.errors import ContextTooLarge, MessageNotFound, QuotaExceeded, SessionBusy, SessionFull
 
 SESSION = {"session_id": "$SESSION_ID"}
 SESSION_ID = "The session."
@@ -104,7 +104,7 @@ CREATE_SESSION = operation(
     json_content(CreatedSession, "The session was created."),
     body=SessionBody,
     security=OPTIONAL_KEY,
-    errors=(*SESSION_ERRORS[:2], *BODY_ERRORS),
+    errors=(*SESSION_ERRORS[:2], *BODY_ERRORS, QuotaExceeded),
     examples=(Example("create", body={"developer_message": "You are a helpful assistant."}),),
 )
 LIST_SESSIONS = operation(
@@ -169,7 +169,7 @@ FORK_SESSION = operation(
     body=ForkBody,
     body_required=False,
     security=OPTIONAL_KEY,
-    errors=(*SESSION_ERRORS, *BODY_ERRORS, MessageNotFound, SessionBusy, ContextTooLarge),
+    errors=(*SESSION_ERRORS, *BODY_ERRORS, MessageNotFound, SessionBusy, ContextTooLarge, QuotaExceeded),
     examples=(Example("fork", path=SESSION, body={"message_id": "$MESSAGE_ID"}),),
 )
 LIST_MESSAGES = operation(
@@ -222,7 +222,7 @@ limit counts by key and by address.""",
     json_content(Session, "The new session.", 201),
     body=Document,
     security=REQUIRED_KEY,
-    errors=(*OWNER_ERRORS, *BODY_ERRORS),
+    errors=(*OWNER_ERRORS, *BODY_ERRORS, SessionFull, QuotaExceeded),
     examples=(
         Example(
             "import",

@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 from chatapi.api.http.openapi import BODY_ERRORS, Example, describe, json_content, operation
 from chatapi.api.openai.conversations.request import ConversationChange, NewConversation, NewItems
 from chatapi.api.openai.schemas import OPENAI_ERRORS, OPENAI_KEY, PAGE, Item, ItemList
-from chatapi.errors import ContextTooLarge, ConversationNotFound, ItemNotFound, SessionBusy
+from chatapi.errors import ContextTooLarge, ConversationNotFound, ItemNotFound, QuotaExceeded, SessionBusy, SessionFull
 
 CONVERSATION = {"conversation_id": "$CONVERSATION_ID"}
 ITEM = {**CONVERSATION, "item_id": "$ITEM_ID"}
@@ -45,7 +45,7 @@ CREATE_CONVERSATION = operation(
     json_content(Conversation, "The conversation."),
     body=NewConversation,
     security=OPENAI_KEY,
-    errors=(*OPENAI_ERRORS, *BODY_ERRORS, ItemNotFound, ContextTooLarge),
+    errors=(*OPENAI_ERRORS, *BODY_ERRORS, ItemNotFound, ContextTooLarge, SessionFull, QuotaExceeded),
     examples=(Example("create", body={"metadata": {"topic": "demo"}, "items": ITEMS}),),
 )
 GET_CONVERSATION = operation(
@@ -87,7 +87,7 @@ ADD_ITEMS = operation(
     parameters={"conversation_id": CONVERSATION_ID, **PAGE},
     body=NewItems,
     security=OPENAI_KEY,
-    errors=(*ERRORS, *BODY_ERRORS, SessionBusy, ItemNotFound, ContextTooLarge),
+    errors=(*ERRORS, *BODY_ERRORS, SessionBusy, ItemNotFound, ContextTooLarge, SessionFull, QuotaExceeded),
     examples=(Example("add", path=CONVERSATION, body={"items": ITEMS}),),
 )
 LIST_ITEMS = operation(

@@ -1,0 +1,120 @@
+"""Quotas: limits on the messages and bytes of a session, and on the sessions and bytes of an owner and of the store.
+
+Sizes are those of stored content, in characters; `session.content_bytes` adds them up. The limits of a session are
+exact. Those of an owner and of the store are checked against a count that is repeated after a tenth of the room that it
+found was used here, so that a turn normally costs no query; each replica may exceed them by a tenth of that room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from chatapi.errors import QuotaExceeded, SessionFull
+from chatapi.model import Part, Session
+from chatapi.store.drivers.driver import Transaction
+
+KNOWN_OWNERS = 10_000  # whose room is remembered
+REFUSAL_SECONDS = 5.0  # before an owner without room is counted again
+NO_LIMIT = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """Limits of the store; 0 switches one off."""
+
+    session_messages: int = 0
+    session_bytes: int = 0
+    owner_sessions: int = 0
+    owner_bytes: int = 0
+    sessions: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Room:
+    """Sessions and bytes that may be added before the next count."""
+
+    sessions: int
+    bytes: int
+    refused_until: float = 0.0
+
+
+class Quotas:
+    """The room that is left, shared by the repositories that add sessions or messages."""
+
+    def __init__(self, limits: StoreLimits) -> None:
+        self._limits = limits
+        self._owners: OrderedDict[str, _Room] = OrderedDict()
+        self._store = _initial_room(limits.sessions, limits.bytes)
+
+    def require_session_room(self, session: Session | None, messages: int, size: int) -> None:
+        """Raise `SessionFull` if a session, or a new one, cannot take so many more messages and bytes."""
+        if session is not None:
+            messages += session.message_count
+            size += session.content_bytes
+        if messages > (self._limits.session_messages or NO_LIMIT) or size > (self._limits.session_bytes or NO_LIMIT):
+            raise SessionFull
+
+    def take(self, owner: str | None, sessions: int, size: int) -> Transaction[None]:
+        """Use room of the owner and of the store; call it before the transaction writes.
+
+        Raises:
+            QuotaExceeded: There is none left.
+        """
+        limits = self._limits
+        if owner is not None:
+            room = self._owners.get(owner) or _initial_room(limits.owner_sessions, limits.owner_bytes)
+            self._owners[owner] = room
+            self._owners.move_to_end(owner)
+            if len(self._owners) > KNOWN_OWNERS:
+                self._owners.popitem(last=False)
+            error = QuotaExceeded("This key has reached CHATAPI_MAX_OWNER_SESSIONS or CHATAPI_MAX_OWNER_BYTES.")
+            yield from _take(room, owner, limits.owner_sessions, limits.owner_bytes, sessions, size, error)
+        error = QuotaExceeded("The server has reached CHATAPI_MAX_SESSIONS or CHATAPI_MAX_STORE_BYTES.")
+        yield from _take(self._store, None, limits.sessions, limits.bytes, sessions, size, error)
+
+
+def _initial_room(max_sessions: int, max_bytes: int) -> _Room:
+    """Return a small room, so that an owner who stores little is never counted."""
+    return _Room((max_sessions or NO_LIMIT) // 100, (max_bytes or NO_LIMIT) // 100)
+
+
+def _take(
+    room: _Room,
+    owner: str | None,
+    max_sessions: int,
+    max_bytes: int,
+    sessions: int,
+    size: int,
+    error: QuotaExceeded,
+) -> Transaction[None]:
+    room.sessions -= sessions
+    room.bytes -= size
+    if room.sessions >= 0 and room.bytes >= 0:
+        return
+    now = time.monotonic()
+    if now < room.refused_until:
+        raise error
+    condition, values = ("WHERE owner = $1", (owner,)) if owner is not None else ("", ())
+    rows = yield f"SELECT count(*), coalesce(sum(content_bytes), 0) FROM session {condition}", values
+    left_sessions = (max_sessions or NO_LIMIT) - int(rows[0][0]) - sessions
+    left_bytes = (max_bytes or NO_LIMIT) - int(rows[0][1]) - size
+    if left_sessions < 0 or left_bytes < 0:
+        room.refused_until = now + REFUSAL_SECONDS
+        raise error
+    room.sessions, room.bytes = left_sessions // 10, left_bytes // 10
+
+
+def content_size(parts: Iterable[Part]) -> int:
+    """Return the approximate size of stored parts, without encoding them."""
+    return sum(
+        [
+            len(part.text) + 32
+            if part.media is None
+            else len(part.text) + len(part.media.url or "") + len(part.media.data or "") + 64
+            for part in parts
+        ]
+    )
