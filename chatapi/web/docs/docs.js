@@ -46,6 +46,13 @@
     }
   }
 
+  /** Replace `$SESSION_ID` and similar names in an example body. @param {string} body @param {string} key */
+  function withIds(body, key) {
+    return body.replace(/\$([A-Z]+(?:_[A-Z]+)*)/g, (all, name) =>
+      name === "KEY" ? key : (ids.get(name.toLowerCase()) ?? all),
+    );
+  }
+
   /** @param {HTMLFormElement} form */
   function requestOf(form) {
     let path = form.dataset.path ?? "";
@@ -63,9 +70,13 @@
       else if (input.dataset.in === "header" && value) headers[name] = value;
       else if (input.dataset.in === "body" && value.trim()) body = value;
     }
-    const key = document.querySelector("#key");
-    if (key instanceof HTMLInputElement && key.value) headers["Authorization"] = `Bearer ${key.value.trim()}`;
-    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const field = document.querySelector("#key");
+    const key = field instanceof HTMLInputElement ? field.value.trim() : "";
+    if (key) headers["Authorization"] = `Bearer ${key}`;
+    if (body !== undefined) {
+      headers["Content-Type"] = "application/json";
+      body = withIds(body, key);
+    }
     return { url: path + (query.size ? `?${query}` : ""), init: { method: form.dataset.method, headers, body } };
   }
 
