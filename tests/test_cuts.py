@@ -7,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatapi.model import Kind, Part, Piece, ToolCall
-from chatapi.model.log import CUT_BYTES, Log, contiguous, default_cuts, first_pieces, parts_of, pieces_of, split
+from chatapi.model.log import (
+    CUT_BYTES,
+    JOIN_AFTER_PARTS,
+    JOINED_CHARACTERS,
+    Log,
+    contiguous,
+    default_cuts,
+    first_pieces,
+    parts_of,
+    pieces_of,
+    split,
+)
 from chatapi.store.rows import decode_cuts, encode_cuts
 
 quick = settings(deadline=None, derandomize=True)
@@ -85,3 +96,18 @@ def test_positions_inside_a_character_are_no_cuts() -> None:
 def test_the_first_pieces_are_whole(most: int, count: int) -> None:
     pieces = [Piece(end, 0, Kind.TEXT, b"abc") for end in (3, 6, 9)]
     assert first_pieces(pieces, most) == pieces[:count]
+
+
+def test_an_answer_that_alternates_has_few_parts_and_all_of_its_text() -> None:
+    log = Log()
+    for _ in range(4500):
+        log.write(Kind.REASONING, "r")
+        log.write(Kind.TEXT, "t")
+    log.write(Kind.TOOL_CALL, "{}", ToolCall("a", "f"))
+    log.write(Kind.TEXT, "end")
+    log.release()
+    parts = log.parts()
+    assert len(parts) <= JOIN_AFTER_PARTS + 2 * 4500 // JOINED_CHARACTERS + 6
+    assert "".join(part.text for part in parts if part.kind is Kind.REASONING) == "r" * 4500
+    assert "".join(part.text for part in parts if part.kind is Kind.TEXT) == "t" * 4500 + "end"
+    assert [part.kind for part in parts[-2:]] == [Kind.TOOL_CALL, Kind.TEXT], "what was held comes before a call"

@@ -203,3 +203,30 @@ def test_a_parameter_that_a_session_cannot_pass_on_is_named(
     answer = ask(server, NEW | idempotency, **more)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_of_many_tiny_parts_does_not_grow_in_the_reading(
+    server: Service, upstream: Simulator, stream: bool
+) -> None:
+    frames = [frame for _ in range(2250) for frame in (CHUNKS.reasoning("r"), CHUNKS.content("t"))]
+    sends = [Send(b"".join(frames[first : first + 50])) for first in range(0, len(frames), 50)]
+    upstream.script = scripts.event_stream(*sends, Send(CHUNKS.finish("stop")), Send(DONE))
+    body = {"model": "gpt-4.1-mini", "input": "Hi", "stream": stream}
+    answer = server.post("/v1/responses", key=KEY, json=body)
+    assert len(answer.content) < 1_500_000
+    response = json.loads(answer.text.split("data: ")[-2])["response"] if stream else answer.json()
+    texts = {"reasoning": "", "message": ""}
+    for item in response["output"]:
+        texts[item["type"]] += "".join(part["text"] for part in item["content"])
+    assert texts == {"reasoning": "r" * 2250, "message": "t" * 2250}
+
+
+def test_an_answer_of_too_many_parts_is_too_large(server: Service, upstream: Simulator) -> None:
+    annotation = {"type": "url_citation", "url_citation": {"url": "https://a.example"}}
+    frames = [frame for _ in range(2100) for frame in (CHUNKS.content("t"), CHUNKS.annotation(annotation))]
+    sends = [Send(b"".join(frames[first : first + 50])) for first in range(0, len(frames), 50)]
+    upstream.script = scripts.event_stream(*sends, Send(CHUNKS.finish("stop")), Send(DONE))
+    answer = ask(server, NEW, stream=True)
+    assert '"answer_too_large"' in answer.text
+    assert "[DONE]" not in answer.text

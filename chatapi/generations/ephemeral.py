@@ -14,7 +14,7 @@ from dataclasses import replace
 import structlog
 
 from chatapi.auth.credentials import Credential
-from chatapi.errors import AnswerTooLarge, ChatError
+from chatapi.errors import ChatError
 from chatapi.generations.running import CancelReason, RunningGeneration
 from chatapi.model import Clock, Generation, Outcome, Status, TurnRequest, new_id
 from chatapi.settings import Settings
@@ -51,8 +51,7 @@ class EphemeralGeneration(RunningGeneration):
             async with upstream.stream(request, credential) as answer, aclosing(answer.read()) as reads:
                 async for deltas in reads:
                     self.append_deltas(answer, deltas, self._clock)
-                    if self.log.position > self._settings.max_answer_bytes:
-                        raise AnswerTooLarge
+                    self.check_size()
                     self.log.cut()
                     self.committed(self.log.position)
             return self.outcome()

@@ -17,7 +17,6 @@ import structlog
 from chatapi.auth.credentials import Credential
 from chatapi.bus import Bus
 from chatapi.errors import (
-    AnswerTooLarge,
     ChatError,
     Interrupted,
     SessionDeleted,
@@ -153,8 +152,7 @@ class GenerationRunner:
         Raises:
             AnswerTooLarge: the limit is exceeded.
         """
-        if running.log.position > self._settings.max_answer_bytes:
-            raise AnswerTooLarge
+        running.check_size()
         while running.log.position - running.log.committed > MAX_UNCOMMITTED_BYTES:
             await self._store.group_commit.flush()
             if running.log.committed < running.log.position:  # not possible now; the store reports when that is final

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from chatapi.errors import ChatError, Interrupted, StoreUnavailable, UpstreamTimeout, from_code
+from chatapi.errors import AnswerTooLarge, ChatError, Interrupted, StoreUnavailable, UpstreamTimeout, from_code
 from chatapi.model import Generation, Microseconds, Outcome, Piece, Status, Usage
 from chatapi.model.log import Log
 from chatapi.settings import Settings
@@ -15,6 +15,7 @@ from chatapi.store import Fenced, StartedTurn
 from chatapi.upstream.metadata import ResponseMetadata
 from chatapi.upstream.stream import Answer, Deltas
 
+MAX_PARTS = 4096  # of an answer; each costs its readers some kilobytes in some dialects
 AFTER_FINISH_SECONDS = 5.0  # for the usage to follow the finish reason
 
 
@@ -101,6 +102,7 @@ class RunningGeneration:
 
     def outcome(self) -> Outcome:
         """Return how it ends if the cancel reason, or nothing, ended it."""
+        self.log.release()
         usage = self.usage()
         if self.answer is not None and self.answer.is_complete:
             return Outcome(Status.COMPLETED, self.answer.finish_reason, usage)
@@ -118,6 +120,7 @@ class RunningGeneration:
 
     def failure(self, error: ChatError) -> Outcome:
         """Return how it ends if this error ended it."""
+        self.log.release()
         self.cause = error
         return Outcome(Status.FAILED, None, self.usage(), error.code, error.detail)
 
@@ -155,6 +158,11 @@ class RunningGeneration:
             raise from_code(self.error.code, self.error.detail)  # a fresh one for each reader
         more = position < self.log.committed
         return LogChunk(pieces, position, None if more else self.ended, more or self.error is not None)
+
+    def check_size(self) -> None:
+        """Raise AnswerTooLarge if the answer has more bytes, or more parts, than this server stores."""
+        if self.log.position > self._settings.max_answer_bytes or self.log.part_count > MAX_PARTS:
+            raise AnswerTooLarge
 
     def cancel(self, reason: CancelReason) -> None:
         """End it now, for this reason; without effect once its outcome is being stored."""

@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 from chatapi.model import Kind, Part, Piece, ToolCall
 
+JOIN_AFTER_PARTS = 256  # an upstream that alternates between kinds gets larger parts from here on
+JOINED_CHARACTERS = 1024  # of such a part, at least
+_JOINED_KINDS = frozenset({Kind.TEXT, Kind.REASONING, Kind.REFUSAL})
 CUT_BYTES = 16 * 1024  # the most text between two cuts: a client may hold an event whole before it parses it
 
 
@@ -31,11 +34,12 @@ class _Start(NamedTuple):
 class Log:
     """The append-only text of a generation, in memory while it runs."""
 
-    __slots__ = ("_cuts", "_parts", "_text", "committed")
+    __slots__ = ("_cuts", "_held", "_parts", "_text", "committed")
 
     def __init__(self) -> None:
         self._text = bytearray()
         self._cuts: list[int] = []
+        self._held: dict[Kind, str] = {}  # text that waits for more of its kind
         self._parts: list[_Start] = []
         self.committed = 0
 
@@ -44,11 +48,36 @@ class Log:
         """The end of the log, in bytes."""
         return len(self._text)
 
+    @property
+    def part_count(self) -> int:
+        """The number of parts."""
+        return len(self._parts)
+
     def write(self, kind: Kind, text: str, call: ToolCall | None = None) -> None:
-        """Append `text`, which must not be empty; a new kind or call starts a new part."""
-        if not self._parts or (last := self._parts[-1]).kind is not kind or last.call != call:
+        """Append `text`, which must not be empty; a new kind or call starts a new part.
+
+        Each part costs a reader some kilobytes in some dialects. So from `JOIN_AFTER_PARTS` on, text of another kind is
+        held until there are `JOINED_CHARACTERS` of it, or `release` is called.
+        """
+        last = self._parts[-1] if self._parts else None
+        if last is None or last.kind is not kind or last.call != call:
+            if last is not None and len(self._parts) >= JOIN_AFTER_PARTS:
+                if kind in _JOINED_KINDS and (kind, last.kind) != (Kind.TEXT, Kind.ANNOTATION):
+                    text = self._held.pop(kind, "") + text
+                    if len(text) < JOINED_CHARACTERS:
+                        self._held[kind] = text
+                        return
+                elif kind not in _JOINED_KINDS:
+                    self.release()  # an annotation follows its text
             self._parts.append(_Start(len(self._text), kind, call))
         self._text += text.encode()
+
+    def release(self) -> None:
+        """Append the text that is held; call it before the log ends."""
+        for kind, text in self._held.items():
+            self._parts.append(_Start(len(self._text), kind, None))
+            self._text += text.encode()
+        self._held = {}
 
     def cut(self) -> None:
         """Make the end of the log a cut."""

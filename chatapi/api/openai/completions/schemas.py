@@ -11,10 +11,12 @@ from chatapi.api.http.openapi import (
     SESSION_ERRORS,
     TURN_ERRORS,
     Example,
+    OpenAIError,
     allow_unknown,
     event_content,
     json_content,
     no_content,
+    one_of,
     operation,
 )
 from chatapi.api.openai.schemas import IDEMPOTENCY_KEY, ON_DISCONNECT, OPENAI_ERRORS, OPENAI_KEY
@@ -99,8 +101,9 @@ allow_unknown(
     ChatCompletionChunk,
 )
 STREAM = event_content(
-    "Chunks, then `data: [DONE]`. In a session, each has an `id`, the position after it.",
-    {"": ChatCompletionChunk},
+    "Chunks, then `data: [DONE]`, or an error object in its place. In a session, each chunk has an `id`, the position "
+    "after it.",
+    {"": one_of("ChatCompletionEvent", ChatCompletionChunk, OpenAIError)},
     *OPTIONAL_IDS,
 )
 MESSAGES = [{"role": "user", "content": "Hello"}]
