@@ -428,7 +428,8 @@ async def test_a_listener_whose_connection_is_silent_reconnects(make: Make, monk
         await link.close()
 
 
-async def test_calls_in_excess_of_the_connections_wait() -> None:
+async def test_calls_in_excess_of_the_connections_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_connection, "CALL_SECONDS", SECONDS)  # not the deadline, but the queue is tested
     link = RedisConnection(redis().url)
     await link.open()
     values = await asyncio.gather(*(link.run("return ARGV[1]", "key", number) for number in range(200)))

@@ -21,6 +21,8 @@ from tests.server_process import KEY, PROJECT, environment_without_settings
 
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+pytestmark = pytest.mark.hangs_after(600)  # longer than the time limits of its commands together
+
 SET_UP_SECONDS = 180  # two dozen wheels, from a registry or a cache
 LEFT_OUT = (".git", ".venv", "node_modules", "data", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis")
 

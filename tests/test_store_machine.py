@@ -332,7 +332,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_the_store_and_a_dictionary_give_the_same_results() -> None:
     bounded = settings(
-        max_examples=50,
+        max_examples=20,
         stateful_step_count=25,
         derandomize=True,
         deadline=None,
