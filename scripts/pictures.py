@@ -1,4 +1,4 @@
-"""Make the pictures of the page in docs/pictures: `./run pictures`. They show the demo, so they need no account."""
+"""Take the screenshots in docs/pictures: `./run pictures`. They show the demo, so no account is needed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 from playwright.sync_api import Browser, expect
 
 from tests.browser import Visitor, browsing
+from tests.chat_page import ChatPage
 from tests.databases import free_port
-from tests.person import Person
 from tests.server_process import PROJECT
 
 FOLDER = PROJECT / "docs/pictures"
@@ -32,20 +32,20 @@ PICTURES: dict[str, dict[str, Any]] = {
     "phone": {"color_scheme": "light", **PHONE},
 }
 CHATS = ("Plan a week in Kyoto", "Why is the sky blue?", "Show me Markdown")
-SCROLLED_PIXELS = 330  # to where there is code and a table
+SCROLLED_PIXELS = 330  # shows code and a table
 READY = "The reference is at "
 
 
 @dataclass
 class Demo:
-    """A demo that runs."""
+    """A running demo."""
 
     url: str
 
 
 @contextmanager
 def demo() -> Iterator[Demo]:
-    """`./run demo`, on a port and a file of its own."""
+    """Run `./run demo` with its own port and database."""
     port = str(free_port())
     command = [sys.executable, str(PROJECT / "app.py"), "demo", "--pace-ms", "1"]
     with tempfile.TemporaryDirectory() as folder:
@@ -61,26 +61,26 @@ def demo() -> Iterator[Demo]:
 
 
 def take(browser: Browser, served: Demo, name: str, **options: Any) -> None:
-    """Look at the last of the chats, and take the picture."""
+    """Open the last chat and take a screenshot."""
     visitor = Visitor(browser, reduced_motion="reduce", **options)
-    person = Person(visitor, served)
-    person.press("Start chatting")
+    chat_page = ChatPage(visitor, served)
+    chat_page.press("Start chatting")
     for text in CHATS:
-        person.page.keyboard.press("Control+Shift+o")
-        person.box.fill(text)
-        person.press("Send")
-        expect(person.answers.last.locator("footer")).to_be_visible()
-    expect(person.answers.locator(".katex").first).to_be_visible()
-    expect(person.answers.locator(".hljs-keyword").first).to_be_visible()
-    person.page.get_by_role("log").evaluate(f"log => log.scrollTop = {SCROLLED_PIXELS}")
-    person.page.mouse.move(0, 0)
-    person.page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
+        chat_page.page.keyboard.press("Control+Shift+o")
+        chat_page.box.fill(text)
+        chat_page.press("Send")
+        expect(chat_page.answers.last.locator("footer")).to_be_visible()
+    expect(chat_page.answers.locator(".katex").first).to_be_visible()
+    expect(chat_page.answers.locator(".hljs-keyword").first).to_be_visible()
+    chat_page.page.get_by_role("log").evaluate(f"log => log.scrollTop = {SCROLLED_PIXELS}")
+    chat_page.page.mouse.move(0, 0)
+    chat_page.page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
     visitor.close()
     visitor.check()
 
 
 def main() -> None:
-    """Take all pictures."""
+    """Take all screenshots."""
     FOLDER.mkdir(exist_ok=True)
     for name, options in PICTURES.items():
         with demo() as served, browsing() as browser:

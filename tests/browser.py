@@ -1,4 +1,4 @@
-"""A real browser on the page: the Chromium that this machine has, and a visitor who notices what must never happen."""
+"""Drives the installed Chromium, and fails a test on requests to other hosts, policy violations and script errors."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # whatever asks for another host gets nowhere
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # other hosts do not resolve
 ]
-SECONDS = 15.0  # for anything that a test waits for in a page
+SECONDS = 15.0  # timeout of every wait in a page
 AXE = FOLDER / "node_modules/axe-core/axe.min.js"
-POLICY = "Content Security Policy|Permissions.Policy|Trusted(HTML|Script)"  # how the console tells of what was stopped
-SELF_CONTAINED = ("data:", "blob:", "about:")  # addresses that ask nobody
+POLICY = "Content Security Policy|Permissions.Policy|Trusted(HTML|Script)"  # in console messages about violations
+SELF_CONTAINED = ("data:", "blob:", "about:")  # addresses without a request
 
 
 def chromium() -> str:
-    """Where Chromium is; without it these tests are not passed over but fail."""
+    """Find Chromium. Without it, tests fail instead of being skipped."""
     for name in [os.environ["CHROMIUM"]] if os.environ.get("CHROMIUM") else NAMES:
         found = shutil.which(name)
         if found:
             return found
-    raise AssertionError("There is no Chromium on this machine. Install one, or set CHROMIUM to where one is.")
+    raise AssertionError("Chromium was not found. Install it, or set CHROMIUM to its path.")
 
 
 @contextmanager
 def browsing() -> Iterator[Browser]:
-    """A Chromium, and Playwright to drive it."""
+    """Start Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield browser
@@ -49,71 +49,71 @@ def browsing() -> Iterator[Browser]:
 
 
 class Served(Protocol):
-    """What has an address."""
+    """A server with an address."""
 
     url: str
 
 
 class Visitor:
-    """Somebody with a browser profile of their own, in which nothing is kept from others.
+    """A fresh browser profile.
 
-    All their pages are watched. `check` fails the test when one of them asked anybody but the servers it was opened
-    on, when the page's policy stopped something, or when a script failed in a way that the test does not expect.
+    It watches all its pages. `check` fails the test if one of them sent a request to a server other than those it was
+    opened on, violated the page's policy, or had a script error that the test does not expect.
     """
 
     def __init__(self, browser: Browser, **options: Any) -> None:
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(SECONDS * 1000)
-        self.requests: list[str] = []  # the address of each request, in order
-        self.errors: list[str] = []  # each script that failed
-        self.violations: list[str] = []  # what the page's policy stopped
+        self.requests: list[str] = []  # addresses of all requests, in order
+        self.errors: list[str] = []  # script errors
+        self.violations: list[str] = []  # policy violations
         self._servers: set[str] = set()
         self._expected: list[str] = []
-        self.context.on("request", self._asked)
-        self.context.on("weberror", self._failed)
-        self.context.on("console", self._said)
+        self.context.on("request", self._on_request)
+        self.context.on("weberror", self._on_error)
+        self.context.on("console", self._on_console)
 
     def open(self, service: Served, path: str = "/") -> Page:
-        """A new tab on this server."""
+        """Open this server in a new tab."""
         self._servers.add(service.url)
         page = self.context.new_page()
         page.goto(service.url + path)
         return page
 
     def expect_error(self, pattern: str) -> None:
-        """A script is to fail with these words, once at least."""
+        """Expect at least one script error that matches this pattern."""
         self._expected.append(pattern)
 
     def check(self) -> None:
-        """Has nothing happened that must not?"""
+        """Fail on requests to other servers, policy violations and unexpected script errors."""
         elsewhere = [address for address in self.requests if not self._is_allowed(address)]
-        assert not elsewhere, f"the page asked others: {elsewhere}"
-        assert not self.violations, f"the page's policy stopped: {self.violations}"
+        assert not elsewhere, f"requests to other servers: {elsewhere}"
+        assert not self.violations, f"policy violations: {self.violations}"
         foreseen = [error for error in self.errors if any(re.search(one, error) for one in self._expected)]
-        assert foreseen == self.errors, f"a script failed: {self.errors}"
+        assert foreseen == self.errors, f"script errors: {self.errors}"
         missing = [one for one in self._expected if not any(re.search(one, error) for error in self.errors)]
-        assert not missing, f"no script failed with {missing}"
+        assert not missing, f"no script error matches {missing}"
 
     def close(self) -> None:
-        """Leave, with all pages."""
+        """Close all pages."""
         self.context.close()
 
     def _is_allowed(self, address: str) -> bool:
         return address.startswith((*(f"{server}/" for server in self._servers), *SELF_CONTAINED))
 
-    def _asked(self, request: Request) -> None:
+    def _on_request(self, request: Request) -> None:
         self.requests.append(request.url)
 
-    def _failed(self, error: WebError) -> None:
+    def _on_error(self, error: WebError) -> None:
         self.errors.append(str(error.error))
 
-    def _said(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         if re.search(POLICY, message.text):
             self.violations.append(message.text)
 
 
-def barriers(page: Page) -> list[str]:
-    """What axe finds that keeps people out, a line each."""
+def accessibility_violations(page: Page) -> list[str]:
+    """Return the accessibility violations that axe finds, one line each."""
     page.evaluate(AXE.read_text())
     found = page.evaluate("async () => (await axe.run({resultTypes: ['violations']})).violations")
     return [

@@ -1,10 +1,10 @@
-"""Answers that try to run something, to load something, or to look like a part of the page. `ran()` is the canary."""
+"""Markdown that tries to run a script, load a file or imitate the page. A script that runs calls `ran()`."""
 
 from __future__ import annotations
 
 from itertools import product
 
-HOST = "//198.51.100.7"  # an address set aside for documents: nobody is there, and no request may go there
+HOST = "//198.51.100.7"  # reserved for documentation (RFC 5737); no request may go there
 
 HANDLERS = ["onerror", "onload", "onclick", "onfocus", "onmouseover", "onanimationstart", "ontoggle", "onpointerenter"]
 ELEMENTS = ["img src=x", "svg", "b", "details open", "input autofocus", "video src=x", "body", "a href=//x tabindex=0"]

@@ -1,7 +1,7 @@
-"""How smooth the page is: `python -m tests.page_campaign`.
+"""Measure the frame times of the page: `python -m tests.page_campaign`.
 
-A long answer comes at a steady pace while the browser notes how long each of its frames takes; then a long chat is
-opened. Prints its figures, and judges none: how fast a machine is, is no fault of the page.
+Streams a long answer at a steady pace and records the duration of each frame, then opens a long chat. It prints the
+figures without judging them, because they depend on the machine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from chatapi.simulator import Simulator, answer, running
 from tests.browser import Visitor, browsing
-from tests.person import Person
+from tests.chat_page import ChatPage
 from tests.server_process import KEY, Service
 
-# One paragraph of each kind that a long answer is made of; a token is a word here.
+# One paragraph of each kind. A token is a word here.
 VARIETY = """\
 ## Part {number}
 
@@ -40,7 +40,7 @@ for index in range({number}):
 | {number} | value of the cell |
 
 """
-# Looked at from within: to ask from outside whether it has ended costs frames itself.
+# Runs in the page: polling from outside would itself cost frames.
 WATCH = """() => new Promise(resolve => {
     const frames = [];
     const articles = document.getElementsByTagName('article');
@@ -59,7 +59,7 @@ OPEN_TARGET_MS = 1000
 
 
 def long_text(tokens: int) -> str:
-    """A varied answer of so many words."""
+    """Return an answer with this number of words and all kinds of blocks."""
     text, number = "", 0
     while len(text.split()) < tokens:
         number += 1
@@ -69,7 +69,7 @@ def long_text(tokens: int) -> str:
 
 @dataclass(frozen=True)
 class Frames:
-    """How long the frames were while an answer came, in milliseconds, the shortest first."""
+    """Frame durations during an answer, in milliseconds, in ascending order."""
 
     tokens: int
     milliseconds: list[float]
@@ -80,26 +80,26 @@ class Frames:
         return (
             f"{self.tokens} tokens in {len(times)} frames: {times[len(times) // 2]:.0f} / "
             f"{times[len(times) * 99 // 100]:.0f} / {times[-1]:.0f} ms (median / 99 of 100 / longest), "
-            f"{late} of {FRAME_TARGET_MS} ms or more [aim: none]"
+            f"{late} of {FRAME_TARGET_MS} ms or more [target: none]"
         )
 
 
-def watch_answer(person: Person, upstream: Simulator, tokens: int, tokens_per_second: float) -> Frames:
-    """Have a long answer come, and note how long each frame takes until its end."""
+def watch_answer(chat_page: ChatPage, upstream: Simulator, tokens: int, tokens_per_second: float) -> Frames:
+    """Stream a long answer, and record the duration of each frame until its end."""
     text = long_text(tokens)
     upstream.script = answer(text, pace_seconds=1 / tokens_per_second)
-    person.say("Tell me much")
-    expect(person.answers.last).to_have_attribute("aria-busy", "true")
-    frames: list[float] = person.page.evaluate(WATCH)
-    expect(person.answers.last.locator("footer")).to_be_visible()
+    chat_page.send("Tell me much")
+    expect(chat_page.answers.last).to_have_attribute("aria-busy", "true")
+    frames: list[float] = chat_page.page.evaluate(WATCH)
+    expect(chat_page.answers.last.locator("footer")).to_be_visible()
     upstream.script = None
-    shown = person.answers.last.locator("h3, h4").last.inner_text()
+    shown = chat_page.answers.last.locator("h3, h4").last.inner_text()
     assert shown == f"Part {text.count('## Part')}", shown
     return Frames(len(text.split()), sorted(frames))
 
 
 def fill(service: Service, key: str, messages: int) -> str:
-    """A chat of so many messages; its id."""
+    """Import a chat with this number of messages. Returns its id."""
     at = "2026-01-31T12:00:00+00:00"
     tree: list[dict[str, Any]] = []
     for number in range(messages):
@@ -128,7 +128,7 @@ def fill(service: Service, key: str, messages: int) -> str:
 
 
 def open_chat(page: Page, session_id: str, messages: int) -> float:
-    """Open a chat; the milliseconds until its last message stands there, drawn."""
+    """Open a chat. Returns the milliseconds until its last message is drawn."""
     last = json.dumps(f"thing {messages - 1}")
     return float(
         page.evaluate(
@@ -146,15 +146,15 @@ def open_chat(page: Page, session_id: str, messages: int) -> float:
 
 
 def measure(browser: Browser, folder: Path, tokens: int, tokens_per_second: float, messages: int) -> list[str]:
-    """All figures, a line each."""
+    """Run all measurements. Returns the figures, one line each."""
     lines = []
     with running(Simulator()) as upstream:
         service = Service(folder, upstream.url, CHATAPI_RATE_LIMIT="0").start()
         visitor = Visitor(browser)
-        person = Person(visitor, service).enter(KEY)
-        lines.append(str(watch_answer(person, upstream, tokens, tokens_per_second)))
-        opening = open_chat(person.page, fill(service, KEY, messages), messages)
-        lines.append(f"a chat of {messages} messages was there after {opening:.0f} ms [aim: {OPEN_TARGET_MS}]")
+        chat_page = ChatPage(visitor, service).enter(KEY)
+        lines.append(str(watch_answer(chat_page, upstream, tokens, tokens_per_second)))
+        opening = open_chat(chat_page.page, fill(service, KEY, messages), messages)
+        lines.append(f"a chat of {messages} messages was drawn after {opening:.0f} ms [target: {OPEN_TARGET_MS}]")
         visitor.close()
         visitor.check()
         service.stop()
@@ -162,7 +162,7 @@ def measure(browser: Browser, folder: Path, tokens: int, tokens_per_second: floa
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Run all measurements and print the figures."""
     parser = argparse.ArgumentParser(prog="./run page", description=__doc__)
     parser.add_argument("--tokens", type=int, default=10_000, help="of the long answer (default %(default)s)")
     parser.add_argument("--pace", type=float, default=200, metavar="N", help="tokens a second (default %(default)s)")

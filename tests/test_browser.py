@@ -1,4 +1,4 @@
-"""The watch that tests of the page stand on: it sees what it is there to see."""
+"""The checks of `tests.browser.Visitor` detect what they are meant to detect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 @pytest.fixture
 def watched(browser: Browser) -> Iterator[Visitor]:
-    """A visitor whom the test checks itself."""
+    """A visitor that is checked by the test, not by the fixture."""
     visitor = Visitor(browser)
     yield visitor
     visitor.close()
@@ -27,7 +27,7 @@ def page(shared: Service, watched: Visitor) -> Page:
     return watched.open(shared)
 
 
-def test_a_visit_that_asks_only_this_server_is_fine(page: Page, watched: Visitor) -> None:
+def test_visit_to_this_server_only_passes(page: Page, watched: Visitor) -> None:
     page.evaluate("fetch('/api/health')")
     watched.check()
     assert any(address.endswith("/api/health") for address in watched.requests)
@@ -41,10 +41,10 @@ def test_a_visit_that_asks_only_this_server_is_fine(page: Page, watched: Visitor
         pytest.param("window.open('http://example.com/') && 0", id="another tab"),
     ],
 )
-def test_a_page_that_asks_anybody_else_fails_its_test(page: Page, watched: Visitor, script: str) -> None:
+def test_request_to_another_host_fails_the_test(page: Page, watched: Visitor, script: str) -> None:
     with watched.context.expect_event("request", lambda request: "example.com" in request.url):
         page.evaluate(script)
-    with pytest.raises(AssertionError, match="asked others"):
+    with pytest.raises(AssertionError, match="requests to other servers"):
         watched.check()
 
 
@@ -59,20 +59,20 @@ def test_a_page_that_asks_anybody_else_fails_its_test(page: Page, watched: Visit
         ),
     ],
 )
-def test_what_the_policy_stops_fails_its_test(page: Page, watched: Visitor, script: str) -> None:
+def test_policy_violation_fails_the_test(page: Page, watched: Visitor, script: str) -> None:
     with watched.context.expect_event("console", lambda said: re.search(POLICY, said.text) is not None):
         page.evaluate(script)
-    with pytest.raises(AssertionError, match="policy stopped"):
+    with pytest.raises(AssertionError, match="policy violations"):
         watched.check()
 
 
-def test_a_script_that_fails_fails_its_test_unless_it_is_expected_to(page: Page, watched: Visitor) -> None:
+def test_script_error_fails_the_test_unless_expected(page: Page, watched: Visitor) -> None:
     with watched.context.expect_event("weberror"):
         page.evaluate("setTimeout(() => {throw new Error('too many cooks')})")
-    with pytest.raises(AssertionError, match="a script failed"):
+    with pytest.raises(AssertionError, match="script errors"):
         watched.check()
     watched.expect_error("many cooks")
     watched.check()
     watched.expect_error("another")
-    with pytest.raises(AssertionError, match="no script failed with"):
+    with pytest.raises(AssertionError, match="no script error matches"):
         watched.check()

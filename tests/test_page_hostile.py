@@ -1,4 +1,4 @@
-"""Hostile text wherever the page shows text: titles, messages, answers, search, names of files and models, errors."""
+"""Hostile text in titles, messages, answers, search results, names of files and models, and errors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from playwright.sync_api import expect
 
 from chatapi.simulator import Simulator, scripts
 from tests.browser import Visitor
+from tests.chat_page import ChatPage
 from tests.hostile_markdown import HOST, PAYLOADS
-from tests.person import Person
 from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 AT = "2026-01-31T12:00:00+00:00"
 CANARY = "window.ran = () => { window.hasRun = true }"
-TITLES = 40  # on one page of the list
-TEXTS = [payload for payload in PAYLOADS if "\0" not in payload]  # which no route takes
+TITLES = 40  # fit on one page of the list
+TEXTS = [payload for payload in PAYLOADS if "\0" not in payload]  # no route accepts NUL
 SHORT = [payload for payload in TEXTS if len(payload) <= 200 and "\n" not in payload]
 
 
@@ -29,13 +29,13 @@ def server(serve_module: Serve) -> Service:
 
 
 @pytest.fixture
-def person(server: Service, visitor: Visitor, key: str) -> Person:
+def chat_page(server: Service, visitor: Visitor, key: str) -> ChatPage:
     visitor.context.add_init_script(CANARY)
-    return Person(visitor, server)
+    return ChatPage(visitor, server)
 
 
-def bring(service: Service, key: str, title: str, texts: list[str]) -> str:
-    """A chat with this title, in which user and model say these texts in turn; its id."""
+def import_chat(service: Service, key: str, title: str, texts: list[str]) -> str:
+    """Import a chat with this title and these texts, alternating between user and model. Returns its id."""
     messages: list[dict[str, Any]] = []
     for number, text in enumerate(texts):
         message: dict[str, Any] = {
@@ -65,38 +65,38 @@ def bring(service: Service, key: str, title: str, texts: list[str]) -> str:
     return str(made.json()["session_id"])
 
 
-def has_run(person: Person) -> bool:
-    return bool(person.page.evaluate("window.hasRun === true"))
+def has_run(chat_page: ChatPage) -> bool:
+    return bool(chat_page.page.evaluate("window.hasRun === true"))
 
 
-def test_no_title_message_or_found_text_runs_or_asks_anybody(server: Service, person: Person, key: str) -> None:
+def test_hostile_titles_and_messages_neither_run_nor_load(server: Service, chat_page: ChatPage, key: str) -> None:
     for title in SHORT[:: len(SHORT) // TITLES]:
-        bring(server, key, title, [])
-    session_id = bring(server, key, SHORT[0], TEXTS)
-    person.enter(key)
-    links = person.page.get_by_role("navigation").get_by_role("link")
+        import_chat(server, key, title, [])
+    session_id = import_chat(server, key, SHORT[0], TEXTS)
+    chat_page.enter(key)
+    links = chat_page.page.get_by_role("navigation").get_by_role("link")
     expect(links.nth(TITLES)).to_be_visible()
-    person.page.evaluate("id => { location.hash = `#/${id}` }", session_id)
-    expect(person.answers.last).to_be_visible()
-    articles = person.page.locator("article")
+    chat_page.page.evaluate("id => { location.hash = `#/${id}` }", session_id)
+    expect(chat_page.answers.last).to_be_visible()
+    articles = chat_page.page.locator("article")
     while (shown := articles.count()) < len(TEXTS):
-        person.page.get_by_role("log").evaluate("log => log.scrollTop = 0")
+        chat_page.page.get_by_role("log").evaluate("log => log.scrollTop = 0")
         expect(articles).not_to_have_count(shown)
-    person.press("Settings of this chat")
-    person.press("Cancel")
+    chat_page.press("Settings of this chat")
+    chat_page.press("Cancel")
     for words in ("script", "onerror", "javascript"):
-        person.page.keyboard.press("Control+k")
-        person.page.get_by_role("combobox", name="Search your chats").fill(words)
-        expect(person.page.get_by_role("dialog").get_by_role("option").first).to_be_visible()
-        person.page.keyboard.press("Escape")
-    assert not has_run(person)
+        chat_page.page.keyboard.press("Control+k")
+        chat_page.page.get_by_role("combobox", name="Search your chats").fill(words)
+        expect(chat_page.page.get_by_role("dialog").get_by_role("option").first).to_be_visible()
+        chat_page.page.keyboard.press("Escape")
+    assert not has_run(chat_page)
 
 
-def test_an_error_in_the_words_of_an_upstream_is_text(person: Person, upstream: Simulator, key: str) -> None:
-    person.enter(key)
+def test_upstream_error_message_is_shown_as_text(chat_page: ChatPage, upstream: Simulator, key: str) -> None:
+    chat_page.enter(key)
     for payload in TEXTS[:3]:
         upstream.script = scripts.refuse(400, message=payload)
-        person.say(payload)
-        expect(person.answers.last.get_by_role("alert")).to_contain_text(f"Failed: {payload}")
-    assert not has_run(person)
-    assert person.page.locator("article script, article img").count() == 0
+        chat_page.send(payload)
+        expect(chat_page.answers.last.get_by_role("alert")).to_contain_text(f"Failed: {payload}")
+    assert not has_run(chat_page)
+    assert chat_page.page.locator("article script, article img").count() == 0

@@ -1,4 +1,4 @@
-"""How smooth the page is: the short form of `tests.page_campaign`. It looks at what is shown, and prints how fast."""
+"""The short form of `tests.page_campaign`: checks the content that is shown, and prints the frame times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.page_campaign import measure
 
 
 @pytest.mark.one_process("the page is the same on any of them")
-def test_a_long_answer_and_a_long_chat_are_shown_whole(
+def test_long_answer_and_long_chat_are_complete(
     browser: Browser, tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
     for line in measure(browser, tmp_path, tokens=1000, tokens_per_second=400, messages=500):

@@ -1,4 +1,4 @@
-"""The files of the page, as they are served."""
+"""The files of the page and their headers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.server_process import Service
 pytestmark = pytest.mark.one_process("files are the same wherever they are served")
 
 
-def asked(service: Service, path: str) -> tuple[int, bytes]:
-    """The answer to this very path, which a client of more manners would tidy up first."""
+def get_raw(service: Service, path: str) -> tuple[int, bytes]:
+    """Request this exact path; other clients normalize it first."""
     with closing(http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=10)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read()
 
 
-def test_who_opens_the_server_gets_the_page(shared: Service) -> None:
+def test_root_serves_the_page(shared: Service) -> None:
     page = shared.get("/")
     assert page.status_code == 200
     assert page.history == []
@@ -35,7 +35,7 @@ def test_who_opens_the_server_gets_the_page(shared: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/web/main.js", "/web/vendor/katex.css", "/web/vendor/licences/katex.txt"])
-def test_nothing_that_a_page_loads_may_come_from_elsewhere(shared: Service, path: str) -> None:
+def test_policy_allows_this_server_only(shared: Service, path: str) -> None:
     for method in ("GET", "HEAD"):
         headers = requests.request(method, shared.url + path, timeout=10).headers
         assert headers["content-security-policy"] == POLICY
@@ -52,31 +52,31 @@ def test_nothing_that_a_page_loads_may_come_from_elsewhere(shared: Service, path
     ("path", "kind"),
     [
         ("main.js", "text/javascript; charset=utf-8"),
-        ("style.css", "text/css; charset=utf-8"),
+        ("style/base.css", "text/css; charset=utf-8"),
         ("vendor/marked.js", "text/javascript; charset=utf-8"),
         ("vendor/vendor.json", "application/json"),
         ("vendor/fonts/KaTeX_Main-Regular.woff2", "font/woff2"),
     ],
 )
-def test_each_file_says_what_it_is(shared: Service, path: str, kind: str) -> None:
+def test_files_have_their_media_types(shared: Service, path: str, kind: str) -> None:
     answer = shared.get(f"/web/{path}")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == kind
     assert answer.content == FILES[path].data
 
 
-def test_a_browser_that_has_a_file_is_not_sent_it_again(shared: Service) -> None:
+def test_known_etag_gets_304(shared: Service) -> None:
     first = shared.get("/web/main.js")
     for tags in (first.headers["etag"], f'"other", W/{first.headers["etag"]}', "*"):
         again = shared.get("/web/main.js", headers={"If-None-Match": tags})
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == first.headers["etag"]
     assert shared.get("/web/main.js", headers={"If-None-Match": '"other"'}).status_code == 200
-    assert shared.get("/web/style.css").headers["etag"] != first.headers["etag"]
+    assert shared.get("/web/style/base.css").headers["etag"] != first.headers["etag"]
 
 
 @pytest.mark.parametrize("path", ["/", "/web/vendor/marked.js"])
-def test_who_asks_for_the_head_is_told_the_length(shared: Service, path: str) -> None:
+def test_head_has_the_content_length(shared: Service, path: str) -> None:
     head = requests.head(shared.url + path, timeout=10)
     assert (head.status_code, head.content) == (200, b"")
     assert int(head.headers["content-length"]) == len(shared.get(path).content)
@@ -93,10 +93,10 @@ def test_who_asks_for_the_head_is_told_the_length(shared: Service, path: str) ->
         "/web//main.js",
         "/web/./main.js",
         "/web/vendor/../main.js",
-        "/web/../api/web.py",
-        "/web/%2e%2e/api/web.py",
-        "/web/..%2fapi%2fweb.py",
-        "/web/..\\api\\web.py",
+        "/web/../api/ops/page.py",
+        "/web/%2e%2e/api/ops/page.py",
+        "/web/..%2fapi%2fops%2fpage.py",
+        "/web/..\\api\\ops\\page.py",
         "/web/%2fetc/passwd",
         "/web//etc/passwd",
         "/web/main.js%00.html",
@@ -104,22 +104,22 @@ def test_who_asks_for_the_head_is_told_the_length(shared: Service, path: str) ->
         "/main.js",
     ],
 )
-def test_what_is_no_file_of_the_page_is_not_there(shared: Service, path: str) -> None:
-    status, body = asked(shared, path)
+def test_other_paths_are_not_found(shared: Service, path: str) -> None:
+    status, body = get_raw(shared, path)
     assert status == 404
     assert b'"code":"not_found"' in body
 
 
-def test_the_page_takes_no_other_methods(shared: Service) -> None:
+def test_other_methods_are_not_allowed(shared: Service) -> None:
     assert shared.post("/").status_code == 405
     assert shared.delete("/web/main.js").status_code == 405
 
 
-def test_the_libraries_of_the_page_are_the_published_ones() -> None:
+def test_vendored_libraries_match_their_checksums() -> None:
     assert compare(VENDOR) == []
 
 
-def test_the_page_asks_at_once_for_every_module_that_it_begins_with(shared: Service) -> None:
+def test_index_preloads_every_module(shared: Service) -> None:
     reached: set[str] = set()
     waiting = {"main.js"}
     while waiting:

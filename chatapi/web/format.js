@@ -1,4 +1,4 @@
-// Numbers and times for people, in the language of their browser.
+// Numbers and times, in the language of the browser.
 
 /**
  * @typedef {import("./types.d.ts").Message} Message
@@ -43,12 +43,12 @@ export function money(amount, currency) {
   try {
     return new Intl.NumberFormat(undefined, { style: "currency", currency, ...digits }).format(amount);
   } catch {
-    return `${amount} ${currency}`; // no currency that this browser knows
+    return `${amount} ${currency}`; // the browser does not know the currency
   }
 }
 
 /**
- * The price of a model; one that is named with its date has the price of its family, as the server counts it.
+ * The price of a model. A dated name falls back to the price of its family, as in the server.
  * @param {Prices} prices
  * @param {string} model
  * @returns {Price | null}
@@ -60,7 +60,7 @@ function priceOf(prices, model) {
 }
 
 /**
- * What an answer cost; null where that is not known.
+ * The cost of an answer, or null if it is unknown.
  * @param {Prices} prices
  * @param {string | null} model
  * @param {Usage | null} usage
@@ -75,15 +75,15 @@ export function cost(prices, model, usage) {
 }
 
 /**
- * Seconds to the first word, and tokens a second from there on; null where they are not known.
+ * Seconds until the first token, and tokens per second after it; null if unknown.
  * @param {Message} message
  */
 export function pace(message) {
   if (!message.first_token_at || !message.ended_at) return { first: null, rate: null };
-  const [asked, began, ended] = [message.created_at, message.first_token_at, message.ended_at].map((iso) =>
+  const [created, first, ended] = [message.created_at, message.first_token_at, message.ended_at].map((iso) =>
     Date.parse(iso),
   );
   const tokens = message.usage?.output_tokens ?? null;
-  const seconds = (ended - began) / 1000;
-  return { first: Math.max(0, (began - asked) / 1000), rate: tokens === null || seconds <= 0.05 ? null : tokens / seconds };
+  const seconds = (ended - first) / 1000;
+  return { first: Math.max(0, (first - created) / 1000), rate: tokens === null || seconds <= 0.05 ? null : tokens / seconds };
 }

@@ -1,6 +1,6 @@
-// Where the page begins.
+// The entry point of the page.
 import { html, render } from "./vendor/htm-preact.js";
-import { Chat } from "./chat.js";
+import { Chat } from "./state/chat.js";
 import { App } from "./view/app.js";
 
 const chat = new Chat();

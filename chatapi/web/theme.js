@@ -1,6 +1,6 @@
-// Runs before anything is drawn, as a script of the old kind: a page that is to be dark must not begin white.
+// A classic script that blocks rendering, so that a dark page does not flash white.
 try {
   document.documentElement.dataset.theme = localStorage.getItem("chatapi.theme") ?? "system";
 } catch {
-  // A browser that keeps nothing: as the system has it.
+  // Storage is disabled: follow the system's setting.
 }

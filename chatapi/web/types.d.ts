@@ -1,4 +1,4 @@
-// The nouns of the public API, as docs/http.md describes them.
+// Types of the public API (docs/http.md).
 
 export type Status = "running" | "completed" | "stopped" | "failed" | "interrupted";
 
@@ -116,8 +116,8 @@ export type Attachment =
   | { type: "image"; url: string; name: string }
   | { type: "file"; data: string; filename: string; name: string };
 
-/** What is asked for beside the message: of one session, kept in its metadata. Empty means: not asked for. */
-export interface Wishes {
+/** Settings of a session, stored in its metadata. An empty value means the model's default. */
+export interface ChatSettings {
   model: string;
   temperature: string;
   top_p: string;

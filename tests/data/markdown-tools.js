@@ -1,6 +1,6 @@
-// What the tests of Markdown do in the page. `write` shows a text in steps of `size`, each at once.
+// Functions for the tests of Markdown. `write` shows a text in steps of `size` characters, without pauses.
 async () => {
-  const {StreamingMarkdown} = await import('/web/markdown.js');
+  const {StreamingMarkdown} = await import('/web/markdown/streaming.js');
   document.body.replaceChildren();
   window.fresh = () => {
     const place = document.createElement('div');
@@ -19,7 +19,7 @@ async () => {
     return shown;
   };
   window.whole = (text) => write(text, text.length).element;
-  // Colours and mathematics come when their libraries have: compared is what they are made from.
+  // Highlighting and formulas depend on when their libraries load, so their sources are compared.
   window.normal = (element) => {
     const copy = element.cloneNode(true);
     for (const math of copy.querySelectorAll('.math')) {

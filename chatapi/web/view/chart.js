@@ -1,31 +1,31 @@
-// Bars by day, each a stack of its series, drawn as SVG; the same numbers stand below as a table.
+// A stacked bar chart by day as SVG, followed by the same numbers as a table.
 import { html } from "../vendor/htm-preact.js";
 import { calendarDay } from "../format.js";
 import { strings } from "../strings.js";
 
 const HEIGHT = 200;
-const LEFT = 70; // for the numbers of the axis
-const BOTTOM = 22; // for the days
+const LEFT = 70; // space for the axis labels
+const BOTTOM = 22; // space for the days
 const TOP = 8;
-const LINES = 4; // across, at round numbers
-const COLOURS = 6; // in style.css; the series after them share the last
+const LINES = 4; // horizontal grid lines, at round numbers
+const COLOURS = 6; // in usage.css; further series share the last one
 
 /**
  * @param {object} properties
  * @param {string} properties.heading
- * @param {string[]} properties.days YYYY-MM-DD, each with a place for a bar
- * @param {string[]} properties.series in the order of the stack, from below
+ * @param {string[]} properties.days YYYY-MM-DD, one slot each
+ * @param {string[]} properties.series from the bottom of the stack
  * @param {Map<string, Map<string, number>>} properties.values by day, then by series
  * @param {(value: number) => string} properties.show
  */
 export function StackedBars({ heading, days, series, values, show }) {
-  const width = matchMedia("(max-width: 48rem)").matches ? 400 : 720; // as wide as it is shown: its letters keep their size
+  const width = matchMedia("(max-width: 48rem)").matches ? 400 : 720; // the shown width, so that text is not scaled
   const sums = days.map((day) => [...(values.get(day)?.values() ?? [])].reduce((sum, value) => sum + value, 0));
   const step = roundStep(Math.max(...sums) / LINES);
-  const top = step * LINES;
-  const y = (/** @type {number} */ value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
+  const max = step * LINES;
+  const y = (/** @type {number} */ value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / max);
   const slot = (width - LEFT) / days.length;
-  const labelled = Math.ceil((days.length * 90) / width); // each so-manieth day has its name below
+  const labelled = Math.ceil((days.length * 90) / width); // every n-th day has a label
   return html`<section class="chart">
     <h2>${heading}</h2>
     <svg viewBox="0 0 ${width} ${HEIGHT}" role="img" aria-label=${heading}>
@@ -81,7 +81,7 @@ export function StackedBars({ heading, days, series, values, show }) {
 }
 
 /**
- * The next number of 1, 2 and 5 times a power of ten.
+ * Round up to 1, 2 or 5 times a power of ten.
  * @param {number} least
  */
 function roundStep(least) {

@@ -1,4 +1,4 @@
-// A dialog over the page: the browser's own, which keeps the focus in it and closes on Escape.
+// A modal dialog: the browser's own element, which keeps the focus inside.
 import { html, useLayoutEffect, useRef } from "../vendor/htm-preact.js";
 import { strings } from "../strings.js";
 import { focusComposer } from "./focus.js";
@@ -10,20 +10,20 @@ import { IconButton } from "./icons.js";
 export function Dialog({ heading, onClose, class: more = "", children }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useLayoutEffect(() => {
-    const before = document.activeElement;
-    const shown = dialog.current;
-    shown?.showModal();
+    const focused = document.activeElement;
+    const element = dialog.current;
+    element?.showModal();
     return () => {
-      shown?.close(); // while it is open, nothing outside takes the focus
-      if (before instanceof HTMLElement && before !== document.body && before.isConnected) before.focus();
+      element?.close(); // first: an open dialog lets nothing outside take the focus
+      if (focused instanceof HTMLElement && focused !== document.body && focused.isConnected) focused.focus();
       else focusComposer();
     };
   }, []);
-  // Not `click`: that is one outside also where a selection begins in the dialog and ends beside it.
-  const outside = (/** @type {Event} */ event) => {
+  // Not `click`, which also fires outside when a selection starts in the dialog and ends beside it.
+  const onPointerDown = (/** @type {Event} */ event) => {
     if (event.target === dialog.current) onClose();
   };
-  // A search box takes the first Escape for itself, and the person has to press it twice.
+  // A search field uses the first Escape to clear itself, so the dialog handles the key.
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Escape" || event.isComposing) return;
     event.preventDefault();
@@ -36,7 +36,7 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
     aria-labelledby="dialog-heading"
     onClose=${onClose}
     onCancel=${onClose}
-    onPointerDown=${outside}
+    onPointerDown=${onPointerDown}
     onKeyDown=${onKeyDown}
   >
     <div class="dialog-body">

@@ -1,9 +1,9 @@
-// Where the keyboard goes when what had it is gone.
+// The focus after the element that had it is gone.
 
-/** Whether keys are on the screen: there they come up with the focus, and Enter is for lines. */
+/** Whether the keyboard is on the screen: it appears with the focus, and Enter inserts a line. */
 export const isTouch = () => matchMedia("(pointer: coarse)").matches;
 
-/** Let the person go on writing. */
+/** Focus the message box, except on touch screens. */
 export function focusComposer() {
   if (!isTouch()) document.getElementById("composer")?.focus();
 }

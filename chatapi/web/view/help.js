@@ -1,4 +1,4 @@
-// Which keys do what.
+// The dialog that lists the keyboard shortcuts.
 import { html } from "../vendor/htm-preact.js";
 import { strings } from "../strings.js";
 import { Dialog } from "./dialog.js";

@@ -1,4 +1,4 @@
-// Small pictures for buttons, drawn with the text's colour. The button beside them says what it does.
+// Icons, drawn in the colour of the text, and buttons that show one.
 import { html } from "../vendor/htm-preact.js";
 
 const PATHS = {
@@ -33,7 +33,7 @@ export function Icon({ name }) {
 }
 
 /**
- * A button that shows a picture and says what it does.
+ * A button with an icon; `label` is its accessible name and tooltip.
  * @param {{icon: keyof typeof PATHS, label: string, onClick: (event: Event) => void, class?: string, disabled?: boolean,
  *   expanded?: boolean, shortcut?: string}} properties
  */

@@ -1,9 +1,9 @@
-// Names for elements that refer to each other.
+// Ids for elements that refer to each other.
 import { useMemo } from "../vendor/htm-preact.js";
 
 let last = 0;
 
-/** An id of the calling component's own, the same as long as it is shown. */
+/** An id that is unique to the calling component, and constant while it is mounted. */
 export function useId() {
   return useMemo(() => `id-${(last += 1)}`, []);
 }

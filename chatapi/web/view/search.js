@@ -1,6 +1,6 @@
-// Search over one's own chats.
+// The search dialog: titles and messages of all sessions.
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
-import { sentence } from "../chat.js";
+import { errorText } from "../error-text.js";
 import { time } from "../format.js";
 import { strings } from "../strings.js";
 import { Dialog } from "./dialog.js";
@@ -8,54 +8,54 @@ import { useId } from "./id.js";
 
 /** @typedef {import("../types.d.ts").Hit} Hit */
 
-const PAUSE_MS = 200; // after the last letter
-const ENOUGH = 8; // hits; with fewer, the search goes on into older chats by itself
-const ROUNDS = 10; // of going on by itself
+const TYPING_PAUSE_MS = 200; // between the last key and the request
+const ENOUGH_HITS = 8; // with fewer, the search continues in older sessions by itself
+const MAX_ROUNDS = 10; // of requests without a click
 
-/** @param {{chat: import("../chat.js").Chat, onClose: () => void}} properties */
+/** @param {{chat: import("../state/chat.js").Chat, onClose: () => void}} properties */
 export function Search({ chat, onClose }) {
   const [words, setWords] = useState("");
   const [hits, setHits] = useState(/** @type {Hit[]} */ ([]));
-  const [further, setFurther] = useState(/** @type {string | null} */ (null));
-  const [state, setState] = useState(/** @type {"idle" | "looking" | "done" | string} */ ("idle"));
+  const [nextCursor, setNextCursor] = useState(/** @type {string | null} */ (null));
+  const [state, setState] = useState(/** @type {"idle" | "searching" | "done" | string} */ ("idle"));
   const [chosen, setChosen] = useState(0);
   const list = useRef(/** @type {HTMLUListElement | null} */ (null));
-  const aborting = useRef(new AbortController()); // of the search that runs
+  const abortController = useRef(new AbortController()); // of the running search
   const id = useId();
 
   /**
    * @param {Hit[]} before
    * @param {string | null} cursor
    */
-  const look = async (before, cursor) => {
-    const { signal } = aborting.current;
-    setState("looking");
+  const search = async (before, cursor) => {
+    const { signal } = abortController.current;
+    setState("searching");
     let found = before;
     try {
-      for (let round = 0; round < ROUNDS; round += 1) {
+      for (let round = 0; round < MAX_ROUNDS; round += 1) {
         const page = await chat.api.search(words.trim(), cursor, signal);
         found = [...found, ...page.data];
         cursor = page.next_cursor;
         setHits(found);
-        setFurther(cursor);
-        if (cursor === null || found.length >= before.length + ENOUGH) break;
+        setNextCursor(cursor);
+        if (cursor === null || found.length >= before.length + ENOUGH_HITS) break;
       }
       setState("done");
     } catch (error) {
-      if (!signal.aborted) setState(sentence(error));
+      if (!signal.aborted) setState(errorText(error));
     }
   };
   useEffect(() => {
     setHits([]);
-    setFurther(null);
+    setNextCursor(null);
     setChosen(0);
     setState("idle");
     if (words.trim() === "") return;
-    aborting.current = new AbortController();
-    const timer = setTimeout(look, PAUSE_MS, [], null);
+    abortController.current = new AbortController();
+    const timer = setTimeout(search, TYPING_PAUSE_MS, [], null);
     return () => {
       clearTimeout(timer);
-      aborting.current.abort();
+      abortController.current.abort();
     };
   }, [words]);
   useEffect(() => list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" }), [chosen]);
@@ -74,8 +74,8 @@ export function Search({ chat, onClose }) {
   };
 
   const found = hits.length ? strings.search.found(hits.length) : strings.search.none;
-  const note = { idle: "", looking: strings.search.looking, done: found }[state] ?? state;
-  const isStuck = !["idle", "looking", "done"].includes(state);
+  const status = { idle: "", searching: strings.search.searching, done: found }[state] ?? state;
+  const hasFailed = !["idle", "searching", "done"].includes(state);
   return html`<${Dialog} heading=${strings.search.label} onClose=${onClose} class="search">
     <input
       type="search"
@@ -104,21 +104,21 @@ export function Search({ chat, onClose }) {
           onPointerMove=${() => setChosen(index)}
         >
           <span class="hit-title" dir="auto">${hit.title ?? strings.sessions.untitled}</span>
-          <span class="hit-where">${whereOf(hit)} · ${time(hit.created_at)}</span>
+          <span class="hit-where">${kindOf(hit)} · ${time(hit.created_at)}</span>
           <span class="hit-snippet" dir="auto"><${Snippet} hit=${hit} /></span>
         </li>`,
       )}
     </ul>
-    <p class="hint" role="status">${note}</p>
-    ${((further !== null && state === "done") || isStuck) &&
-    html`<button type="button" class="wide" onClick=${() => look(hits, further)}>
-      ${isStuck ? strings.retry : strings.search.further}
+    <p class="hint" role="status">${status}</p>
+    ${((nextCursor !== null && state === "done") || hasFailed) &&
+    html`<button type="button" class="wide" onClick=${() => search(hits, nextCursor)}>
+      ${hasFailed ? strings.retry : strings.search.searchOlder}
     </button>`}
   <//>`;
 }
 
 /** @param {Hit} hit */
-function whereOf(hit) {
+function kindOf(hit) {
   if (hit.message_id === null) return strings.search.inTitle;
   return hit.role === "user" ? strings.search.user : strings.search.assistant;
 }

@@ -1,6 +1,6 @@
-// What was used: by day, by model and by chat, as pictures and as tables.
+// Usage by day, model and session, as charts and tables.
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { sentence } from "../chat.js";
+import { errorText } from "../error-text.js";
 import { calendarDay, compact, count, money } from "../format.js";
 import { strings } from "../strings.js";
 import { StackedBars } from "./chart.js";
@@ -14,22 +14,22 @@ import { StackedBars } from "./chart.js";
 const RANGES = [7, 30, 90];
 const DAY_MS = 86_400_000;
 
-/** @param {{chat: import("../chat.js").Chat}} properties */
+/** @param {{chat: import("../state/chat.js").Chat}} properties */
 export function UsageView({ chat }) {
   const [range, setRange] = useState(30);
   const [reports, setReports] = useState(/** @type {Reports | null} */ (null));
-  const [trouble, setTrouble] = useState(/** @type {unknown} */ (null));
+  const [error, setError] = useState(/** @type {unknown} */ (null));
   const [attempt, setAttempt] = useState(0);
   const dates = datesOf(range);
 
   useEffect(() => {
     let current = true;
     setReports(null);
-    setTrouble(null);
-    const ask = (/** @type {string} */ by) => chat.api.usage(dates[0], /** @type {string} */ (dates.at(-1)), by);
-    Promise.all([ask("day,model"), ask("model"), ask("session")]).then(
+    setError(null);
+    const load = (/** @type {string} */ by) => chat.api.usage(dates[0], /** @type {string} */ (dates.at(-1)), by);
+    Promise.all([load("day,model"), load("model"), load("session")]).then(
       ([days, models, sessions]) => current && setReports({ days, models, sessions }),
-      (error) => current && setTrouble(error),
+      (error) => current && setError(error),
     );
     return () => {
       current = false;
@@ -46,11 +46,11 @@ export function UsageView({ chat }) {
         </select>
       </label>
     </div>
-    ${trouble !== null &&
+    ${error !== null &&
     html`<div class="notice" role="alert">
-      ${sentence(trouble)} <button type="button" onClick=${() => setAttempt(attempt + 1)}>${strings.retry}</button>
+      ${errorText(error)} <button type="button" onClick=${() => setAttempt(attempt + 1)}>${strings.retry}</button>
     </div>`}
-    ${trouble === null && reports === null && html`<p class="hint" role="status">${strings.usage.loading}</p>`}
+    ${error === null && reports === null && html`<p class="hint" role="status">${strings.usage.loading}</p>`}
     ${reports !== null && html`<${Report} reports=${reports} dates=${dates} />`}
   </div>`;
 }
@@ -99,7 +99,7 @@ function Tiles({ totals, currency }) {
  * @param {{heading: string, first: string, rows: UsageRow[], currency: string | null, name: (row: UsageRow) => unknown}} properties
  */
 function Table({ heading, first, rows, currency, name }) {
-  const most = Math.max(...rows.map(tokensOf));
+  const largest = Math.max(...rows.map(tokensOf));
   return html`<section class="table-box">
     <h2>${heading}</h2>
     <div class="table-scroll" tabindex="0" role="region" aria-label=${heading}>
@@ -116,7 +116,7 @@ function Table({ heading, first, rows, currency, name }) {
         <tbody>
           ${rows.map(
             (row) => html`<tr>
-              <th scope="row">${name(row)}<${Share} of=${most === 0 ? 0 : tokensOf(row) / most} /></th>
+              <th scope="row">${name(row)}<${Share} of=${largest === 0 ? 0 : tokensOf(row) / largest} /></th>
               <td class="number">${count(row.answers)}</td>
               <td class="number">${count(row.input_tokens)}</td>
               <td class="number">${count(row.output_tokens)}</td>
@@ -129,7 +129,7 @@ function Table({ heading, first, rows, currency, name }) {
   </section>`;
 }
 
-/** The picture of a row: how much it has beside the largest, which the numbers say too. @param {{of: number}} properties */
+/** A bar: the value of a row relative to the largest. @param {{of: number}} properties */
 function Share({ of }) {
   return html`<svg class="share" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
     <rect class="series-0" width=${100 * of} height="4" />
@@ -140,7 +140,7 @@ function Share({ of }) {
 const tokensOf = (row) => row.input_tokens + row.output_tokens;
 
 /**
- * The days of a period that ends today, in UTC, as the API counts them.
+ * The days of a period that ends today, in UTC as in the API.
  * @param {number} days
  */
 function datesOf(days) {

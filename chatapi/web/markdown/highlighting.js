@@ -1,13 +1,13 @@
-// Colours for code, found by highlight.js in a worker: whatever the code does to its patterns, the page goes on.
+// Syntax highlighting with highlight.js in a worker, so that slow patterns do not block the page.
 
-const MAX_CODE = 30_000; // characters; longer code stays plain
+const MAX_CODE_CHARACTERS = 30_000; // longer code stays plain
 const MAX_PIECES = 20_000;
-const PATIENCE_MS = 2000; // the longest that one piece of code may take
-const KNOWN = /^[a-z0-9+#-]{1,20}$/i;
+const TIMEOUT_MS = 2000; // for one code block
+const LANGUAGE = /^[a-z0-9+#-]{1,20}$/i;
 
 const URL_OF_WORKER = new URL("./highlighting-worker.js", import.meta.url);
 /**
- * Where a browser lets only trusted addresses become scripts, this one is: the page's policy knows no other.
+ * With trusted types, only a policy can turn an address into a script; this one allows the worker's address alone.
  * @type {string | URL}
  */
 const SCRIPT =
@@ -22,30 +22,30 @@ const SCRIPT =
 const jobs = [];
 /** @type {Worker | null} */
 let worker = null;
-let busy = false;
-/** What has been coloured, or is about to be. @type {WeakMap<HTMLElement, string>} */
-const seen = new WeakMap();
+let isWorking = false;
+/** The text that is highlighted, or will be, by element. @type {WeakMap<HTMLElement, string>} */
+const done = new WeakMap();
 
 /**
- * Colour this code, which is whole, when its turn comes. In a language that is not known it stays as it is.
+ * Highlight complete code when its turn comes. Code in an unknown language stays plain.
  * @param {HTMLElement} code
  * @param {string} language
  */
 export function highlight(code, language) {
   const text = code.textContent ?? "";
-  if (seen.get(code) === text || text === "" || text.length > MAX_CODE || !KNOWN.test(language)) return;
-  seen.set(code, text);
+  if (done.get(code) === text || text === "" || text.length > MAX_CODE_CHARACTERS || !LANGUAGE.test(language)) return;
+  done.set(code, text);
   jobs.push({ code, text, language });
-  if (!busy) work();
+  if (!isWorking) void work();
 }
 
 async function work() {
-  busy = true;
+  isWorking = true;
   for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
-    const pieces = await coloured(job.text, job.language);
+    const pieces = await findPieces(job.text, job.language);
     if (pieces !== null && pieces.length <= MAX_PIECES && job.code.textContent === job.text) show(job.code, pieces);
   }
-  busy = false;
+  isWorking = false;
 }
 
 /**
@@ -53,23 +53,23 @@ async function work() {
  * @param {string} language
  * @returns {Promise<Piece[] | null>}
  */
-function coloured(text, language) {
+function findPieces(text, language) {
   worker ??= new Worker(SCRIPT, { type: "module" });
-  const asked = worker;
+  const current = worker;
   return new Promise((resolve) => {
-    /** @param {Piece[] | null} pieces @param {boolean} usable */
-    const answer = (pieces, usable) => {
+    /** @param {Piece[] | null} pieces @param {boolean} isUsable */
+    const finish = (pieces, isUsable) => {
       clearTimeout(timer);
-      if (!usable) {
-        asked.terminate();
+      if (!isUsable) {
+        current.terminate();
         worker = null;
       }
       resolve(pieces);
     };
-    const timer = setTimeout(() => answer(null, false), PATIENCE_MS);
-    asked.onmessage = ({ data }) => answer(data, true);
-    asked.onerror = () => answer(null, false);
-    asked.postMessage({ text, language });
+    const timer = setTimeout(() => finish(null, false), TIMEOUT_MS);
+    current.onmessage = ({ data }) => finish(data, true);
+    current.onerror = () => finish(null, false);
+    current.postMessage({ text, language });
   });
 }
 
@@ -85,7 +85,7 @@ function show(code, pieces) {
     span.textContent = text;
     return span;
   });
-  const coloured = document.createDocumentFragment();
-  for (const node of nodes) coloured.append(node);
-  code.replaceChildren(coloured);
+  const fragment = document.createDocumentFragment();
+  for (const node of nodes) fragment.append(node);
+  code.replaceChildren(fragment);
 }

@@ -1,12 +1,12 @@
-// Whose chats these are: the key, where it is kept, and what the server told of itself.
+// The key, and the server's configuration, models and prices.
+import { strings } from "../strings.js";
 import { Observable } from "./observable.js";
-import { ofTab } from "./storage.js";
-import { strings } from "./strings.js";
+import { tabStorage } from "./storage.js";
 
 /**
- * @typedef {import("./api.js").Api} Api
- * @typedef {import("./types.d.ts").Config} Config
- * @typedef {import("./types.d.ts").Prices} Prices
+ * @typedef {import("../api/client.js").Api} Api
+ * @typedef {import("../types.d.ts").Config} Config
+ * @typedef {import("../types.d.ts").Prices} Prices
  */
 
 const KEY = "chatapi.key";
@@ -16,7 +16,7 @@ export class Account extends Observable {
   config = null;
   /** @type {Prices} */
   prices = { as_of: null, currency: null, models: {} };
-  /** The ids of models that the key may use; empty until they are known. @type {string[]} */
+  /** The ids of the models that the key may use; empty until they are loaded. @type {string[]} */
   models = [];
 
   #api;
@@ -27,27 +27,26 @@ export class Account extends Observable {
     this.#api = api;
   }
 
-  /** Whether there is a key to work with. */
-  get open() {
+  get hasKey() {
     return this.#api.key !== null;
   }
 
   /**
-   * Learn what the server is, and go on with the key of before, if there is one.
-   * @throws {import("./api.js").Problem | import("./api.js").Unreachable}
+   * Load the server's configuration, and use the stored key if there is one.
+   * @throws {import("../api/client.js").ApiError | import("../api/client.js").NetworkError}
    */
-  async begin() {
+  async load() {
     this.config = await this.#api.config();
-    const kept = ofTab.get(KEY);
-    if (kept !== null && this.complaintAbout(kept) === null) this.#api.key = kept;
+    const stored = tabStorage.get(KEY);
+    if (stored !== null && this.keyFormatError(stored) === null) this.#api.key = stored;
     this.changed();
   }
 
   /**
-   * What is wrong with the form of a key, in a sentence; null where nothing is.
+   * Check the format of a key. Returns a sentence that names the fault, or null.
    * @param {string} key
    */
-  complaintAbout(key) {
+  keyFormatError(key) {
     const { pattern, prefix, length } = this.config?.key ?? { pattern: ".+", prefix: null, length: null };
     if (matches(pattern, key)) return null;
     if (prefix === null || length === null) return strings.key.badForm;
@@ -57,22 +56,22 @@ export class Account extends Observable {
   }
 
   /**
-   * @param {string} key of the right form
-   * @param {boolean} remember until the tab is closed
+   * @param {string} key in the right format
+   * @param {boolean} remember whether to store it until the tab is closed
    */
-  use(key, remember) {
+  useKey(key, remember) {
     this.#api.key = key;
-    ofTab.set(KEY, remember ? key : null);
+    tabStorage.set(KEY, remember ? key : null);
     this.changed();
   }
 
-  /** The key is not kept any longer; the page that has it is to end. */
-  forget() {
-    ofTab.set(KEY, null);
+  /** Remove the stored key. The page still holds it in memory and must be reloaded. */
+  forgetKey() {
+    tabStorage.set(KEY, null);
   }
 
-  /** Ask which models there are, and what they cost. It does no harm if nobody says: a name can be typed. */
-  async learnModels() {
+  /** Load the models and their prices. A failure is ignored: the user can type a model's name. */
+  async loadModels() {
     const [models, prices] = await Promise.allSettled([this.#api.models(), this.#api.prices()]);
     if (models.status === "fulfilled") this.models = models.value;
     if (prices.status === "fulfilled") this.prices = prices.value;
@@ -81,7 +80,7 @@ export class Account extends Observable {
 }
 
 /**
- * @param {string} pattern of Python's; where this language cannot read it, the server alone tells
+ * @param {string} pattern in Python's syntax; if JavaScript cannot compile it, only the server checks the key
  * @param {string} key
  */
 function matches(pattern, key) {

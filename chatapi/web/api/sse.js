@@ -1,28 +1,28 @@
-// Server-sent events out of a response (WHATWG HTML, section 9.2.6), as far as this API uses them.
+// Server-sent events from a response (WHATWG HTML, section 9.2.6): the subset that this API sends.
 
-const SILENCE_SECONDS = 35; // the server breaks silences each 10 seconds: after three of those, nobody is there
+const SILENCE_SECONDS = 35; // the server sends a heartbeat every 10 seconds; after three missed ones the connection is dead
 
 /**
  * @typedef {object} Event
  * @property {string} name
  * @property {any} data
- * @property {number} position what has come of the log, this event included
+ * @property {number} position in the log, after this event
  */
 
 /**
- * The events of a response, to its end. Ends without an error also where the connection broke: the last event
- * says whether all has come.
+ * Yield the events of a response. Ends without an error when the connection breaks or falls silent: only a `done` or
+ * `error` event means that the answer is complete.
  * @param {Response} response
  * @returns {AsyncGenerator<Event>}
  */
-export async function* events(response) {
+export async function* readEvents(response) {
   if (response.body === null) return;
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   let buffered = "";
   try {
     for (;;) {
-      const data = await readSoon(reader);
+      const data = await readOrTimeOut(reader);
       if (data === null) return;
       buffered += decoder.decode(data, { stream: true });
       const blocks = buffered.split("\n\n");
@@ -33,15 +33,15 @@ export async function* events(response) {
       }
     }
   } finally {
-    reader.cancel().catch(() => {}); // of a connection that is broken already
+    reader.cancel().catch(() => {}); // the connection may be broken already
   }
 }
 
 /**
- * The next bytes; null at the end, at a break, and after too long a silence.
+ * Read the next bytes. Returns null at the end, after a break, and after too long a silence.
  * @param {ReadableStreamDefaultReader<Uint8Array>} reader
  */
-async function readSoon(reader) {
+async function readOrTimeOut(reader) {
   let timer = 0;
   const silence = new Promise((resolve) => {
     timer = setTimeout(resolve, SILENCE_SECONDS * 1000, null);

@@ -1,8 +1,8 @@
-// Where highlight.js works: text and a language come in, and go back as pieces of text with the classes of each.
+// The highlighting worker: receives a text and its language, and returns pieces of text with their classes.
 
-import hljs from "./vendor/highlight.js";
+import hljs from "../vendor/highlight.js";
 
-/** Gathers what highlight.js finds as pieces, where its own would write HTML. */
+/** An emitter that collects pieces; highlight.js's own writes HTML. */
 class Pieces {
   constructor() {
     /** @type {[string, string][]} */
@@ -61,6 +61,6 @@ onmessage = ({ data: { text, language } }) => {
   }
   const { _emitter } = hljs.highlight(text, { language, ignoreIllegals: true });
   const pieces = /** @type {Pieces} */ (_emitter).pieces;
-  // A fault in what gathers must cost colours, never text.
+  // A fault in the emitter may cost the colours, never text.
   postMessage(pieces.map(([piece]) => piece).join("") === text ? pieces : null);
 };

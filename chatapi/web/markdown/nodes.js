@@ -1,0 +1,102 @@
+// Creates the elements of blocks, with fixed names and attributes.
+import { createCodeBlock, createElement } from "./code-block.js";
+
+/** @typedef {import("../vendor/marked.js").Token} Token */
+
+/** @param {Token} token */
+export function isShown(token) {
+  return token.type !== "space" && token.type !== "def" && token.type !== "checkbox";
+}
+
+/** A token that shows its source. @param {string} text @returns {Token} */
+export function verbatim(text) {
+  return { type: "plain", raw: text, text };
+}
+
+/**
+ * What a block and a token must have in common for the block to be updated instead of replaced.
+ * @param {Token} token
+ */
+export function kindOf(token) {
+  switch (token.type) {
+    case "heading":
+      return `h${Math.min(6, token.depth + 2)}`; // the page itself uses the two levels above
+    case "list":
+      return token.ordered ? `ol ${token.start}` : "ul";
+    case "code":
+      return `code ${languageOf(token)}`;
+    case "table":
+      return `table ${token.align}`;
+    case "td":
+    case "th":
+      return `${token.type} ${token.align}`;
+    case "text":
+    case "paragraph":
+      return "p";
+    default:
+      return token.type;
+  }
+}
+
+/** @param {Token} token */
+function languageOf(token) {
+  return (token.lang ?? "").trim().split(/\s/, 1)[0].slice(0, 40);
+}
+
+/**
+ * @param {string} kind
+ * @param {Token} token
+ * @returns {HTMLElement}
+ */
+export function createNode(kind, token) {
+  const name = kind.split(" ", 1)[0];
+  switch (name) {
+    case "code":
+      return createCodeBlock(languageOf(token));
+    case "table":
+      return createTable();
+    case "plain":
+    case "math":
+    case "html": {
+      const block = createElement("div", `${name}-block`);
+      if (name === "math") block.dir = "ltr";
+      return block;
+    }
+    case "list_item":
+      return createElement("li");
+    case "td":
+    case "th": {
+      const cell = createElement(name);
+      if (token.align) cell.classList.add(token.align);
+      if (name === "th") cell.setAttribute("scope", "col");
+      return cell;
+    }
+    case "ol": {
+      const list = /** @type {HTMLOListElement} */ (createElement("ol"));
+      if (token.start !== 1) list.start = token.start;
+      return list;
+    }
+    default:
+      return createElement(name);
+  }
+}
+
+function createTable() {
+  const box = createElement("div", "table-scroll");
+  box.tabIndex = 0; // for scrolling with the keyboard
+  box.append(createElement("table"));
+  return box;
+}
+
+/**
+ * The blocks of a list item. The box of a task becomes a character in front of its text.
+ * @param {Token} item
+ * @returns {Token[]}
+ */
+export function itemContent(item) {
+  const tokens = (item.tokens ?? []).filter(isShown);
+  if (!item.task || tokens.length === 0) return tokens;
+  const [first, ...others] = tokens;
+  const text = `${item.checked ? "☑" : "☐"} ${first.text.replace(/^\[[ xX]\]\s*/, "")}`;
+  return [{ ...first, text }, ...others];
+}

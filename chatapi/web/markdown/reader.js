@@ -1,0 +1,154 @@
+// Reads Markdown with marked: blocks incrementally, as a text grows, and the inline content of one block as HTML.
+import { Lexer, Marked, Parser } from "../vendor/marked.js";
+import { mathTokens } from "./math.js";
+import { isShown, verbatim } from "./nodes.js";
+import { escapeHtml, hasKnownTags, stripUnknownAttributes } from "./sanitize.js";
+
+/** @typedef {import("../vendor/marked.js").Token} Token */
+/** @typedef {import("../vendor/marked.js").Links} Links */
+
+const WINDOW = 16_384; // characters that are read at once, unless one block is longer
+const MAX_READ_MS = 200; // a text that takes longer is not read again: the rest is shown verbatim
+const NESTED = /^(?:[ \t]*(?:>|[-*+][ \t]|\d{1,9}[.)][ \t])){100}/m; // 100 quotes and lists in each other on one line
+const MAX_MARKS = 1500; // characters in a paragraph that may start emphasis, code or a link; beyond that it is not prose
+const LONG_WORD = /[\w.!#$%&'*+/=?^`{|}~-]{2000}/; // marked tries each of its characters as the start of an email address
+
+const marked = new Marked({ gfm: true, extensions: mathTokens });
+marked.use({
+  renderer: {
+    html: ({ text }) => (hasKnownTags(text) ? stripUnknownAttributes(text) : escapeHtml(text)),
+    link({ href, title, tokens, autolink, text }) {
+      const label = autolink ? escapeHtml(text) : this.parser.parseInline(tokens);
+      return `<a href="${escapeHtml(href)}"${title ? ` title="${escapeHtml(title)}"` : ""}>${label}</a>`;
+    },
+    image: ({ href, text }) => `<img src="${escapeHtml(href)}" alt="${escapeHtml(text || href.slice(0, 100))}">`,
+  },
+});
+
+/**
+ * @param {Links} links
+ * @param {boolean} ended whether no more text follows
+ */
+function createLexer(links, ended) {
+  const lexer = new Lexer(marked.defaults);
+  lexer.tokens.links = links;
+  lexer.ended = ended;
+  return lexer;
+}
+
+/** Reads the blocks of a growing text. Blocks that later text cannot change are read once. */
+export class BlockReader {
+  /** Where the first block starts that later text may change. */
+  offset = 0;
+
+  /** Link definitions in the blocks before `offset`. @type {Links} */
+  #finishedLinks = Object.create(null);
+  /** Start of a text that took longer than `MAX_READ_MS`. */
+  #slowOffset = -1;
+
+  /** Read from the start again. */
+  restart() {
+    this.offset = 0;
+    this.#finishedLinks = Object.create(null);
+  }
+
+  /**
+   * Read the blocks after `offset`, and advance it. A long text is read in windows, which costs less than all at once.
+   * @param {string} text the whole text
+   * @param {boolean} ended
+   * @returns {{tokens: Token[], finished: number, links: Links}} the blocks, how many of them later text cannot change,
+   *   and the link definitions of the whole text, which may follow their use
+   */
+  read(text, ended) {
+    /** @type {Links} */
+    const links = Object.assign(Object.create(null), this.#finishedLinks);
+    /** @type {Token[]} */
+    const tokens = [];
+    let { offset } = this;
+    for (let size = WINDOW; ; ) {
+      const isLast = text.length - offset <= size;
+      const part = text.slice(offset, isLast ? undefined : offset + size);
+      const blocks = this.#readPart(part, offset, links, ended && isLast);
+      const settled = settledBlocks(blocks, part);
+      if (settled.count > 0) size = WINDOW;
+      else size *= 2;
+      if (!isLast) {
+        tokens.push(...blocks.slice(0, settled.count));
+        offset += settled.length;
+        continue;
+      }
+      const finished = tokens.length + settled.count;
+      tokens.push(...blocks);
+      if (!ended) this.#advance(text, offset + settled.length);
+      return { tokens, finished, links };
+    }
+  }
+
+  /**
+   * Keep the link definitions of the blocks that are finished now. One at the end of the text may still grow.
+   * @param {string} text
+   * @param {number} offset where the finished blocks end
+   */
+  #advance(text, offset) {
+    const finished = text.slice(this.offset, offset);
+    if (finished.includes("]:")) this.#readPart(finished, this.offset, this.#finishedLinks, false);
+    this.offset = offset;
+  }
+
+  /**
+   * @param {string} text
+   * @param {number} offset of this part
+   * @param {Links} links receives the definitions in this part
+   * @param {boolean} ended
+   * @returns {Token[]}
+   */
+  #readPart(text, offset, links, ended) {
+    if (offset === this.#slowOffset || NESTED.test(text)) return [verbatim(text)];
+    const started = performance.now();
+    try {
+      return createLexer(links, ended).blockTokens(text);
+    } catch {
+      return [verbatim(text)]; // the nesting exceeds the stack
+    } finally {
+      if (performance.now() - started > MAX_READ_MS) this.#slowOffset = offset;
+    }
+  }
+}
+
+/**
+ * Return the number and total length of the blocks that later text cannot change: all but the last one, provided that
+ * the last one is long enough not to become part of the one before it.
+ * @param {Token[]} tokens
+ * @param {string} text
+ */
+function settledBlocks(tokens, text) {
+  const count = tokens.findLastIndex(isShown);
+  const length = tokens.slice(0, Math.max(0, count)).reduce((sum, { raw }) => sum + raw.length, 0);
+  const none = { count: 0, length: 0 };
+  if (count <= 0 || !text.startsWith(tokens[count].raw, length)) return none;
+  const lines = text.slice(length).split("\n", 3).length - 1;
+  return lines < (tokens[count].type === "table" ? 2 : 1) ? none : { count, length };
+}
+
+/**
+ * Convert the inline content of a block to HTML, which is not sanitized yet. Text that takes too long to read is escaped.
+ * @param {string} text
+ * @param {Links} links
+ */
+export function inlineHtml(text, links) {
+  if (!isProse(text)) return escapeHtml(text);
+  try {
+    return new Parser(marked.defaults).parseInline(createLexer(links, true).inlineTokens(text));
+  } catch {
+    return escapeHtml(text);
+  }
+}
+
+/**
+ * Whether a text can be read in time.
+ * @param {string} text
+ */
+function isProse(text) {
+  if ((text.match(/[*_`~[\]<$\\@]/g)?.length ?? 0) > MAX_MARKS) return false;
+  return !LONG_WORD.test(text.replace(/!\[[^[\]\n]{0,200}\]\(data:image\/[a-z]+;base64,[a-z0-9+/=]*\)/gi, ""));
+}

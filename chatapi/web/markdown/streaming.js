@@ -1,0 +1,76 @@
+// Renders Markdown as DOM nodes while it is being written.
+//
+// Blocks are elements with fixed names and attributes that this page creates. The text in a block becomes HTML, and all
+// HTML passes through DOMPurify (sanitize.js). A block whose source has not changed keeps its nodes, in lists down to the
+// item and in tables down to the cell, so that a selection, the focus and the scroll position are kept.
+
+import { BlockRenderer } from "./blocks.js";
+import { copyCode } from "./code-block.js";
+import { withoutUndecidedLine } from "./complete.js";
+import { isShown } from "./nodes.js";
+import { BlockReader } from "./reader.js";
+
+const FRAME_MS = 16; // text that arrives faster than frames is rendered once per frame
+const SHARE = 3; // rendering takes at most one third of the time, on slow machines too
+
+/** Shows a text as Markdown in an element, and updates it as the text grows. */
+export class StreamingMarkdown {
+  text = "";
+  ended = false;
+  /** No update is rendered before this time, except the last one (milliseconds, as of `performance.now`). */
+  restUntil = 0;
+
+  #reader = new BlockReader();
+  #renderer = new BlockRenderer();
+  /** @type {import("./blocks.js").Block[]} */
+  #blocks = [];
+  /** The number of blocks at the start that no longer change. */
+  #finished = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer = undefined;
+
+  /** @param {HTMLElement} element */
+  constructor(element) {
+    this.element = element;
+    element.addEventListener("click", copyCode);
+  }
+
+  /**
+   * Show `text`. An update that follows quickly is rendered in a later frame, the last one at once.
+   * @param {string} text
+   * @param {boolean} ended whether the text is complete
+   */
+  set(text, ended) {
+    const lines = text.includes("\r") ? text.replace(/\r\n?/g, "\n") : text;
+    const shown = ended ? lines : withoutUndecidedLine(lines);
+    if (shown === this.text && ended === this.ended) return;
+    if (!shown.startsWith(this.text.slice(0, this.#reader.offset))) this.#restart();
+    this.text = shown;
+    this.ended = ended;
+    const wait = this.restUntil - performance.now();
+    if (ended || wait <= 0) this.#render();
+    else this.#timer ??= setTimeout(() => this.#render(), wait);
+  }
+
+  /** Read the whole text again. Blocks that come out the same keep their nodes. */
+  #restart() {
+    this.#finished = 0;
+    this.#reader.restart();
+  }
+
+  #render() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const started = performance.now();
+    // In rare cases later text changes how an earlier block is read, so the complete text is read from its start.
+    if (this.ended) this.#restart();
+    const { tokens, finished, links } = this.#reader.read(this.text, this.ended);
+    if (this.#renderer.setLinks(links)) this.#renderer.relink(this.#blocks.slice(0, this.#finished));
+    const open = this.#blocks.splice(this.#finished);
+    this.#renderer.reconcile(this.element, open, tokens, !this.ended, 0);
+    this.#blocks.push(...open);
+    if (!this.ended) this.#finished += tokens.slice(0, finished).filter(isShown).length;
+    const cost = performance.now() - started;
+    this.restUntil = started + cost + Math.max(FRAME_MS - cost, cost * (SHARE - 1));
+  }
+}

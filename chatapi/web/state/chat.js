@@ -1,0 +1,252 @@
+// The state of the whole page: which session is open, and how its parts learn of each other's changes.
+import { Api, ApiError } from "../api/client.js";
+import { strings } from "../strings.js";
+import { Account } from "./account.js";
+import { forgetModel } from "./chat-settings.js";
+import { Conversation } from "./conversation.js";
+import { Observable } from "./observable.js";
+import { Sessions } from "./sessions.js";
+import { drafts } from "./storage.js";
+import { Tabs } from "./tabs.js";
+import { Toasts } from "./toasts.js";
+import { SENT_DRAFT } from "./turn.js";
+
+const MAX_KEPT = 8; // conversations in memory, in addition to those with a running answer
+const SESSION_ID = /^[\w-]+$/; // in the address; any other text could lead to another route
+const INVALID_ID = "none"; // of no session
+const POLL_SECONDS = 4; // between checks of detached answers
+const HIDDEN_SECONDS = 15; // until a hidden page closes the connection of its answer
+
+export class Chat extends Observable {
+  api = new Api();
+  account = new Account(this.api);
+  sessions = new Sessions(this.api, (id) => this.#tabs.notify(id));
+  toasts = new Toasts();
+  /** @type {Conversation} */
+  conversation;
+  /** @type {"chat" | "usage"} */
+  view = "chat";
+  /** What screen readers announce. */
+  announcement = "";
+
+  /** The conversation that its first message creates. Its draft waits while another one is shown. @type {Conversation} */
+  #newConversation;
+  /** The answer whose end was announced last. @type {import("./answer.js").Answer | null} */
+  #announcedAnswer = null;
+  /** The open conversations, the last opened one last. @type {Conversation[]} */
+  #open = [];
+  #tabs = new Tabs((id) => this.#onOtherTabChange(id));
+  /** Timer that detaches the answer of a hidden page. */
+  #hideTimer = 0;
+
+  constructor() {
+    super();
+    // If a first message was being sent when the page was reloaded, it is unknown whether it arrived.
+    drafts.set("", [drafts.get(SENT_DRAFT), drafts.get("")].filter(Boolean).join("\n\n"));
+    drafts.set(SENT_DRAFT, "");
+    this.#newConversation = this.#createConversation(null);
+    this.conversation = this.#newConversation;
+    addEventListener("hashchange", () => this.#route());
+    addEventListener("pagehide", () => this.sessions.flushDeletions());
+    addEventListener("online", () => void this.#refresh());
+    document.addEventListener("visibilitychange", () => this.#onVisibilityChange());
+    setInterval(() => void this.#pollStatus(), POLL_SECONDS * 1000);
+  }
+
+  // The key
+
+  /**
+   * Load the configuration, and continue with the stored key if there is one.
+   * @throws {ApiError | import("../api/client.js").NetworkError}
+   */
+  async start() {
+    await this.account.load();
+    if (this.account.hasKey) this.#onKey();
+  }
+
+  /**
+   * @param {string} key
+   * @param {boolean} remember
+   */
+  useKey(key, remember) {
+    this.account.useKey(key, remember);
+    this.#onKey();
+  }
+
+  #onKey() {
+    void this.sessions.load();
+    void this.account.loadModels();
+    this.#route();
+  }
+
+  /** Remove everything of this user from the browser. */
+  signOut() {
+    drafts.clear();
+    forgetModel();
+    this.#restart();
+  }
+
+  /** Forget the key and keep the drafts. A message that the key was refused for becomes the draft of a new session. */
+  changeKey() {
+    const { messages, error } = this.conversation;
+    const last = messages.findLast((message) => message.role === "user");
+    const isRefused = error instanceof ApiError && error.status === 401;
+    if (isRefused && last !== undefined && drafts.get("") === "") drafts.set("", last.content);
+    this.#restart();
+  }
+
+  /** Reload the page, so that nothing that was requested with this key reaches the next one. */
+  #restart() {
+    this.account.forgetKey();
+    history.replaceState(null, "", location.pathname);
+    location.reload();
+  }
+
+  // Which conversation is open
+
+  /** Show what the address names. */
+  #route() {
+    if (!this.account.hasKey) return;
+    const path = location.hash.replace(/^#\/?/, "");
+    this.view = path === "usage" ? "usage" : "chat";
+    if (this.view === "chat") this.#show(path === "" ? null : SESSION_ID.test(path) ? path : INVALID_ID);
+    this.changed();
+  }
+
+  /** @param {string | null} id */
+  #show(id) {
+    const previous = this.conversation;
+    if (previous.id === id && !(id === null && previous.isAnswering)) return;
+    previous.hide();
+    if (id === null) {
+      if (this.#newConversation.id !== null || this.#newConversation.isAnswering)
+        this.#newConversation = this.#createConversation(null);
+      this.conversation = this.#newConversation;
+      void this.conversation.show();
+      return;
+    }
+    void this.sessions.restore(id); // opening a session cancels its pending deletion
+    const known = this.#open.find((conversation) => conversation.id === id);
+    this.conversation = known ?? this.#createConversation(id);
+    this.#keep(this.conversation);
+    void (known === undefined ? this.conversation.load() : known.show());
+  }
+
+  /** @param {string | null} id */
+  #createConversation(id) {
+    return new Conversation(this.api, id, (conversation, ours) => this.#onConversationChange(conversation, ours));
+  }
+
+  /** @param {Conversation} opened */
+  #keep(opened) {
+    const others = this.#open.filter((conversation) => conversation !== opened);
+    const idle = others.filter((conversation) => !conversation.isAnswering);
+    const excess = new Set(idle.slice(0, Math.max(0, others.length + 1 - MAX_KEPT)));
+    this.#open = [...others.filter((conversation) => !excess.has(conversation)), opened];
+  }
+
+  /**
+   * @param {string | null} id of a session; null starts a new one
+   * @param {string | null} [messageId] to scroll to
+   */
+  async openSession(id, messageId = null) {
+    const hash = id === null ? "" : `#/${id}`;
+    if (location.hash === hash || (hash === "" && location.hash.length <= 2)) this.#route();
+    else if (hash === "") {
+      history.pushState(null, "", location.pathname);
+      this.#route();
+    } else location.hash = hash;
+    if (messageId === null || id === null) return;
+    if (this.conversation.id !== id) this.#show(id); // `hashchange` comes later
+    await this.conversation.reveal(messageId);
+  }
+
+  /** @param {string} id */
+  deleteSession(id) {
+    this.sessions.remove(id);
+    const wasOpen = this.view === "chat" && this.conversation.id === id;
+    if (wasOpen) void this.openSession(null);
+    this.#open = this.#open.filter((conversation) => conversation.id !== id);
+    this.toasts.show(strings.sessions.deleted, {
+      label: strings.sessions.undo,
+      act: () => {
+        void this.sessions.restore(id);
+        if (wasOpen) void this.openSession(id);
+      },
+    });
+  }
+
+  /**
+   * Add a document that an export made as a new session, and open it.
+   * @param {unknown} document
+   */
+  async importSession(document) {
+    const session = await this.api.import(document);
+    await this.sessions.load();
+    this.#tabs.notify(session.session_id);
+    void this.openSession(session.session_id);
+  }
+
+  // Changes
+
+  /**
+   * A conversation has changed at the server.
+   * @param {Conversation} conversation
+   * @param {boolean} ours whether this page changed it
+   */
+  #onConversationChange(conversation, ours) {
+    const isShown = conversation === this.conversation;
+    if (isShown && conversation.id !== null && this.view === "chat" && location.hash !== `#/${conversation.id}`)
+      history.replaceState(null, "", `#/${conversation.id}`);
+    if (conversation.id !== null) this.#keep(conversation);
+    if (ours) this.#tabs.notify(conversation.id);
+    void this.sessions.load();
+    if (isShown && conversation.answer?.isOver && conversation.answer !== this.#announcedAnswer) {
+      this.#announcedAnswer = conversation.answer;
+      this.announce(endAnnouncement(conversation));
+    }
+    this.changed();
+  }
+
+  /** @param {string | null} id of a session that another tab has changed */
+  #onOtherTabChange(id) {
+    if (!this.account.hasKey) return;
+    void this.sessions.load();
+    for (const conversation of this.#open) if (conversation.id === id) void conversation.refresh();
+  }
+
+  /** Whether an answer of this session runs, as far as this page knows. @param {string} id */
+  isAnswering(id) {
+    return this.#open.some((conversation) => conversation.id === id && conversation.isAnswering);
+  }
+
+  #onVisibilityChange() {
+    clearTimeout(this.#hideTimer);
+    if (document.hidden) this.#hideTimer = setTimeout(() => this.conversation.hide(), HIDDEN_SECONDS * 1000);
+    else void this.#refresh();
+  }
+
+  async #pollStatus() {
+    const detached = this.#open.filter((conversation) => conversation.isDetached && conversation !== this.conversation);
+    for (const conversation of detached) await conversation.pollStatus();
+  }
+
+  async #refresh() {
+    if (!this.account.hasKey) return;
+    this.conversation.answer?.retryNow();
+    await Promise.all([this.sessions.load(), this.conversation.show()]);
+  }
+
+  /** @param {string} text for screen readers */
+  announce(text) {
+    this.announcement = text;
+    this.changed();
+  }
+}
+
+/** @param {Conversation} conversation whose answer has ended */
+function endAnnouncement({ messages, error }) {
+  const last = messages.at(-1);
+  if (last?.role !== "assistant" || error !== null) return "";
+  return `${strings.announced[last.status]} ${last.content}`;
+}

@@ -1,0 +1,157 @@
+// The list of the user's sessions, most recently used first: load, rename, delete.
+import { ApiError, NetworkError } from "../api/client.js";
+import { Observable } from "./observable.js";
+
+/**
+ * @typedef {import("../api/client.js").Api} Api
+ * @typedef {import("../types.d.ts").Session} Session
+ */
+
+export const UNDO_SECONDS = 7; // the delay of a deletion, in which it can be undone
+
+export class Sessions extends Observable {
+  /** Excludes sessions with a pending deletion. @type {Session[]} */
+  list = [];
+  /** Cursor of the next page, if there is one. @type {string | null} */
+  nextCursor = null;
+  loaded = false;
+  /** Why the last request failed. @type {Error | null} */
+  error = null;
+
+  #api;
+  #onChange;
+  /** Deletions by session id: the timer of a pending one, or null once it was sent. @type {Map<string, number | null>} */
+  #deletions = new Map();
+  /** The number of requests for the first page, and which of them `list` shows. */
+  #requests = 0;
+  #shownRequest = 0;
+
+  /**
+   * @param {Api} api
+   * @param {(id: string) => void} onChange called after a session was changed at the server
+   */
+  constructor(api, onChange) {
+    super();
+    this.#api = api;
+    this.#onChange = onChange;
+  }
+
+  /** Load the first page again. Never throws: a failure is stored in `error`. */
+  async load() {
+    await this.#loadPage(null);
+  }
+
+  /** Load the next page. */
+  async loadMore() {
+    if (this.nextCursor !== null) await this.#loadPage(this.nextCursor);
+  }
+
+  /** @param {string | null} cursor */
+  async #loadPage(cursor) {
+    this.#requests += 1;
+    const request = this.#requests;
+    try {
+      const page = await this.#api.sessions(cursor);
+      if (cursor === null) {
+        if (request < this.#shownRequest) return; // a later request has been answered already
+        this.#shownRequest = request;
+      }
+      const fresh = new Set(page.data.map((session) => session.session_id));
+      const others = this.list.filter((session) => !fresh.has(session.session_id));
+      if (cursor === null) {
+        // Replace the top of the list; keep the pages that were loaded below it.
+        const end = page.next_cursor === null ? "" : (page.data.at(-1)?.last_updated ?? "");
+        const below = others.filter((session) => session.last_updated < end);
+        this.list = this.#withoutDeleted([...page.data, ...below]);
+        if (below.length === 0) this.nextCursor = page.next_cursor;
+      } else {
+        this.list = this.#withoutDeleted([...others, ...page.data]);
+        this.nextCursor = page.next_cursor;
+      }
+      this.loaded = true;
+      this.error = null;
+    } catch (error) {
+      this.#setError(error);
+    }
+    this.changed();
+  }
+
+  /** @param {Session[]} sessions */
+  #withoutDeleted(sessions) {
+    return sessions.filter((session) => !this.#deletions.has(session.session_id));
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} title
+   * @returns {Promise<boolean>} whether it succeeded
+   */
+  async rename(id, title) {
+    try {
+      const session = await this.#api.changeSession(id, { title });
+      this.list = this.list.map((known) => (known.session_id === id ? session : known));
+      this.#onChange(id);
+      return true;
+    } catch (error) {
+      this.#setError(error);
+      return false;
+    } finally {
+      this.changed();
+    }
+  }
+
+  /**
+   * Remove a session from the list now, and delete it after `UNDO_SECONDS` unless it is restored.
+   * @param {string} id
+   */
+  remove(id) {
+    this.#deletions.set(
+      id,
+      setTimeout(() => void this.#delete(id), UNDO_SECONDS * 1000),
+    );
+    this.list = this.#withoutDeleted(this.list);
+    this.changed();
+  }
+
+  /** Cancel a pending deletion, if there is one. @param {string} id */
+  async restore(id) {
+    const timer = this.#deletions.get(id);
+    if (timer === undefined || timer === null) return;
+    clearTimeout(timer);
+    this.#deletions.delete(id);
+    await this.load();
+  }
+
+  /** Send all pending deletions now, because the page is about to close. */
+  flushDeletions() {
+    for (const [id, timer] of this.#deletions) {
+      if (timer === null) continue;
+      clearTimeout(timer);
+      void this.#delete(id, true);
+    }
+  }
+
+  /**
+   * @param {string} id
+   * @param {boolean} [closing] whether the page is about to close
+   */
+  async #delete(id, closing = false) {
+    this.#deletions.set(id, null); // can no longer be undone
+    try {
+      await this.#api.deleteSession(id, closing);
+      this.#onChange(id);
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) return;
+      this.#deletions.delete(id);
+      await this.load(); // the session still exists, so it is listed again
+      this.#setError(error);
+      this.changed();
+    }
+  }
+
+  /** @param {unknown} error */
+  #setError(error) {
+    if (!(error instanceof ApiError || error instanceof NetworkError)) throw error;
+    this.error = error;
+  }
+}

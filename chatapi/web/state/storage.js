@@ -1,0 +1,88 @@
+// Browser storage: drafts, the theme, the last model and, if the user asks for it, the key. If the browser refuses
+// storage, values last as long as the page.
+
+/** @param {() => Storage} find returns one of the browser's two storages; even this access may throw */
+function createStorage(find) {
+  /** @type {Map<string, string>} */
+  const memory = new Map();
+  const attempt = (/** @type {(storage: Storage) => void} */ act) => {
+    try {
+      act(find());
+    } catch {
+      // Disabled or full.
+    }
+  };
+  return {
+    /**
+     * @param {string} name
+     * @returns {string | null}
+     */
+    get(name) {
+      let value = memory.get(name) ?? null;
+      attempt((storage) => {
+        value ??= storage.getItem(name);
+      });
+      return value;
+    },
+    /**
+     * @param {string} name
+     * @param {string | null} value null or "" removes it
+     */
+    set(name, value) {
+      if (value) memory.set(name, value);
+      else memory.delete(name);
+      attempt((storage) => {
+        if (value) storage.setItem(name, value);
+        else storage.removeItem(name);
+      });
+    },
+    /**
+     * Remove every value whose name starts with this prefix.
+     * @param {string} prefix
+     */
+    clear(prefix) {
+      for (const name of [...memory.keys()]) if (name.startsWith(prefix)) memory.delete(name);
+      attempt((storage) => {
+        for (const name of Object.keys(storage)) if (name.startsWith(prefix)) storage.removeItem(name);
+      });
+    },
+  };
+}
+
+/** Shared by all tabs; lasts until it is cleared. */
+export const localStore = createStorage(() => localStorage);
+/** Lasts as long as the tab. */
+export const tabStorage = createStorage(() => sessionStorage);
+
+const DRAFT = "chatapi.draft.";
+
+/**
+ * Text that is not sent yet, by the place where it was typed: a session id, a message id for an edit, or "" for a new
+ * session. Drafts belong to one tab, because another tab may use another key.
+ */
+export const drafts = {
+  /** @param {string} place */
+  get: (place) => tabStorage.get(DRAFT + place) ?? "",
+  /**
+   * @param {string} place
+   * @param {string} text
+   */
+  set: (place, text) => tabStorage.set(DRAFT + place, text),
+  clear: () => tabStorage.clear(DRAFT),
+};
+
+const THEME = "chatapi.theme";
+
+/** `system` follows the setting of the operating system. @typedef {"light" | "dark" | "system"} Theme */
+
+/** @returns {Theme} */
+export function theme() {
+  const stored = localStore.get(THEME);
+  return stored === "light" || stored === "dark" ? stored : "system";
+}
+
+/** @param {Theme} chosen */
+export function setTheme(chosen) {
+  localStore.set(THEME, chosen === "system" ? null : chosen);
+  document.documentElement.dataset.theme = chosen;
+}

@@ -1,0 +1,116 @@
+// The layout of the chat: sidebar, header, conversation, dialogs; and the keyboard shortcuts.
+import { useWatch } from "../state/observable.js";
+import { strings } from "../strings.js";
+import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { ConversationView } from "./conversation.js";
+import { Help } from "./help.js";
+import { IconButton } from "./icons.js";
+import { Search } from "./search.js";
+import { SettingsDialog } from "./settings.js";
+import { Sidebar } from "./sidebar.js";
+import { UsageView } from "./usage.js";
+
+/** @typedef {import("../state/chat.js").Chat} Chat */
+
+/** @param {{chat: Chat}} properties */
+export function ChatLayout({ chat }) {
+  const [dialog, setDialog] = useState(/** @type {"search" | "help" | "settings" | null} */ (null));
+  const [menu, setMenu] = useState(false); // the sidebar on narrow screens
+  const { conversation } = chat;
+  useWatch(conversation, chat.sessions);
+  const close = () => setDialog(null);
+
+  useEffect(() => {
+    const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
+      if (event.isComposing || event.key === undefined) return; // autofill sends events without a key
+      const command = event.ctrlKey || event.metaKey;
+      const key = event.key.toLowerCase();
+      const isSearch = command && key === "k";
+      const isNewChat = command && event.shiftKey && key === "o";
+      const { conversation: shown, view } = chat;
+      if (document.querySelector("dialog[open]")) {
+        if (!isSearch && !isNewChat) return; // the open dialog stays: it may hold unsaved text
+      } else if (isSearch) setDialog("search");
+      else if (isNewChat) void chat.openSession(null);
+      else if (key === "?" && !isTextField(event.target)) setDialog("help");
+      else if (key === "escape" && menu) setMenu(false);
+      else if (key === "escape" && view === "chat" && shown.isAnswering) void shown.stop();
+      else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
+  }, [chat, menu]);
+  useEffect(() => setMenu(false), [conversation, chat.view]);
+  useEffect(() => {
+    if (menu) document.getElementById("new-chat")?.focus();
+  }, [menu]);
+
+  const skipToComposer = (/** @type {Event} */ event) => {
+    event.preventDefault(); // the fragment of the address names the session
+    document.getElementById("composer")?.focus();
+  };
+  const title = titleOf(chat);
+  useEffect(() => {
+    document.title = chat.view === "usage" ? strings.usage.heading : title;
+  });
+
+  return html`<div class="layout ${menu ? "menu-open" : ""}">
+    ${chat.view === "chat" && html`<a class="skip" href="#composer" onClick=${skipToComposer}>${strings.skip}</a>`}
+    <${Sidebar} chat=${chat} onSearch=${() => setDialog("search")} onHelp=${() => setDialog("help")} onOpen=${() => setMenu(false)} />
+    ${menu && html`<div class="shade" onClick=${() => setMenu(false)}></div>`}
+    <main>
+      <header class="top">
+        <${IconButton} icon="menu" class="narrow" label=${strings.menu} expanded=${menu} onClick=${() => setMenu(!menu)} />
+        <h1 dir="auto">${chat.view === "usage" ? strings.usage.heading : title}</h1>
+        ${chat.view === "chat" &&
+        html`${chat.account.config?.demo && html`<span class="badge">${strings.simulated}</span>`}
+          <span class="model">${conversation.settings.model || chat.account.config?.default_model}</span>
+          <${IconButton} icon="settings" label=${strings.conversation.settings} disabled=${conversation.state !== "ready"} onClick=${() => setDialog("settings")} />`}
+        <${IconButton} icon="plus" class="narrow" label=${strings.sessions.newChat} onClick=${() => chat.openSession(null)} />
+      </header>
+      ${chat.view === "usage"
+        ? html`<${UsageView} chat=${chat} />`
+        : html`<${ConversationView} key=${keyOf(conversation)} chat=${chat} conversation=${conversation} />`}
+    </main>
+    ${dialog === "search" && html`<${Search} chat=${chat} onClose=${close} />`}
+    ${dialog === "help" && html`<${Help} onClose=${close} />`}
+    ${dialog === "settings" && html`<${SettingsDialog} key=${keyOf(conversation)} chat=${chat} conversation=${conversation} onClose=${close} />`}
+    <${ToastList} toasts=${chat.toasts} />
+    <div class="hidden" role="status" aria-live="polite">${chat.announcement}</div>
+  </div>`;
+}
+
+/** @param {{toasts: import("../state/toasts.js").Toasts}} properties */
+function ToastList({ toasts }) {
+  useWatch(toasts);
+  return html`<div class="toasts" role="status">
+    ${toasts.list.map(
+      (toast) => html`<div class="toast" key=${toast.id}>
+        <span>${toast.text}</span>
+        ${toast.action && html`<button type="button" onClick=${toast.action.act}>${toast.action.label}</button>`}
+      </div>`,
+    )}
+  </div>`;
+}
+
+/** @param {Chat} chat */
+function titleOf({ conversation, sessions }) {
+  const listed = sessions.list.find((session) => session.session_id === conversation.id);
+  return (listed ?? conversation.session)?.title ?? strings.sessions.untitled;
+}
+
+/** @param {EventTarget | null} target */
+function isTextField(target) {
+  return target instanceof HTMLElement && target.matches("input, textarea, select");
+}
+
+/** @type {WeakMap<object, number>} */
+const keys = new WeakMap();
+let lastKey = 0;
+
+/** A key that gives each object a component instance of its own. @param {object} shown */
+function keyOf(shown) {
+  if (!keys.has(shown)) keys.set(shown, (lastKey += 1));
+  return keys.get(shown);
+}
