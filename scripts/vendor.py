@@ -63,7 +63,7 @@ PACKAGES = [
         "3.4.18",
         "Apache-2.0 or MPL-2.0",
         "ofe3wI/uNm68HInABYFJYqQxRw1EaKAjNdrFVKqjUY+UZurvNd2L/HuQe097s/4RivWiZyP6tT7aoT8atjfhwg==",
-        {"dist/purify.es.mjs": "purify.js", "LICENSE": "licences/dompurify.txt"},
+        {"dist/purify.min.js": "purify.js", "LICENSE": "licences/dompurify.txt"},
     ),
     Package(
         "@highlightjs/cdn-assets",
@@ -78,7 +78,7 @@ PACKAGES = [
         "MIT",
         "jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA==",
         {
-            "dist/katex.mjs": "katex.js",
+            "dist/katex.min.js": "katex.js",
             "dist/katex.min.css": "katex.css",
             "dist/fonts/*.woff2": "fonts/*.woff2",
             "LICENSE": "licences/katex.txt",

@@ -73,11 +73,11 @@ class Visitor:
         self.context.on("weberror", self._on_error)
         self.context.on("console", self._on_console)
 
-    def open(self, service: Served, path: str = "/") -> Page:
-        """Open this server in a new tab."""
+    def open(self, service: Served, path: str = "/", **options: Any) -> Page:
+        """Open this server in a new tab. The options are those of Playwright's `goto`."""
         self._servers.add(service.url)
         page = self.context.new_page()
-        page.goto(service.url + path)
+        page.goto(service.url + path, **options)
         return page
 
     def expect_error(self, pattern: str) -> None:

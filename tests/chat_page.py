@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import SECONDS, Served, Visitor
@@ -12,9 +14,9 @@ expect.set_options(timeout=SECONDS * 1000)
 class ChatPage:
     """One tab of one visitor. Finds elements by their accessible names."""
 
-    def __init__(self, visitor: Visitor, service: Served, path: str = "/") -> None:
+    def __init__(self, visitor: Visitor, service: Served, path: str = "/", **options: Any) -> None:
         self.visitor = visitor
-        self.page: Page = visitor.open(service, path)
+        self.page: Page = visitor.open(service, path, **options)
         self.questions: Locator = self.page.locator("article.user")
         self.answers: Locator = self.page.locator("article.assistant")
         self.box: Locator = self.page.get_by_label("Message", exact=True)
@@ -24,7 +26,7 @@ class ChatPage:
         """Enter the key and start chatting."""
         self.page.get_by_label("OpenAI API key").fill(key)
         if remember:
-            self.page.get_by_label("Remember it until this tab is closed").check()
+            self.page.get_by_label("Remember it in this browser until its tabs are closed").check()
         self.press("Start chatting")
         expect(self.box).to_be_visible()
         return self
@@ -33,6 +35,20 @@ class ChatPage:
         """Write a message and send it."""
         self.box.fill(text)
         self.box.press("Enter")
+
+    def dispatch_composition(self, field: Locator, text: str, key: str = "Enter") -> None:
+        """Compose a text and end it with a key, with the events in the order of WebKit."""
+        field.evaluate(
+            """(field, [text, key]) => {
+                field.focus();
+                field.dispatchEvent(new CompositionEvent('compositionstart', {bubbles: true}));
+                document.execCommand('insertText', false, text);
+                field.dispatchEvent(new CompositionEvent('compositionend', {bubbles: true, data: text}));
+                const init = {key, keyCode: 229, isComposing: false, bubbles: true, cancelable: true};
+                field.dispatchEvent(new KeyboardEvent('keydown', init));
+            }""",
+            [text, key],
+        )
 
     def press(self, name: str, within: Locator | None = None) -> None:
         """Press a button, by its exact name."""

@@ -1,6 +1,6 @@
 // Functions for the tests of Markdown. `write` shows a text in steps of `size` characters, without pauses.
 async () => {
-  const {StreamingMarkdown} = await import('/web/markdown/streaming.js');
+  const {StreamingMarkdown} = await import(new URL('markdown/streaming.js', document.querySelector('script[type=module]').src));
   document.body.replaceChildren();
   window.fresh = () => {
     const place = document.createElement('div');

@@ -1,13 +1,19 @@
-"""GET / and GET /web/…: the page, as its files are.
+"""GET / and GET /web/…: the files of the chat page.
 
-They are read once, at the start: what is served is that list, whatever a path says, and no request reaches the disk.
-The page is allowed nothing from elsewhere, nothing inline, and no form or frame.
+They are read once, when the server starts: a request never reaches the disk, and any other path is not found. The
+policy allows the page to load files from this server only, and no inline script or style, form or frame.
+
+Addresses contain a hash of all files, `/web/HASH/main.js`, so browsers keep them without asking again; `/` names the
+current hash. Modules and styles refer to each other by relative paths, which keeps the hash.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -16,7 +22,7 @@ from chatapi.errors import NotFound
 
 WEB = Path(__file__).resolve().parent.parent.parent / "web"
 INDEX = "index.html"
-TYPES = {  # the kinds of files that are served; any other in the folder is not
+TYPES = {  # other files in the folder are not served
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -27,24 +33,28 @@ TYPES = {  # the kinds of files that are served; any other in the folder is not
     ".webmanifest": "application/manifest+json",
     ".woff2": "font/woff2",
 }
+COMPRESSED_TYPES = (".png", ".woff2")  # gzip does not make these smaller
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify highlighting"
 )
-UNUSED = (  # what a browser could do for a page, and this one has no use for
+UNUSED = (  # browser features that the page does not use
     "accelerometer", "autoplay", "camera", "clipboard-read", "display-capture", "encrypted-media",
     "geolocation", "gyroscope", "hid", "idle-detection", "magnetometer", "microphone", "midi", "payment",
     "picture-in-picture", "publickey-credentials-get", "screen-wake-lock", "serial", "usb", "xr-spatial-tracking",
 )  # fmt: skip
 HEADERS = {
-    "Cache-Control": "no-cache",  # asked for again each time, so that a new release is seen at once; mostly a 304
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in UNUSED),
+    "Vary": "Accept-Encoding",
     "X-DNS-Prefetch-Control": "off",
 }
+REVALIDATE = "no-cache"  # the address stays the same in the next release; mostly a 304
+IMMUTABLE = "public, max-age=31536000, immutable"  # one year, the longest that caches honour
+HASH = re.compile(r"[0-9a-f]{16}")
 
 router = APIRouter(include_in_schema=False)
 
@@ -54,51 +64,85 @@ class File:
     """A file of the page."""
 
     data: bytes
-    media_type: str
-    etag: str
+    suffix: str
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    @cached_property
+    def gzipped(self) -> bytes | None:
+        """The compressed content, or None if it is not smaller. Computed at the first request."""
+        if self.suffix in COMPRESSED_TYPES:
+            return None
+        compressed = gzip.compress(self.data, mtime=0)
+        return compressed if len(compressed) < len(self.data) else None
 
 
 def read_files(folder: Path) -> dict[str, File]:
-    """Every file of the page by its path in the folder."""
+    """Read every file that is served, by its path in the folder."""
     return {
-        path.relative_to(folder).as_posix(): _read(path)
+        path.relative_to(folder).as_posix(): File(path.read_bytes(), path.suffix)
         for path in sorted(folder.rglob("*"))
         if path.suffix in TYPES and path.is_file()
     }
 
 
-def _read(path: Path) -> File:
-    data = path.read_bytes()
-    return File(data, TYPES[path.suffix], f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+def hash_files(files: dict[str, File]) -> str:
+    """Return a hash of all paths and contents: 16 hexadecimal digits."""
+    listing = "\n".join(f"{path} {file.digest}" for path, file in sorted(files.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()[:16]
 
 
 FILES = read_files(WEB)
+CONTENT_HASH = hash_files(FILES)
+PAGE = File(FILES[INDEX].data.replace(b'"/web/', f'"/web/{CONTENT_HASH}/'.encode()), ".html")
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def index(request: Request) -> Response:
-    """The page."""
-    return _serve(request, FILES[INDEX])
+    """Serve the page."""
+    return _serve(request, PAGE, REVALIDATE)
 
 
 @router.api_route("/web/{path:path}", methods=["GET", "HEAD"])
 async def file(request: Request, path: str) -> Response:
-    """What the page is made of."""
-    found = FILES.get(path)
-    if found is None or path == INDEX:
+    """Serve a file of the page.
+
+    A hash of another release gets the current file, which must be revalidated: an open page of the previous release can
+    still load what it needs later.
+    """
+    first, _, rest = path.partition("/")
+    found = FILES.get(rest if HASH.fullmatch(first) else path)
+    if found is None or found is FILES[INDEX]:
         raise NotFound
-    return _serve(request, found)
+    return _serve(request, found, IMMUTABLE if first == CONTENT_HASH else REVALIDATE)
 
 
-def _serve(request: Request, file: File) -> Response:
-    headers = {**HEADERS, "ETag": file.etag}
-    if _has(request.headers.get("if-none-match", ""), file.etag):
+def _serve(request: Request, file: File, cache_control: str) -> Response:
+    gzipped = file.gzipped if _accepts_gzip(request.headers.get("accept-encoding", "")) else None
+    etag = f'"{file.digest[:32]}"' if gzipped is None else f'"{file.digest[:32]}-gzip"'
+    headers = {**HEADERS, "Cache-Control": cache_control, "ETag": etag}
+    if _has(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
+    content = file.data if gzipped is None else gzipped
+    if gzipped is not None:
+        headers["Content-Encoding"] = "gzip"
     if request.method == "HEAD":
-        headers["Content-Length"] = str(len(file.data))
-    return Response(b"" if request.method == "HEAD" else file.data, headers=headers, media_type=file.media_type)
+        headers["Content-Length"] = str(len(content))
+        content = b""
+    return Response(content, headers=headers, media_type=TYPES[file.suffix])
+
+
+def _accepts_gzip(accept_encoding: str) -> bool:
+    """Whether the header lists gzip with a weight above 0."""
+    for coding in accept_encoding.lower().split(","):
+        name, *parameters = (part.strip() for part in coding.split(";"))
+        if name in ("gzip", "x-gzip"):
+            return not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
+    return False
 
 
 def _has(tags: str, etag: str) -> bool:
-    """Is this one among the tags that the client has?"""
+    """Whether the client has this entity tag."""
     return any(tag.strip().removeprefix("W/") in (etag, "*") for tag in tags.split(","))

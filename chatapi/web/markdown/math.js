@@ -3,6 +3,8 @@
 // The length of a formula is limited, commands that name addresses or classes are disabled, and rendering takes a few
 // milliseconds at a time.
 
+import { copyFormulas } from "./copy-formulas.js";
+
 /** @typedef {import("../vendor/marked.js").Token} Token */
 /** @typedef {import("../vendor/marked.js").Extension} Extension */
 
@@ -122,7 +124,9 @@ export function formulaKey(node) {
 
 /** Formulas to be rendered. @type {HTMLElement[]} */
 const queue = [];
-/** @type {typeof import("../vendor/katex.js") | null} */
+/** @typedef {import("../vendor/katex.js").Katex} Katex */
+
+/** @type {Katex | null} */
 let katex = null;
 let isWorking = false;
 let sliceStart = -Infinity;
@@ -167,7 +171,9 @@ async function load() {
   style.href = new URL("../vendor/katex.css", import.meta.url).href;
   document.head.append(style);
   try {
-    return await import("../vendor/katex.js");
+    await import("../vendor/katex.js"); // a classic script: it defines a global variable
+    document.addEventListener("copy", copyFormulas);
+    return globalThis.katex;
   } catch (error) {
     style.remove();
     throw error;
@@ -175,7 +181,7 @@ async function load() {
 }
 
 /**
- * @param {typeof import("../vendor/katex.js")} katex
+ * @param {Katex} katex
  * @param {HTMLElement} formula
  */
 function render(katex, formula) {

@@ -1,5 +1,5 @@
 // The HTML that an answer may contain: an allow-list, and DOMPurify, which enforces it.
-import DOMPurify from "../vendor/purify.js";
+import "../vendor/purify.js"; // a classic script: it defines a global variable
 import { createFormula } from "./math.js";
 
 const LINK = /^(?:https?:\/\/|mailto:)/i;
@@ -15,7 +15,7 @@ const VOID_TAGS = new Set(["br", "img", "wbr"]);
 const PLAIN_ATTRIBUTES = ["alt", "colspan", "data-math", "dir", "rowspan", "start", "title"];
 const ATTRIBUTES = [...PLAIN_ATTRIBUTES, "href", "src"];
 
-const purify = DOMPurify(window);
+const purify = globalThis.DOMPurify(window);
 purify.setConfig({
   ALLOWED_TAGS: TAGS,
   ALLOWED_ATTR: ATTRIBUTES,

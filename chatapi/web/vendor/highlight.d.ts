@@ -1,4 +1,4 @@
-// What the page uses of highlight.js.
+// The parts of highlight.js that the page uses.
 
 export interface Highlighter {
   configure(options: { __emitter: new () => unknown }): void;

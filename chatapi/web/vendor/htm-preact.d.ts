@@ -1,4 +1,4 @@
-// What the page uses of Preact and htm. The types of attributes and children are left open: htm has no way to check them.
+// The parts of Preact and htm that the page uses. Attributes and children are untyped, because htm cannot check them.
 
 export interface VNode {
   type: unknown;

@@ -1,4 +1,4 @@
-// What the page uses of KaTeX.
+// The parts of KaTeX that the page uses. The file is a classic script: importing it defines a global variable.
 
 export interface Tree {
   attributes?: Record<string, string>;
@@ -6,4 +6,10 @@ export interface Tree {
   toNode(): Node;
 }
 
-export function __renderToDomTree(tex: string, options: Record<string, unknown>): Tree;
+export interface Katex {
+  __renderToDomTree(tex: string, options: Record<string, unknown>): Tree;
+}
+
+declare global {
+  var katex: Katex;
+}

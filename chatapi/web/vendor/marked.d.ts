@@ -1,4 +1,4 @@
-// What the page uses of marked. A token is what its type makes it, so its other fields are left open.
+// The parts of marked that the page uses. The other fields of a token depend on its type and are untyped.
 
 export interface Token {
   type: string;
