@@ -21,6 +21,7 @@ from tests.server_process import Serve, Service, fresh_key
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 OpenPage = Callable[[Service], ChatPage]
+API_KEY_REQUIRED = {"code": "api_key_required", "detail": "Send it as Authorization: Bearer."}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # a PNG
 
 
@@ -129,8 +130,61 @@ def test_rejected_key_can_be_changed(server: Service, visitor: Visitor, key: str
     refused = key.replace("sk-proj-test", "sk-proj-invalid", 1)[:164]
     chat_page = ChatPage(visitor, server).enter(refused)
     chat_page.send("Who am I?")
-    expect(chat_page.alert.first).to_contain_text("Authentication failed. Please check your API key.")
-    chat_page.alert.get_by_role("button", name="Change the key").first.click()
+    expect(chat_page.alert).to_contain_text("Authentication failed. Please check your API key.")  # one alert
+    expect(chat_page.alert.get_by_role("button")).to_have_text(["Change the key"])
+    chat_page.press("Change the key", chat_page.alert)
+    expect(chat_page.page.get_by_label("OpenAI API key")).to_be_visible()
+
+
+def test_remembered_key_is_shared_with_other_tabs_until_it_is_forgotten(
+    server: Service, chat_page: ChatPage, visitor: Visitor, key: str
+) -> None:
+    second = ChatPage(visitor, server)
+    expect(second.box).to_be_visible()
+    second.box.fill("A draft")
+    chat_page.press("Forget the key")
+    for tab in (chat_page, second):
+        expect(tab.page.get_by_label("OpenAI API key")).to_have_value("")
+        kept = tab.page.evaluate("JSON.stringify([sessionStorage, localStorage])")
+        assert key not in kept
+        assert "A draft" not in kept
+
+
+def test_key_that_is_not_remembered_stays_in_its_tab(server: Service, visitor: Visitor, key: str) -> None:
+    ChatPage(visitor, server).enter(key)
+    second = ChatPage(visitor, server)
+    second.page.wait_for_load_state("networkidle")
+    expect(second.page.get_by_label("OpenAI API key")).to_be_visible()
+
+
+def test_changing_the_key_in_one_tab_does_not_take_it_from_another(
+    server: Service, chat_page: ChatPage, visitor: Visitor, key: str
+) -> None:
+    rejected = ChatPage(visitor, server)
+    expect(rejected.box).to_be_visible()
+    rejected.page.route("**/api/chat", lambda route: route.fulfill(status=401, json=API_KEY_REQUIRED))
+    rejected.send("Hi")
+    rejected.press("Change the key", rejected.alert)
+    expect(rejected.page.get_by_label("OpenAI API key")).to_have_value("")
+    rejected.enter(fresh_key("page-other"))
+    expect(chat_page.box).to_be_visible()
+
+
+def test_key_field_is_open_to_password_managers(server: Service, visitor: Visitor) -> None:
+    page = ChatPage(visitor, server).page
+    assert page.get_by_label("OpenAI API key").get_attribute("autocomplete") == "current-password"
+    assert page.locator("form input[autocomplete=username]").input_value() == "OpenAI API key"
+
+
+def test_page_is_painted_before_its_modules_arrive(server: Service, visitor: Visitor) -> None:
+    held: list[Route] = []
+    visitor.context.route(re.compile(r"/web/\w+/(?!theme).*\.js$"), lambda route: held.append(route))
+    chat_page = ChatPage(visitor, server, wait_until="commit")
+    expect(chat_page.page.get_by_role("status")).to_have_text("Starting …")
+    chat_page.page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    assert held
+    for route in held:
+        route.continue_()
     expect(chat_page.page.get_by_label("OpenAI API key")).to_be_visible()
 
 
@@ -162,12 +216,12 @@ def test_reload_during_an_answer_resumes_it(chat_page: ChatPage, upstream: Simul
 
 
 def test_second_tab_shows_the_running_answer(
-    server: Service, chat_page: ChatPage, visitor: Visitor, upstream: Simulator, gate: Gate, key: str
+    server: Service, chat_page: ChatPage, visitor: Visitor, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate, "Hello", " there.")
     chat_page.send("Hi")
     chat_page.expect_running_answer("Hello")
-    other = ChatPage(visitor, server, f"/#/{chat_page.session_id}").enter(key)
+    other = ChatPage(visitor, server, f"/#/{chat_page.session_id}")
     other.expect_running_answer("Hello")
     gate.open()
     for tab in (chat_page, other):
@@ -295,9 +349,10 @@ def test_edit_creates_a_branch_and_arrows_switch_branches(chat_page: ChatPage) -
     chat_page.press("Another answer", chat_page.answers.last)
     expect(chat_page.answers.last).to_contain_text("2/2")
     chat_page.expect_answer("1 2 3 4")
-    chat_page.press("New chat from here", chat_page.answers.last)
-    expect(chat_page.page.get_by_role("navigation").get_by_role("link")).to_have_count(3)  # two chats, and usage
-    chat_page.expect_answer("1 2 3 4")
+    for copies in (2, 3):
+        chat_page.press("New chat from here", chat_page.answers.last)
+        expect(chat_page.page).to_have_title(f"Count to 2 ({copies})")
+        chat_page.expect_answer("1 2 3 4")
 
 
 # Chats
@@ -338,6 +393,7 @@ def test_exported_chat_can_be_imported(chat_page: ChatPage, tmp_path: Path) -> N
         chat_page.press("Import a chat")
     chooser.value.set_files(saved["json"])
     chat_page.page.wait_for_function("first => location.hash !== `#/${first}`", arg=first)
+    expect(chat_page.page).to_have_title("Count to 2 (2)")
     expect(chat_page.answers.last).to_contain_text("2/2")
     chat_page.expect_answer("1 2")
     with chat_page.page.expect_file_chooser() as chooser:
@@ -463,6 +519,67 @@ def test_earlier_messages_load_without_moving_the_visible_ones(server: Service, 
     assert chat_page.page.evaluate("document.documentElement.scrollHeight <= innerHeight"), "the page itself scrolls"
 
 
+def test_earlier_messages_load_when_the_observer_reports_late(server: Service, visitor: Visitor, key: str) -> None:
+    # A busy page gets all entries in one call, the oldest first.
+    visitor.context.add_init_script(
+        """{
+            const Native = window.IntersectionObserver;
+            window.IntersectionObserver = class extends Native {
+                constructor(callback, options) {
+                    super((entries, self) => callback([{ isIntersecting: false }, ...entries], self), options);
+                }
+            };
+        }"""
+    )
+    chat_page = ChatPage(visitor, server, f"/#/{fill(server, key, 100)}").enter(key)
+    articles = chat_page.page.locator("article")
+    expect(articles).to_have_count(50)
+    chat_page.page.get_by_role("log").evaluate("log => { log.scrollTop = 0 }")
+    expect(articles).to_have_count(100)
+
+
+def test_position_is_kept_while_another_view_is_open(server: Service, chat_page: ChatPage, key: str) -> None:
+    session_id = fill(server, key, 60)
+    chat_page.page.evaluate("id => { location.hash = `#/${id}` }", session_id)
+    read = chat_page.questions.filter(has_text="Question 30?")
+    read.scroll_into_view_if_needed()
+    read.evaluate("element => element.scrollIntoView({block: 'center'})")
+    expect(chat_page.page.get_by_role("button", name="Go to the latest message")).to_be_visible()
+    before = read.bounding_box()
+    for name in ("New chat", "Usage"):
+        chat_page.page.get_by_role("navigation").get_by_text(name).click()
+        expect(read).to_have_count(0)
+        chat_page.page.go_back()
+        expect(read).to_be_in_viewport()
+        after = read.bounding_box()
+        assert before is not None
+        assert after is not None
+        assert abs(after["y"] - before["y"]) < 3
+    expect(chat_page.page.get_by_role("button", name="Go to the latest message")).to_be_visible()
+
+
+def test_list_scrolls_to_the_open_chat(server: Service, visitor: Visitor, key: str) -> None:
+    first = fill(server, key, 2)
+    for _ in range(40):
+        server.post("/api/sessions", key=key, json={"developer_message": ""})
+    chat_page = ChatPage(visitor, server, f"/#/{first}").enter(key)
+    expect(chat_page.page.get_by_role("link", name="A long chat")).to_be_in_viewport()
+
+
+def test_message_from_another_device_appears_in_the_open_chat(server: Service, visitor: Visitor, key: str) -> None:
+    visitor.context.clock.install()
+    chat_page = ChatPage(visitor, server).enter(key)
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    server.send("Count to 3", session_id=chat_page.session_id, key=key)
+    chat_page.page.clock.fast_forward(11_000)
+    chat_page.expect_answer("1 2 3")
+    expect(chat_page.questions).to_have_count(2)
+    server.delete(f"/api/sessions/{chat_page.session_id}", key=key)
+    chat_page.page.clock.fast_forward(11_000)
+    expect(chat_page.page.get_by_text("This chat does not exist")).to_be_visible()
+
+
 # Failures
 
 
@@ -478,7 +595,7 @@ def test_upstream_refusal_is_explained_and_can_be_retried(chat_page: ChatPage, u
 def test_truncated_answer_is_marked_as_failed(chat_page: ChatPage, upstream: Simulator) -> None:
     upstream.script = scripts.cut_after("Half of")
     chat_page.send("Hi")
-    expect(chat_page.answers.get_by_role("alert")).to_contain_text("broke off")
+    expect(chat_page.answers.get_by_role("alert")).to_contain_text("ended the stream early")
     chat_page.expect_answer("Half of")
     expect(chat_page.answers).to_have_class(re.compile("failed"))
 
@@ -496,6 +613,7 @@ def test_rate_limit_names_the_wait_and_keeps_the_text(serve: Serve, open_page: O
 def test_text_typed_offline_is_kept_and_sent_later(chat_page: ChatPage, visitor: Visitor) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
+    expect(chat_page.answers.get_by_role("button", name="Another answer")).to_be_visible()  # the turn is stored
     visitor.context.set_offline(True)
     chat_page.send("Count to 3")
     expect(chat_page.answers.last.get_by_role("status")).to_contain_text("cannot be reached")
@@ -570,6 +688,47 @@ def test_keyboard_shortcuts(chat_page: ChatPage) -> None:
     expect(chat_page.page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
     chat_page.page.keyboard.press("Escape")
     expect(chat_page.page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_enter_that_ends_a_composition_neither_sends_nor_saves(chat_page: ChatPage) -> None:
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    chat_page.dispatch_composition(chat_page.box, "にほん")
+    expect(chat_page.box).to_have_value("にほん")
+    chat_page.press("Edit", chat_page.questions.first)
+    edit = chat_page.page.get_by_label("Edit the message")
+    chat_page.dispatch_composition(edit, "ご")
+    chat_page.dispatch_composition(edit, "ご", key="Escape")
+    expect(edit).to_have_value("Count to 2ごご")
+    chat_page.press("Cancel")
+    chat_page.choose("Count to 2", "Rename")
+    title = chat_page.page.get_by_label("Title")
+    chat_page.dispatch_composition(title, "数")
+    expect(title).to_be_focused()
+    title.press("Escape")
+    chat_page.page.keyboard.press("Control+k")
+    search = chat_page.page.get_by_role("combobox", name="Search your chats")
+    search.fill("count")
+    expect(chat_page.page.get_by_role("dialog").get_by_role("option").first).to_be_visible()
+    chat_page.dispatch_composition(search, "")
+    chat_page.dispatch_composition(search, "", key="Escape")
+    expect(chat_page.page.get_by_role("dialog")).to_be_visible()
+    expect(chat_page.questions).to_have_count(1)
+
+
+def test_enter_during_an_answer_says_what_to_do_and_keeps_the_text(
+    chat_page: ChatPage, upstream: Simulator, gate: Gate
+) -> None:
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    chat_page.send("Hi")
+    chat_page.expect_running_answer("Hello")
+    chat_page.send("Count to 3")
+    hint = chat_page.page.get_by_text("The answer is still running. Press Esc to stop it")
+    expect(hint).to_be_visible()
+    gate.open()
+    chat_page.expect_answer("Hello there.")
+    expect(hint).to_have_count(0)
+    expect(chat_page.box).to_have_value("Count to 3")
 
 
 def test_scrolled_up_position_is_kept_while_text_arrives(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,10 @@ from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
+MARKDOWN = (
+    "# Title\n\nSome **bold** text with `code` and a [link](https://example.com).\n\n- one\n- two\n\n$$x^2$$\n\n"
+    "```\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n" + "More words. " * 200
+)
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
 
 
@@ -78,10 +83,29 @@ def test_enter_inserts_a_line_on_touch_screens(server: Service, new_visitor: Cal
     expect(chat_page.box).to_have_value("one\ntwo")
 
 
-def test_screen_reader_announces_the_answer(server: Service, visitor: Visitor, key: str) -> None:
+def test_screen_reader_announces_the_beginning_without_markup(
+    server: Service, visitor: Visitor, upstream: Simulator, key: str
+) -> None:
     chat_page = ChatPage(visitor, server).enter(key)
+    announcement = chat_page.page.locator("[aria-live=polite]")
     chat_page.send("Count to 3")
-    expect(chat_page.page.locator("[aria-live=polite]")).to_have_text("Answer: 1 2 3")
+    expect(announcement).to_have_text("Answer: 1 2 3")
+    upstream.script = scripts.answer(MARKDOWN)
+    chat_page.send("Show me Markdown")
+    beginning = r"^Answer: Title Some bold text with code and a link\. one, two \(formula\)"
+    expect(announcement).to_have_text(re.compile(beginning))
+    spoken = announcement.inner_text()
+    assert len(spoken) < 320
+    assert not re.search(r"[*`#|$\[\]]|https", spoken)
+    assert spoken.endswith(" …")
+
+
+def test_failed_answer_is_announced_once(server: Service, visitor: Visitor, upstream: Simulator, key: str) -> None:
+    chat_page = ChatPage(visitor, server).enter(key)
+    upstream.script = scripts.cut_after("Half of")
+    chat_page.send("Hi")
+    expect(chat_page.answers.get_by_role("alert")).to_be_visible()
+    expect(chat_page.page.locator("[aria-live=polite]")).to_have_text("")
 
 
 def test_every_control_is_reachable_with_the_keyboard(server: Service, visitor: Visitor, key: str) -> None:

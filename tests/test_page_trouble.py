@@ -41,6 +41,10 @@ def answered(status: int, body: str, route: Route) -> None:
     route.fulfill(status=status, body=body)
 
 
+def fulfil_error(status: int, problem: dict[str, str], route: Route) -> None:
+    route.fulfill(status=status, json=problem)
+
+
 class DelayedResponses:
     """Responses from this address, delayed until the test releases them."""
 
@@ -178,7 +182,7 @@ def test_changing_a_rejected_key_keeps_the_message(server: Service, visitor: Vis
     refused = key.replace("sk-proj-test", "sk-proj-invalid", 1)[:164]
     chat_page = ChatPage(visitor, server).enter(refused)
     chat_page.send("Count to 3")
-    chat_page.page.locator(".error-banner").get_by_role("button", name="Change the key").click()
+    chat_page.alert.get_by_role("button", name="Change the key").click()
     chat_page.enter(key)
     expect(chat_page.box).to_have_value("Count to 3")
     chat_page.box.press("Enter")
@@ -260,7 +264,7 @@ def test_unreadable_answer_is_requested_once(chat_page: ChatPage, upstream: Simu
     chat_page.page.route(READS_ON, refuse)
     chat_page.page.reload()
     expect(chat_page.answers).to_contain_text("Not connected")
-    expect(chat_page.alert).to_contain_text("HTTP 403")
+    expect(chat_page.alert).to_contain_text("A proxy or a sign-in page answered")
     assert len(asked) == 1
     chat_page.page.unroute(READS_ON)
     chat_page.press("Reconnect")
@@ -288,9 +292,47 @@ def test_response_of_a_proxy_is_reported(chat_page: ChatPage) -> None:
     for status, body in said:
         chat_page.page.route(SENDS, partial(answered, status, body))
         chat_page.send("Count to 3")
-        expect(chat_page.alert).to_contain_text(f"HTTP {status}")
+        expect(chat_page.alert).to_contain_text("A proxy or a sign-in page answered")
+        expect(chat_page.alert).not_to_contain_text("HTTP")
         expect(chat_page.box).to_have_value("Count to 3")
         chat_page.page.unroute(SENDS)
+
+
+@pytest.mark.parametrize(("seconds", "wait"), [(40, "40 s"), (600, "10 min")])
+def test_rate_limit_of_the_provider_names_the_wait(
+    chat_page: ChatPage, upstream: Simulator, seconds: int, wait: str
+) -> None:
+    upstream.script = scripts.refuse(429, message="Too many tokens.", retry_after=seconds)
+    chat_page.send("Hi")
+    expect(chat_page.alert).to_contain_text(f"Failed: Too many tokens. Try again in {wait}.")  # one alert
+    expect(chat_page.alert.get_by_role("button")).to_have_text(["Try again"])
+
+
+def test_unreachable_server_is_reported_once(chat_page: ChatPage) -> None:
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    every_api = re.compile("/api/")
+    chat_page.page.route(every_api, aborted)
+    chat_page.page.evaluate("location.hash = '#/ses_0000000000AAAAAAAAAAAAAAAAAAAAAA'")
+    chat_page.page.evaluate("dispatchEvent(new Event('online'))")
+    expect(chat_page.alert).to_contain_text("The server cannot be reached")
+    chat_page.page.unroute(every_api)
+    chat_page.press("Try again", chat_page.alert)
+    expect(chat_page.alert).to_have_count(0)
+
+
+def test_advice_to_programs_is_not_shown(chat_page: ChatPage) -> None:
+    for status, code, shown in [
+        (503, "overloaded", "The server is busy. Try again in a moment."),
+        (503, "upstream_unavailable", "The model API is unreachable."),
+        (401, "api_key_required", "The server does not know this key any more."),
+        (413, "context_too_large", "Start a new chat."),
+    ]:
+        detail = "The model API is unreachable. Retry after the time in Retry-After."
+        chat_page.page.route(SENDS, partial(fulfil_error, status, {"code": code, "detail": detail}), times=1)
+        chat_page.send("Hi")
+        expect(chat_page.alert).to_contain_text(shown)
+        expect(chat_page.alert).not_to_contain_text("Retry-After")
 
 
 def test_silent_server_times_out(
@@ -408,11 +450,11 @@ def test_failed_search_can_be_retried(chat_page: ChatPage) -> None:
 
 
 def test_second_tab_follows_sends_renames_and_deletions(
-    server: Service, chat_page: ChatPage, visitor: Visitor, upstream: Simulator, gate: Gate, key: str
+    server: Service, chat_page: ChatPage, visitor: Visitor, upstream: Simulator, gate: Gate
 ) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
-    other = ChatPage(visitor, server, f"/#/{chat_page.session_id}").enter(key)
+    other = ChatPage(visitor, server, f"/#/{chat_page.session_id}")
     other.expect_answer("1 2")
     upstream.script = scripts.held(gate, "Hello", " there.")
     chat_page.send("Hi")

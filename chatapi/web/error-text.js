@@ -1,15 +1,38 @@
-// Error messages for the user.
+// Error messages for the user. The API's own messages address programs: they name headers, fields and settings.
 import { ApiError } from "./api/client.js";
 import { strings } from "./strings.js";
 
+const FOR_PROGRAMS = /[^.;:]*\bRetry-After\b[^.]*\.?/g; // a sentence that repeats a header of the response
+
+/** Codes of errors that another key can avoid. */
+const KEY_CODES = new Set(["authentication_failed", "api_key_required", "invalid_api_key_format"]);
+
 /**
- * Return a sentence that says what went wrong.
+ * Return sentences that say what went wrong and what to do.
  * @param {unknown} error
  */
 export function errorText(error) {
   if (!(error instanceof ApiError)) return strings.unreachable;
-  if (error.code === null) return strings.notOurs(error.status);
-  if (error.code === "session_busy") return strings.busy;
-  if (error.status === 429 && error.retryAfter !== null) return strings.tooMany(error.retryAfter);
-  return error.message;
+  const { code, status, message, retryAfter } = error;
+  if (code !== null) return failureText(code, message, status === 429 ? retryAfter : null);
+  if (status === 413) return strings.errors.body_too_large;
+  return status >= 500 ? strings.unavailable : strings.intercepted; // a proxy has answered
+}
+
+/**
+ * The same for an answer that failed.
+ * @param {string} code
+ * @param {string} detail
+ * @param {number | null} retryAfter seconds, if the server named a time
+ */
+export function failureText(code, detail, retryAfter) {
+  /** @type {Record<string, string>} */
+  const known = strings.errors;
+  const text = Object.hasOwn(known, code) ? known[code] : detail.replace(FOR_PROGRAMS, "").trim();
+  return retryAfter === null ? text : `${text} ${strings.retryIn(retryAfter)}`;
+}
+
+/** Whether another key may help. @param {string | null | undefined} code */
+export function isAboutKey(code) {
+  return KEY_CODES.has(code ?? "");
 }

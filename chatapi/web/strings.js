@@ -1,13 +1,36 @@
-// All texts of the page. Error messages of the server are shown as they are.
+// All texts of the page, except error messages of the model's provider.
 
 /** @typedef {import("./types.d.ts").Status} Status */
 
 export const strings = {
   unreachable: "The server cannot be reached. Check that it is running and that you are online, then try again.",
-  notOurs: (/** @type {number} */ status) =>
-    `Something between here and the server answered with HTTP ${status}. Try again in a moment.`,
-  tooMany: (/** @type {number} */ seconds) => `Too many requests with this key. Try again in ${seconds} s.`,
-  busy: "This chat is still answering. Wait until the answer ends or stop it, then send again.",
+  unavailable: "The server is not available at the moment. Try again in a minute.",
+  intercepted:
+    "A proxy or a sign-in page answered instead of the server. Reload the page; you may have to sign in to the network.",
+  retryIn(/** @type {number} */ seconds) {
+    const minutes = Math.ceil(seconds / 60);
+    if (seconds <= 90) return `Try again in ${Math.max(1, Math.ceil(seconds))} s.`;
+    return minutes <= 90 ? `Try again in ${minutes} min.` : `Try again in ${Math.ceil(minutes / 60)} h.`;
+  },
+  /** By error code. Other codes come with a sentence of the model's provider. */
+  errors: {
+    answer_too_large: "The answer is longer than this server allows. The text so far is kept.",
+    api_key_required: "The server does not know this key any more. Enter it again.",
+    body_too_large: "The message is too large for this server. Shorten it, or remove attachments.",
+    context_too_large: "This chat is too long for this server. Start a new chat.",
+    idempotency_key_reused: "The message could not be sent twice. Send it again.",
+    internal_error: "The server has failed. Try again; if it fails again, tell the operator.",
+    interrupted: "The server stopped before the answer was complete. The text so far is kept.",
+    message_not_found: "This message does not exist any more. Reload the page.",
+    overloaded: "The server is busy. Try again in a moment.",
+    rate_limited: "Too many requests with this key.",
+    session_busy: "This chat is still answering. Wait until the answer ends or stop it, then send again.",
+    session_deleted: "The chat was deleted while its answer was running.",
+    session_not_found: "This chat does not exist. It was deleted, or it belongs to another key.",
+    store_unavailable: "The server cannot store messages at the moment. Try again in a moment.",
+    too_many_generations: "Too many answers are running with this key. Wait until one ends, or stop one.",
+    unavailable: "The server is not available at the moment. Try again in a moment.",
+  },
   starting: "Starting …",
   retry: "Try again",
   dismiss: "Dismiss",
@@ -30,7 +53,7 @@ export const strings = {
     placeholder: "sk-proj-…",
     show: "Show",
     hide: "Hide",
-    remember: "Remember it until this tab is closed",
+    remember: "Remember it in this browser until its tabs are closed",
     test: "Test the key",
     testing: "Testing …",
     begin: "Start chatting",
@@ -86,6 +109,7 @@ export const strings = {
     placeholder: "Write a message",
     send: "Send",
     stop: "Stop the answer",
+    wait: "The answer is still running. Press Esc to stop it, or wait until it ends to send your message.",
     attach: "Attach an image or a file",
     remove: (/** @type {string} */ name) => `Remove ${name}`,
     tooLarge: (/** @type {string} */ name) => `${name} is too large for this server.`,
@@ -100,6 +124,7 @@ export const strings = {
     hello: "What would you like to know?",
     suggestions: ["Show me Markdown", "Count to 100", "My name is Ada. Remember it."],
     loading: "Loading the chat …",
+    loadOlder: "Load earlier messages",
     loadingOlder: "Loading earlier messages …",
     gone: "This chat does not exist. It was deleted, or it belongs to another key.",
     latest: "Go to the latest message",
@@ -160,9 +185,11 @@ export const strings = {
     running: "",
     completed: "Answer:",
     stopped: "Stopped. The answer so far:",
-    failed: "The answer failed.",
-    interrupted: "The answer was interrupted.",
+    failed: "", // its message is an alert
+    interrupted: "",
   },
+  /** For screen readers, in place of content that is not read out. */
+  spoken: { code: "(code)", table: "(table)", formula: "(formula)" },
   announcedSending: "Message sent. Waiting for the answer.",
 
   settings: {

@@ -36,6 +36,15 @@ export class ApiError extends Error {
 /** No complete response arrived: the network or the server is down, or the connection broke. */
 export class NetworkError extends Error {}
 
+/**
+ * Whether a request failed; other errors are faults of the page.
+ * @param {unknown} error
+ * @returns {error is ApiError | NetworkError}
+ */
+export function isRequestError(error) {
+  return error instanceof ApiError || error instanceof NetworkError;
+}
+
 const EVENT_STREAM = "text/event-stream";
 const RESPONSE_TIMEOUT_SECONDS = 60; // until the response head; the server ends its own silences much earlier
 const KEEPALIVE_MAX_BYTES = 60_000; // browsers allow 64 KiB for all requests that outlive a page

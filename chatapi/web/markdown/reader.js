@@ -136,11 +136,26 @@ function settledBlocks(tokens, text) {
  * @param {Links} links
  */
 export function inlineHtml(text, links) {
-  if (!isProse(text)) return escapeHtml(text);
   try {
-    return new Parser(marked.defaults).parseInline(createLexer(links, true).inlineTokens(text));
+    return new Parser(marked.defaults).parseInline(inlineTokens(text, links));
   } catch {
     return escapeHtml(text);
+  }
+}
+
+/**
+ * Read the inline content of a block. Text that takes too long to read becomes one token.
+ * @param {string} text
+ * @param {Links} links
+ * @returns {Token[]}
+ */
+export function inlineTokens(text, links) {
+  const plain = [{ type: "escape", raw: text, text }];
+  if (!isProse(text)) return plain;
+  try {
+    return createLexer(links, true).inlineTokens(text);
+  } catch {
+    return plain; // the nesting exceeds the stack
   }
 }
 

@@ -10,6 +10,7 @@ import { tabStorage } from "./storage.js";
  */
 
 const KEY = "chatapi.key";
+const OWN_KEY = "chatapi.own-key"; // set while this tab must not take the key of the others
 
 export class Account extends Observable {
   /** @type {Config | null} */
@@ -57,17 +58,32 @@ export class Account extends Observable {
 
   /**
    * @param {string} key in the right format
-   * @param {boolean} remember whether to store it until the tab is closed
+   * @param {boolean} remember whether to store it until the tab is closed, and to share it with other tabs
    */
   useKey(key, remember) {
     this.#api.key = key;
     tabStorage.set(KEY, remember ? key : null);
+    tabStorage.set(OWN_KEY, null);
     this.changed();
   }
 
-  /** Remove the stored key. The page still holds it in memory and must be reloaded. */
-  forgetKey() {
+  /** The key, if the user wants it to be remembered. Other tabs of this browser may have it. */
+  get sharedKey() {
+    return this.#api.key !== null && tabStorage.get(KEY) === this.#api.key ? this.#api.key : null;
+  }
+
+  /** Whether this tab takes the key that another tab remembers. */
+  get wantsSharedKey() {
+    return !this.hasKey && this.config !== null && tabStorage.get(OWN_KEY) === null;
+  }
+
+  /**
+   * Remove the stored key. The page still holds it in memory and must be reloaded.
+   * @param {boolean} wantsOther whether the user wants to enter another key in this tab
+   */
+  forgetKey(wantsOther) {
     tabStorage.set(KEY, null);
+    tabStorage.set(OWN_KEY, wantsOther ? "yes" : null);
   }
 
   /** Load the models and their prices. A failure is ignored: the user can type a model's name. */

@@ -1,5 +1,5 @@
 // One answer while it streams: sent once, and read to its end across broken connections.
-import { ApiError, NetworkError } from "../api/client.js";
+import { ApiError, NetworkError, isRequestError } from "../api/client.js";
 import { readEvents } from "../api/sse.js";
 import { Observable } from "./observable.js";
 
@@ -111,7 +111,7 @@ export class Answer extends Observable {
         if (this.#isNotRead) return;
       } catch (error) {
         if (this.#isNotRead) return;
-        if (!(error instanceof ApiError || error instanceof NetworkError)) throw error;
+        if (!isRequestError(error)) throw error;
         if (error instanceof ApiError && !this.#isTemporary(error)) return this.#refuse(error);
         lastError = error;
       }

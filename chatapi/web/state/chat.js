@@ -1,5 +1,7 @@
 // The state of the whole page: which session is open, and how its parts learn of each other's changes.
-import { Api, ApiError } from "../api/client.js";
+import { Api } from "../api/client.js";
+import { isAboutKey } from "../error-text.js";
+import { plainText } from "../markdown/plain-text.js";
 import { strings } from "../strings.js";
 import { Account } from "./account.js";
 import { forgetModel } from "./chat-settings.js";
@@ -11,16 +13,21 @@ import { Tabs } from "./tabs.js";
 import { Toasts } from "./toasts.js";
 import { SENT_DRAFT } from "./turn.js";
 
+/** @typedef {import("../types.d.ts").Session} Session */
+
+const MAX_TITLE_CHARACTERS = 200; // the API's limit
 const MAX_KEPT = 8; // conversations in memory, in addition to those with a running answer
 const SESSION_ID = /^[\w-]+$/; // in the address; any other text could lead to another route
 const INVALID_ID = "none"; // of no session
 const POLL_SECONDS = 4; // between checks of detached answers
+const CHANGES_SECONDS = 10; // between checks for changes by other devices, while the page is visible
+const ANNOUNCED_CHARACTERS = 300; // of an answer; the rest can be read in the conversation
 const HIDDEN_SECONDS = 15; // until a hidden page closes the connection of its answer
 
 export class Chat extends Observable {
   api = new Api();
   account = new Account(this.api);
-  sessions = new Sessions(this.api, (id) => this.#tabs.notify(id));
+  sessions = new Sessions(this.api, (id) => this.#tabs.send({ changed: id }));
   toasts = new Toasts();
   /** @type {Conversation} */
   conversation;
@@ -35,7 +42,7 @@ export class Chat extends Observable {
   #announcedAnswer = null;
   /** The open conversations, the last opened one last. @type {Conversation[]} */
   #open = [];
-  #tabs = new Tabs((id) => this.#onOtherTabChange(id));
+  #tabs = new Tabs((message) => this.#onTabMessage(message));
   /** Timer that detaches the answer of a hidden page. */
   #hideTimer = 0;
 
@@ -50,18 +57,20 @@ export class Chat extends Observable {
     addEventListener("pagehide", () => this.sessions.flushDeletions());
     addEventListener("online", () => void this.#refresh());
     document.addEventListener("visibilitychange", () => this.#onVisibilityChange());
-    setInterval(() => void this.#pollStatus(), POLL_SECONDS * 1000);
+    setInterval(() => void this.#pollDetached(), POLL_SECONDS * 1000);
+    setInterval(() => void this.#pollChanges(), CHANGES_SECONDS * 1000);
   }
 
   // The key
 
   /**
    * Load the configuration, and continue with the stored key if there is one.
-   * @throws {ApiError | import("../api/client.js").NetworkError}
+   * @throws {import("../api/client.js").ApiError | import("../api/client.js").NetworkError}
    */
   async start() {
     await this.account.load();
     if (this.account.hasKey) this.#onKey();
+    else if (this.account.wantsSharedKey) this.#tabs.send({ keyWanted: true });
   }
 
   /**
@@ -69,6 +78,12 @@ export class Chat extends Observable {
    * @param {boolean} remember
    */
   useKey(key, remember) {
+    this.#useKeyHere(key, remember);
+    if (remember) this.#tabs.send({ key });
+  }
+
+  /** @param {string} key @param {boolean} remember */
+  #useKeyHere(key, remember) {
     this.account.useKey(key, remember);
     this.#onKey();
   }
@@ -79,25 +94,33 @@ export class Chat extends Observable {
     this.#route();
   }
 
-  /** Remove everything of this user from the browser. */
+  /** Remove everything of this user from the browser, in all tabs. */
   signOut() {
+    this.#tabs.send({ forgottenKey: this.api.key ?? undefined });
+    this.#signOutHere();
+  }
+
+  #signOutHere() {
     drafts.clear();
     forgetModel();
-    this.#restart();
+    this.#restart(false);
   }
 
   /** Forget the key and keep the drafts. A message that the key was refused for becomes the draft of a new session. */
   changeKey() {
-    const { messages, error } = this.conversation;
-    const last = messages.findLast((message) => message.role === "user");
-    const isRefused = error instanceof ApiError && error.status === 401;
-    if (isRefused && last !== undefined && drafts.get("") === "") drafts.set("", last.content);
-    this.#restart();
+    const { messages } = this.conversation;
+    const question = messages.findLast((message) => message.role === "user");
+    if (isAboutKey(messages.at(-1)?.error?.code) && question !== undefined && drafts.get("") === "")
+      drafts.set("", question.content);
+    this.#restart(true);
   }
 
-  /** Reload the page, so that nothing that was requested with this key reaches the next one. */
-  #restart() {
-    this.account.forgetKey();
+  /**
+   * Reload the page, so that nothing that was requested with this key reaches the next one.
+   * @param {boolean} wantsOtherKey
+   */
+  #restart(wantsOtherKey) {
+    this.account.forgetKey(wantsOtherKey);
     history.replaceState(null, "", location.pathname);
     location.reload();
   }
@@ -181,10 +204,26 @@ export class Chat extends Observable {
    * @param {unknown} document
    */
   async importSession(document) {
-    const session = await this.api.import(document);
+    await this.#openCopy(await this.api.import(document));
+  }
+
+  /**
+   * Create a session that continues from a message of the open one, and open it.
+   * @param {import("../types.d.ts").Message} message
+   */
+  async forkSession(message) {
+    const session = await this.conversation.fork(message);
+    if (session !== null) await this.#openCopy(session);
+  }
+
+  /** Open a session that may have the title of another one, and rename it in that case. @param {Session} copy */
+  async #openCopy(copy) {
     await this.sessions.load();
-    this.#tabs.notify(session.session_id);
-    void this.openSession(session.session_id);
+    const others = this.sessions.list.filter((session) => session.session_id !== copy.session_id);
+    const title = titleOfCopy(copy.title, others);
+    if (title !== copy.title) await this.sessions.rename(copy.session_id, title ?? "");
+    this.#tabs.send({ changed: copy.session_id });
+    void this.openSession(copy.session_id);
   }
 
   // Changes
@@ -199,7 +238,7 @@ export class Chat extends Observable {
     if (isShown && conversation.id !== null && this.view === "chat" && location.hash !== `#/${conversation.id}`)
       history.replaceState(null, "", `#/${conversation.id}`);
     if (conversation.id !== null) this.#keep(conversation);
-    if (ours) this.#tabs.notify(conversation.id);
+    if (ours) this.#tabs.send({ changed: conversation.id });
     void this.sessions.load();
     if (isShown && conversation.answer?.isOver && conversation.answer !== this.#announcedAnswer) {
       this.#announcedAnswer = conversation.answer;
@@ -208,11 +247,15 @@ export class Chat extends Observable {
     this.changed();
   }
 
-  /** @param {string | null} id of a session that another tab has changed */
-  #onOtherTabChange(id) {
-    if (!this.account.hasKey) return;
+  /** @param {import("./tabs.js").TabMessage} message */
+  #onTabMessage({ changed, keyWanted, key, forgottenKey }) {
+    const { sharedKey, wantsSharedKey, hasKey } = this.account;
+    if (keyWanted && sharedKey !== null) this.#tabs.send({ key: sharedKey });
+    if (key !== undefined && wantsSharedKey) this.#useKeyHere(key, true);
+    if (forgottenKey !== undefined && forgottenKey === this.api.key) this.#signOutHere();
+    if (changed === undefined || !hasKey) return;
     void this.sessions.load();
-    for (const conversation of this.#open) if (conversation.id === id) void conversation.refresh();
+    for (const conversation of this.#open) if (conversation.id === changed) void conversation.refresh();
   }
 
   /** Whether an answer of this session runs, as far as this page knows. @param {string} id */
@@ -226,9 +269,19 @@ export class Chat extends Observable {
     else void this.#refresh();
   }
 
-  async #pollStatus() {
+  async #pollDetached() {
     const detached = this.#open.filter((conversation) => conversation.isDetached && conversation !== this.conversation);
     for (const conversation of detached) await conversation.pollStatus();
+  }
+
+  /** Load the list, and the open session if another device has changed or deleted it. */
+  async #pollChanges() {
+    if (!this.account.hasKey || document.hidden) return;
+    const { conversation, sessions } = this;
+    if (!(await sessions.poll()) || conversation.session === null) return;
+    const listed = sessions.list.find((session) => session.session_id === conversation.id);
+    const isDeleted = listed === undefined && sessions.nextCursor === null;
+    if (isDeleted || (listed && listed.last_updated !== conversation.session.last_updated)) await conversation.refresh();
   }
 
   async #refresh() {
@@ -244,9 +297,22 @@ export class Chat extends Observable {
   }
 }
 
+/**
+ * Return the title, or "Title (2)" and so on if another session has it.
+ * @param {string | null} title
+ * @param {Session[]} others
+ */
+function titleOfCopy(title, others) {
+  const titles = new Set(others.map((session) => session.title));
+  if (title === null || !titles.has(title)) return title;
+  const base = [...title.replace(/ \(\d+\)$/, "")].slice(0, MAX_TITLE_CHARACTERS - 10).join("");
+  for (let number = 2; ; number += 1) if (!titles.has(`${base} (${number})`)) return `${base} (${number})`;
+}
+
 /** @param {Conversation} conversation whose answer has ended */
 function endAnnouncement({ messages, error }) {
   const last = messages.at(-1);
   if (last?.role !== "assistant" || error !== null) return "";
-  return `${strings.announced[last.status]} ${last.content}`;
+  const label = strings.announced[last.status];
+  return label && `${label} ${plainText(last.content, ANNOUNCED_CHARACTERS)}`;
 }

@@ -1,5 +1,5 @@
 // One open session: its messages along the active path, and the turn that is running.
-import { ApiError, NetworkError } from "../api/client.js";
+import { ApiError, NetworkError, isRequestError } from "../api/client.js";
 import { Answer } from "./answer.js";
 import { SessionSettings, readSettings, rememberModel } from "./chat-settings.js";
 import { MessageList } from "./message-list.js";
@@ -23,6 +23,11 @@ import { DEVELOPER_DRAFT, SENT_DRAFT, Turn, attachmentsOf } from "./turn.js";
 
 const MAX_REVEAL_PAGES = 100; // that are loaded to find a message
 
+/**
+ * A position to return to: a message, and the distance of its top from the top of the view in pixels.
+ * @typedef {{messageId: string, offset: number}} ReadingPosition
+ */
+
 export class Conversation extends Observable {
   /** @type {string | null} */
   id;
@@ -38,6 +43,8 @@ export class Conversation extends Observable {
   attachments = [];
   /** @type {ScrollTarget | null} */
   scrollTarget = null;
+  /** Where the reader was when another view was opened; null at the end. @type {ReadingPosition | null} */
+  readingPosition = null;
   /** @type {"loading" | "ready" | "gone"} */
   state;
   /** Of a session that is not created yet; kept as a draft. */
@@ -86,6 +93,10 @@ export class Conversation extends Observable {
 
   get hasOlder() {
     return this.#list.olderCursor !== null;
+  }
+
+  get isLoadingOlder() {
+    return this.#list.isLoadingOlder;
   }
 
   get settings() {
@@ -215,7 +226,7 @@ export class Conversation extends Observable {
         const session = await this.#api.session(this.id);
         if (session.last_updated === this.session.last_updated && session.head === this.session.head) return;
       } catch (error) {
-        if (!(error instanceof ApiError || error instanceof NetworkError)) throw error;
+        if (!isRequestError(error)) throw error;
         if (!isGone(error)) return; // check again later
       }
     }
@@ -226,7 +237,9 @@ export class Conversation extends Observable {
   async loadOlder() {
     if (this.id === null) return;
     try {
-      await this.#list.loadOlder(this.id);
+      const loading = this.#list.loadOlder(this.id);
+      this.changed();
+      await loading;
     } catch (error) {
       this.#setError(error);
     }
@@ -249,13 +262,13 @@ export class Conversation extends Observable {
    * @param {string} messageId
    */
   async #loadUpTo(messageId) {
-    for (let page = 0; page < MAX_REVEAL_PAGES; page += 1) {
-      if (this.#list.get(messageId) !== undefined) return true;
-      if (!this.hasOlder) return false;
-      await this.loadOlder();
-      if (this.error !== null) return false;
-    }
-    return false;
+    const id = /** @type {string} */ (this.id);
+    const isLoaded = () => this.#list.get(messageId) !== undefined;
+    await this.#attempt(async () => {
+      for (let page = 0; page < MAX_REVEAL_PAGES && this.hasOlder && !isLoaded(); page += 1)
+        await this.#list.loadOlder(id); // not rendered before the message is found
+    });
+    return isLoaded();
   }
 
   /** @param {ScrollTarget} target */
@@ -386,8 +399,9 @@ export class Conversation extends Observable {
     } else if (response !== null && response.generationId !== null && response.status !== 409) {
       this.#turn?.forgetDraft();
       if (this.id === null && response.sessionId !== null) this.#onCreated(response.sessionId);
+      if (response.status === 429 && response.retryAfter !== null)
+        this.#list.keepRetryAfter(response.generationId, response.retryAfter);
       await this.#read(); // the failed answer shows the reason
-      if (response.status === 401) this.error = refusal;
       this.#onChange(this, true);
     } else {
       const message = this.#turn?.message ?? null;
@@ -537,7 +551,7 @@ export class Conversation extends Observable {
 
   /** @param {unknown} error */
   #setError(error) {
-    if (!(error instanceof ApiError || error instanceof NetworkError)) throw error;
+    if (!isRequestError(error)) throw error;
     this.error = error;
   }
 }

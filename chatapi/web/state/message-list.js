@@ -17,12 +17,18 @@ export class MessageList {
   #api;
   /** The keys of messages that were sent here, by the id of the answer. @type {Map<string, Turn>} */
   #turns = new Map();
+  /** Times that refusals named, in seconds, by the id of the generation. @type {Map<string, number>} */
+  #retryAfter = new Map();
   /** @type {Promise<void> | null} */
   #loadingOlder = null;
 
   /** @param {Api} api */
   constructor(api) {
     this.#api = api;
+  }
+
+  get isLoadingOlder() {
+    return this.#loadingOlder !== null;
   }
 
   /** @param {string | null} messageId */
@@ -82,6 +88,15 @@ export class MessageList {
   }
 
   /**
+   * Keep the time after which a refused answer can be requested again. The server does not store it.
+   * @param {string} generationId
+   * @param {number} seconds
+   */
+  keepRetryAfter(generationId, seconds) {
+    this.#retryAfter.set(generationId, seconds);
+  }
+
+  /**
    * The path as it is shown.
    * @param {Turn | null} turn that the server does not list yet
    * @param {Answer | null} answer
@@ -104,6 +119,7 @@ export class MessageList {
     const following = next === undefined ? undefined : this.#turns.get(next.id);
     const key = own ? own.answerKey : following?.asks ? following.questionKey : message.id;
     const live = answer !== null && answer.generationId === message.generation_id ? answer : undefined;
-    return { ...message, key, answer: message.status === "running" ? live : undefined };
+    const retryAfter = this.#retryAfter.get(message.generation_id ?? "") ?? null;
+    return { ...message, key, retryAfter, answer: message.status === "running" ? live : undefined };
   }
 }

@@ -1,5 +1,5 @@
 // The list of the user's sessions, most recently used first: load, rename, delete.
-import { ApiError, NetworkError } from "../api/client.js";
+import { ApiError, isRequestError } from "../api/client.js";
 import { Observable } from "./observable.js";
 
 /**
@@ -38,42 +38,51 @@ export class Sessions extends Observable {
 
   /** Load the first page again. Never throws: a failure is stored in `error`. */
   async load() {
-    await this.#loadPage(null);
+    await this.#attempt(() => this.#loadPage(null));
   }
 
   /** Load the next page. */
   async loadMore() {
-    if (this.nextCursor !== null) await this.#loadPage(this.nextCursor);
+    const { nextCursor } = this;
+    if (nextCursor !== null) await this.#attempt(() => this.#loadPage(nextCursor));
+  }
+
+  /** Load the first page again without reporting a failure. Returns whether it succeeded. */
+  async poll() {
+    try {
+      await this.#loadPage(null);
+      return true;
+    } catch (error) {
+      if (!isRequestError(error)) throw error;
+      return false;
+    } finally {
+      this.changed();
+    }
   }
 
   /** @param {string | null} cursor */
   async #loadPage(cursor) {
     this.#requests += 1;
     const request = this.#requests;
-    try {
-      const page = await this.#api.sessions(cursor);
-      if (cursor === null) {
-        if (request < this.#shownRequest) return; // a later request has been answered already
-        this.#shownRequest = request;
-      }
-      const fresh = new Set(page.data.map((session) => session.session_id));
-      const others = this.list.filter((session) => !fresh.has(session.session_id));
-      if (cursor === null) {
-        // Replace the top of the list; keep the pages that were loaded below it.
-        const end = page.next_cursor === null ? "" : (page.data.at(-1)?.last_updated ?? "");
-        const below = others.filter((session) => session.last_updated < end);
-        this.list = this.#withoutDeleted([...page.data, ...below]);
-        if (below.length === 0) this.nextCursor = page.next_cursor;
-      } else {
-        this.list = this.#withoutDeleted([...others, ...page.data]);
-        this.nextCursor = page.next_cursor;
-      }
-      this.loaded = true;
-      this.error = null;
-    } catch (error) {
-      this.#setError(error);
+    const page = await this.#api.sessions(cursor);
+    if (cursor === null) {
+      if (request < this.#shownRequest) return; // a later request has been answered already
+      this.#shownRequest = request;
     }
-    this.changed();
+    const fresh = new Set(page.data.map((session) => session.session_id));
+    const others = this.list.filter((session) => !fresh.has(session.session_id));
+    if (cursor === null) {
+      // Replace the top of the list; keep the pages that were loaded below it.
+      const end = page.next_cursor === null ? "" : (page.data.at(-1)?.last_updated ?? "");
+      const below = others.filter((session) => session.last_updated < end);
+      this.list = this.#withoutDeleted([...page.data, ...below]);
+      if (below.length === 0) this.nextCursor = page.next_cursor;
+    } else {
+      this.list = this.#withoutDeleted([...others, ...page.data]);
+      this.nextCursor = page.next_cursor;
+    }
+    this.loaded = true;
+    this.error = null;
   }
 
   /** @param {Session[]} sessions */
@@ -87,17 +96,11 @@ export class Sessions extends Observable {
    * @returns {Promise<boolean>} whether it succeeded
    */
   async rename(id, title) {
-    try {
+    return this.#attempt(async () => {
       const session = await this.#api.changeSession(id, { title });
       this.list = this.list.map((known) => (known.session_id === id ? session : known));
       this.#onChange(id);
-      return true;
-    } catch (error) {
-      this.#setError(error);
-      return false;
-    } finally {
-      this.changed();
-    }
+    });
   }
 
   /**
@@ -144,14 +147,24 @@ export class Sessions extends Observable {
       if (error instanceof ApiError && error.status === 404) return;
       this.#deletions.delete(id);
       await this.load(); // the session still exists, so it is listed again
-      this.#setError(error);
-      this.changed();
+      await this.#attempt(() => Promise.reject(error));
     }
   }
 
-  /** @param {unknown} error */
-  #setError(error) {
-    if (!(error instanceof ApiError || error instanceof NetworkError)) throw error;
-    this.error = error;
+  /**
+   * Run a request. Returns whether it succeeded; a failure is stored in `error`.
+   * @param {() => Promise<void>} request
+   */
+  async #attempt(request) {
+    try {
+      await request();
+      return true;
+    } catch (error) {
+      if (!isRequestError(error)) throw error;
+      this.error = error;
+      return false;
+    } finally {
+      this.changed();
+    }
   }
 }

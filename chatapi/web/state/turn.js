@@ -11,8 +11,8 @@ import { drafts } from "./storage.js";
 
 /**
  * A message as it is shown. `key` stays the same when the server assigns the message its id; `answer` is present while
- * the answer streams.
- * @typedef {Message & {key: string, answer?: Answer}} ShownMessage
+ * the answer streams; `retryAfter` is the time that a refusal of this answer named, in seconds.
+ * @typedef {Message & {key: string, answer?: Answer, retryAfter: number | null}} ShownMessage
  */
 
 /**
@@ -109,7 +109,7 @@ export class Turn {
 
   /** @param {string} key */
   #placeholder(key) {
-    return { key, id: key, model: null, usage: null, created_at: this.#startedAt, parent_id: null, sibling_ids: [] };
+    return { key, retryAfter: null, id: key, model: null, usage: null, created_at: this.#startedAt, parent_id: null, sibling_ids: [] };
   }
 }
 

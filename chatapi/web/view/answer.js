@@ -1,4 +1,5 @@
 // An answer, while it streams and afterwards: its parts, the state of its connection, and its outcome.
+import { failureText, isAboutKey } from "../error-text.js";
 import { StreamingMarkdown } from "../markdown/streaming.js";
 import { useWatchByFrame } from "../state/observable.js";
 import { strings } from "../strings.js";
@@ -8,9 +9,6 @@ import { CopyButton, Figures, Versions } from "./message-controls.js";
 
 /**
  * @typedef {import("../state/answer.js").Answer} Answer
- * @typedef {import("../state/chat.js").Chat} Chat
- * @typedef {import("../state/conversation.js").Conversation} Conversation
- * @typedef {import("../state/turn.js").ShownMessage} ShownMessage
  * @typedef {import("../types.d.ts").Part} Part
  * @typedef {import("../types.d.ts").Status} Status
  */
@@ -29,7 +27,7 @@ export function AnswerView({ chat, conversation, message, last }) {
     <${Sources} parts=${parts} />
     ${running
       ? html`<${Connection} answer=${answer} />`
-      : html`<${Outcome} conversation=${conversation} message=${message} status=${status} last=${last} />`}
+      : html`<${Outcome} chat=${chat} conversation=${conversation} message=${message} status=${status} last=${last} />`}
     ${!running &&
     html`<footer>
       <${Versions} conversation=${conversation} message=${message} />
@@ -38,22 +36,10 @@ export function AnswerView({ chat, conversation, message, last }) {
       ${!conversation.isAnswering &&
       message.generation_id !== undefined &&
       html`<${IconButton} icon="again" label=${strings.message.regenerate} class="regenerate" onClick=${() => conversation.regenerate(message)} />
-        <${IconButton} icon="fork" label=${strings.message.fork} class="fork" onClick=${() => void fork(chat, conversation, message)} />`}
+        <${IconButton} icon="fork" label=${strings.message.fork} class="fork" onClick=${() => chat.forkSession(message)} />`}
     </footer>`}
     ${last && running && parts.length > 0 && answer.state === "streaming" && html`<span class="caret" aria-hidden="true"></span>`}
   </article>`;
-}
-
-/**
- * @param {Chat} chat
- * @param {Conversation} conversation
- * @param {ShownMessage} message
- */
-async function fork(chat, conversation, message) {
-  const session = await conversation.fork(message);
-  if (session === null) return;
-  await chat.sessions.load();
-  await chat.openSession(session.session_id);
 }
 
 /** @param {{part: Part, open: boolean}} properties `open` while more of it may follow */
@@ -141,8 +127,8 @@ function Connection({ answer }) {
   }
 }
 
-/** How an answer ended, unless it is complete. @param {{conversation: Conversation, message: ShownMessage, status: Status, last: boolean}} properties */
-function Outcome({ conversation, message, status, last }) {
+/** How an answer ended, unless it is complete. @param {import("./message.js").MessageProperties & {status: Status}} properties */
+function Outcome({ chat, conversation, message, status, last }) {
   const { answer } = message;
   if (status === "running")
     return html`<p class="outcome warning" role="status">
@@ -155,12 +141,15 @@ function Outcome({ conversation, message, status, last }) {
     const empty = message.parts.length || answer?.parts.length ? "" : strings.message.nothing;
     return cut || empty ? html`<p class="outcome">${cut || empty}</p>` : null;
   }
-  const error = answer?.error ?? message.error;
+  const error = answer?.error ?? message.error ?? { code: "internal_error", detail: "" };
   const isFailure = status !== "stopped";
+  const text = status === "failed" ? failureText(error.code, error.detail, message.retryAfter) : strings.ended[status];
   return html`<p class="outcome ${isFailure ? "bad" : ""}" role=${isFailure && last ? "alert" : undefined}>
     ${isFailure && html`<${Icon} name="warning" />`}
-    <span>${status === "failed" ? `${strings.ended.failed}: ${error?.detail ?? ""}` : strings.ended[status]}</span>
+    <span>${status === "failed" ? `${strings.ended.failed}: ${text}` : text}</span>
+    ${isFailure && isAboutKey(error.code) && html`<button type="button" onClick=${() => chat.changeKey()}>${strings.key.change}</button>`}
     ${isFailure &&
+    !isAboutKey(error.code) &&
     message.generation_id !== undefined &&
     html`<button type="button" disabled=${conversation.isAnswering} onClick=${() => conversation.regenerate(message)}>${strings.message.retry}</button>`}
   </p>`;

@@ -4,6 +4,7 @@ import { useWatch } from "../state/observable.js";
 import { drafts } from "../state/storage.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { isComposing } from "./composition.js";
 import { useFileDrop } from "./file-drop.js";
 import { focusComposer, isTouch } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
@@ -23,6 +24,7 @@ export function Composer({ chat, conversation }) {
   });
   const { attachments } = conversation;
   const [problem, setProblem] = useState(/** @type {string | null} */ (null));
+  const [isWaiting, setWaiting] = useState(false); // a send was attempted while an answer runs
   const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const file = useRef(/** @type {HTMLInputElement | null} */ (null));
 
@@ -52,6 +54,7 @@ export function Composer({ chat, conversation }) {
   // The button that had the focus may be gone: stop, a suggestion, try again.
   useEffect(() => {
     if (document.activeElement === document.body) focusComposer();
+    if (!conversation.isAnswering) setWaiting(false);
   }, [conversation.answer, conversation.isAnswering]);
 
   const attach = async (/** @type {Iterable<File>} */ files) => {
@@ -74,9 +77,11 @@ export function Composer({ chat, conversation }) {
   const isDropping = useFileDrop(conversation, attach);
   const hasContent = text.trim() !== "" || attachments.length > 0;
   const canSend = hasContent && !conversation.isAnswering && conversation.state === "ready";
+  const mustWait = isWaiting && conversation.isAnswering;
   const isTooLong = () =>
     new TextEncoder().encode(text).length > (chat.account.config?.max_message_bytes ?? Infinity);
   const send = () => {
+    setWaiting(hasContent && conversation.isAnswering);
     if (!canSend) return;
     if (isTooLong()) {
       setProblem(strings.composer.tooLong);
@@ -89,7 +94,7 @@ export function Composer({ chat, conversation }) {
     void conversation.send(text, attachments);
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
-    if (event.isComposing) return;
+    if (isComposing(event)) return;
     if (event.key === "Enter" && !event.shiftKey && !isTouch()) {
       event.preventDefault();
       send();
@@ -113,6 +118,7 @@ export function Composer({ chat, conversation }) {
     onSubmit=${(/** @type {Event} */ event) => [event.preventDefault(), send()]}
   >
     ${problem !== null && html`<p class="notice" role="alert">${problem}</p>`}
+    <p class="hint" role="status">${mustWait ? strings.composer.wait : ""}</p>
     ${attachments.length > 0 &&
     html`<ul class="attachments">
       ${attachments.map(

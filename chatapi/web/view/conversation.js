@@ -1,6 +1,6 @@
 // The open conversation: its messages, its last error, and the composer.
 import { ApiError } from "../api/client.js";
-import { errorText } from "../error-text.js";
+import { errorText, isAboutKey } from "../error-text.js";
 import { useWatch } from "../state/observable.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
@@ -89,8 +89,9 @@ function Older({ conversation, scroller }) {
   useEffect(() => {
     if (!hasOlder || sentinel.current === null) return;
     const observer = new IntersectionObserver(
-      ([entry]) => {
-        if (entry.isIntersecting) void conversation.loadOlder();
+      (entries) => {
+        // A delayed callback receives several entries in order: only the last one is current.
+        if (entries.at(-1)?.isIntersecting) void conversation.loadOlder();
       },
       { root: scroller.current, rootMargin: "600px 0px 0px 0px" },
     );
@@ -99,7 +100,9 @@ function Older({ conversation, scroller }) {
   }, [conversation, hasOlder, firstId]);
   if (!hasOlder) return null;
   return html`<div ref=${sentinel} class="hint centre">
-    <button type="button" class="plain" onClick=${() => conversation.loadOlder()}>${strings.conversation.loadingOlder}</button>
+    <button type="button" class="plain" onClick=${() => conversation.loadOlder()}>
+      ${conversation.isLoadingOlder ? strings.conversation.loadingOlder : strings.conversation.loadOlder}
+    </button>
   </div>`;
 }
 
@@ -107,12 +110,13 @@ function Older({ conversation, scroller }) {
 function ErrorBanner({ chat, conversation }) {
   const { error } = conversation;
   if (error === null || conversation.state === "gone") return null;
-  const isAboutKey = error instanceof ApiError && (error.status === 401 || error.code === "invalid_api_key_format");
+  const canReload = conversation.isStale || chat.sessions.error !== null;
+  const reload = () => Promise.all([conversation.load(), chat.sessions.load()]);
   return html`<div class="error-banner" role="alert">
     <${Icon} name="warning" />
     <span>${errorText(error)}</span>
-    ${isAboutKey && html`<button type="button" onClick=${() => chat.changeKey()}>${strings.key.change}</button>`}
-    ${conversation.isStale && html`<button type="button" onClick=${() => conversation.load()}>${strings.retry}</button>`}
+    ${error instanceof ApiError && isAboutKey(error.code) && html`<button type="button" onClick=${() => chat.changeKey()}>${strings.key.change}</button>`}
+    ${canReload && html`<button type="button" onClick=${reload}>${strings.retry}</button>`}
     ${conversation.state !== "loading" &&
     html`<${IconButton} icon="close" label=${strings.dismiss} onClick=${() => conversation.dismissError()} />`}
   </div>`;

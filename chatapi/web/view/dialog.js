@@ -1,6 +1,7 @@
 // A modal dialog: the browser's own element, which keeps the focus inside.
 import { html, useLayoutEffect, useRef } from "../vendor/htm-preact.js";
 import { strings } from "../strings.js";
+import { isComposing } from "./composition.js";
 import { focusComposer } from "./focus.js";
 import { IconButton } from "./icons.js";
 
@@ -25,7 +26,7 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
   };
   // A search field uses the first Escape to clear itself, so the dialog handles the key.
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
-    if (event.key !== "Escape" || event.isComposing) return;
+    if (event.key !== "Escape" || isComposing(event)) return;
     event.preventDefault();
     event.stopPropagation();
     onClose();

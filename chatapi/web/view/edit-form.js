@@ -2,6 +2,7 @@
 import { drafts } from "../state/storage.js";
 import { strings } from "../strings.js";
 import { html, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { isComposing } from "./composition.js";
 import { focusComposer, isTouch } from "./focus.js";
 
 /**
@@ -32,7 +33,7 @@ export function EditForm({ conversation, message, onCancel }) {
     drafts.set(message.id, value);
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
-    if (event.isComposing) return;
+    if (isComposing(event)) return;
     if (event.key === "Escape") onCancel();
     else if (event.key === "Enter" && !event.shiftKey && !isTouch()) send();
     else return;

@@ -33,19 +33,22 @@ export function KeyPage({ chat }) {
     if (formatError === null) chat.useKey(trimmed, remember);
   };
 
+  // The hidden field is for password managers, which store a password under a user name.
   return html`<main class="key-page">
-    <form class="card" onSubmit=${onSubmit} autocomplete="off">
+    <form class="card" onSubmit=${onSubmit}>
       <h1>${strings.key.heading}</h1>
       <p>${account.config?.demo ? strings.key.demo : strings.key.lead}</p>
+      <input type="text" name="username" autocomplete="username" value=${strings.key.label} hidden readonly />
       <label for="${id}-key">${strings.key.label}</label>
       <div class="field-row">
         <input
           id="${id}-key"
+          name="password"
           type=${shown ? "text" : "password"}
           value=${key}
           onInput=${onInput}
           placeholder=${strings.key.placeholder}
-          autocomplete="off"
+          autocomplete="current-password"
           autocapitalize="off"
           spellcheck=${false}
           aria-describedby="${id}-result"

@@ -2,6 +2,7 @@
 import { useWatch } from "../state/observable.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { isComposing } from "./composition.js";
 import { ConversationView } from "./conversation.js";
 import { Help } from "./help.js";
 import { IconButton } from "./icons.js";
@@ -22,7 +23,7 @@ export function ChatLayout({ chat }) {
 
   useEffect(() => {
     const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
-      if (event.isComposing || event.key === undefined) return; // autofill sends events without a key
+      if (isComposing(event) || event.key === undefined) return; // autofill sends events without a key
       const command = event.ctrlKey || event.metaKey;
       const key = event.key.toLowerCase();
       const isSearch = command && key === "k";

@@ -4,6 +4,7 @@ import { useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 /** @typedef {import("../state/conversation.js").Conversation} Conversation */
 
 const NEAR_END_PIXELS = 60; // a reader who is this close to the end follows new text
+const READER_EVENTS = ["wheel", "touchstart", "pointerdown", "keydown"]; // with which a reader may scroll
 
 /**
  * Keep the end of the conversation in view while the reader is there; otherwise keep the position.
@@ -13,16 +14,24 @@ export function useFollowEnd(conversation) {
   const scroller = useRef(/** @type {HTMLDivElement | null} */ (null));
   const content = useRef(/** @type {HTMLDivElement | null} */ (null));
   const following = useRef(true);
+  /** Restored after each change of size until the reader scrolls: messages get their heights when they come into view. */
+  const restored = useRef(conversation.readingPosition);
   const [atEnd, setAtEnd] = useState(true);
   const scrollToEnd = () => {
     following.current = true;
+    restored.current = null;
     const box = scroller.current;
     if (box !== null) box.scrollTop = box.scrollHeight;
   };
   useLayoutEffect(() => {
     const box = scroller.current;
     if (box === null || content.current === null) return;
-    scrollToEnd();
+    if (restorePosition(box, restored.current)) following.current = false;
+    else scrollToEnd();
+    setAtEnd(following.current);
+    const onReader = () => {
+      restored.current = null;
+    };
     let top = box.scrollTop;
     const onScroll = () => {
       const isNear = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PIXELS;
@@ -35,19 +44,28 @@ export function useFollowEnd(conversation) {
     };
     const onResize = new ResizeObserver(() => {
       if (following.current) box.scrollTop = box.scrollHeight;
+      else restorePosition(box, restored.current);
     });
     onResize.observe(content.current);
     onResize.observe(box);
     box.addEventListener("scroll", onScroll, { passive: true });
+    for (const name of READER_EVENTS) box.addEventListener(name, onReader, { passive: true });
     return () => {
       onResize.disconnect();
       box.removeEventListener("scroll", onScroll);
+      for (const name of READER_EVENTS) box.removeEventListener(name, onReader);
+      conversation.readingPosition = following.current ? null : readPosition(box);
     };
   }, [conversation]);
   // A message that was just sent is shown.
-  useLayoutEffect(scrollToEnd, [conversation.answer]);
+  const shownAnswer = useRef(conversation.answer);
+  useLayoutEffect(() => {
+    if (shownAnswer.current !== conversation.answer) scrollToEnd();
+    shownAnswer.current = conversation.answer;
+  }, [conversation.answer]);
   const stopFollowing = () => {
     following.current = false;
+    restored.current = null;
   };
   return { scroller, content, atEnd, scrollToEnd, stopFollowing };
 }
@@ -69,4 +87,29 @@ export function useStablePosition(scroller, firstId) {
     if (scroller.current === null || !element?.isConnected) return;
     scroller.current.scrollTop += element.getBoundingClientRect().top - top;
   }, [firstId]);
+}
+
+/**
+ * @param {HTMLElement} box
+ * @returns {import("../state/conversation.js").ReadingPosition | null} of the first visible message
+ */
+function readPosition(box) {
+  const { top } = box.getBoundingClientRect();
+  for (const message of box.querySelectorAll("article")) {
+    const { top: messageTop, bottom } = message.getBoundingClientRect();
+    if (bottom > top) return { messageId: message.id, offset: messageTop - top };
+  }
+  return null;
+}
+
+/**
+ * Scroll to a position. Returns whether its message exists.
+ * @param {HTMLElement} box
+ * @param {import("../state/conversation.js").ReadingPosition | null} position
+ */
+function restorePosition(box, position) {
+  const message = position === null ? null : document.getElementById(position.messageId);
+  if (position === null || message === null) return false;
+  box.scrollTop += message.getBoundingClientRect().top - box.getBoundingClientRect().top - position.offset;
+  return true;
 }

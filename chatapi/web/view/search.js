@@ -3,6 +3,7 @@ import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { errorText } from "../error-text.js";
 import { time } from "../format.js";
 import { strings } from "../strings.js";
+import { isComposing } from "./composition.js";
 import { Dialog } from "./dialog.js";
 import { useId } from "./id.js";
 
@@ -65,7 +66,7 @@ export function Search({ chat, onClose }) {
     void chat.openSession(hit.session_id, hit.message_id);
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
-    if (event.isComposing || hits.length === 0) return;
+    if (isComposing(event) || hits.length === 0) return;
     if (event.key === "ArrowDown") setChosen((chosen + 1) % hits.length);
     else if (event.key === "ArrowUp") setChosen((chosen - 1 + hits.length) % hits.length);
     else if (event.key === "Enter") open(hits[chosen]);

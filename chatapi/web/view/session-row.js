@@ -1,6 +1,7 @@
 // One session in the sidebar: its link, its menu, and the field that renames it.
 import { strings } from "../strings.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { isComposing } from "./composition.js";
 import { Menu } from "./menu.js";
 import { exportSession } from "./transfer.js";
 
@@ -23,6 +24,9 @@ export function SessionRow({ chat, session, current, answering, onOpen }) {
     if (wasRenaming.current && renaming === null && isLost) row.current?.querySelector("button")?.focus();
     wasRenaming.current = renaming !== null;
   }, [renaming]);
+  useEffect(() => {
+    if (current) row.current?.scrollIntoView({ block: "nearest" });
+  }, [current]);
   const title = session.title ?? strings.sessions.untitled;
   if (renaming !== null) {
     const rename = async (/** @type {string} */ text) => {
@@ -78,7 +82,7 @@ function TitleField({ title, onDone, onCancel }) {
     else onCancel();
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
-    if (event.isComposing) return;
+    if (isComposing(event)) return;
     if (event.key === "Enter") close(true);
     if (event.key === "Escape") close(false);
     event.stopPropagation();

@@ -37,9 +37,9 @@ export function SettingsDialog({ chat, conversation, onClose }) {
     const isSaved =
       (developerMessage === saved || (await conversation.changeDeveloperMessage(developerMessage))) &&
       (await conversation.changeSettings(settings));
-    if (!isSaved) return setError(conversation.error);
+    if (!isSaved) setError(conversation.error); // shown here instead of behind the dialog
     conversation.dismissError();
-    discard();
+    if (isSaved) discard();
   };
   const onInput = (/** @type {InputEvent} */ event) => {
     const { value } = /** @type {HTMLTextAreaElement} */ (event.target);

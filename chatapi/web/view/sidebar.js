@@ -39,6 +39,7 @@ export function Sidebar({ chat, onSearch, onHelp, onOpen }) {
     </div>
     <div class="session-list">
       ${sessions.error !== null &&
+      !isShownInBanner(chat, sessions.error) &&
       html`<div class="notice" role="alert">
         ${errorText(sessions.error)}
         <button type="button" onClick=${() => sessions.load()}>${strings.retry}</button>
@@ -77,6 +78,11 @@ export function Sidebar({ chat, onSearch, onHelp, onOpen }) {
       </div>
     </div>
   </nav>`;
+}
+
+/** Whether the conversation shows the same error, with a button that reloads both. @param {Chat} chat @param {Error} error */
+function isShownInBanner({ view, conversation }, error) {
+  return view === "chat" && conversation.error !== null && errorText(conversation.error) === errorText(error);
 }
 
 function ThemeSelect() {
