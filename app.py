@@ -1,26 +1,36 @@
-"""`python app.py` serves the API. `uvicorn app:app`, and hosts that import this file, find it as `app`."""
+"""`python app.py` serves the API. `uvicorn app:app` and hosting platforms import the application as `app`."""
 
 from __future__ import annotations
 
 import gc
 import sys
 
-gc.disable()  # what is imported stays: to look through it for garbage, again and again, would be a sixth of a start
+if sys.version_info < (3, 11):  # noqa: UP036  # older ones stop below with a SyntaxError that explains nothing
+    sys.exit(f"This needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}.")
+if sys.platform == "win32":
+    sys.exit("This does not run on Windows itself. Use WSL (https://learn.microsoft.com/windows/wsl) or Docker.")
+
+gc.disable()  # imported modules stay: searching them for garbage again and again would take a sixth of a start
 try:
     from chatapi.app import create_app
     from chatapi.cli import main
-    from chatapi.settings import read_settings
+    from chatapi.settings import SettingsError, read_settings
 except ModuleNotFoundError as missing:
     if (missing.name or "").split(".")[0] == "chatapi":
         raise
     sys.exit(
         f"The package {missing.name} is not installed for this Python ({sys.executable}).\n"
-        "Type `./run`, which sets everything up, or: python -m venv .venv, then "
+        "Type `./run`, which sets everything up, or: python3 -m venv .venv, then "
         ".venv/bin/pip install -r requirements.txt, then .venv/bin/python app.py"
     )
+except KeyboardInterrupt:
+    sys.exit(130)
 gc.enable()
 
 if __name__ == "__main__":
     sys.exit(main())
 else:
-    app = create_app(read_settings())
+    try:
+        app = create_app(read_settings())
+    except SettingsError as error:
+        sys.exit(f"Cannot start. {error}")

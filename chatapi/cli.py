@@ -3,89 +3,117 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from chatapi import __version__
 from chatapi.auth.keys import make_demo_key
 from chatapi.settings import Settings, SettingsError, read_settings, variable_name
 
-EXAMPLE_PRICES = Path(__file__).resolve().parent.parent / "deploy/prices.example.json"  # not where it is installed
+EXAMPLE_PRICES = Path(__file__).with_name("prices.example.json")
 SIMULATOR_READY = "Simulator listening on "
+INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status: 0, or 2 when it cannot start as it is configured; `--help` names others."""
+    """Run a command and return its exit status: 0, 2 when it cannot start, 130 after Ctrl-C during a start.
+
+    `migrate` and `doctor` have further statuses; their `--help` lists them.
+    """
     options = _parser().parse_args(arguments)
     try:
         match options.command:
             case "demo":
-                _demo(options.pace_ms)
+                _demo(options.pace_ms, _overrides(options))
             case "migrate":
                 return _migrate(options.source, options.target)
             case "doctor":
                 return _doctor(options.url)
             case _:
-                _serve(read_settings())
+                _serve(read_settings(_overrides(options)))
     except SettingsError as error:
         print(f"Cannot start. {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python app.py",
-        description="OpenAI Chat API: streams OpenAI-style models to any client, and keeps the conversation.",
-        epilog="Settings are environment variables: "
+        prog=_program(),
+        description="OpenAI Chat API: streams answers of OpenAI-style models to any client, and keeps the "
+        "conversation. Without a command it serves.",
+        epilog="Settings are environment variables, or lines of the file .env: "
         + ", ".join(variable_name(name) for name in Settings.model_fields)
-        + ". docs/settings.md says what each is for.",
+        + ". docs/settings.md describes them.",
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=f"OpenAI Chat API {__version__}")
+    _add_address(parser, None)
     commands = parser.add_subparsers(dest="command", metavar="command")
-    commands.add_parser(
-        "serve", help="serve the API (the default); http://127.0.0.1:8000 unless HOST and PORT say else"
+    _add_address(commands.add_parser("serve", help="serve the API and the chat page (the default)"))
+    demo = commands.add_parser("demo", help="serve with a simulated model: no account, no cost, no network")
+    _add_address(demo)
+    demo.add_argument(
+        "--pace-ms", type=int, default=60, help="milliseconds between two words of an answer (default: %(default)s)"
     )
-    demo = commands.add_parser("demo", help="serve it with a simulated model: no account, no cost, no network")
-    demo.add_argument("--pace-ms", type=int, default=60, help="the simulator's pause between two words (default 60)")
     migrate = commands.add_parser(
         "migrate",
         help="copy a SQLite file into PostgreSQL",
-        description="Copy a SQLite file, whole, into an empty PostgreSQL database, and compare the two row by row. "
-        "The server that uses the file must be stopped; the file stays as it is, but for answers that were still "
-        "running in it: those are closed as interrupted, as a start would do. A run that was cut (Ctrl-C, a lost "
-        "connection, a power cut) is run again, and goes on from there. Progress goes to standard error; what to do "
-        "next, to standard output.",
-        epilog="Exit status: 0, copied and found to be the same; 1, not finished, or not the same: what to do is said; "
-        "2, not begun: what to change is said, and no row was copied.",
+        description="Copy a SQLite file into an empty PostgreSQL database, and compare all rows. Stop the server that "
+        "uses the file first. The file stays as it is, except that running answers in it are closed as interrupted, "
+        "as a start of the server does. After an interruption (Ctrl-C, a lost connection, a power cut) run the same "
+        "command again: it continues. Progress goes to standard error, the next steps to standard output.",
+        epilog="Exit status: 0, copied and equal; 1, not finished or not equal; 2, not started, and no row was "
+        "copied. The message names the next step.",
     )
     migrate.add_argument(
-        "--from", dest="source", metavar="sqlite:///PATH", required=True, help="the file; four slashes for /a/full/path"
+        "--from",
+        dest="source",
+        metavar="sqlite:///PATH",
+        required=True,
+        help="the file; four slashes for an absolute path",
     )
     migrate.add_argument(
         "--to",
         dest="target",
         metavar="postgresql://USER@HOST:PORT/NAME",
-        help="the database; without it, DATABASE_URL, which other users of this machine cannot see as they see this",
+        help="the database (default: DATABASE_URL, which other users of this machine cannot see in the process list)",
     )
     doctor = commands.add_parser(
         "doctor",
         help="check the settings against the real servers",
-        description="Check the settings of this environment against the machine and the servers that they name: the "
-        "SQLite file, or PostgreSQL and Redis; the model API; limits of the system. A sentence for each check. It "
-        "changes nothing that lasts, and prints no secret.",
-        epilog="Exit status: 0, nothing failed; 1, something did: what to change is said; 2, the settings cannot be "
-        "read.",
+        description="Check the settings against this machine and the servers that they name: the SQLite file, or "
+        "PostgreSQL and Redis; the model API; limits of the operating system. Prints one line for each check. Changes "
+        "nothing that lasts, and prints no secret.",
+        epilog="Exit status: 0, no check failed; 1, a check failed, and its line names the remedy; 2, the "
+        "settings cannot be read.",
     )
     doctor.add_argument(
         "--url",
         metavar="https://HOST",
-        help="check also the proxy before a running server: does it hold streams back? The address that clients use",
+        help="the address that clients use: also check whether the proxy before a running server delays streams",
     )
     return parser
+
+
+def _add_address(parser: argparse.ArgumentParser, default: str | None = argparse.SUPPRESS) -> None:
+    parser.add_argument("--host", default=default, help="the address to listen on (default: HOST, or 127.0.0.1)")
+    parser.add_argument("--port", default=default, help="the port to listen on (default: PORT, or 8000)")
+
+
+def _program() -> str:
+    name = Path(sys.argv[0]).name
+    return {"app.py": "python app.py", "__main__.py": "python -m chatapi"}.get(name, name)
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, str]:
+    found = {"HOST": options.host, "PORT": options.port}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _migrate(source: str, target: str | None) -> int:
@@ -116,8 +144,8 @@ def _doctor(url: str | None) -> int:
 
 
 def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_key: str | None = None) -> None:
-    """Serve; `greet` is told the URL once the port is ours. `demo_key` is shown to everybody."""
-    from chatapi.app import create_app  # here, so that --help and a bad setting are answered at once
+    """Serve until a signal. `greet` receives the URL as soon as the port is open; `demo_key` is public."""
+    from chatapi.app import create_app  # here, so that --help and an impossible setting are answered at once
     from chatapi.server.serve import listen, serve, url_of
 
     with listen(settings) as listener:
@@ -126,11 +154,11 @@ def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_
         serve(create_app(settings, demo_key), settings, listener)
 
 
-def _demo(pace_ms: int) -> None:
-    """Serve beside a simulator, and say what to type."""
+def _demo(pace_ms: int, overrides: Mapping[str, str]) -> None:
+    """Serve with a simulator as the model API, and print commands to try."""
     command = [sys.executable, "-m", "chatapi.simulator", "--port", "0", "--pace-ms", str(pace_ms), "--until-eof"]
-    # A session of its own: Ctrl-C is for us alone, and the simulator goes on while we drain. Its standard input ends
-    # however we do, and it with that.
+    # In a session of its own: Ctrl-C reaches only this process, and the simulator answers during the drain. Its
+    # standard input closes however this process ends, and then it ends too.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as simulator:
@@ -139,17 +167,20 @@ def _demo(pace_ms: int) -> None:
             line = simulator.stdout.readline()
             if not line.startswith(SIMULATOR_READY):
                 raise SettingsError("The simulator did not start; its own message is above.")
-            os.environ["OPENAI_BASE_URL"] = line.removeprefix(SIMULATOR_READY).split()[0]
-            os.environ.setdefault("DATABASE_URL", "sqlite:///data/demo.db")
-            if EXAMPLE_PRICES.exists():
-                os.environ.setdefault("CHATAPI_PRICES", str(EXAMPLE_PRICES))
-            key = make_demo_key()  # another in each start: no other page can know it
-            _serve(read_settings(), lambda url: print(_what_to_type(url, key), flush=True), key)
+            url = line.removeprefix(SIMULATOR_READY).split()[0]
+            defaults = {"DATABASE_URL": "sqlite:///data/demo.db", "CHATAPI_PRICES": str(EXAMPLE_PRICES)}
+            key = make_demo_key()  # a new one for each start, so that no other page knows it
+            _serve(read_settings({**overrides, "OPENAI_BASE_URL": url}, defaults), partial(_greet, key), key)
         finally:
             simulator.terminate()
 
 
-def _what_to_type(url: str, key: str) -> str:
+def _greet(key: str, url: str) -> None:
+    with suppress(OSError):  # standard output may be closed: the demo serves all the same
+        print(_commands_to_try(url, key), flush=True)
+
+
+def _commands_to_try(url: str, key: str) -> str:
     return f"""
 This is the demo: answers come from a simulator, not from a model. Chat at {url}
 
@@ -159,11 +190,12 @@ Or in another terminal:
   curl -N -i {url}/api/chat -H 'Content-Type: application/json' -d '{{
     "developer_message": "You are a helpful assistant.", "user_message": "Count to 200", "api_key": "'$KEY'"}}'
 
-Cut it with Ctrl-C, and read the rest (put in the X-Session-ID that it showed; 40 is the bytes you already have):
+Cut it with Ctrl-C, and read the rest. Replace SESSION with the X-Session-ID of the answer, and 40 with the number of
+bytes that you have:
 
-  curl -N '{url}/api/chat/SESSION/stream?offset=40'
-  curl -X POST {url}/api/chat/SESSION/stop
-  curl {url}/api/sessions/SESSION/messages
+  curl -N '{url}/api/chat/SESSION/stream?offset=40' -H "Authorization: Bearer $KEY"
+  curl -X POST {url}/api/chat/SESSION/stop -H "Authorization: Bearer $KEY"
+  curl {url}/api/sessions/SESSION/messages -H "Authorization: Bearer $KEY"
 
-The reference is at {url}/docs. Ctrl-C here ends both.
+The reference is at {url}/docs. Ctrl-C here stops the server and the simulator.
 """

@@ -1,35 +1,49 @@
-"""Every setting, read once from the environment and passed in. No other module reads the environment.
+"""Every setting: read once, from the environment and from `.env`, and passed in. No other module reads the environment.
 
-Conventional names where they exist, else the prefix `CHATAPI_`. A value or a combination that cannot be right stops
-the start with a sentence. `docs/settings.md` lists them, and a test holds it to this class.
+Names are the conventional ones where they exist, else they have the prefix `CHATAPI_`. An impossible value, an
+impossible combination and an unknown `CHATAPI_` name stop the start with a sentence that names the remedy.
+`docs/settings.md` lists the settings; a test compares it with this class.
 """
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from chatapi.auth.keys import SEED_PATTERN
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+PREFIX = "CHATAPI_"
+ENV_FILE = ".env"  # in the working directory; the environment wins over it
+UNPREFIXED = frozenset(
+    ["host", "port", "database_url", "redis_url", "openai_base_url", "log_level", "https_proxy", "no_proxy", "no_color"]
+)
+SHARED = {"HTTPS_PROXY", "NO_PROXY"}  # with other programs, many of which read the names in lower case
+# Kubernetes sets these in every container for a service that is named "chatapi".
+KUBERNETES_NAME = re.compile(
+    r"CHATAPI_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
 
 
 class SettingsError(Exception):
-    """The environment asks for something that cannot be; the message says what to change."""
+    """The settings ask for something impossible; the message names the remedy."""
 
 
 def _is_pattern(value: str) -> str:
     try:
         re.compile(value)
     except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from error
+        raise ValueError(f"must be a regular expression: {error}") from error
     return value
 
 
@@ -37,7 +51,7 @@ def _is_http_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         port = parts.port
-    except ValueError:  # its own message would repeat what is where a port should be
+    except ValueError:  # its own message would repeat the text in the place of the port
         raise ValueError("must be a URL with a port from 1 to 65535, or without one") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise ValueError("must be a http or https URL")
@@ -80,92 +94,104 @@ def _are_networks(value: str) -> str:
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda value: str(value).upper())]
 
 
-class Settings(BaseSettings):
-    """What an operator may choose. A first start needs none of it."""
+class Settings(BaseModel):
+    """The settings of one server. Every field has a default, so a first start needs no configuration."""
 
-    model_config = SettingsConfigDict(env_prefix="CHATAPI_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", min_length=1, validation_alias="HOST", description="The address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, validation_alias="PORT", description="The port to listen on; 0 picks one.")
+    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 picks a free one.")
     database_url: Annotated[str, AfterValidator(_is_store_url)] = Field(
         "sqlite:///data/chatapi.db",
-        validation_alias="DATABASE_URL",
         repr=False,
-        description="Where sessions are kept. `sqlite:///PATH`: one file for one process; it and its folder are made "
-        "on the first start. `postgresql://USER:PASSWORD@HOST:PORT/NAME`: for any number of replicas.",
+        description="The database. `sqlite:///PATH`: one file for one process; the first start creates it and its "
+        "folder. `postgresql://USER:PASSWORD@HOST:PORT/NAME`: for any number of replicas.",
     )
     database_connections: int = Field(
         8,
         ge=1,
         le=1000,
-        description="PostgreSQL connections of each replica for writing; half as many again read, one takes the text, "
-        "and one listens where there is no Redis.",
+        description="PostgreSQL connections of each replica for writing. A replica opens half as many more for "
+        "reading, one for answer text, and one that listens where there is no Redis.",
     )
     database_pooling: Literal["session", "transaction"] = Field(
         "session",
-        description="`transaction` behind a pooler that gives each transaction another connection, as PgBouncer does "
-        "in that mode: nothing is prepared, and wake-ups want `REDIS_URL`.",
+        description="`transaction` for a pooler that gives each transaction another connection, such as PgBouncer in "
+        "transaction mode. Statements are then not prepared, and wake-ups need `REDIS_URL`.",
     )
     redis_url: Annotated[str, AfterValidator(_is_redis_url)] | None = Field(
         None,
-        validation_alias="REDIS_URL",
         repr=False,
-        description="`redis://HOST:PORT`: a Redis (6.2 or newer) or Valkey through which replicas wake each other and "
-        "count limits together. Unset: PostgreSQL wakes them, and each replica counts for itself.",
+        description="`redis://HOST:PORT`: a Redis (6.2 or newer) or Valkey through which replicas wake each other's "
+        "readers and share the counts of the limits. Unset: PostgreSQL wakes readers, and each replica counts alone.",
     )
     store_patience_seconds: float = Field(
         10,
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="How long a running answer waits for a store that takes no writes, before it fails.",
+        description="How long a running answer waits for a database that rejects writes, before the answer fails.",
     )
     lease_seconds: float = Field(
         20,
         ge=1,
         le=3600,
         allow_inf_nan=False,
-        description="How long an answer whose replica died stays running before another closes it. Longer than "
-        "`CHATAPI_STORE_PATIENCE_SECONDS`: an outage of the database that lasts longer interrupts what ran. "
+        description="How long an answer stays `running` after its replica died, before another replica closes it. Must "
+        "be longer than `CHATAPI_STORE_PATIENCE_SECONDS`: a longer outage of the database interrupts running answers. "
         "The clocks of the replicas must agree to within a quarter of it.",
     )
     openai_base_url: Annotated[str, AfterValidator(_is_http_url)] = Field(
         "https://api.openai.com/v1",
-        validation_alias="OPENAI_BASE_URL",
-        description="The model API: any server that speaks OpenAI's chat completions.",
+        description="The model API: any server with OpenAI's chat completions. Most addresses end in `/v1`.",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", validation_alias="LOG_LEVEL", description="The least level that is logged."
+    https_proxy: str | None = Field(
+        None,
+        repr=False,
+        description="`http://HOST:PORT`: a proxy for connections to a model API on https. Keys stay inside TLS. "
+        "A model API on http is never reached through a proxy.",
     )
+    no_proxy: str | None = Field(
+        None, description="Hosts to reach without the proxy, separated by commas; `*` for all."
+    )
+    log_level: LogLevel = Field("INFO", description="The lowest level to log: `DEBUG`, `INFO`, `WARNING` or `ERROR`.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto",
-        description="`json`, one object a line; `console`, for people; `auto`: console on a terminal, else json.",
+        description="`json`: one object per line. `console`: lines for people. `auto`: console on a terminal, else "
+        "json.",
     )
+    no_color: str | None = Field(None, description="Any value: no colours on a terminal.")
     secret: str | None = Field(
         None,
         min_length=32,
         repr=False,
-        description="The secret of the owner tags, 32 characters or more, the same for all replicas. Unset: one is "
-        "made beside the SQLite file; with PostgreSQL it must be set.",
+        description="The secret of the owner tags: 32 characters or more, the same for all replicas. Unset: the first "
+        "start writes one beside the SQLite file. Required with PostgreSQL.",
     )
     session_access: Literal["auto", "key", "id"] = Field(
         "auto",
-        description="Who may read, stop and delete a session: `key`, whoever has its owner's key; `id`, whoever knows "
-        "its id; `auto`, the id is enough from this machine itself (loopback address, loopback Host, no forwarding "
-        "headers), else the key. Behind a proxy on the same machine that adds no forwarding headers, choose `key`.",
+        description="The credential for a session. `key`: the key of its owner. `id`: its id. `auto`: its id for "
+        "callers on the same machine (loopback address, loopback Host, no forwarding headers), the key for all others. "
+        "Behind a proxy on the same machine that adds no forwarding headers, choose `key`.",
     )
-    cors_origins: Annotated[str, NoDecode, AfterValidator(_are_origins)] = Field(
+    cors_origins: Annotated[str, AfterValidator(_are_origins)] = Field(
         "*",
         description="Origins whose pages may call this API, separated by commas; `*` for all. Never with credentials.",
     )
     key_pattern: Annotated[str, AfterValidator(_is_pattern)] = Field(
-        SEED_PATTERN, description="The form of a key, a regular expression matched whole; for another upstream."
+        SEED_PATTERN,
+        description="The form of a valid API key: a regular expression for the whole key. Change it for another "
+        "provider.",
     )
-    default_model: str = Field("gpt-4.1-mini", min_length=1, description="The model of a request that names none.")
+    default_model: str = Field(
+        "gpt-4.1-mini", min_length=1, description="The model for requests that do not name a model."
+    )
     developer_role: Literal["developer", "system"] = Field(
-        "developer", description="The role under which the developer message goes upstream; some servers want `system`."
+        "developer",
+        description="The role of the developer message in requests to the model API; some servers only know `system`.",
     )
     hosted_tools: Literal["reject", "omit"] = Field(
         "reject",
@@ -174,27 +200,27 @@ class Settings(BaseSettings):
     )
     prices: Path | None = Field(
         None,
-        description="A file of what a million tokens of each model cost, as `deploy/prices.example.json` is one; read "
-        "at the start. Unset: `/api/usage` knows tokens and no costs.",
+        description="A JSON file with the price of a million tokens of each model, such as "
+        "`chatapi/prices.example.json`; read at the start. Unset: `/api/usage` shows tokens without costs.",
     )
     rate_limit: int = Field(
         600,
         ge=0,
-        description="Requests per key and minute: a minute's worth at once, then evenly; 0 switches the limit off.",
+        description="Requests per key and minute, of which a full minute's number may come at once; 0: no limit.",
     )
     request_limit: int = Field(
         6000,
         ge=0,
         description="Requests of any kind, reads included, per key and per address and minute; 0, or "
-        "`CHATAPI_RATE_LIMIT=0`, switches the limit off.",
+        "`CHATAPI_RATE_LIMIT=0`: no limit.",
     )
     unverified_limit: int = Field(
         600,
         ge=0,
         description="API requests per address and minute without a key that the model API has accepted. A failed one "
-        "counts as ten, and each MiB of its body as eight more. 0, or `CHATAPI_RATE_LIMIT=0`, switches the limit off.",
+        "counts as ten, and each MiB of its body as eight more. 0, or `CHATAPI_RATE_LIMIT=0`: no limit.",
     )
-    max_generations_per_key: int = Field(200, ge=0, description="Running answers per key; 0 switches the limit off.")
+    max_generations_per_key: int = Field(200, ge=0, description="Running answers per key; 0: no limit.")
     slot_wait_seconds: float = Field(
         2,
         ge=0,
@@ -202,50 +228,52 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="How long a request waits for a running answer of its key to end, before a 429.",
     )
-    max_generations: int = Field(1000, ge=0, description="Running answers in all; 0 switches the limit off.")
+    max_generations: int = Field(1000, ge=0, description="Running answers of all keys together; 0: no limit.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body, in bytes.")
     max_message_bytes: int = Field(256 * 1024, ge=1, description="The largest message, in bytes of UTF-8.")
     max_media_bytes: int = Field(
         8 * 1024 * 1024,
         ge=1024,
-        description="The largest request body on routes whose messages may hold images, audio and files.",
+        description="The largest request body on routes whose messages may hold images, audio and files, in bytes.",
     )
-    max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The largest answer; a longer one fails there.")
+    max_answer_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="The largest answer, in bytes of UTF-8; a longer one fails there."
+    )
     max_context_bytes: int = Field(
-        16 * 1024 * 1024, ge=1024, description="The largest conversation that is sent upstream, in bytes of UTF-8."
+        16 * 1024 * 1024,
+        ge=1024,
+        description="The largest conversation that is sent to the model API, in bytes of UTF-8.",
     )
     max_session_messages: int = Field(
-        20_000, ge=0, description="Messages in one session, on all branches; 0 switches the limit off."
+        20_000, ge=0, description="Messages in one session, on all branches; 0: no limit."
     )
     max_session_bytes: int = Field(
         256 * 1024 * 1024,
         ge=0,
-        description="Stored content of one session, about; images and files count as base64. 0 switches the limit off.",
+        description="Stored content of one session, about; images and files count as base64. 0: no limit.",
     )
-    max_owner_sessions: int = Field(100_000, ge=0, description="Sessions of one key; 0 switches the limit off.")
+    max_owner_sessions: int = Field(100_000, ge=0, description="Sessions of one key; 0: no limit.")
     max_owner_bytes: int = Field(
-        16 * 1024**3, ge=0, description="Stored content of all sessions of one key; 0 switches the limit off."
+        16 * 1024**3, ge=0, description="Stored content of all sessions of one key; 0: no limit."
     )
-    max_sessions: int = Field(1_000_000, ge=0, description="Sessions in all; 0 switches the limit off.")
-    max_store_bytes: int = Field(
-        256 * 1024**3, ge=0, description="Stored content of all sessions; 0 switches the limit off."
-    )
-    connect_seconds: Seconds = Field(10, description="How long connecting to the upstream may take, TLS included.")
-    first_token_seconds: Seconds = Field(300, description="How long the first content of an answer may take.")
-    idle_seconds: Seconds = Field(120, description="How long an answer may pause between two pieces of content.")
-    total_seconds: Seconds = Field(3600, description="How long an answer may take in all.")
+    max_sessions: int = Field(1_000_000, ge=0, description="Sessions in all; 0: no limit.")
+    max_store_bytes: int = Field(256 * 1024**3, ge=0, description="Stored content of all sessions; 0: no limit.")
+    connect_seconds: Seconds = Field(10, description="The limit for connecting to the model API, TLS included.")
+    first_token_seconds: Seconds = Field(300, description="The limit for the first content of an answer.")
+    idle_seconds: Seconds = Field(120, description="The longest pause between two pieces of content of an answer.")
+    total_seconds: Seconds = Field(3600, description="The limit for a whole answer.")
     status_seconds: Seconds = Field(
         15,
-        description="After this long without a word from the upstream, the response begins all the same; a test of a "
-        "key fails.",
+        description="The longest wait for the model API's status. Then the response begins without it, and a test of "
+        "a key fails.",
     )
     heartbeat_seconds: Seconds = Field(
-        10, description="The longest silence on an event stream before a heartbeat; looked at once a second."
+        10, description="The longest silence on an event stream before a heartbeat; checked once a second."
     )
     drain_seconds: float = Field(
-        10, ge=0, le=86_400, description="How long running answers may go on after the first SIGTERM."
+        10, ge=0, le=86_400, description="How long running answers may continue after the first SIGTERM."
     )
-    receive_seconds: Seconds = Field(30, description="How long a client may take to send a request, headers and body.")
+    receive_seconds: Seconds = Field(30, description="The limit for receiving a request, headers and body.")
     write_seconds: Seconds = Field(
         60, description="How long a client may read nothing of its response before the connection is closed."
     )
@@ -272,7 +300,7 @@ class Settings(BaseSettings):
 
     @property
     def uses_postgres(self) -> bool:
-        """Whether sessions are kept in PostgreSQL, else in a SQLite file."""
+        """Whether sessions are stored in PostgreSQL; otherwise in a SQLite file."""
         return self.database_url.startswith(POSTGRES_SCHEMES)
 
     @property
@@ -282,7 +310,7 @@ class Settings(BaseSettings):
 
     @property
     def secret_path(self) -> Path:
-        """Where the secret of the owner tags is kept, when none is set."""
+        """The file of the secret of the owner tags, used when no secret is set."""
         return secret_beside(self.database_path)
 
     @cached_property
@@ -302,32 +330,90 @@ class Settings(BaseSettings):
 
     @property
     def origins(self) -> list[str]:
-        """The allowed origins, one by one."""
+        """The allowed origins."""
         return [origin.strip() for origin in self.cors_origins.split(",")]
+
+    @property
+    def upstream_proxy(self) -> str | None:
+        """The proxy through which the model API is reached, if any."""
+        parts = urlsplit(self.openai_base_url)
+        if self.https_proxy is None or parts.scheme != "https" or _bypasses(self.no_proxy, parts.netloc):
+            return None
+        return self.https_proxy if "://" in self.https_proxy else f"http://{self.https_proxy}"
+
+
+def _bypasses(no_proxy: str | None, netloc: str) -> bool:
+    """Whether a comma-separated list names this host, with or without its port, or a domain that it belongs to."""
+    host = netloc.rpartition(":")[0] or netloc
+    names = [name.strip().removeprefix(".").lower() for name in (no_proxy or "").split(",") if name.strip()]
+    return any(name in {"*", one} or one.endswith(f".{name}") for name in names for one in (host, netloc))
 
 
 def secret_beside(database: Path) -> Path:
-    """The file of the secret that belongs to a SQLite file."""
+    """Return the path of the secret that belongs to a SQLite file."""
     return database.with_name(database.name + ".secret")
 
 
-def read_settings() -> Settings:
-    """The settings of this environment.
+def read_settings(overrides: Mapping[str, str] | None = None, defaults: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment and from `.env`. An empty value means: not set.
+
+    Args:
+        overrides: variables that win over the environment.
+        defaults: variables that apply where neither the environment nor `.env` sets them.
 
     Raises:
-        SettingsError: a value is not possible; the message names the variable and never repeats the value.
+        SettingsError: a value is impossible, or a `CHATAPI_` name is unknown; the message names the variable and never
+            repeats its value.
     """
+    variables: dict[str, str] = {}
+    for source in (defaults or {}, _env_file(), os.environ, overrides or {}):
+        variables |= {name: value for name, value in source.items() if value}
+    _check_names(variables)
+    values = {field: found for field in Settings.model_fields if (found := _find(variables, variable_name(field)))}
     try:
-        return Settings()
+        settings = Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{variable_name(str(first['loc'][0]))}: {reason}.") from None
+        reasons = [_sentence(detail["loc"][0], detail["msg"]) for detail in error.errors(include_input=False)]
+        raise SettingsError(" ".join(reasons)) from None
+    if not (settings.upstream_proxy or "http://").startswith(("http://", "https://")):
+        raise SettingsError("HTTPS_PROXY: must be http://HOST:PORT. Change it, or name the model API in NO_PROXY.")
+    return settings
 
 
 def variable_name(field: str) -> str:
-    """The environment variable that sets a field (given by the field's name, or already by the variable's)."""
-    info = Settings.model_fields.get(field)
-    if info is None:
-        return field.upper()
-    return str(info.validation_alias or f"CHATAPI_{field.upper()}")
+    """Return the environment variable of a field."""
+    return field.upper() if field in UNPREFIXED else PREFIX + field.upper()
+
+
+def _env_file() -> dict[str, str]:
+    try:
+        return {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The file {ENV_FILE} cannot be read: {error}.") from error
+
+
+def _find(variables: Mapping[str, str], name: str) -> str | None:
+    """Return a variable's value. Variables that other programs share are also found in lower case, as curl has them."""
+    return variables.get(name) or (variables.get(name.lower()) if name in SHARED else None)
+
+
+def _check_names(variables: Mapping[str, str]) -> None:
+    known = {variable_name(field): field for field in Settings.model_fields}
+    for name, value in variables.items():
+        if not name.upper().startswith(PREFIX) or name in known or _is_of_kubernetes(name, value):
+            continue
+        near = [name.upper(), name.upper().removeprefix(PREFIX)]
+        close = [one for one in near if one in known] or difflib.get_close_matches(near[0], known, 1)
+        advice = f"Did you mean {close[0]}?" if close else "docs/settings.md lists the settings."
+        raise SettingsError(f"{name} is not a setting. {advice}")
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    return KUBERNETES_NAME.fullmatch(name) is not None and (name != "CHATAPI_PORT" or "://" in value)
+
+
+def _sentence(field: int | str, message: str) -> str:
+    """Return pydantic's message with the name of the variable."""
+    reason = message.removeprefix("Value error, ")
+    reason = re.sub(r"^(?:Input|String) should ", "must ", reason)
+    return f"{variable_name(str(field))}: {reason}."

@@ -44,7 +44,11 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
     store = Store(_driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds, limits)
     redis = _redis(settings)
     upstream = Upstream(
-        settings.openai_base_url, settings.connect_seconds, settings.developer_role, settings.max_context_bytes
+        settings.openai_base_url,
+        settings.connect_seconds,
+        settings.developer_role,
+        settings.max_context_bytes,
+        settings.upstream_proxy,
     )
     rate_limit, slots = _limits(settings, store, redis)
     bus = _bus(settings, store, redis)

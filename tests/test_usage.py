@@ -211,7 +211,7 @@ def test_cached_tokens_have_their_own_price_if_there_is_one(tmp_path: Path) -> N
 
 
 def test_the_example_is_a_price_list() -> None:
-    assert read_prices(PROJECT / "deploy/prices.example.json").of("gpt-4.1-mini-2025-04-14") is not None
+    assert read_prices(PROJECT / "chatapi/prices.example.json").of("gpt-4.1-mini-2025-04-14") is not None
 
 
 # The routes

@@ -24,7 +24,7 @@ async def check(settings: Settings) -> Check:
     """Reach it as the service does, and read its status."""
     url = f"{settings.openai_base_url}/models"
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=settings.connect_seconds)
-    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as client:
+    async with aiohttp.ClientSession(timeout=timeout, proxy=settings.upstream_proxy, trust_env=False) as client:
         begun = time.perf_counter()
         try:
             async with client.get(url, allow_redirects=False) as response:

@@ -8,6 +8,7 @@ their time; the rest is interrupted and stored; then the socket, the connections
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import resource
@@ -36,6 +37,7 @@ SEND_BUFFER_BYTES = 256 * 1024  # of each connection in the system, which else g
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy's, so that the proxy closes first and never meets a closed connection
 SWITCH_SECONDS = 0.001  # a thread that parses a large body delays the loop by this much at most, not by 5 ms
 MAX_FILES = 65_536  # the limit of open files that the process asks for, where the system allows it
+MAX_PORT = 65_535
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 logger = structlog.get_logger()
@@ -62,14 +64,29 @@ def listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except (socket.gaierror, UnicodeError) as error:
-        raise SettingsError(f"HOST: there is no address {settings.host} here: {error}. Set another.") from error
-    except OSError as error:
-        raise SettingsError(
-            f"PORT: cannot listen on {settings.host} port {settings.port}: {error}. Stop what uses it, or set another."
-        ) from error
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(_reason(settings, error)) from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     return listener
+
+
+def _reason(settings: Settings, error: OSError | UnicodeError) -> str:
+    host, port = settings.host, settings.port
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, socket.gaierror | UnicodeError) or number == errno.EADDRNOTAVAIL:
+        return f"HOST: this machine has no address {host}. Choose 127.0.0.1, or 0.0.0.0 for all addresses."
+    if number == errno.EADDRINUSE:
+        return f"PORT: another program uses port {port} on {host}. Choose another port: --port {_other(port)}."
+    if number == errno.EACCES:
+        return (
+            f"PORT: this user may not listen on port {port}: ports below 1024 need the rights of root. Choose another "
+            "port (--port 8000), and let a proxy listen there (deploy/)."
+        )
+    return f"PORT: cannot listen on {host} port {port}: {error}."
+
+
+def _other(port: int) -> int:
+    return port + 1 if port < MAX_PORT else port - 1
 
 
 def url_of(listener: socket.socket) -> str:

@@ -1,8 +1,7 @@
 """The client of one model API, which speaks OpenAI's chat completions.
 
 This is the seam at which foreign errors become ours, and the last place that a key reaches. Everything that comes from
-the other side is bounded and not trusted: no redirects, no content encoding, no cookies, no proxies from the
-environment.
+the other side is bounded and not trusted: no redirects, no content encoding, no cookies.
 """
 
 from __future__ import annotations
@@ -84,10 +83,12 @@ class Upstream:
         connect_seconds: float,
         developer_role: str = "developer",
         max_request_bytes: int = MAX_REQUEST_BYTES,
+        proxy: str | None = None,
     ) -> None:
         self._completions = URL(f"{base_url}/chat/completions")
         self._models = URL(f"{base_url}/models")
         self._connect_seconds = connect_seconds
+        self._proxy = proxy
         self._writer = RequestWriter(developer_role, origin_of(base_url), max_request_bytes)
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
         self._client: aiohttp.ClientSession
@@ -100,7 +101,8 @@ class Upstream:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=False,
+            proxy=self._proxy,
+            trust_env=False,  # it would read keys from ~/.netrc, and proxies for plain http
             headers={"User-Agent": f"openai-chat-api/{__version__}", "Accept-Encoding": "identity"},
         )
 

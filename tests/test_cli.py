@@ -1,0 +1,187 @@
+"""The command line: options, and one sentence instead of a traceback when it cannot start."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from chatapi import __version__
+from chatapi.server.serve import listen
+from chatapi.settings import Settings, SettingsError
+from chatapi.simulator import Simulator
+from tests.server_process import PROJECT, Service, environment_without_settings
+
+SECONDS = 60.0
+APP = [sys.executable, str(PROJECT / "app.py")]
+MODULE = [sys.executable, "-m", "chatapi"]
+# Runs app.py, and presses Ctrl-C where the file's first argument says: at an import, or at an audit event.
+INTERRUPTING = """
+import os, runpy, signal, sys
+where, sys.argv = sys.argv[1], sys.argv[2:]
+state = {"pressed": False}
+
+def press(name):
+    if name == where and not state["pressed"]:
+        state["pressed"] = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        press(name)
+
+sys.meta_path.insert(0, Finder)
+sys.addaudithook(lambda event, arguments: press(event))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(*command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in an empty folder, with these settings alone."""
+    kept = environment_without_settings()
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=kept | {"PYTHONPATH": str(PROJECT), "PORT": "0"} | variables,
+        capture_output=True,
+        timeout=SECONDS,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [APP, MODULE])
+def test_the_version(tmp_path: Path, command: list[str]) -> None:
+    ended = run(*command, "--version", folder=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"OpenAI Chat API {__version__}\n", "")
+
+
+@pytest.mark.parametrize(("command", "name"), [(APP, "python app.py"), (MODULE, "python -m chatapi")])
+def test_help_shows_the_command_as_it_was_typed(tmp_path: Path, command: list[str], name: str) -> None:
+    assert run(*command, "--help", folder=tmp_path).stdout.startswith(f"usage: {name} ")
+
+
+@pytest.mark.parametrize("arguments", [["--port", "{}"], ["serve", "--host", "127.0.0.1", "--port={}"]])
+@pytest.mark.one_process("about the command line")
+def test_port_and_host_are_options(upstream: Simulator, tmp_path: Path, arguments: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    service = Service(tmp_path, upstream.url, HOST="127.0.0.9", PORT="1")
+    if "--host" not in arguments:
+        service.environment["HOST"] = "127.0.0.1"
+    with subprocess.Popen(
+        [*APP, *(argument.format(port) for argument in arguments)],
+        cwd=tmp_path,
+        env=os.environ | service.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "serving" in line)
+        assert json.loads(line)["url"] == f"http://127.0.0.1:{port}"
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (
+            {"CHATAPI_RATELIMIT": "3"},
+            "Cannot start. CHATAPI_RATELIMIT is not a setting. Did you mean CHATAPI_RATE_LIMIT?\n",
+        ),
+        ({"PORT": "http"}, "Cannot start. PORT: must be a valid integer, unable to parse string as an integer.\n"),
+        (
+            {"HOST": "192.0.2.1"},
+            "Cannot start. HOST: this machine has no address 192.0.2.1. Choose 127.0.0.1, or 0.0.0.0 for all "
+            "addresses.\n",
+        ),
+    ],
+)
+def test_a_start_that_is_impossible_ends_with_one_sentence_and_status_2(
+    tmp_path: Path, variables: dict[str, str], sentence: str
+) -> None:
+    ended = run(*APP, folder=tmp_path, **variables)
+    assert (ended.returncode, ended.stderr) == (2, sentence)
+
+
+def test_uvicorn_shows_the_same_sentence(tmp_path: Path) -> None:
+    ended = run(sys.executable, "-m", "uvicorn", "app:app", folder=tmp_path, CHATAPI_RATELIMIT="3")
+    assert ended.returncode != 0
+    assert ended.stderr == "Cannot start. CHATAPI_RATELIMIT is not a setting. Did you mean CHATAPI_RATE_LIMIT?\n"
+
+
+def test_a_taken_port_is_named_with_another_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run(*APP, "--port", str(port), folder=tmp_path)
+    assert ended.returncode == 2
+    assert f"another program uses port {port} on 127.0.0.1. Choose another port: --port {port + 1}." in ended.stderr
+    assert "Errno" not in ended.stderr
+
+
+def test_a_port_that_needs_rights_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(SettingsError, match="ports below 1024 need the rights of root") as refused:
+        listen(Settings(port=80))
+    assert "Stop" not in str(refused.value)
+
+
+def test_migrate_without_its_package_says_what_to_install(upstream: Simulator, tmp_path: Path) -> None:
+    service = Service(tmp_path, upstream.url).start()
+    service.stop()
+    source = service.environment["DATABASE_URL"]
+    code = (
+        "import sys; sys.modules['asyncpg'] = None; from chatapi.cli import main; "
+        f"sys.exit(main(['migrate', '--from', {source!r}, '--to', 'postgresql://u:p@127.0.0.1:1/x']))"
+    )
+    ended = run(sys.executable, "-c", code, folder=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert "the package asyncpg is not installed" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "where", ["fastapi", "chatapi.app", "aiohttp", "socket.bind", "uvloop", "sqlite3.connect", "chatapi.store.store"]
+)
+def test_ctrl_c_during_a_start_ends_without_a_traceback(tmp_path: Path, where: str) -> None:
+    script = tmp_path / "interrupting.py"
+    script.write_text(INTERRUPTING)
+    ended = run(sys.executable, str(script), where, str(PROJECT / "app.py"), folder=tmp_path)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    assert ended.returncode == 130, ended.stderr
+
+
+@pytest.mark.one_process("about the connection to the model API")
+def test_a_proxy_sees_the_name_of_the_model_api_and_no_key(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                seen.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        service = Service(tmp_path, "https://model.invalid/v1", HTTPS_PROXY=proxy, NO_PROXY="").start()
+        try:
+            assert service.send("Hello").status_code >= 500
+        finally:
+            service.stop()
+        thread.join(SECONDS)
+    assert seen[0].startswith(b"CONNECT model.invalid:443 ")
+    assert b"sk-proj" not in seen[0]
