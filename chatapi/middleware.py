@@ -13,19 +13,21 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chatapi.api.http.error_responses import render_for
+from chatapi.api.http.error_responses import ERROR_CODE, render_for
 from chatapi.api.http.identity import add_client, address_group, caller_key, client_of, is_verified, refuse_over_limit
 from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND
-from chatapi.errors import ChatError, RateLimited, RequestError
+from chatapi.errors import ChatError, InvalidKeyFormat, RateLimited, RequestError
 from chatapi.model import new_id
 from chatapi.wire.probe import PROBE_PATH
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choose, unless it looks like a key
 _UNCACHED = (b"cache-control", b"no-store")  # responses are private; X-API-Key alone does not prevent caching
 API = ("/api/", "/v1/")
-_PUBLIC = frozenset({"/api/health", PROBE_PATH, "/api/config"})  # without a key for everybody
 _KEY_IN_BODY = frozenset({"/api/chat", "/api/test-key"})
+HEALTH = "/api/health"  # balancers request it every second: its log lines are for debugging
+HINTS = {InvalidKeyFormat.code: "CHATAPI_KEY_PATTERN sets the form of valid keys"}  # for the operator, by error code
+_PUBLIC = frozenset({HEALTH, PROBE_PATH, "/api/config"})  # without a key for everybody
 _UNSTORED = frozenset({"/api/test-key"})
 _FAILED = frozenset({400, 401, 403, 413, 415, 422})  # of a request without an accepted key
 FAILURE_COST = 9.0  # requests, beside the one that it is
@@ -79,7 +81,8 @@ class Boundary:
             client.release_body()
             path = _printable(self._key_policy.redact(scope["path"])[:200])
             who = {"address": client.address, "owner": client.owner}
-            logger.info(
+            is_healthy = scope["path"] == HEALTH and status < HTTPStatus.BAD_REQUEST
+            (logger.debug if is_healthy else logger.info)(
                 "request",
                 method=scope["method"],
                 path=path,
@@ -87,11 +90,20 @@ class Boundary:
                 aborted=scope.get(ABORTED, False),
                 duration_ms=round((time.perf_counter() - begun) * 1000, 1),
                 **who,
+                **_failure(scope),
             )
             if 200 <= status < 300 and _is_audited(scope):
                 logger.info(
                     "audit", action=f"{scope['method']} {_route_of(scope)}", path=path, session_id=session_id, **who
                 )
+
+
+def _failure(scope: Scope) -> dict[str, str]:
+    """Return the code of the error that answered a request, and a hint for the operator."""
+    code = scope.get(ERROR_CODE)
+    if code is None:
+        return {}
+    return {"code": code, "hint": HINTS[code]} if code in HINTS else {"code": code}
 
 
 def _session_of(message: Message) -> str | None:

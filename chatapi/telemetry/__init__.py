@@ -1,1 +1,1 @@
-"""Logging."""
+"""Telemetry: how the service reports on itself. Logs today; a module for each further signal."""

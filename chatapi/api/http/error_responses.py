@@ -32,6 +32,7 @@ from chatapi.errors import (
 from chatapi.model import Limit
 
 Renderer = Callable[[ChatError], Response]
+ERROR_CODE = "chatapi.error_code"  # in the scope of a request that an error answered, for its log line
 _RENDERER = "chatapi.error_renderer"  # in the scope of a request whose dialect chose its own form
 
 
@@ -88,6 +89,7 @@ def render_with(scope: Scope, renderer: Renderer) -> None:
 
 def render_for(scope: Scope, error: ChatError) -> Response:
     """Render an error in the form of the request's dialect, or of its path, or else as problem+json."""
+    scope[ERROR_CODE] = error.code
     return _renderer_of(scope)(error)
 
 
