@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import faulthandler
+import fcntl
+import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +17,10 @@ from playwright.sync_api import Browser
 from chatapi.simulator import Gate, Simulator, running
 from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
-from tests.server_process import Serve, Service, fresh_key
+from tests.server_process import PROJECT, Serve, Service, fresh_key
 
 FIGURES = "figures"
+RUN = PROJECT / "run"
 # Files that take longest in one piece. They start first, so that no worker is left alone with one at the end.
 LONGEST = {"test_kill_replicas.py", "test_kill.py", "test_crosstalk.py", "test_setup.py", "test_store_machine.py"}
 ONE_PROCESS, REPLICAS = "one-process", "replicas"
@@ -65,6 +68,48 @@ def simulator() -> Iterator[Simulator]:
     """An upstream of the test's own. It answers as the demo does unless the test sets its `script`."""
     with running(Simulator()) as simulator:
         yield simulator
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install the Node packages and the browser that the selected tests use. Both are looked for first."""
+    needed = {
+        part
+        for item in session.items
+        for part in (
+            *(["node"] if item.get_closest_marker("needs_node") else ()),
+            *(["chromium"] if "browser" in getattr(item, "fixturenames", ()) else ()),
+        )
+    }
+    if needed and not session.config.option.collectonly:
+        with (PROJECT / ".setup-lock").open("w") as lock:  # workers come here side by side
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            subprocess.run([RUN, "setup", *sorted(needed)], check=True)
+
+
+class FailuresAtOnce:
+    """Print each failure when it happens; at the end only the list of names."""
+
+    def __init__(self, terminal: Any) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line("")
+            self._terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+            report.toterminal(self._terminal._tw)
+            for title, text in report.sections:
+                self._terminal.write_sep("-", title)
+                self._terminal.write_line(text)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        session.config.option.tbstyle = "no"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Report failures at once, where there is a terminal to report to."""
+    if terminal := config.pluginmanager.getplugin("terminalreporter"):
+        config.pluginmanager.register(FailuresAtOnce(terminal))
 
 
 @pytest.fixture(scope="session")

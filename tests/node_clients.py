@@ -22,7 +22,7 @@ def node() -> str:
     found = shutil.which("node")
     assert found, "Node is not installed. Install Node 20 or newer: the tests drive a server with clients from npm."
     assert (FOLDER / "node_modules").is_dir(), (
-        "Run ./run test once: it installs the packages of tests/node/package-lock.json."
+        "Run ./run setup node: it installs the packages of tests/node/package-lock.json."
     )
     return found
 

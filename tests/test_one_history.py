@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 
 import openai
+import pytest
 
 from tests import node_clients
 from tests.server_process import Service
+
+pytestmark = pytest.mark.needs_node
 
 MODEL = "gpt-4.1-mini"
 SESSION, CONVERSATION = "ses_", "conv_"

@@ -14,6 +14,8 @@ from chatapi.upstream.client import RETRIES
 from tests import node_clients
 from tests.server_process import Serve, Service
 
+pytestmark = pytest.mark.needs_node
+
 MODEL = "gpt-4.1-mini"
 HELLO = [{"role": "user", "content": "Hello"}]
 BODY = {"model": MODEL, "messages": HELLO}

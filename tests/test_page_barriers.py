@@ -14,7 +14,7 @@ from tests.browser import Visitor, accessibility_violations
 from tests.chat_page import ChatPage
 from tests.server_process import Serve, Service
 
-pytestmark = pytest.mark.one_process("the page is the same on any of them")
+pytestmark = [pytest.mark.needs_node, pytest.mark.one_process("the page is the same on any of them")]
 
 MARKDOWN = (
     "# Title\n\nSome **bold** text with `code` and a [link](https://example.com).\n\n- one\n- two\n\n$$x^2$$\n\n"

@@ -21,6 +21,8 @@ from tests import node_clients
 from tests.cluster import Cluster
 from tests.server_process import OTHER_KEY, Serve, Service, fresh_key
 
+pytestmark = pytest.mark.needs_node
+
 CHUNKS = Chunks()
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
