@@ -282,11 +282,20 @@ def test_on_this_machine_the_session_id_is_enough(server: Service, route: Route)
 def test_requests_that_may_come_from_elsewhere_need_the_owners_key(
     server: Service, session_of_someone: tuple[str, str], route: Route, headers: dict[str, str]
 ) -> None:
-    never_was = what_an_outsider_sees(ask(server, route, "ses_never-was", **headers))
     for key in (None, OTHER_KEY):
+        never_was = what_an_outsider_sees(ask(server, route, "ses_never-was", key=key, **headers))
         seen = ask(server, route, *session_of_someone, key=key, **headers)
         assert what_an_outsider_sees(seen) == never_was
-        assert (seen.status_code, seen.content) == (404, NOT_FOUND)
+        if key is None:
+            check_key_required(seen)
+        else:
+            assert (seen.status_code, seen.content) == (404, NOT_FOUND)
+
+
+def check_key_required(response: requests.Response) -> None:
+    """The answer to a request without a key, for any session, where a key is required."""
+    assert (response.status_code, response.json()["code"]) == (401, "api_key_required")
+    assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.fixture(scope="module")
@@ -327,10 +336,12 @@ def test_a_session_of_another_key_looks_like_an_unknown_one(strict: Service, ups
 
 @pytest.mark.table
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: " ".join(route[:2]))
-def test_if_a_key_is_needed_the_id_alone_opens_nothing(strict: Service, route: Route) -> None:
+def test_without_a_key_every_id_gets_the_same_401_where_a_key_is_required(strict: Service, route: Route) -> None:
     session_id, generation_id = begun(strict)
+    never_was = ask(strict, route, "ses_AAAAAAAAAAAAAAAAAAAAAA", generation_id)
     seen = ask(strict, route, session_id, generation_id)
-    assert (seen.status_code, seen.content) == (404, NOT_FOUND)
+    check_key_required(seen)
+    assert what_an_outsider_sees(seen) == what_an_outsider_sees(never_was)
     assert ask(strict, route, session_id, generation_id, KEY).status_code in {200, 201, 204}
 
 
@@ -360,14 +371,14 @@ def test_a_session_belongs_to_the_key_of_its_first_chat(strict: Service) -> None
     assert strict.get(f"/api/sessions/{session_id}").status_code == 200  # without an owner the id is enough
     with strict.send("Count to 2", session_id=session_id) as response:
         assert response.text == "1 2"
-    assert strict.get(f"/api/sessions/{session_id}").status_code == 404
+    check_key_required(strict.get(f"/api/sessions/{session_id}"))
     assert strict.get(f"/api/sessions/{session_id}", key=OTHER_KEY).status_code == 404
     assert strict.get(f"/api/sessions/{session_id}", key=KEY).status_code == 200
 
 
 def test_a_session_created_with_a_key_belongs_to_it_at_once(strict: Service) -> None:
     session_id = made(strict, KEY)
-    assert strict.get(f"/api/sessions/{session_id}").status_code == 404
+    check_key_required(strict.get(f"/api/sessions/{session_id}"))
     assert strict.get(f"/api/sessions/{session_id}", key=KEY).status_code == 200
     with strict.send("Hello", session_id=session_id, key=OTHER_KEY) as response:
         assert response.status_code == 404

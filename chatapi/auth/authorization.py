@@ -4,7 +4,7 @@ The rule. A session belongs to the owner tag of the key that first chatted in it
 everything; a caller with another key, nothing. A session without an owner is reached by its id, which has 128 random
 bits. A session with an owner is reached by its id alone only where the operator allows it, and never to spend:
 `Settings.session_access` is `key` (never), `id` (always), or `auto` (if the caller is on this machine, see
-`api.http.identity.is_same_machine`).
+`api.http.identity.is_same_machine`). A caller that needs a key and sent none gets 401 for every id alike.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hmac
 from dataclasses import dataclass
 from enum import Enum
 
-from chatapi.errors import SessionNotFound
+from chatapi.errors import KeyRequired, SessionNotFound
 from chatapi.model import Authorizer, Session
 
 
@@ -45,12 +45,15 @@ def authorize(session: Session | None, caller: Caller, action: Action) -> Sessio
     """Return the session if the caller may do this to it.
 
     Raises:
+        KeyRequired: the caller sent no key and needs one, whether the session exists or not.
         SessionNotFound: it does not exist, or the caller may not; the two cases look the same.
     """
-    if session is None:
-        raise SessionNotFound
-    if session.owner is None:
+    if session is not None and session.owner is None:
         return session
+    if caller.owner is None and not caller.trusted_by_id:
+        raise KeyRequired
+    if session is None or session.owner is None:
+        raise SessionNotFound
     if caller.owner is not None and hmac.compare_digest(session.owner, caller.owner):
         return session
     if caller.owner is None and caller.trusted_by_id and action is not Action.SPEND:

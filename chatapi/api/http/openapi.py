@@ -56,7 +56,7 @@ Errors = tuple[type[ChatError], ...]
 SERVER_ERRORS: Errors = (ChatError, RateLimited, Unavailable, StoreUnavailable, Overloaded)
 KEY_ERRORS: Errors = (InvalidKeyFormat, InvalidRequest)
 OWNER_ERRORS: Errors = (*KEY_ERRORS, KeyRequired)
-SESSION_ERRORS: Errors = (*KEY_ERRORS, SessionNotFound)
+SESSION_ERRORS: Errors = (*OWNER_ERRORS, SessionNotFound)
 BODY_ERRORS: Errors = (MalformedJSON, BodyTooLarge, UnsupportedMediaType, InvalidRequest)
 UPSTREAM_ERRORS: Errors = (
     UpstreamRejectedRequest,

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatapi.api.http.error_responses import render_sentence, render_with
-from chatapi.api.http.identity import authenticate, authorized, key_of, mark_accepted
+from chatapi.api.http.identity import authenticate, authorized, is_trusted, key_of, mark_accepted
 from chatapi.api.http.request_body import validate
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.http.streaming import LogResponse
@@ -22,7 +22,7 @@ from chatapi.api.vercel.history import find_chat, is_session_id, steps_before
 from chatapi.api.vercel.request import UIChatBody, digest_content, make_turn
 from chatapi.api.vercel.stream import HEADERS, VercelEncoder
 from chatapi.auth.authorization import Action, make_authorizer
-from chatapi.errors import SessionNotFound
+from chatapi.errors import KeyRequired, SessionNotFound
 from chatapi.model import Generation, Role, Status
 
 __all__ = ["DIALECT", "is_session_id", "read", "replay", "send", "session_of", "stream"]
@@ -67,13 +67,14 @@ async def session_of(request: Request, name: str) -> str:
     """Return the id of the session that the caller knows by its own id for a chat; this needs the caller's key.
 
     Raises:
+        KeyRequired: the caller sent no key and needs one.
         SessionNotFound: the caller has no chat of this id.
     """
     services = services_of(request)
     key = key_of(request)
     session_id = await find_chat(services.store, services.owner(key), name) if key is not None else None
     if session_id is None:
-        raise SessionNotFound
+        raise KeyRequired if key is None and not is_trusted(request) else SessionNotFound
     render_with(request.scope, render_sentence)
     return (await authorized(request, session_id, Action.CHANGE)).id
 
