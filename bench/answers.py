@@ -1,7 +1,7 @@
-"""What the source says, and so what every reader must receive to the byte.
+"""The answers of the source, which every reader must receive byte for byte.
 
-The model's name is the script: `bench-200-20` answers 200 chunks, one each 20 ms; `bench-200-0` as fast as it can.
-A chunk's text begins with its index. The frames have the shape and the size of OpenAI's.
+The name of the model is the script: `bench-200-20` answers 200 chunks, one every 20 ms; `bench-200-0` sends them as
+fast as possible. The text of a chunk begins with its index. The frames have the shape and the size of OpenAI's.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def chunk_text(index: int) -> str:
 
 
 def plain(script: Script) -> Transcript:
-    """The answer as plain text: what the service's client receives."""
+    """Return the answer as plain text, which the service's client receives."""
     texts = [chunk_text(index).encode() for index in range(script.chunks)]
     return Transcript(b"".join(texts), list(accumulate(len(text) for text in texts)))
 
 
 def raw(script: Script) -> Transcript:
-    """The answer as OpenAI's events: what the source's own client receives, through nginx or not."""
+    """Return the answer as OpenAI's events, which the source's own client receives, with or without nginx."""
     opening, contents, closing = frames(script)
     ends = list(accumulate((len(frame) for frame in contents), initial=len(opening)))[1:]
     return Transcript(b"".join((opening, *contents, *closing)), ends)
@@ -74,7 +74,7 @@ def steps(script: Script) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=64)
 def frames(script: Script) -> tuple[bytes, list[bytes], list[bytes]]:
-    """The role frame, the content frames, and what follows the last: finish, usage, end."""
+    """Return the role frame, the content frames, and the frames after them: finish, usage, end."""
     usage = {"prompt_tokens": 20, "completion_tokens": script.chunks, "total_tokens": 20 + script.chunks}
     opening = frame(script, [choice({"role": "assistant", "content": ""})])
     contents = [frame(script, [choice({"content": chunk_text(index)})]) for index in range(script.chunks)]

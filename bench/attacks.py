@@ -1,4 +1,4 @@
-"""What an honest caller sees while the service is attacked: `python -m bench.attacks`.
+"""The service under attack, as an honest caller sees it: `python -m bench.attacks`.
 
 A new service with default limits serves an honest caller (127.0.0.1) while one attack at a time runs from 127.0.0.2.
 The table shows the caller's latencies, their ratio to a run without an attack, failures, and the service's peak memory.

@@ -1,4 +1,4 @@
-"""The command line: what to measure, in which order, and what to print."""
+"""The command line: the choice and the order of measurements, and the output."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def interrupt(*_: object) -> None:
-    """Unwind, and so end what was started; a second Ctrl-C must not interrupt that."""
+    """End all started processes; a second Ctrl-C must not interrupt that."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

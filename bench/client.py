@@ -1,8 +1,8 @@
-"""The load client: asks over many kept-alive connections and checks every byte. A process of its own.
+"""The load client: sends requests over many kept-alive connections and checks every byte, in a process of its own.
 
-`python -m bench.client` reads one `Load` as JSON from stdin and prints one `Outcome`. The connections begin spread over
-the ramp. What is counted is counted in the window that follows it, when all are open; each connection asks anew as soon
-as it is answered, and when the window is over finishes the answer that it is at. So no figure holds the ends of a run.
+`python -m bench.client` reads one `Load` as JSON from stdin and prints one `Outcome`. The connections start spread over
+the ramp. The window after it is measured, when all are open. Each connection sends its next request as soon as it has
+its answer, and completes its last answer after the window. So no figure includes the start or the end of a run.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ import uvloop
 from bench.answers import Script, Transcript, plain, raw
 from bench.processes import cpu_seconds, memory_bytes
 
-KEY = "sk-proj-" + "b" * 156  # well formed, and nobody's
+KEY = "sk-proj-" + "b" * 156  # well formed, and owned by no account
 LATE_SECONDS = 0.1  # a chunk that a reader waits for this long is late
-WRONG_SHOWN = 5  # enough to see what is broken
+WRONG_SHOWN = 5  # enough to see the problem
 SESSION_ID = re.compile(rb"\r\nx-session-id: *([^\r]+)\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one run is to do. `raw` asks in OpenAI's protocol, as the service asks its upstream; `stored` too, for a
-    turn of a new session: then the text of the chunks is compared, for their frames are the service's own. `responses`
-    asks for that turn by /v1/responses."""
+    """The parameters of one run.
+
+    `raw` sends requests in OpenAI's protocol, as the service does to its upstream. `stored` does too, for a turn of a
+    new session: then the text of the chunks is compared, since their frames are the service's own. `responses` requests
+    that turn by /v1/responses.
+    """
 
     port: int
     raw: bool
@@ -55,7 +58,7 @@ class Load:
 
 @dataclass
 class Outcome:
-    """What was seen in the window; the last four over the whole run."""
+    """The results of the window; the last four are of the whole run."""
 
     window_seconds: float = 0.0
     chunks: int = 0
@@ -74,7 +77,7 @@ class Outcome:
 
 
 class Run:
-    """One load: what all its connections share."""
+    """One load: the state that its connections share."""
 
     def __init__(self, load: Load) -> None:
         self.load = load

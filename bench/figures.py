@@ -36,7 +36,7 @@ MIB, KIB = 1024 * 1024, 1024
 class Figure:
     """A row of the table.
 
-    On PostgreSQL it is to be at most `times` what it is on SQLite, or as good as `aim`, where there are these.
+    On PostgreSQL the value must be at most `times` the value on SQLite, or as good as `aim`, if they are given.
     """
 
     key: str
@@ -114,12 +114,12 @@ QUICK = Effort(
 
 @dataclass
 class Measured:
-    """What one scenario found on one server."""
+    """The results of one scenario on one server."""
 
     values: dict[str, float] = field(default_factory=dict)
     busy: dict[str, float] = field(default_factory=dict)  # per cent of one core, by process
     remarks: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)  # answers that were not what the source said
+    wrong: list[str] = field(default_factory=list)  # answers that differ from the source's
 
     def add_cpu(self, key: str, outcomes: list[Outcome], count: int) -> None:
         """The CPU time in microseconds for each of `count`: the servers', and that of the database beside them."""
@@ -217,10 +217,10 @@ def start(lab: Lab, server: Server, effort: Effort) -> Measured:
 
 
 def replicas(lab: Lab, server: Server, effort: Effort) -> Measured:
-    """What each of two replicas pays, beside what one alone pays for the same load.
+    """Measure the cost of each of two replicas, and of one alone for the same load.
 
-    Two that pay as much as one carry twice as much, if each has a core and the database has enough. Where they do not,
-    the clock cannot show that, and CPU time can.
+    Two replicas that each cost as much as one alone carry twice as much, if each has a core and the database is fast
+    enough. If not, the elapsed time cannot show that, and CPU time can.
     """
     chunks = effort.paced_chunks
     stream = load(REPLICA_STREAMS, chunks, PACE_MS, chunks * PACE_MS / 1000, effort.paced_seconds)
@@ -283,7 +283,7 @@ def observe(lab: Lab, server: Server, work: Load, *, may_be_slow: bool = False) 
 
 
 def observe_beside(lab: Lab, servers: list[Server], work: Load, into: Measured) -> list[Outcome]:
-    """The same load on each server at once; what was remarkable or wrong goes to `into`."""
+    """Run the same load on each server at once; add remarks and faults to `into`."""
     outcomes, lateness = lab.run_beside(servers, work)
     for server, outcome in zip(servers, outcomes, strict=True):
         seen = judge(server, work, outcome, lateness)
@@ -314,5 +314,5 @@ def judge(
 
 
 def progress(message: str) -> None:
-    """A line for whoever waits."""
+    """Print a line of progress."""
     print(f"  {message}", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ REQUEST_SECONDS = 30.0
 
 @dataclass
 class Latencies:
-    """What the honest caller measured."""
+    """The results of the honest caller."""
 
     list_ms: list[float] = field(default_factory=list)
     first_text_ms: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What is measured and what measures it: the source, nginx, the service on each store, and runs of the load client."""
+"""The servers of a measurement: the source, nginx, the service on each store; and runs of the load client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench.processes import BenchError, Process, free_port
 
 START_SECONDS = 30.0
 REQUEST_SECONDS = 30.0
-CLIENT_START_SECONDS = 30.0  # beyond what the client knows to need itself
+CLIENT_START_SECONDS = 30.0  # more than the client needs itself
 SECRET = "the-secret-that-all-replicas-of-the-bench-share"
 UNLIMITED = {"CHATAPI_RATE_LIMIT": "0", "CHATAPI_MAX_GENERATIONS_PER_KEY": "0", "CHATAPI_MAX_GENERATIONS": "0"}
 OURS = ("CHATAPI_", "OPENAI_", "REDIS_")  # settings of the service: never the caller's own
@@ -89,12 +89,12 @@ class Lab:
         self.source.end()
 
     def start_databases(self) -> None:
-        """Start what the service on PostgreSQL needs; ended with the lab."""
+        """Start the databases of the service on PostgreSQL; they end with the lab."""
         self.opened.enter_context(self.database)
         self.redis = self.opened.enter_context(redis(self.folder / "redis"))
 
     def databases(self) -> str:
-        """What PostgreSQL and Redis say they are."""
+        """Return the versions of PostgreSQL and Redis."""
         return f"PostgreSQL {self.database.version()}, {'with' if self.redis else 'without'} Redis"
 
     @contextmanager
@@ -188,7 +188,7 @@ class Lab:
         return seconds
 
     def run(self, server: Server, load: Load) -> tuple[Outcome, dict[str, int]]:
-        """One load on one server: what the client saw, and how late the source was."""
+        """Run one load on one server; return the client's results and the lateness of the source."""
         (outcome,), lateness = self.run_beside([server], load)
         return outcome, lateness
 

@@ -25,7 +25,7 @@ LOG_LINES_SHOWN = 20
 
 
 class BenchError(Exception):
-    """The benchmark cannot go on, and says why."""
+    """The benchmark cannot continue; the message has the reason."""
 
 
 class Process:
@@ -101,7 +101,7 @@ class Process:
         return BenchError("\n".join([f"{self.name} {what}", *(f"  | {line}" for line in lines)]))
 
     def end(self) -> None:
-        """Ask it to end, then make it, and whatever it left behind."""
+        """Terminate it, kill it if necessary, and kill its descendants."""
         if self.popen.returncode is None:
             os.kill(self.pid, signal.SIGTERM)  # Popen's own would reap it
             deadline = time.monotonic() + END_SECONDS
@@ -120,7 +120,7 @@ def accepts(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """Return a port that no socket listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -128,7 +128,7 @@ def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def met(is_met: bool, value: float | None) -> str:
-    """How a value stands to its aim; nothing where there is no value."""
+    """Compare a value with its aim; return nothing without a value."""
     if value is None:
         return ""
     return "met" if is_met else "MISSED"
@@ -159,7 +159,7 @@ def line(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def machine(folder: Path) -> dict[str, str]:
-    """What the figures depend on."""
+    """Describe the machine and the software."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     cores = f"{len(os.sched_getaffinity(0))} cores of {model[1] if model else platform.machine()}"
     return {

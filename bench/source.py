@@ -1,8 +1,8 @@
 """The fast source: an OpenAI-protocol server that only replays. `python -m bench.source` prints its port and serves.
 
-Every write is made ready beforehand, so a chunk costs a timer and a system call. Each answer keeps its own clock
-(`began + index * pace`): answers that began spread stay spread, and a late chunk does not delay those after it.
-`GET /stats` tells how late the source itself was since it was last asked.
+Every write is prepared in advance, so a chunk costs a timer and a system call. Each answer has its own schedule (`began
++ index * pace`): answers that start spread stay spread, and a late chunk does not delay the following ones. `GET
+/stats` returns the lateness of the source since the last request for it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Lateness:
         self.counts[min(LATEST_MS, max(0, int(seconds * 1000)))] += 1
 
     def take(self) -> dict[str, int]:
-        """The figures so far; counting begins anew."""
+        """Return the figures so far, and reset them."""
         counts, self.counts = self.counts, [0] * (LATEST_MS + 1)
         reached = list(accumulate(counts))
         p99, latest = bisect_left(reached, reached[-1] * 0.99), bisect_left(reached, reached[-1])
@@ -104,7 +104,7 @@ class Replay(asyncio.Protocol):
         self.send_step()
 
     def send_step(self) -> None:
-        """Send what is due now, then wait for the next."""
+        """Send the due chunks, then wait for the next."""
         now = time.monotonic()
         self.lateness.add(now - self.began - self.next * self.pace)
         self.transport.write(self.steps[self.next])
@@ -127,7 +127,7 @@ async def serve() -> None:
     loop, lateness = asyncio.get_running_loop(), Lateness()
     server = await loop.create_server(lambda: Replay(loop, lateness), "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)  # whoever started us holds our stdin: when it is gone, so are we
+    await loop.run_in_executor(None, sys.stdin.read)  # the parent process holds our stdin: we end when it is closed
     server.close()
 
 

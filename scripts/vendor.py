@@ -1,8 +1,8 @@
-"""The libraries of the page, out of pinned npm packages: `python -m scripts.vendor`, or `--check` to compare.
+"""The libraries of the page, from pinned npm packages: `python -m scripts.vendor`, or `--check` to compare.
 
-They are served as they were published, byte for byte. Each package is pinned by its hash, so that whichever registry
-npm is set up with cannot give another one; each file by its own, in `vendor.json`, so that anybody can tell offline
-that nobody has touched it. Take no release younger than a week.
+They are served as published, byte for byte. Each package is pinned by its hash, so that no registry can deliver another
+one; each file by its own in `vendor.json`, so that a change of any file is found offline. Use no release that is
+younger than a week.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VENDOR = Path(__file__).resolve().parent.parent / "chatapi/web/vendor"
-OUR_TYPES = ".d.ts"  # written by us, beside what they describe
+OUR_TYPES = ".d.ts"  # written by us, beside the files that they describe
 LIST = "vendor.json"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A pinned package and what we take of it. In `files`, `*` stands for any text, the same on both sides."""
+    """A pinned package and its files that we use. In `files`, `*` stands for any text, the same on both sides."""
 
     name: str
     version: str
@@ -88,7 +88,7 @@ PACKAGES = [
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the folder anew, or compare it; 1 when it is not as its list says."""
+    """Create the folder, or compare it; return 1 if it differs from its list."""
     parser = argparse.ArgumentParser(prog="python -m scripts.vendor", description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare the files with vendor.json; asks no registry")
     if not parser.parse_args(arguments).check:
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make(folder: Path) -> None:
-    """Put what the packages have into `folder`, in place of what is there."""
+    """Replace the contents of `folder` with the files of the packages."""
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -136,7 +136,7 @@ def _take(package: Package, scratch: Path, folder: Path) -> dict[str, object]:
 
 
 def _name(package: Package, path: str) -> str | None:
-    """What a file of the package is called here; None for one that we do not take."""
+    """Return our name of a file of the package; None for a file that we do not use."""
     for pattern, name in package.files.items():
         before, star, after = pattern.partition("*")
         if path == pattern:
@@ -147,7 +147,7 @@ def _name(package: Package, path: str) -> str | None:
 
 
 def compare(folder: Path) -> list[str]:
-    """What in `folder` is not as its list, and the packages pinned here, say; a sentence each."""
+    """Return a sentence for each difference between `folder`, its list, and the packages pinned here."""
     packages = json.loads((folder / LIST).read_text())["packages"]
     listed = {name: sha256 for package in packages for name, sha256 in package["files"].items()}
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(OUR_TYPES)]

@@ -1,14 +1,13 @@
 """A campaign of cut clients and restarted databases: `python -m tests.crosstalk_campaign --seconds 300`.
 
-Two hundred sessions have a canary each: words that only their own messages hold, and that the upstream says to them
-over and over. Clients of all of them come through a balancer to two replicas and are cut at random: in the middle of a
-request, before the answer, in the middle of it; on every route. Meanwhile PostgreSQL is stopped, killed and started
-again, and Redis is too.
+Two hundred sessions have a canary each: words that occur only in their own messages, and that the upstream repeats to
+them. Clients of all of them connect through a load balancer to two replicas and are cut at random: within a request,
+before the answer, within it; on every route. Meanwhile PostgreSQL and Redis are stopped, killed and restarted.
 
-No answer may show another session's canary or id, neither may the upstream be sent one; nobody may be told that his key
-is wrong (401) or that his session is not there (404) when all that is wrong is a database; a replica is ready again as
-soon as PostgreSQL is, without a restart; and afterwards every session works, and every key can run as many answers as
-it may. Prints its figures; the exit status is 1 when a promise was broken.
+No answer may contain another session's canary or id, and the upstream may not receive one. While only a database is
+away, no client may get a 401 or a 404. A replica is ready as soon as PostgreSQL is, without a restart. Afterwards every
+session works, and every key can run as many answers as its limit allows. Prints its figures; the exit status is 1 if a
+promise was broken.
 """
 
 from __future__ import annotations
@@ -69,11 +68,11 @@ class Session:
     key: str
     canary: str
     id: str = ""
-    gone: bool = False  # somebody has asked to delete it
+    gone: bool = False  # a client has requested its deletion
 
     @property
     def answer(self) -> str:
-        """All that the upstream ever says to it."""
+        """The complete text of its answers."""
         return f"{self.canary} sings. " * PIECES
 
 
@@ -92,7 +91,7 @@ class Cut(NamedTuple):
 
 @dataclass
 class Answer:
-    """What a client received, whole or not."""
+    """The bytes that a client received, whole or not."""
 
     raw: bytes
     whole: bool
@@ -118,7 +117,7 @@ def _chunks(body: bytes) -> Iterator[bytes]:
 
 
 class Upstream:
-    """What the campaign's upstream says: the canary of whoever asks. It notes when a request holds more than one."""
+    """The campaign's upstream: it answers with the canary of the request, and records requests with more than one."""
 
     def __init__(self) -> None:
         self.losses: list[str] = []
@@ -304,7 +303,7 @@ class Campaign:
         return Answer(bytes(received), whole)
 
     def _look(self, session: Session, what: str, answer: Answer, cut: Cut) -> None:
-        """Note what is wrong with an answer, or with the part of it that came."""
+        """Record the faults of an answer, or of the part of it that arrived."""
         is_list = what.startswith("GET /api/sessions?")
         for found in CANARY.finditer(answer.head + answer.body):
             self._belongs(session, self._by_canary.get(found[0]), is_list, what, found[0])
@@ -364,7 +363,7 @@ class Campaign:
         self.ready_seconds.append(time.monotonic() - begun)
 
     async def _ready_for(self, seconds: float) -> list[bool]:
-        """What the replicas say of themselves, for so long."""
+        """Watch the readiness of the replicas for this many seconds."""
         until, said = time.monotonic() + seconds, []
         while time.monotonic() < until:
             said += [await asyncio.to_thread(_is_ready, replica) for replica in self.cluster.replicas]
@@ -374,7 +373,7 @@ class Campaign:
     # Afterwards
 
     async def _check_sessions(self) -> None:
-        """Every session takes a turn and tells all of it."""
+        """Take a turn in every session, and check all of its answer."""
         waiting = list(self._sessions)
 
         async def check() -> None:
@@ -389,7 +388,7 @@ class Campaign:
         until = time.monotonic() + ANSWER_SECONDS
         while (answer := await self._ask(session, "POST", "/api/chat", body, {}, Cut())).status == 429:
             if time.monotonic() > until:
-                break  # what its key has running does not end
+                break  # the running answers of its key do not end
             await asyncio.sleep(0.1)
         if answer.body.decode() != session.answer:
             self.losses.append(f"session {session.number} does not work: {answer.raw[:300]!r}")
@@ -436,7 +435,7 @@ class Campaign:
         self.redis.remove()
 
     def figures(self) -> str:
-        """What was done and found, in a line."""
+        """Return the figures in one line."""
         ready = sorted(self.ready_seconds) or [0.0]
         return (
             f"{sum(self.cuts.values())} clients cut ({dict(self.cuts)}), "

@@ -1,8 +1,8 @@
 """A campaign of kill -9: `python -m tests.kill_campaign --rounds 200`.
 
-Each round, several clients read answers from one server, which is killed in mid-stream. The server that comes next on
-the same file must have every byte that any of them was shown, must have closed what was left running, and must take
-the next turn of each session. Prints its figures; the exit status is 1 when a promise was broken.
+Each round, several clients read answers from one server, which is killed in mid-stream. The next server on the same
+file must have every byte that a client received, must have closed the interrupted answers, and must accept the next
+turn of each session. Prints its figures; the exit status is 1 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.server_process import Service
 
 STREAMS = 6  # in a round, half of them text and half events
 PACE_SECONDS = 0.002
-KILL_WITHIN_BYTES = 6000  # of what one client is shown; drawn anew for each round
+KILL_WITHIN_BYTES = 6000  # received by one client; drawn for each round
 SHORT = "Say something short."
 LONG_PART = "Ümläute, 漢字 and 👩‍👩‍👧 families, so that a cut can fall inside a character. "
 
@@ -43,7 +43,7 @@ def long_answer(parts: int) -> Script:
 
 
 def respond(request: ReceivedRequest) -> Script:
-    """What the campaign's upstream says: as many parts as it is asked for, or something short."""
+    """Answer with as many parts as requested, or with a short text."""
     asked = request.body["messages"][-1]["content"]
     return answer("Something short.") if asked == SHORT else long_answer(int(asked))
 
@@ -76,7 +76,7 @@ class Stream:
             self.kill_at.set()
 
     def losses(self) -> Iterator[str]:
-        """What this client was shown and the store does not have, or has wrongly; none, if all is well."""
+        """Yield the bytes that this client received and that are missing or wrong in the store; none if all is well."""
         reader = self.reader
         if reader is None:
             return
@@ -149,7 +149,7 @@ class Campaign:
         self._service.stop()
 
     def figures(self) -> str:
-        """What was done and found, in a line."""
+        """Return the figures in one line."""
         ready = sorted(self.ready_seconds)
         return (
             f"{len(ready)} kills, {sum(self.outcomes.values())} streams ({dict(self.outcomes)}), "

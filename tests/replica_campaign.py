@@ -1,13 +1,14 @@
 """A campaign against replicas: `python -m tests.replica_campaign --rounds 500`.
 
-Each round, fifty clients read answers through a balancer in front of two replicas, half of them text and half events,
-and others follow some of the answers on the other replica. Then one replica is killed with -9 in mid-stream; in every
-fourth round it is put to sleep (SIGSTOP) past its leases instead, and woken when the other has taken its sessions over.
+Each round, fifty clients read answers through a load balancer in front of two replicas, half of them text and half
+events, and other clients follow some of the answers on the other replica. Then one replica is killed with -9 in
+mid-stream; in every fourth round it is paused (SIGSTOP) past its leases instead, and resumed when the other has taken
+over its sessions.
 
-Whoever lost a connection resumes on the other replica. What anybody was shown must be stored, and be what the upstream
-said to that client and to nobody else; each answer must come to its end, or be closed as interrupted when its lease
-has lapsed; whoever follows it must be told so, and the next turn must work. A replica that was asleep must not write
-one more byte. Prints its figures; the exit status is 1 when a promise was broken.
+A client that lost its connection resumes on the other replica. Received text must be stored, and must be the upstream's
+text for that client. Each answer must end, or be closed as interrupted when its lease has expired; its followers must
+see that, and the next turn must work. A replica that was paused must not write one more byte. Prints its figures; the
+exit status is 1 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -43,19 +44,19 @@ FOLLOWED_EVERY = 5  # streams: so many of them have a second reader, on the repl
 PACE_SECONDS = 0.04
 PIECE = 20  # characters
 MOST_PARTS = 14
-KILL_WITHIN_BYTES = 600  # of what the first client is shown; drawn anew for each round
+KILL_WITHIN_BYTES = 600  # received by the first client; drawn for each round
 AGAIN_AT_ONCE = 0.75  # of the killed are started again at once, the others when the answers were closed without them
 AT_ONCE = 8  # requests that look after a round
 SHORT_ANSWER = "Something short."
 
 
 def part_of(name: str, number: int) -> str:
-    """What the upstream says to one client and to nobody else. A cut can fall inside a character."""
+    """Return text of the upstream for one client only. A cut can fall inside a character."""
     return f"{name} part {number}: Ümläute, 漢字 and 👩‍👩‍👧 families, and so on. "
 
 
 def respond(request: ReceivedRequest) -> Script:
-    """The campaign's upstream: reasoning and text in turns, in the words of whoever asks."""
+    """The campaign's upstream: reasoning and text in turns, with the question in them."""
     asked = request.body["messages"][-1]["content"]
     if asked == SHORT:
         return answer(SHORT_ANSWER)
@@ -149,7 +150,7 @@ class Stream(threading.Thread):
 
 
 class Follower(threading.Thread):
-    """Somebody who follows another client's answer, on the replica that he is told."""
+    """A client that follows another client's answer on a given replica."""
 
     def __init__(self, stream: Stream, replica: Service) -> None:
         super().__init__(daemon=True)
@@ -283,7 +284,7 @@ class Campaign:
         return replica.messages(stream.session_id)[1]
 
     def _losses(self, stream: Stream, stays: Service, killed_at: float) -> Iterator[str]:
-        """What this client was shown and is not stored, and what did not come to an end; none, if all is well."""
+        """Yield the received bytes that are not stored, and answers without an end; none if all is well."""
         if not stream.readers:
             return
         message = self._answer(stream, stays)
@@ -313,7 +314,7 @@ class Campaign:
             yield f"{name}: ended cleanly, and is {message['status']}"
 
     def _next_turn(self, stream: Stream, stays: Service) -> str:
-        """Take the session's next turn; what is wrong with it, if anything is."""
+        """Take the session's next turn; return its fault, or an empty text."""
         sent = stays.send(SHORT, session_id=stream.session_id)
         return "" if sent.text == SHORT_ANSWER else f"{stream.question}: its next turn does not work: {sent.text}"
 
@@ -360,7 +361,7 @@ class Campaign:
             self.losses.append("most abandoned answers were closed late")
 
     def figures(self) -> str:
-        """What was done and found, in a line."""
+        """Return the figures in one line."""
         closed = sorted(self.closed_seconds) or [0.0]
         return (
             f"{dict(self.rounds)} rounds, {dict(self.outcomes)}, {self.shown_bytes} bytes shown, "

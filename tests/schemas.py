@@ -1,4 +1,4 @@
-"""OpenAI's published schemas, to hold what we send against; and what the Open Responses specification adds to them."""
+"""OpenAI's published schemas, and the additional rules of Open Responses, to check responses against."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from referencing.jsonschema import DRAFT202012
 _FILE = Path(__file__).parent / "data" / "openai-schemas.json"
 _URI = "urn:openai"
 
-# Must be there and not null, says Open Responses; then, must be there.
+# The fields that Open Responses requires to be there and not null; then, those required to be there.
 FILLED = frozenset(
     {
         "id",
@@ -58,7 +58,7 @@ THERE = frozenset(
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
-    """OpenAPI's older word for what may be null, in JSON Schema's."""
+    """Convert `nullable` of OpenAPI 3.0 to JSON Schema."""
     if schema.pop("nullable", None) is True:
         return {"anyOf": [schema, {"type": "null"}]}
     return schema
