@@ -94,9 +94,7 @@ def calling() -> Script:
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_codex_gets_its_tools_called_and_tells_what_they_gave(
-    service: Service, upstream: Simulator, kept: bool
-) -> None:
+def test_codex_calls_its_tools_and_sends_their_results(service: Service, upstream: Simulator, kept: bool) -> None:
     body = copy.deepcopy(CODEX) | {"store": kept}
     upstream.script = calling()
     answer = ask(service, body)
@@ -148,7 +146,7 @@ def test_codex_gets_its_tools_called_and_tells_what_they_gave(
         assert upstream.requests[-1].body["messages"][2:] == messages[3:]
 
 
-def test_hosted_tools_are_refused_or_left_out_and_told(
+def test_hosted_tools_are_rejected_or_omitted_and_listed(
     service: Service, omitting: Service, upstream: Simulator
 ) -> None:
     body = copy.deepcopy(CODEX)

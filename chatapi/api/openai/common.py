@@ -1,4 +1,4 @@
-"""What the routes of OpenAI's APIs share: the key, lists of items, limits on texts, and lookups by OpenAI's ids."""
+"""Shared by the routes of OpenAI's APIs: the key, lists of items, limits on texts, and lookups by OpenAI's ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chatapi.model import NewMessage
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NAMEABLE = re.compile(r"[a-z_-]{1,32}|\d{1,6}", re.ASCII)  # what an error may repeat: no key is of letters alone
+_NAMEABLE = re.compile(r"[a-z_-]{1,32}|\d{1,6}", re.ASCII)  # may be in an error: no key is of letters alone
 _PATH_NAMES = 8  # of a path that an error shows
 MAX_PARTS = 8_000  # in all messages of one request
 ON_DISCONNECT_HEADER = "X-On-Disconnect"

@@ -2,7 +2,7 @@
 
 Without a session a completion is stateless: the body goes upstream byte for byte, the answer comes back frame for
 frame, and nothing is stored. With a session it is a turn of that session; docs/http.md has the rule by which its
-messages are told apart from those that the session has.
+messages are distinguished from those that the session has.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class NewConversation(Body):
 
 
 class ConversationChange(Body):
-    """What to change of a conversation."""
+    """The fields of a conversation to change."""
 
     metadata: Metadata = Field()
 

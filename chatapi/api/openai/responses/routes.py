@@ -96,7 +96,7 @@ async def _answer_unstored(request: Request, key: Key, asked: ResponseRequest, t
     asking = services.generations.send_ephemeral(turn, Credential(key), session)
     sent = await unless_disconnected(request.receive, asking)
     if sent is None:
-        return Response(status_code=204)  # nobody reads it
+        return Response(status_code=204)  # the client has left
     if sent.upstream is not None:
         mark_accepted(request)
     headers = dict(sent.upstream.headers) if sent.upstream is not None else {}
@@ -127,7 +127,7 @@ async def _answer(
         error.headers |= headers
         raise
     if whole is None:
-        return Response(status_code=204)  # nobody reads it
+        return Response(status_code=204)  # the client has left
     ended, pieces = whole
     return JSONResponse(whole_response(ended, fields, parts_of(pieces)), headers=headers)
 
