@@ -242,11 +242,28 @@ def test_whole_messages_in_place_of_deltas() -> None:
     assert Read(json.dumps(whole).encode()).said() == "Hello", "one object in place of a stream"
     assert Read(event(whole), DONE).said() == "Hello"
     assert Read(text("Hel"), text("lo"), event(whole), DONE).said() == "Hello", "it says again what the deltas said"
+    one = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
+    with_call = {"choices": [{"message": {"content": "Hello", "tool_calls": [one]}, "finish_reason": "tool_calls"}]}
+    answer = Read(text("Hello"), event(with_call), DONE)
+    assert (answer.said(), answer.calls) == ("Hello", [("f", "{}")]), "calls that only the message has"
     growing = [event({"choices": [{"message": {"content": said}}]}) for said in ("He", "Hell", "Hello")]
     assert Read(*growing, stop(), DONE).said() == "Hello"
 
 
 # Kept, or refused by name
+
+
+def test_events_under_the_name_of_json_are_events() -> None:
+    parser = CompletionParser(CREDENTIAL, ORIGIN)
+    deltas = parser.document(text("Hi") + stop() + DONE)
+    assert ([said for _, said, _ in deltas], parser.error) == (["Hi"], None)
+
+
+def test_what_was_held_is_returned_once() -> None:
+    parser = CompletionParser(CREDENTIAL, ORIGIN)
+    parser.feed(call({"index": 0, "id": "c", "function": {"name": "f"}, "extra_content": {"sig": "x"}}))
+    assert [kind for kind, _, _ in parser.conclude()] == [Kind.TOOL_CALL, Kind.EXTRA]
+    assert parser.conclude() == []
 
 
 def test_what_is_not_understood_is_kept() -> None:

@@ -28,6 +28,7 @@ from chatapi.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from chatapi.model import Clock, wall_clock
 from chatapi.upstream.metadata import ResponseMetadata, read_metadata
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
 from chatapi.upstream.refusals import (
@@ -84,11 +85,13 @@ class Upstream:
         developer_role: str = "developer",
         max_request_bytes: int = MAX_REQUEST_BYTES,
         proxy: str | None = None,
+        clock: Clock = wall_clock,
     ) -> None:
         self._completions = URL(f"{base_url}/chat/completions")
         self._models = URL(f"{base_url}/models")
         self._connect_seconds = connect_seconds
         self._proxy = proxy
+        self._clock = clock
         self._writer = RequestWriter(developer_role, origin_of(base_url), max_request_bytes)
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
         self._client: aiohttp.ClientSession
@@ -298,11 +301,11 @@ class Upstream:
     async def _read_refusal(self, response: aiohttp.ClientResponse, credential: Credential) -> _Refusal | None:
         """Read the refusal that a response is, unless its status is 200."""
         status = response.status
-        if status == HTTPStatus.OK:
+        if status in {HTTPStatus.OK, HTTPStatus.CREATED}:
             return None
         body = await _error_body(response)
         report = read_error(body)
-        error = error_for_status(status, report, credential, read_retry_after(response.headers))
+        error = error_for_status(status, report, credential, read_retry_after(response.headers, self._clock() / 1e6))
         error.said = error_body(status, report, credential)
         metadata: ResponseMetadata = read_metadata(response.headers, credential)
         error.limit = metadata.limit
@@ -384,6 +387,8 @@ _REASONS = {
 
 def _reason(error: BaseException) -> str:
     """Why no connection came about, in words that are safe to show: no address, no certificate."""
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "the proxy (HTTPS_PROXY) cannot be reached"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -7,7 +7,6 @@ sentence is passed on where it helps the caller: shortened, and without anything
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -204,15 +203,16 @@ def error_in_stream(report: ErrorReport, credential: Credential, *, started: boo
     return UpstreamBroken(sentence(report, credential))
 
 
-def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of `retry-after-ms` or `Retry-After` (RFC 9110, section 10.2.3), within reason."""
+def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds of `retry-after-ms` or `Retry-After` (RFC 9110, section 10.2.3), within reason.
+
+    `now` is the time in seconds since the epoch, for a header that is a date.
+    """
     try:
         if milliseconds := headers.get("retry-after-ms"):
             seconds = float(milliseconds) / 1000
         elif value := headers.get("Retry-After"):
-            seconds = (
-                float(value) if value.strip()[:1].isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
-            )
+            seconds = float(value) if value.strip()[:1].isdigit() else parsedate_to_datetime(value).timestamp() - now
         else:
             return None
     except (ValueError, OverflowError):

@@ -135,7 +135,10 @@ class CompletionParser:
         return deltas if self.done else deltas + self.conclude(BROKE_OFF)
 
     def document(self, body: bytes) -> Deltas:
-        """Take an answer that came as one JSON object, though a stream was asked for."""
+        """Take an answer that came as one JSON object, though a stream was asked for; or as events under that name."""
+        if body.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
+            deltas = self.feed(body) or []
+            return deltas if self.done else deltas + self.end()
         deltas = self._take_all([body])
         return deltas if self.done else deltas + self.conclude(NO_FINISH)
 
@@ -145,10 +148,10 @@ class CompletionParser:
 
     def conclude(self, no_finish: str = NO_FINISH) -> Deltas:
         """End the answer here and return content that was held. `no_finish` is the error without a finish reason."""
+        if self.done:
+            return []
         deltas = self._flush()
         self.done = True
-        if self.error is not None:
-            return deltas
         if self._failed_reason is not None:
             reason = self._credential.hide(self._failed_reason)
             self.error = UpstreamBroken(f"The model API ended its answer early, with the finish reason {reason!r}.")
@@ -344,8 +347,10 @@ class CompletionParser:
 
     def _take_message(self, message: dict[str, Any], deltas: Deltas) -> None:
         """Take a whole message in place of a delta. Of a message that repeats earlier text, only the rest is new."""
-        if self._message_text is None and self.deltas:
-            return  # it repeats the deltas
+        if self._message_text is None and self.deltas:  # it repeats the deltas, except for calls that only it has
+            if self._calls is None:
+                self._take_calls(message.get("tool_calls"), deltas, whole=True)
+            return
         before = self._message_text or ""
         content = message.get("content")
         if isinstance(content, str):
