@@ -108,7 +108,7 @@ class Replica:
 
     async def send(self) -> TurnHandle:
         turn = TurnRequest("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
-        return await self.generations.send(turn, Credential(Key(KEY)), whoever_asks)
+        return await self.generations.send(turn, Credential(Key(KEY)), allow_any)
 
     async def begin(self) -> TurnHandle:
         """Start a turn whose answer has said `BEFORE` and waits. The status may arrive before that is stored."""
@@ -120,7 +120,7 @@ class Replica:
 Make = Callable[[str], Awaitable[list[Replica]]]
 
 
-def whoever_asks(session: Session | None) -> Session:
+def allow_any(session: Session | None) -> Session:
     if session is None:
         raise SessionNotFound
     return session
@@ -292,7 +292,7 @@ async def check_delete(make: Make, simulator: Simulator, gate: Gate, kind: str) 
     simulator.script = scripts.held(gate, BEFORE, AFTER)
     writer, other = await make(kind)
     sent = await writer.begin()
-    await soon(other.generations.delete_session(sent.session.id, whoever_asks))
+    await soon(other.generations.delete_session(sent.session.id, allow_any))
     await happens(simulator.requests[0].left)
     with pytest.raises(SessionDeleted):
         await soon(rest(sent.chunks))
@@ -402,7 +402,7 @@ async def test_a_turn_whose_start_was_stored_and_not_confirmed_is_closed_at_the_
     # Otherwise its session is busy for a whole lease, which is an hour here.
     replica, _ = await make("deaf")
     turn = TurnRequest("the-owner-tag", None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
-    begun = await replica.store.turns.begin(turn, whoever_asks)  # and no task runs it
+    begun = await replica.store.turns.begin(turn, allow_any)  # and no task runs it
     async with aclosing((await replica.generations.follow(begun.generation.id)).chunks) as readings:
         assert await soon(rest(readings)) == ("", Status.INTERRUPTED)
 

@@ -136,7 +136,7 @@ class Parts:
         turn = TurnRequest(
             OWNER, more.pop("session_id", None), "Be brief.", user_text(text), "gpt-4.1-mini", "text", **more
         )
-        return await self.generations.send(turn, Credential(Key(KEY)), whoever_asks, interrupt)
+        return await self.generations.send(turn, Credential(Key(KEY)), allow_any, interrupt)
 
     async def session(self) -> str:
         return (await self.store.sessions.create(OWNER, "Be brief.")).id
@@ -203,7 +203,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "RENEWALS", LEASE_SECONDS / SOON_SECONDS)
 
 
-def whoever_asks(session: Session | None) -> Session:
+def allow_any(session: Session | None) -> Session:
     if session is None:
         raise SessionNotFound
     return session
@@ -309,7 +309,7 @@ async def test_a_turn_that_is_stopped_before_its_upstream_is_asked_is_not_counte
     monkeypatch.setattr(parts.generations._runner, "model_request", never)
     started = await soon(
         parts.generations.start(
-            TurnRequest(OWNER, None, "Be brief.", user_text("Hello"), "gpt", "text"), Credential(Key(KEY)), whoever_asks
+            TurnRequest(OWNER, None, "Be brief.", user_text("Hello"), "gpt", "text"), Credential(Key(KEY)), allow_any
         )
     )
     await soon(reading.wait())
@@ -345,7 +345,7 @@ async def test_a_session_deleted_while_its_turn_starts_does_not_reappear(make: M
     begin = parts.driver.hold("Turns.begin")
     sending = asyncio.create_task(parts.send(session_id=session_id))
     await soon(begin.committed.wait())
-    deleting = asyncio.create_task(parts.generations.delete_session(session_id, whoever_asks))
+    deleting = asyncio.create_task(parts.generations.delete_session(session_id, allow_any))
     await parts.queued()
     begin.deliver.set()
     await soon(deleting)
@@ -436,7 +436,7 @@ async def test_maintenance_continues_after_a_fault(make: Make, simulator: Simula
     simulator.script = scripts.held(gate, "Half", " and half")  # it runs until then: an ended one has no lease to renew
     parts = await make()
     sent = await soon(parts.send())
-    await soon(parts.driver.spoil(kind, ZeroDivisionError("nobody foresaw it")).wait())
+    await soon(parts.driver.spoil(kind, ZeroDivisionError("unexpected")).wait())
     again = parts.driver.hold(kind)
     await soon(again.committed.wait())
     again.deliver.set()
