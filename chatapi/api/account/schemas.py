@@ -47,7 +47,7 @@ class KeyFormat(TypedDict):
 
 
 class Config(TypedDict):
-    """What a page needs before it has a key."""
+    """The configuration of a page: format of keys, default model and limits."""
 
     version: str
     demo: Annotated[bool, Meta(description="Whether `./run demo` started this server.")]
@@ -130,7 +130,7 @@ TEST_KEY = operation(
 GET_CONFIG = operation(
     "getConfig",
     "Get the configuration",
-    "Return what a page needs before it has a key. It contains no secret.",
+    "Return the configuration that a page needs before it has a key. It contains no secret.",
     json_content(Config, "The configuration."),
     security=NO_KEY,
     examples=(Example("get", key=False),),

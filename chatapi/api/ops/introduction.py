@@ -91,8 +91,8 @@ OpenAI's APIs for OpenAI's clients: set their `base_url` to this server's addres
 request, its own. A body may have 8 MiB (`CHATAPI_MAX_MEDIA_BYTES`), for images and files.
 """,
     },
-    {"name": "usage", "description": "What the caller's answers cost, and the price list."},
+    {"name": "usage", "description": "The cost of the caller's answers, and the price list."},
     {"name": "keys", "description": "Test a key."},
-    {"name": "config", "description": "What a page needs before it has a key."},
+    {"name": "config", "description": "The configuration that a page needs before it has a key."},
     {"name": "health", "description": "Checks for load balancers and operators."},
 ]
