@@ -133,10 +133,10 @@ def _doctor(url: str | None) -> int:
     except SettingsError as error:
         print(f"failure  Settings: {error}")
         return 2
-    from chatapi.doctor import examine  # here, as below
+    from chatapi.doctor import run_checks  # here, as below
 
     try:
-        well = examine(settings, url, lambda finding: print(finding, flush=True))
+        well = run_checks(settings, url, lambda finding: print(finding, flush=True))
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 1

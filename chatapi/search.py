@@ -1,8 +1,8 @@
-"""Search: which titles and messages of an owner's hold all words that somebody looks for.
+"""Full-text search over an owner's titles and messages.
 
-There is no index. A search looks through what there is, the newest session first, a bounded amount each time it is
-asked, and says from where it goes on (docs/decisions/search.md). It gives way to everything else after each
-millisecond: on another thread it would hold the interpreter for longer than that.
+There is no index. A search scans the newest session first, a bounded amount per request, and returns a cursor for the
+rest (docs/decisions/search.md). It yields to other tasks after each millisecond: on another thread it would hold the
+interpreter's lock for longer than that.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from functools import lru_cache
 from chatapi.model import Microseconds, SearchCursor
 from chatapi.store import Candidate, Store
 
-MOST_CANDIDATES = 4_000  # looked through for one request,
-LEAST_CANDIDATES = 64  # so many a lot counts for at least: sessions with nothing in them are looked up too
-MOST_CHARACTERS = 4 * 1024 * 1024  # or so much as it is stored: a sixth of a second's work or two
+MOST_CANDIDATES = 4_000  # scanned for one request,
+LEAST_CANDIDATES = 64  # that a batch counts for at least: reading empty sessions takes time too
+MOST_CHARACTERS = 4 * 1024 * 1024  # or this much stored text: about a third of a second
 RUN_CHARACTERS = 16 * 1024  # folded at once: half a millisecond
-SLICE_SECONDS = 0.001  # of looking, before whatever else is to be done
-MARKS = 64  # that may follow a character and still belong to it
-BEFORE, AFTER = 60, 120  # characters of a snippet around what was found
+SLICE_SECONDS = 0.001  # of work before other tasks may run
+MARKS = 64  # combining marks after a character that are treated as part of it
+BEFORE, AFTER = 60, 120  # characters of a snippet around the match
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A title, or a message, that holds all words; `match` is where the first of them is in the snippet."""
+    """A title or message that contains all words. `match` is the range of the first word in the snippet."""
 
     session_id: str
     title: str | None
@@ -42,21 +42,21 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one look found, and from where the next one goes on, if there is more."""
+    """The hits of one request, and the cursor for the next one: None at the end."""
 
     hits: list[Hit]
     place: SearchCursor | None
 
 
 def fold(text: str) -> str:
-    """`text` as it is compared: without differences of case, of width, and of how a character is written.
+    """Return `text` in the form in which it is compared: without differences of case, width and composition.
 
-    Each character folds by itself, to one or more; only the marks that follow one may change their order.
+    Each character folds to one or more characters; the marks after a character may change their order.
     """
     if text.isascii():
         return text.lower()
-    # Python sorts the marks on a character one by one, which takes seconds where there are as many as a run has. Where
-    # one has more than `MARKS`, they are sorted in parts.
+    # Python sorts the marks of a character by insertion, which takes seconds for as many as a run has. More than
+    # `MARKS` of them are sorted in parts.
     marked = [at for at in range(MARKS, len(text), MARKS) if text[at] in _MARKS]
     cuts = [at for at in marked if _MARKS.issuperset(text[at - MARKS : at])]
     if not cuts:
@@ -68,17 +68,17 @@ def _fold(text: str) -> str:
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
 
 
-_MADE_OF_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"  # and no marks themselves
+_MADE_OF_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"  # they fold to marks
 _MARKS = frozenset(filter(unicodedata.combining, map(chr, range(0x300, 0x1F000)))) | frozenset(_MADE_OF_MARKS)
 
 
 class Words:
-    """The words that somebody looks for. A word is found within longer ones too."""
+    """The words of a query. A word is also found within longer words."""
 
     def __init__(self, query: str) -> None:
         words = list(dict.fromkeys(fold(query).split()))
         self.first = words[0] if words else ""
-        # What is in another is found with it.
+        # A word that is part of another one is found with it.
         self.all = [
             word
             for word in words
@@ -87,7 +87,7 @@ class Words:
         self._overlap = max(map(len, words), default=0) + 1
 
     def find(self, text: str) -> tuple[int, int] | None:
-        """Where the first word is, if all are in this text."""
+        """Return the range of the first word if the text contains all words."""
         looking = self.look(text)
         try:
             while True:
@@ -97,7 +97,7 @@ class Words:
             return place
 
     def look(self, text: str) -> Generator[None, None, tuple[int, int] | None]:
-        """The same, run by run, with a stop after each."""
+        """Do the same in runs, and yield after each."""
         missing = list(self.all)
         first = None
         for begin in range(0, len(text), RUN_CHARACTERS):
@@ -117,7 +117,7 @@ class Words:
 
 
 def _find(folded: str, word: str) -> int:
-    """Where the word is, whole characters of it: `e` is not in what is an `é`."""
+    """Return the index of the word; whole characters only: `e` does not match the start of `é`."""
     at = folded.find(word)
     while at >= 0:
         after = at + len(word)
@@ -128,7 +128,7 @@ def _find(folded: str, word: str) -> int:
 
 
 def _end_of_character(text: str, at: int) -> int:
-    """The first place from `at` on where a character ends, with its marks."""
+    """Return the first index from `at` on that is not a combining mark."""
     for end in range(at, min(at + MARKS, len(text))):
         if not unicodedata.combining(text[end]):
             return end
@@ -136,7 +136,7 @@ def _end_of_character(text: str, at: int) -> int:
 
 
 def _unfolded(text: str, start: int, end: int) -> tuple[int, int]:
-    """The characters of a text from which a place in it, once folded, was made."""
+    """Return the range of a text that folds to the range `start` to `end` of the folded text."""
     if text.isascii():
         return start, end
     begin, position = 0, 0
@@ -155,7 +155,7 @@ def _folded_length(character: str) -> int:
 
 
 def snippet(text: str, start: int, end: int) -> tuple[str, tuple[int, int]]:
-    """What stands around a place in a text, on one line; and where the place is in it."""
+    """Return the text around a range, on one line, and the position of the range in it."""
     before = _on_one_line(text[max(0, start - BEFORE) : start])
     before = ("…" if start > BEFORE else "") + before
     found = _on_one_line(text[start:end])
@@ -171,7 +171,7 @@ SEARCHED_ROLES = frozenset({"user", "assistant"})
 
 
 async def matching(words: Words, candidates: Iterable[Candidate], limit: int) -> list[tuple[Hit, SearchCursor]]:
-    """The first of the candidates that hold all words, and their places."""
+    """Return the first candidates that contain all words, and their cursors."""
     found: list[tuple[Hit, SearchCursor]] = []
     pause = _Pause()
     for candidate in candidates:
@@ -202,7 +202,7 @@ async def matching(words: Words, candidates: Iterable[Candidate], limit: int) ->
 
 
 class _Pause:
-    """Lets the event loop do what else there is, after each slice of work."""
+    """Yields to other tasks after each slice of work."""
 
     def __init__(self) -> None:
         self._due = time.perf_counter() + SLICE_SECONDS
@@ -214,8 +214,10 @@ class _Pause:
 
 
 async def search(store: Store, owner: str, words: Words, place: SearchCursor | None, limit: int) -> Found:
-    """Look from a place on (from the newest session, if None) for so many hits, or through so much as is looked
-    through at once."""
+    """Search from `place` on, or from the newest session if it is None.
+
+    Stops after `limit` hits, `MOST_CANDIDATES` or about `MOST_CHARACTERS`.
+    """
     hits: list[Hit] = []
     looked = characters = 0
     while True:

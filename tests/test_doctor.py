@@ -88,7 +88,7 @@ def test_unreadable_settings_are_named(doctor: Doctor) -> None:
 def test_before_the_first_start_all_checks_pass_and_nothing_is_created(doctor: Doctor) -> None:
     told = doctor()
     assert told.status == 0
-    told.has("ok", "the first start makes it")
+    told.has("ok", "the first start creates it")
     assert not list(doctor.folder.iterdir())
 
 
@@ -122,7 +122,7 @@ def test_a_secret_that_others_can_read_is_a_warning(doctor: Doctor, file: Path) 
     told = doctor(DATABASE_URL=f"sqlite:///{file}")
     assert told.status == 0
     told.has("warning", "others may read the file", ".secret")
-    told.has("warning", "others may read the file", "what was said")
+    told.has("warning", "others may read the file", "conversations")
 
 
 @pytest.mark.one_process("it is about the file")
@@ -133,7 +133,7 @@ def test_a_missing_or_changed_secret_is_a_failure(doctor: Doctor, file: Path) ->
     kept.write_text(OTHER_SECRET)
     doctor(DATABASE_URL=url).has("failure", "Secret", "another")
     kept.write_text("short")
-    doctor(DATABASE_URL=url).has("failure", "holds no secret")
+    doctor(DATABASE_URL=url).has("failure", "does not contain a secret")
     kept.unlink()
     doctor(DATABASE_URL=url).has("failure", "is gone")
     assert not kept.exists()
@@ -163,7 +163,7 @@ def test_a_file_that_is_not_our_database_is_a_failure(doctor: Doctor) -> None:
 
 def test_a_read_only_folder_is_a_failure(doctor: Doctor) -> None:
     doctor(DATABASE_URL="sqlite:////dev/null/chat.db").has("failure", "/dev/null", "cannot be written")
-    doctor(DATABASE_URL="sqlite:////dev/null/more/chat.db").has("failure", "cannot be made")
+    doctor(DATABASE_URL="sqlite:////dev/null/more/chat.db").has("failure", "cannot be created")
 
 
 MOUNTS = """\
@@ -195,7 +195,7 @@ def test_an_empty_database_passes(doctor: Doctor, database: str) -> None:
     told = doctor(DATABASE_URL=database, CHATAPI_SECRET=SECRET)
     assert told.status == 0
     told.has("ok", "is version 18")
-    told.has("ok", "the next start makes the tables")
+    told.has("ok", "the next start creates the tables")
     told.has("ok", "a round trip takes", "ms")
     told.has("ok", "a commit takes", "ms")
     told.has("ok", "its clock and this machine's are")
@@ -220,7 +220,7 @@ def test_a_database_in_use_passes_and_its_secret_is_recognised(doctor: Doctor, d
     [
         (lambda: postgres().url("postgres", "locked", PASSWORD + "x"), "refuses the user or the password"),
         (lambda: postgres().url("nobody_made_this"), "no such database"),
-        (lambda: f"postgresql://u:{PASSWORD}@127.0.0.1:{free_port()}/x", "no PostgreSQL can be reached"),
+        (lambda: f"postgresql://u:{PASSWORD}@127.0.0.1:{free_port()}/x", "PostgreSQL cannot be reached"),
         (lambda: f"postgresql://u:{PASSWORD}@127.0.0.1:port/x", "must be postgresql:"),
     ],
     ids=["password", "database", "server", "url"],
@@ -235,7 +235,9 @@ def test_an_unreachable_database_is_a_failure(doctor: Doctor, url: object, why: 
 def test_the_right_password_is_accepted_and_missing_rights_are_named(doctor: Doctor, database: str) -> None:
     name = database.rsplit("/", 1)[1]
     url = postgres().url(name, "locked", PASSWORD)
-    doctor(DATABASE_URL=url, CHATAPI_SECRET=SECRET).has("failure", "locked may not make tables", "GRANT CREATE")
+    doctor(DATABASE_URL=url, CHATAPI_SECRET=SECRET).has(
+        "failure", "locked must be allowed to create tables", "GRANT CREATE"
+    )
     postgres().run("GRANT CREATE ON SCHEMA public TO locked", name)
     assert doctor(DATABASE_URL=url, CHATAPI_SECRET=SECRET).status == 0
 
@@ -255,7 +257,7 @@ def test_an_old_postgresql_is_a_failure(doctor: Doctor, database: str) -> None:
     with Relay(postgres().port, of_server=older) as relay:
         url = database.replace(f":{postgres().port}/", f":{relay.port}/")
         told = doctor(DATABASE_URL=url, CHATAPI_SECRET=SECRET)
-    told.has("failure", "that is PostgreSQL 13; 14 or newer is needed")
+    told.has("failure", "PostgreSQL must be 14 or newer; this server is 13")
 
 
 def test_a_clock_difference_is_a_warning(doctor: Doctor, database: str) -> None:
@@ -332,15 +334,15 @@ def test_a_working_redis_passes(doctor: Doctor) -> None:
 
 
 def test_an_unreachable_redis_is_a_failure(doctor: Doctor) -> None:
-    doctor(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0").has("failure", "no Redis or Valkey")
+    doctor(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0").has("failure", "Redis cannot be reached")
     doctor(REDIS_URL=f"redis://x:{PASSWORD}@127.0.0.1:{redis().port}/0").has("failure", "user or the password")
-    doctor(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:port/0").has("failure", "Redis", "read the URL")
+    doctor(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:port/0").has("failure", "Redis", "must be redis:")
 
 
 def test_missing_rights_of_a_redis_user_are_named(doctor: Doctor, narrow_user: str) -> None:
     url = f"redis://{narrow_user}:{PASSWORD}@127.0.0.1:{redis().port}/0"
     told = doctor(REDIS_URL=url)
-    told.has("failure", "runs none of our scripts")
+    told.has("failure", "does not run our scripts")
     told.has("failure", "publish and subscribe")
     ask_redis("ACL", "SETUSER", narrow_user, "+@all")
     assert doctor(REDIS_URL=url).status == 0
@@ -352,7 +354,7 @@ def test_a_password_that_a_server_echoes_is_not_printed(doctor: Doctor, narrow_u
 
     with Relay(redis().port, of_server=repeating) as relay:
         told = doctor(REDIS_URL=f"redis://{narrow_user}:{PASSWORD}@127.0.0.1:{relay.port}/0")
-    told.has("failure", "runs none of our scripts", "[hidden]")
+    told.has("failure", "does not run our scripts", "[hidden]")
 
 
 def test_a_redis_that_does_not_answer_is_a_failure(doctor: Doctor) -> None:
@@ -371,7 +373,7 @@ def test_an_old_redis_is_a_failure(doctor: Doctor) -> None:
 
     with Relay(redis().port, of_server=older) as relay:
         told = doctor(REDIS_URL=f"redis://127.0.0.1:{relay.port}/0")
-    told.has("failure", "6.2 or newer is needed")
+    told.has("failure", "must be 6.2 or newer")
 
 
 def test_a_redis_that_may_evict_keys_is_a_warning(doctor: Doctor) -> None:
@@ -391,7 +393,7 @@ def test_a_redis_that_may_evict_keys_is_a_warning(doctor: Doctor) -> None:
 @pytest.mark.parametrize(
     ("script", "level", "words"),
     [
-        (refuse(401), "ok", "it wants a key"),
+        (refuse(401), "ok", "it requires a key"),
         (None, "ok", "Model API: it answers"),
         (refuse(404), "warning", "/v1"),
         (refuse(500), "warning", "out of order"),
@@ -434,7 +436,7 @@ def test_the_expiry_of_a_certificate_is_checked(doctor: Doctor, tmp_path: Path, 
         url = f"https://127.0.0.1:{port}/v1"
         doctor(OPENAI_BASE_URL=url).has("failure", "Model API", "certificate is refused")
         told = doctor(OPENAI_BASE_URL=url, SSL_CERT_FILE=str(certificate))
-    told.has("ok", "Model API", "it wants a key")
+    told.has("ok", "Model API", "it requires a key")
     told.has(level, "Model API: TLSv1.3", "certificate")
 
 
@@ -456,16 +458,16 @@ def port_of(service: Service) -> int:
 def test_a_server_without_a_proxy_streams(doctor: Doctor, shared: Service) -> None:
     told = doctor("--url", shared.url)
     assert told.status == 0
-    told.has("ok", "Proxy: streams pass as they come")
+    told.has("ok", "Proxy: streams pass without delay")
     told.has("ok", "no-transform in place")
-    told.has("warning", "Access", "where nothing stands in between")
+    told.has("warning", "Access", "without a proxy")
 
 
 def test_a_proxy_that_forwards_streams_and_the_client_address_passes(doctor: Doctor, shared: Service) -> None:
     with http_proxy(port_of(shared)) as port:
         told = doctor("--url", f"http://127.0.0.1:{port}/")
     assert told.status == 0
-    told.has("ok", "Proxy: streams pass as they come")
+    told.has("ok", "Proxy: streams pass without delay")
     told.has("ok", "Access", "marked as forwarded")
 
 
@@ -480,7 +482,7 @@ def test_a_proxy_that_compresses_or_transforms_is_found(doctor: Doctor, shared: 
     with http_proxy(port_of(shared), compresses=True) as port:
         doctor("--url", f"http://127.0.0.1:{port}").has("failure", "compresses streams (gzip)")
     with http_proxy(port_of(shared), transforms=True) as port:
-        doctor("--url", f"http://127.0.0.1:{port}").has("warning", "no-transform away")
+        doctor("--url", f"http://127.0.0.1:{port}").has("warning", "removes Cache-Control: no-transform")
 
 
 def test_a_proxy_without_forwarding_headers_is_found(doctor: Doctor, shared: Service) -> None:

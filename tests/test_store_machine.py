@@ -53,6 +53,7 @@ class Answer:
     question: str
     owner: str
     lease_until: int
+    bound: bool
     ours: bool = True
     status: Status = Status.RUNNING
     error_code: str | None = None
@@ -135,10 +136,10 @@ class Machine(RuleBasedStateMachine):
             return multiple()
         assert conversation is not None
         assert not running
-        conversation.owner = owner
+        bound, conversation.owner = conversation.owner is None, owner
         if conversation.title is None:
             conversation.title = title_of(user_text(question))
-        conversation.answers.append(self.begun(begun.generation.id, question, owner))
+        conversation.answers.append(self.begun(begun.generation.id, question, owner, bound))
         return Writer(begun)
 
     @rule(session_id=conversations, owner=OWNERS, question=TEXTS, ending=ENDINGS, said=st.just("") | TEXTS)
@@ -161,13 +162,13 @@ class Machine(RuleBasedStateMachine):
         if before is not None:
             assert (begun.session.id, begun.generation.id) == (before[0], before[1].id)
             return
-        answer = self.begun(begun.generation.id, digest, owner)
+        answer = self.begun(begun.generation.id, digest, owner, True)
         self.known[owner, key] = begun.session.id, answer
         conversation = Conversation(begun.session.id, owner, "Be brief.", digest, self.clock.now, [answer])
         self.model[begun.session.id] = conversation
 
-    def begun(self, generation_id: str, question: str, owner: str) -> Answer:
-        return Answer(generation_id, question, owner, self.clock.now + int(LEASE_SECONDS * 1_000_000))
+    def begun(self, generation_id: str, question: str, owner: str, bound: bool) -> Answer:
+        return Answer(generation_id, question, owner, self.clock.now + int(LEASE_SECONDS * 1_000_000), bound)
 
     @rule(session_id=conversations, title=st.sampled_from(["", "A title"]), developer_message=st.none() | TEXTS)
     def change(self, session_id: str, title: str, developer_message: str | None) -> None:
@@ -233,7 +234,7 @@ class Machine(RuleBasedStateMachine):
     def end(self, answer: Answer, status: Status, error_code: str | None) -> None:
         answer.status, answer.error_code = status, error_code
         (conversation,) = (one for one in self.model.values() if answer in one.answers)
-        if all(one.error_code == UpstreamRejectedKey.code for one in conversation.answers):
+        if answer.bound and all(one.error_code == UpstreamRejectedKey.code for one in conversation.answers):
             conversation.owner = None
 
     # Time and crashes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatapi.doctor.examination import examine
+from chatapi.doctor.checks import run_checks
 from chatapi.doctor.finding import Finding, Level, Reporter
 
-__all__ = ["Finding", "Reporter", "Level", "examine"]
+__all__ = ["Finding", "Reporter", "Level", "run_checks"]

@@ -1,4 +1,4 @@
-"""What a check finds: a level and a sentence."""
+"""Findings: the result of a check, as a level and a sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -22,7 +22,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's result, for the operator; what to change is in the sentence."""
+    """The result of one check, for the operator. The sentence says how to fix it."""
 
     level: Level
     about: str
@@ -34,36 +34,36 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Makes findings about one thing."""
+    """Creates findings about one subject."""
 
     about: str
 
     def ok(self, sentence: str) -> Finding:
-        """All is well."""
+        """Return a finding without a problem."""
         return Finding(Level.OK, self.about, sentence)
 
     def warning(self, sentence: str) -> Finding:
-        """It works, but."""
+        """Return a finding of something that works, but could be better or safer."""
         return Finding(Level.WARNING, self.about, sentence)
 
     def failure(self, sentence: str) -> Finding:
-        """It does not work."""
+        """Return a finding of something that does not work."""
         return Finding(Level.FAILURE, self.about, sentence)
 
-    def latency(self, what: str, seconds: float, most: float, advice: str) -> Finding:
-        """A duration, and what to do where it is above `most`."""
-        sentence = f"{what} takes {seconds * 1000:.2g} ms (median)."
-        return self.ok(sentence) if seconds <= most else self.warning(f"{sentence} {advice}")
+    def latency(self, action: str, seconds: float, max_seconds: float, advice: str) -> Finding:
+        """Return a finding with a duration; a warning with advice if it is above `max_seconds`."""
+        sentence = f"{action} takes {seconds * 1000:.2g} ms (median)."
+        return self.ok(sentence) if seconds <= max_seconds else self.warning(f"{sentence} {advice}")
 
 
 Check: TypeAlias = AsyncGenerator[Finding]
 
-SAMPLES = 15  # enough for a median, and done in a moment
+SAMPLES = 15  # enough for a median
 
 
 async def median_seconds(do: Callable[[], Awaitable[object]]) -> float:
-    """How long it takes, usually."""
-    await do()  # the first one opens connections and fills caches
+    """Return the median duration of `SAMPLES` calls, after one that opens connections and fills caches."""
+    await do()
     took = []
     for _ in range(SAMPLES):
         begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the system lets this process have."""
+"""Limits of the operating system on this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILES_PER_ANSWER = 2  # a connection to the upstream, and one to a client
 
 
 async def check(settings: Settings) -> Check:
-    """Open files against running answers."""
+    """Compare the limit of open files with the limit of running answers."""
     files = Reporter("Open files")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = "any number" if soft == resource.RLIM_INFINITY else f"{soft:,}"

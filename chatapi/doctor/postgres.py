@@ -1,4 +1,4 @@
-"""PostgreSQL, and what may stand between it and us."""
+"""PostgreSQL, and poolers in front of it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from chatapi.store.schema import migrations
 
 FAR_SECONDS = 0.005  # a round trip that is longer crosses more than a data centre; a turn takes a dozen
 SLOW_COMMIT_SECONDS = 0.02
-HEARD_SECONDS = 2.0  # the longest that a notification may take
-CLOCK_LOOKS = 5
-PROBES = 4  # connections at once that look whether they are told apart
+HEARD_SECONDS = 2.0  # maximum for a notification
+CLOCK_SAMPLES = 5
+PROBES = 4  # connections opened at once to detect a pooler
 
 found = Reporter("PostgreSQL")
 secret = Reporter("Secret")
 
 
 async def check(settings: Settings) -> Check:
-    """Everything that a replica needs of it. Nothing is written that stays."""
+    """Check everything that a replica needs from it. Nothing that is written stays."""
     pooled = settings.database_pooling == "transaction"
     try:
         (await first_connection(settings.database_url, pooled)).terminate()  # as a replica connects
@@ -69,10 +69,9 @@ def _not_reached(error: SettingsError) -> Finding:
     reason = str(error).removeprefix("DATABASE_URL: ")
     if "unsupported startup parameter" in reason:
         return found.failure(
-            "what stands in between takes no parameters at the start, as PgBouncer does. "
-            "Set CHATAPI_DATABASE_POOLING=transaction."
+            "the pooler accepts no startup parameters, as PgBouncer does. Set CHATAPI_DATABASE_POOLING=transaction."
         )
-    return found.failure(f"{reason[:1].lower()}{reason[1:]}" if not reason.startswith("PostgreSQL") else reason)
+    return found.failure(reason)
 
 
 def _version(connection: Connection) -> str:
@@ -87,7 +86,7 @@ async def _applied(connection: Connection) -> set[int] | None:
     return {row[0] for row in await connection.fetch("SELECT number FROM migration")}
 
 
-# What the user may do
+# Privileges of the user
 
 
 async def _schema(connection: Connection, applied: set[int] | None) -> Check:
@@ -99,16 +98,16 @@ async def _schema(connection: Connection, applied: set[int] | None) -> Check:
         )
         closed = [] if applied is None else await _closed_tables(connection)
     if applied is not None and applied - known:
-        yield found.failure("the database was written by a newer version of this server. Install that one.")
+        yield found.failure("the database was written by a newer version of this server. Install that version.")
         return
     missing = len(known - (applied or set()))
     if missing and not may_make:
         yield found.failure(
-            f"the user {user} may not make tables. As the administrator: "
+            f"the user {user} must be allowed to create tables. As the administrator: "
             f"GRANT CREATE, USAGE ON SCHEMA public TO {user}."
         )
     elif missing:
-        yield found.ok(f"the next start {'makes' if applied is None else 'changes'} the tables ({missing} to apply).")
+        yield found.ok(f"the next start {'creates' if applied is None else 'changes'} the tables ({missing} to apply).")
     else:
         yield found.ok("the schema is up to date.")
     if closed:
@@ -136,13 +135,13 @@ async def _times(connection: Connection, settings: Settings, writable: bool) -> 
     yield found.latency("a round trip", round_trip, FAR_SECONDS, "Put the service near its database.")
     if writable:
         yield await _commit(connection)
-    async for finding in _forgetful(connection):
+    async for finding in _durability(connection):
         yield finding
     yield await _clock(connection, settings)
 
 
 async def _commit(connection: Connection) -> Finding:
-    """How long a commit takes that must reach the disk. A message in the server's own log leaves no row."""
+    """Measure a synchronous commit. A logical message in the server's log leaves no row."""
 
     async def commit() -> None:
         await connection.execute("SELECT pg_logical_emit_message(true, 'chatapi doctor', '')")
@@ -150,33 +149,33 @@ async def _commit(connection: Connection) -> Finding:
     try:
         took = await median_seconds(commit)
     except asyncpg.PostgresError as error:
-        return found.warning(f"how long a commit takes cannot be measured: {error}.")
-    return found.latency("a commit", took, SLOW_COMMIT_SECONDS, "Every turn waits for two: see to the server's disk.")
+        return found.warning(f"the duration of a commit cannot be measured: {error}.")
+    return found.latency("a commit", took, SLOW_COMMIT_SECONDS, "Every turn waits for two: use a faster disk.")
 
 
-async def _forgetful(connection: Connection) -> Check:
+async def _durability(connection: Connection) -> Check:
     async with connection.transaction():
         for name in ("fsync", "synchronous_commit"):
             if await connection.fetchval("SELECT current_setting($1)", name) == "off":
                 yield found.warning(
-                    f"its setting {name} is off: a crash of that server forgets what was acknowledged. Switch it on."
+                    f"its setting {name} is off: a crash of that server loses acknowledged data. Switch it on."
                 )
 
 
 async def _clock(connection: Connection, settings: Settings) -> Finding:
     looks = []
-    for _ in range(CLOCK_LOOKS):
+    for _ in range(CLOCK_SAMPLES):
         async with connection.transaction():
             before = time.time()
             there: datetime = await connection.fetchval("SELECT clock_timestamp()")
             after = time.time()
         looks.append((after - before, abs(there.timestamp() - (before + after) / 2)))
-    _, apart = min(looks)  # the quickest look is the most exact
+    _, apart = min(looks)  # the quickest sample is the most exact
     most = settings.lease_seconds / 4
     if apart > most:
         return found.warning(
-            f"its clock and this machine's are {apart:.1f} s apart; leases want less than {most:g} s between replicas. "
-            "Set both by the network (NTP)."
+            f"its clock and this machine's are {apart:.1f} s apart; leases need less than {most:g} s between replicas. "
+            "Synchronize both (NTP)."
         )
     return found.ok(f"its clock and this machine's are {apart:.2g} s apart.")
 
@@ -185,7 +184,7 @@ async def _clock(connection: Connection, settings: Settings) -> Finding:
 
 
 def connections_of(settings: Settings) -> int:
-    """How many connections one replica keeps."""
+    """Return the number of connections that one replica keeps."""
     writing = settings.database_connections
     listening = int(settings.redis_url is None and settings.database_pooling == "session")
     return writing + max(1, writing // 2) + 1 + listening
@@ -202,7 +201,7 @@ SELECT current_setting('max_connections')::int - current_setting('superuser_rese
 async def _room(connection: Connection, settings: Settings) -> Check:
     need = connections_of(settings)
     if settings.database_pooling == "transaction":
-        yield found.ok(f"a replica keeps {need} connections to the pooler; how many it lets in is its own setting.")
+        yield found.ok(f"a replica keeps {need} connections to the pooler; its own settings limit them.")
         return
     async with connection.transaction():
         allowed, used, *limits = await connection.fetchrow(_ROOM)
@@ -213,25 +212,25 @@ async def _room(connection: Connection, settings: Settings) -> Check:
             "limit (ALTER ROLE … CONNECTION LIMIT), or lower CHATAPI_DATABASE_CONNECTIONS."
         )
         return
-    sentence = f"it lets in {allowed}, of which {used} are taken; a replica keeps {need}"
+    sentence = f"it accepts {allowed} connections, of which {used} are in use; a replica keeps {need}"
     if allowed < need:
         yield found.failure(
-            f"{sentence}. Raise its max_connections, lower CHATAPI_DATABASE_CONNECTIONS, or put PgBouncer in between."
+            f"{sentence}. Raise its max_connections, lower CHATAPI_DATABASE_CONNECTIONS, or use PgBouncer."
         )
     elif allowed - used < need:
         yield found.warning(
-            f"{sentence}: one more has no room. Unless your replicas are what takes them, raise its max_connections, "
-            "lower CHATAPI_DATABASE_CONNECTIONS, or put PgBouncer in between."
+            f"{sentence}: one more replica does not fit. Unless your replicas use them, raise its max_connections, "
+            "lower CHATAPI_DATABASE_CONNECTIONS, or use PgBouncer."
         )
     else:
-        yield found.ok(f"{sentence}: there is room for {allowed // need} in all.")
+        yield found.ok(f"{sentence}: {allowed // need} replicas fit.")
 
 
 async def _shares_connections(settings: Settings) -> bool | None:
-    """Whether what stands in between gives each transaction another connection; None where that cannot be seen.
+    """Return whether a pooler gives each transaction another server connection; None if that cannot be detected.
 
-    To a pooler that does, connections of ours are one like the other: one that is idle lends its server's process to
-    the next transaction of another. With one connection to the server for each of ours, no process is ever shared.
+    Such a pooler lets an idle connection's server process serve the transaction of another connection. Without one,
+    no process is shared.
     """
     async with AsyncExitStack() as opened:
         probes = []
@@ -241,10 +240,10 @@ async def _shares_connections(settings: Settings) -> bool | None:
                 opened.callback(probes[-1].terminate)
             first = await _process(probes[0])
             for probe in probes[1:]:
-                await probe.execute("BEGIN")  # and held, so that a pooler must use all that it has
+                await probe.execute("BEGIN")  # and keep it open, so that a pooler uses all its server connections
             others = [await probe.fetchval("SELECT pg_backend_pid()") for probe in probes[1:]]
             return first in others or await _process(probes[0]) != first
-        except (*CANNOT, SettingsError):  # a pooler of one connection, say: ours wait for each other
+        except (*CANNOT, SettingsError):  # a pooler with one server connection, for example
             return None
 
 
@@ -256,16 +255,14 @@ async def _process(connection: Connection) -> int:
 
 def _pooling(shared: bool | None, pooled: bool) -> Finding:
     if shared is None:
-        return found.warning(f"how connections are pooled cannot be seen: {PROBES} at once were not to be had.")
+        return found.warning(f"pooling cannot be detected: {PROBES} connections at once could not be opened.")
     if shared and not pooled:
         return found.failure(
-            "what stands in between gives each transaction another connection. Set "
-            "CHATAPI_DATABASE_POOLING=transaction and REDIS_URL, or connect to PostgreSQL itself."
+            "a pooler gives each transaction another connection. Set "
+            "CHATAPI_DATABASE_POOLING=transaction and REDIS_URL, or connect to PostgreSQL directly."
         )
     if pooled and not shared:
-        return found.ok(
-            "each connection keeps its own process of the server: CHATAPI_DATABASE_POOLING=session may do as well."
-        )
+        return found.ok("each connection keeps its own server process: CHATAPI_DATABASE_POOLING=session may work too.")
     return found.ok("connections are pooled by transaction, as set." if shared else "connections are not shared.")
 
 
@@ -276,28 +273,28 @@ async def _wake_ups(settings: Settings, pooled: bool) -> Finding:
     bus = Reporter("Wake-ups")
     if pooled:
         return bus.warning(
-            "nothing wakes readers on other replicas through a pooler; they look once a second. Set REDIS_URL."
+            "notifications do not pass a pooler, so readers on other replicas poll once a second. Set REDIS_URL."
         )
-    heard = asyncio.Event()
+    received = asyncio.Event()
     channel = new_id("doc")
     async with AsyncExitStack() as opened:
-        ears, mouth = [await first_connection(settings.database_url, transaction_pooling=False) for _ in range(2)]
-        opened.callback(ears.terminate)
-        opened.callback(mouth.terminate)
+        listener, sender = [await first_connection(settings.database_url, transaction_pooling=False) for _ in range(2)]
+        opened.callback(listener.terminate)
+        opened.callback(sender.terminate)
 
-        def hear(*_: Any) -> None:
-            heard.set()
+        def on_notification(*_: Any) -> None:
+            received.set()
 
-        await ears.add_listener(channel, hear)
+        await listener.add_listener(channel, on_notification)
         begun = time.perf_counter()
-        await mouth.execute("SELECT pg_notify($1, '')", channel)
+        await sender.execute("SELECT pg_notify($1, '')", channel)
         with suppress(TimeoutError):
-            await asyncio.wait_for(heard.wait(), HEARD_SECONDS)
+            await asyncio.wait_for(received.wait(), HEARD_SECONDS)
         took = time.perf_counter() - begun
-    if not heard.is_set():
+    if not received.is_set():
         return bus.failure(
             f"LISTEN and NOTIFY deliver nothing within {HEARD_SECONDS:g} s. Set REDIS_URL, or connect to PostgreSQL "
-            "itself."
+            "directly."
         )
     return bus.ok(f"LISTEN and NOTIFY deliver in {took * 1000:.1f} ms.")
 
@@ -320,10 +317,10 @@ async def _secret(connection: Connection, settings: Settings, applied: set[int] 
         async with connection.transaction():
             agreed = await connection.fetchval("SELECT value FROM agreement WHERE name = 'secret'")
     if agreed is None:
-        yield secret.ok("CHATAPI_SECRET is set; the database knows none yet, and the first start makes it the one.")
+        yield secret.ok("CHATAPI_SECRET is set; the database has none yet, and the first start stores it.")
     elif agreed == fingerprint(settings.secret.encode()):
         yield secret.ok("CHATAPI_SECRET is the one that the sessions belong to.")
     else:
         yield secret.failure(
-            "CHATAPI_SECRET is another than the one that the sessions in this database belong to. Set that one."
+            "CHATAPI_SECRET must be the one that the sessions in this database belong to; it is another."
         )

@@ -1,4 +1,4 @@
-"""Redis or Valkey: what wakes replicas and counts their limits."""
+"""Redis or Valkey, which wakes replicas and counts their limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatapi.doctor.finding import Check, Finding, Reporter, median_seconds
 from chatapi.model import new_id
 
 FAR_SECONDS = 0.005
-HEARD_SECONDS = 2.0  # the longest that a message may take
+HEARD_SECONDS = 2.0  # maximum for a message
 NEARLY_FULL = 0.9
 MIB = 1024 * 1024
 COUNT = "redis.call('SET', KEYS[1], redis.call('TIME')[1], 'PX', ARGV[1]) return redis.call('GET', KEYS[1])"
@@ -22,11 +22,11 @@ found = Reporter("Redis")
 
 
 async def check(url: str) -> Check:
-    """Everything that replicas ask of it. One key is set that lapses in a second."""
+    """Check everything that replicas need from it. One key is set, which expires within a second."""
     try:
         redis = client_of(url)
-    except ValueError:  # its own message may repeat what is in the URL
-        yield found.failure("its client cannot read the URL. Write redis://USER:PASSWORD@HOST:PORT/NUMBER.")
+    except ValueError:  # its message may contain parts of the URL
+        yield found.failure("REDIS_URL must be redis://USER:PASSWORD@HOST:PORT/NUMBER.")
         return
     async with redis:
         try:
@@ -46,24 +46,24 @@ def _version(about: dict[str, Any]) -> Finding:
     name = "Valkey" if about.get("server_name") == "valkey" else "Redis"
     version = str(about.get("valkey_version", about["redis_version"]))
     if tuple(int(number) for number in str(about["redis_version"]).split(".")[:2]) < OLDEST_REDIS:
-        return found.failure(f"it is {name} {version}; 6.2 or newer is needed, or any Valkey.")
+        return found.failure(f"Redis must be 6.2 or newer, or any Valkey; this is {name} {version}.")
     return found.ok(f"it can be reached, and is {name} {version}.")
 
 
 async def _scripts(redis: client.Redis) -> Finding:
-    """Counting is done by scripts."""
+    """Check that scripts run: limits are counted by scripts."""
     try:
         await redis.register_script(COUNT)([f"chatapi:doctor:{new_id('doc')}"], [1000])
     except RedisError as error:
         return found.failure(
-            f"it runs none of our scripts ({error}): limits would be counted by each replica for itself. Permit "
+            f"it does not run our scripts ({error}): each replica would count limits by itself. Permit "
             "SCRIPT, EVALSHA, GET, SET, TIME, EXPIRE and Z… on keys chatapi:*."
         )
     return found.ok("it runs scripts.")
 
 
 async def _messages(redis: client.Redis) -> Finding:
-    """Wake-ups are messages."""
+    """Check that messages are delivered: wake-ups are messages."""
     channel = f"chatapi:{new_id('doc')}"
     try:
         async with redis.pubsub() as subscription:
@@ -78,7 +78,7 @@ async def _messages(redis: client.Redis) -> Finding:
             took = time.perf_counter() - begun
     except RedisError as error:
         return found.failure(
-            f"it lets us not publish and subscribe ({error}): readers would look once a second. Permit PUBLISH and "
+            f"it refuses to publish and subscribe ({error}): readers would poll once a second. Permit PUBLISH and "
             "SUBSCRIBE on channels chatapi:*."
         )
     return found.ok(f"a message is delivered in {took * 1000:.1f} ms.") if message is not None else _deaf()
@@ -86,8 +86,8 @@ async def _messages(redis: client.Redis) -> Finding:
 
 def _deaf() -> Finding:
     return found.failure(
-        f"messages are not delivered within {HEARD_SECONDS:g} s: readers on other replicas would look once a second. "
-        "Connect to the server itself, and to its primary."
+        f"messages are not delivered within {HEARD_SECONDS:g} s: readers on other replicas would poll once a second. "
+        "Connect to the server directly, and to its primary."
     )
 
 
@@ -101,7 +101,7 @@ def _memory(memory: dict[str, Any]) -> Finding:
         return found.warning(f"{sentence}: it is nearly full, and limits count wrongly then. Raise its maxmemory.")
     if policy != "noeviction":
         return found.warning(
-            f"{sentence}: when it is full it forgets counters, and limits let more through. Use noeviction, or a "
-            "server for this alone."
+            f"{sentence}: when it is full it drops counters, and limits admit more. Use noeviction, or a "
+            "separate server."
         )
     return found.ok(f"{sentence}.")

@@ -20,7 +20,7 @@ from chatapi.store.drivers.sqlite import OLDEST_SQLITE, holder
 from chatapi.store.schema import migrations
 
 MIB = 1024 * 1024
-LEAST_FREE = 64 * MIB  # below it, the next hour may be the last
+MIN_FREE = 64 * MIB
 ENOUGH_FREE = 1024 * MIB
 SLOW_SYNC_SECONDS = 0.02  # every turn waits for two
 MOUNTS = Path("/proc/self/mountinfo")
@@ -45,7 +45,7 @@ found = Reporter("SQLite")
 
 
 async def check(settings: Settings) -> Check:
-    """Everything that a server on this file needs. Nothing is made that stays."""
+    """Check everything that a server on this file needs. Nothing that is created stays."""
     for finding in _all(settings):
         yield finding
 
@@ -53,27 +53,27 @@ async def check(settings: Settings) -> Check:
 def _all(settings: Settings) -> Iterator[Finding]:
     path = settings.database_path.absolute()
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        yield found.failure(f"this Python has version {sqlite3.sqlite_version}; 3.35 is needed. Use another Python.")
+        yield found.failure(f"SQLite must be 3.35 or newer, but this Python has {sqlite3.sqlite_version}.")
         return
     yield found.ok(f"version {sqlite3.sqlite_version}.")
     if not path.parent.exists():
         yield from _new_folder(path.parent)
         return
-    yield from _folder(path.parent)
+    yield from _folder(path.parent, settings)
     yield from _file(path)
     yield from _secret(settings)
 
 
 def _new_folder(folder: Path) -> Iterator[Finding]:
-    """A folder that the first start makes."""
+    """Check a folder that the first start creates."""
     above = next(parent for parent in folder.parents if parent.exists())
     if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
-        yield found.ok(f"the folder {folder} is not there; the first start makes it.")
+        yield found.ok(f"the folder {folder} does not exist; the first start creates it.")
     else:
-        yield found.failure(f"the folder {folder} is not there and cannot be made in {above}. Make it, or set another.")
+        yield found.failure(f"the folder {folder} does not exist and cannot be created in {above}. Create it.")
 
 
-def _folder(folder: Path) -> Iterator[Finding]:
+def _folder(folder: Path, settings: Settings) -> Iterator[Finding]:
     try:
         took = _sync_seconds(folder)
     except OSError as error:
@@ -87,12 +87,15 @@ def _folder(folder: Path) -> Iterator[Finding]:
     )
     free = shutil.disk_usage(folder).free
     sentence = f"{free // MIB:,} MiB of its disk are free."
-    if free < LEAST_FREE:
-        yield found.failure(f"{sentence} Make room: a full disk takes no messages.")
+    if free < MIN_FREE:
+        yield found.failure(f"{sentence} Free space: on a full disk nothing is stored.")
     elif free < ENOUGH_FREE:
-        yield found.warning(f"{sentence} Make room soon.")
+        yield found.warning(f"{sentence} Free space soon.")
     else:
         yield found.ok(sentence)
+    if settings.max_store_bytes > free:
+        quota = f"CHATAPI_MAX_STORE_BYTES allows {settings.max_store_bytes // MIB:,} MiB"
+        yield found.ok(f"{quota}, more than the free disk space: it does not keep the disk from filling up.")
     if MOUNTS.exists():
         yield _kind_of_disk(file_system(folder.resolve(), MOUNTS.read_text()))
 
@@ -110,7 +113,7 @@ def _sync_seconds(folder: Path) -> float:
 
 
 def file_system(folder: Path, mounts: str) -> str:
-    """The kind of file system that the folder is on, by the text of `MOUNTS`."""
+    """Return the type of the file system of a folder, from the text of `MOUNTS`."""
     best, kind = "", "unknown"
     for line in mounts.splitlines():
         fields, _, after = line.partition(" - ")
@@ -123,11 +126,11 @@ def file_system(folder: Path, mounts: str) -> str:
 def _kind_of_disk(kind: str) -> Finding:
     if kind in ELSEWHERE or kind.startswith("fuse.sshfs"):
         return found.failure(
-            f"the file would be on a network file system ({kind}), where SQLite's locks do not hold. Use a local disk, "
+            f"the file would be on a network file system ({kind}), where SQLite's locks do not work. Use a local disk, "
             "or PostgreSQL."
         )
     if kind in IN_MEMORY:
-        return found.warning(f"the file would be in memory ({kind}), and gone when the machine restarts. Use a disk.")
+        return found.warning(f"the file would be in memory ({kind}), and lost when the machine restarts. Use a disk.")
     return found.ok(f"its file system is local ({kind}).")
 
 
@@ -135,13 +138,13 @@ def _file(path: Path) -> Iterator[Finding]:
     who = holder(path)
     yield found.ok(f"{who} serves the file now." if who else "no server has the file open.")
     if not path.exists():
-        yield found.ok(f"the file {path} is not there; the first start makes it.")
+        yield found.ok(f"the file {path} does not exist; the first start creates it.")
         return
     if not os.access(path, os.R_OK | os.W_OK):
-        yield found.failure(f"the file {path} cannot be read and written by this user. Give it to the one who serves.")
+        yield found.failure(f"this user must be allowed to read and write the file {path}: chown it.")
         return
     if path.stat().st_mode & 0o077:
-        yield found.warning(f"others may read the file {path}: what was said is in it. chmod 600 it.")
+        yield found.warning(f"others may read the file {path}, which contains all conversations. chmod 600 it.")
     try:
         with closing(_read_only(path)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -155,7 +158,7 @@ def _file(path: Path) -> Iterator[Finding]:
     if tables and not applied:
         yield found.failure(f"the file {path} is a database of another program. Set another file.")
     elif applied - known:
-        yield found.failure("the file was written by a newer version of this server. Install that one.")
+        yield found.failure("the file was written by a newer version of this server. Install that version.")
     elif missing := len(known - applied):
         yield found.ok(f"the next start changes the schema ({missing} to apply); back the file up before it.")
     else:
@@ -174,7 +177,7 @@ def _secret(settings: Settings) -> Iterator[Finding]:
         secret, where = settings.secret.encode(), "CHATAPI_SECRET"
     elif not kept.exists():
         if agreed is None:
-            yield about.ok(f"there is none yet; the first start makes {kept}.")
+            yield about.ok(f"there is none yet; the first start creates {kept}.")
         else:
             yield about.failure(f"the file {kept} is gone, and every session belongs to it. Restore it from a backup.")
         return
@@ -185,24 +188,24 @@ def _secret(settings: Settings) -> Iterator[Finding]:
         try:
             secret = kept.read_bytes().strip()
         except OSError as error:
-            yield about.failure(f"{where} cannot be read: {error.strerror}. Give it to the user who serves.")
+            yield about.failure(f"{where} cannot be read: {error.strerror}. Give it to the user that runs the server.")
             return
         if len(secret) < SECRET_BYTES:
-            yield about.failure(f"{where} holds no secret. Restore it from a backup, or set CHATAPI_SECRET.")
+            yield about.failure(f"{where} does not contain a secret. Restore it from a backup, or set CHATAPI_SECRET.")
             return
     if agreed is not None and agreed != fingerprint(secret):
-        yield about.failure(f"{where} holds another than the one that the sessions belong to. Restore that one.")
+        yield about.failure(f"{where} must be the one that the sessions belong to; it is another. Restore that one.")
     else:
-        yield about.ok(f"{where} holds it" + (", the one that the sessions belong to." if agreed else "."))
+        yield about.ok(f"{where} has it" + (", the one that the sessions belong to." if agreed else "."))
 
 
 def _agreed(path: Path) -> str | None:
-    """The fingerprint of the secret that the file's sessions belong to."""
+    """Return the fingerprint of the secret that the file's sessions belong to."""
     if not path.exists():
         return None
     try:
         with closing(_read_only(path)) as connection:
             row = connection.execute("SELECT value FROM agreement WHERE name = 'secret'").fetchone()
-    except sqlite3.Error:  # an old schema, or no database; that is said elsewhere
+    except sqlite3.Error:  # an old schema, or not a database; another check reports that
         return None
     return str(row[0]) if row else None

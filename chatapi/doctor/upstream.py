@@ -1,4 +1,4 @@
-"""The model API: can it be reached, and does it speak HTTP? Asked without a key, so it costs nothing."""
+"""The model API: whether it can be reached and speaks HTTP. The request has no key, so it costs nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from chatapi.doctor.finding import Check, Finding, Reporter
 from chatapi.settings import Settings
 
 ANSWER_SECONDS = 15.0
-DAYS_LEFT = 14  # a certificate that lapses sooner is spoken of
+DAYS_LEFT = 14  # a certificate that expires sooner is a warning
 DAY_SECONDS = 86_400
 
 found = Reporter("Model API")
 
 
 async def check(settings: Settings) -> Check:
-    """Reach it as the service does, and read its status."""
+    """Connect as the service does, and report the status."""
     url = f"{settings.openai_base_url}/models"
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=settings.connect_seconds)
     async with aiohttp.ClientSession(timeout=timeout, proxy=settings.upstream_proxy, trust_env=False) as client:
@@ -33,38 +33,38 @@ async def check(settings: Settings) -> Check:
         except aiohttp.ClientConnectorCertificateError as error:
             reason = getattr(error.certificate_error, "verify_message", "") or "it is not valid"
             yield found.failure(
-                f"its TLS certificate is refused: {reason}. Correct OPENAI_BASE_URL, or let this machine trust it."
+                f"its TLS certificate is refused: {reason}. Correct OPENAI_BASE_URL, or make this machine trust it."
             )
             return
         except aiohttp.ClientConnectorSSLError:
-            yield found.failure("what listens there speaks no TLS that this machine takes. Correct OPENAI_BASE_URL.")
+            yield found.failure("the server there speaks no TLS that this machine accepts. Correct OPENAI_BASE_URL.")
             return
         except TimeoutError:
-            yield found.failure("it does not answer in time. Correct OPENAI_BASE_URL, or let this machine out to it.")
+            yield found.failure("it does not answer in time. Correct OPENAI_BASE_URL, or allow connections to it.")
             return
         except (aiohttp.ClientConnectionError, OSError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             yield found.failure(
-                f"it cannot be reached: {reason}. Correct OPENAI_BASE_URL, or let this machine out to it."
+                f"it cannot be reached: {reason}. Correct OPENAI_BASE_URL, or allow this machine to connect to it."
             )
             return
         except (aiohttp.ClientError, ValueError):
-            yield found.failure("what listens there does not answer in HTTP. Correct OPENAI_BASE_URL.")
+            yield found.failure("the server there does not answer in HTTP. Correct OPENAI_BASE_URL.")
             return
     yield await _tls(url)
 
 
 def _answered(status: int, took: float) -> Finding:
-    said = f"it answers in {took * 1000:.0f} ms with status {status}"
+    answer = f"it answers in {took * 1000:.0f} ms with status {status}"
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return found.ok(f"{said}: it wants a key, and none was sent. That is as it should be.")
+        return found.ok(f"{answer}: it requires a key, and none was sent, as expected.")
     if status == HTTPStatus.OK:
-        return found.ok(f"{said}, without a key.")
+        return found.ok(f"{answer}, without a key.")
     if status == HTTPStatus.NOT_FOUND:
-        return found.warning(f"{said} to GET /models. See that OPENAI_BASE_URL is whole; most end in /v1.")
+        return found.warning(f"{answer} to GET /models. Check that OPENAI_BASE_URL is complete; most end in /v1.")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return found.warning(f"{said}: it is out of order now.")
-    return found.warning(f"{said}, which is not in its protocol. See that OPENAI_BASE_URL is the right one.")
+        return found.warning(f"{answer}: it is out of order now.")
+    return found.warning(f"{answer}, which is not in its protocol. Check that OPENAI_BASE_URL is right.")
 
 
 async def _tls(url: str) -> Finding:
@@ -73,16 +73,16 @@ async def _tls(url: str) -> Finding:
     if parts.scheme == "http":
         if host == "localhost" or host.startswith("127.") or host == "::1":
             return found.ok("no TLS, and none is needed on this machine.")
-        return found.warning("no TLS: keys and text go to it in the clear. Use https:// unless the network is yours.")
+        return found.warning("no TLS: keys and text are sent unencrypted. Use https:// unless the network is private.")
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             _, writer = await asyncio.open_connection(host, parts.port or 443, ssl=ssl.create_default_context())
     except (OSError, TimeoutError) as error:
-        return found.warning(f"its TLS could not be looked at: {type(error).__name__}. Ask again.")
+        return found.warning(f"its TLS could not be checked: {type(error).__name__}. Run this again.")
     tls = writer.get_extra_info("ssl_object")
     version, certificate = tls.version(), tls.getpeercert()
     writer.close()
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / DAY_SECONDS
     if days < DAYS_LEFT:
-        return found.warning(f"{version}; its certificate lapses in {days:.0f} days.")
+        return found.warning(f"{version}; its certificate expires in {days:.0f} days.")
     return found.ok(f"{version}, and its certificate is valid.")

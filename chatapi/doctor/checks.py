@@ -1,4 +1,4 @@
-"""Which checks the settings ask for, and in which order."""
+"""The checks that the settings need, and their order."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from chatapi.doctor import limits, proxy, sqlite, upstream
 from chatapi.doctor.finding import Check, Finding, Level, Reporter
 from chatapi.settings import Settings
 
-CHECK_SECONDS = 30.0  # the longest that all checks of one thing may take; each has closer bounds of its own
+CHECK_SECONDS = 30.0  # maximum for all checks of one subject; each check has shorter timeouts
 HIDDEN = "[hidden]"
 
 
-def examine(settings: Settings, url: str | None, tell: Callable[[Finding], None]) -> bool:
-    """Tell every finding as it is made; whether none is a failure. No secret and no password is in any of them."""
+def run_checks(settings: Settings, url: str | None, report: Callable[[Finding], None]) -> bool:
+    """Report each finding as soon as it is known; return whether none is a failure. Findings contain no secret."""
     with asyncio.Runner() as runner:
-        return runner.run(_examine(settings, url, tell))
+        return runner.run(_run_checks(settings, url, report))
 
 
-async def _examine(settings: Settings, url: str | None, tell: Callable[[Finding], None]) -> bool:
-    hide = _hiding(settings)
+async def _run_checks(settings: Settings, url: str | None, report: Callable[[Finding], None]) -> bool:
+    hide = _secret_filter(settings)
     well = True
-    tell(Reporter("Settings").ok(_in_words(settings)))
+    report(Reporter("Settings").ok(_describe(settings)))
     for about, check in _checks(settings, url):
         async with aclosing(_bounded(about, check)) as findings:
             async for found in findings:
                 well &= found.level is not Level.FAILURE
-                tell(Finding(found.level, found.about, hide(_one_line(found.sentence))))
+                report(Finding(found.level, found.about, hide(_one_line(found.sentence))))
     return well
 
 
-def _in_words(settings: Settings) -> str:
+def _describe(settings: Settings) -> str:
     where = "PostgreSQL" if settings.uses_postgres else f"the SQLite file {settings.database_path}"
     redis = "Redis" if settings.redis_url else "no Redis"
-    return f"they can be read: {where}, {redis}, the model API at {settings.openai_base_url}."
+    return f"they are valid: {where}, {redis}, the model API at {settings.openai_base_url}."
 
 
 def _checks(settings: Settings, url: str | None) -> Iterator[tuple[str, Check]]:
@@ -80,7 +80,7 @@ def _package_missing(about: str, missing: ModuleNotFoundError) -> Finding:
 
 
 async def _bounded(about: str, check: Check) -> Check:
-    """The check's findings; one more where it ends in an error that it does not foresee, or takes too long."""
+    """Yield the findings of a check, and a failure if it raises or takes too long."""
     until = asyncio.get_running_loop().time() + CHECK_SECONDS
     while True:
         try:
@@ -89,11 +89,11 @@ async def _bounded(about: str, check: Check) -> Check:
         except StopAsyncIteration:
             return
         except TimeoutError:
-            yield Reporter(about).failure("it did not answer in time. See that it is not overloaded, or out of order.")
+            yield Reporter(about).failure("it did not answer in time. Check whether it is overloaded or out of order.")
             return
-        except Exception as error:  # whatever it is, the operator is told, and the other checks are made
+        except Exception as error:  # reported, and the other checks are made
             reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-            yield Reporter(about).failure(f"it could not be examined to the end: {reason}.")
+            yield Reporter(about).failure(f"the check was not completed: {reason}.")
             return
         yield finding
 
@@ -102,8 +102,8 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _hiding(settings: Settings) -> Callable[[str], str]:
-    """What takes every secret of the settings out of a text: a server's own words may hold anything."""
+def _secret_filter(settings: Settings) -> Callable[[str], str]:
+    """Return a function that removes the secrets of the settings from a text: a server's message may contain any."""
     secrets = {settings.secret}
     for url in (settings.database_url, settings.redis_url or ""):
         try:
@@ -111,7 +111,7 @@ def _hiding(settings: Settings) -> Callable[[str], str]:
         except ValueError:
             continue
         secrets |= {password, unquote(password or "")}
-    # Where a secret is a word that every sentence has, hiding it would say so, and make nonsense of the rest.
+    # A shorter one may be a common word: hiding it would reveal it, and make sentences unreadable.
     known = sorted((secret for secret in secrets if secret and len(secret) >= 6), key=len, reverse=True)
 
     def hide(text: str) -> str:
