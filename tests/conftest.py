@@ -227,7 +227,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def new_visitor(browser: Browser) -> Iterator[Callable[..., Visitor]]:
-    """Let somebody come, with these options of a browser context; at the end each is checked, and leaves."""
+    """Open browser contexts with these options; at the end each one is checked and closed."""
     visitors: list[Visitor] = []
 
     def come(**options: Any) -> Visitor:
@@ -243,5 +243,5 @@ def new_visitor(browser: Browser) -> Iterator[Callable[..., Visitor]]:
 
 @pytest.fixture
 def visitor(new_visitor: Callable[..., Visitor]) -> Visitor:
-    """Somebody with a browser."""
+    """A visitor with a browser."""
     return new_visitor()

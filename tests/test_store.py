@@ -644,7 +644,7 @@ async def test_refused_text_is_offered_again_without_a_caller(failing: tuple[Fai
     driver.failures = 1
     await writer.write(store, "Hi")
     assert writer.log.committed == 0
-    while writer.log.committed == 0:  # noqa: ASYNC110  # the store's own timer, and nobody touches it again
+    while writer.log.committed == 0:  # noqa: ASYNC110  # the store's own timer, and nothing touches it again
         await asyncio.sleep(0)
     assert await stored_text(store, writer.id) == "Hi"
 

@@ -1,4 +1,4 @@
-"""Answers in other forms than OpenAI's own, and what is sent back: the rules of docs/upstreams.md."""
+"""Answers in other forms than OpenAI's own, and the content that is sent back: the rules of docs/upstreams.md."""
 
 from __future__ import annotations
 
@@ -558,7 +558,7 @@ def test_thoughts_and_extras_stay_with_their_answer() -> None:
     )
 
 
-# What clients send
+# Requests of clients
 
 
 def test_marks_for_a_prompt_cache_go_upstream_or_are_refused_by_name() -> None:

@@ -11,7 +11,7 @@ class BodyBudget:
     """Bounds the bytes of all unparsed bodies.
 
     A group may hold as much as is still free (the dynamic threshold of shared packet buffers, Choudhury and Hahne
-    1998): one group alone gets half, and several share what is there. Unverified groups share one half of the budget.
+    1998): one group alone gets half, and several share the rest. Unverified groups share one half of the budget.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -61,7 +61,7 @@ class BodyBudget:
 
 
 class BodyShare:
-    """What one body holds of the budget."""
+    """The share of one body in the budget."""
 
     def __init__(self, budget: BodyBudget, group: str, verified: bool) -> None:
         self._budget = budget

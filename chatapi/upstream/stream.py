@@ -436,7 +436,7 @@ _FUNCTION = frozenset({"name", "arguments", "input", "type", "id", "index"})
 
 
 def _only_choice(choices: Any) -> dict[str, Any]:
-    """The choice of an event. One answer was asked for, so a single choice is this one, whatever its index."""
+    """The choice of an event. One answer was asked for, so a single choice is this one, with any index."""
     if isinstance(choices, dict):
         choices = [choices] if "delta" in choices or "message" in choices else list(choices.values())
     found = [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
@@ -560,7 +560,7 @@ class Answer:
 async def read_some(content: aiohttp.StreamReader) -> bytes:
     """Return the bytes that have arrived; none at the end.
 
-    When a connection breaks, aiohttp raises before it hands out what arrived before (`StreamReader.readany`, 3.14).
+    When a connection breaks, aiohttp raises before it hands out the earlier bytes (`StreamReader.readany`, 3.14).
     Here that comes first, and the next call raises.
     """
     try:

@@ -8,7 +8,7 @@ const FOR_PROGRAMS = /[^.;:]*\bRetry-After\b[^.]*\.?/g; // a sentence that repea
 const KEY_CODES = new Set(["authentication_failed", "api_key_required", "invalid_api_key_format"]);
 
 /**
- * Return sentences that say what went wrong and what to do.
+ * Return sentences that name the problem and the remedy.
  * @param {unknown} error
  */
 export function errorText(error) {

@@ -24,7 +24,7 @@ serve(({ baseURL, apiKey, maxRetries = 0 }) => {
       for await (const chunk of data) chunks.push(chunk);
       return { chunks, headers: Object.fromEntries(response.headers) };
     },
-    // By the package's own stream(), which puts the chunks together and complains of what does not fit.
+    // By the package's own stream(), which puts the chunks together and rejects chunks that do not fit.
     gather: async ({ body, headers }) => {
       const stream = completions.stream(body, { headers });
       return { completion: await stream.finalChatCompletion() };
@@ -36,7 +36,7 @@ serve(({ baseURL, apiKey, maxRetries = 0 }) => {
       const completion = await completions.parse({ ...body, response_format }, { headers });
       return { parsed: completion.choices[0].message.parsed };
     },
-    // Calls the tool here, and sends what it gave, until the model has said its last.
+    // Calls the tool here, and sends its result, until the model has said its last.
     runTools: async ({ body, headers, name, gives }) => {
       const asked = [];
       const tool = {

@@ -42,7 +42,7 @@ logger = structlog.get_logger()
 
 @dataclass(slots=True)
 class Client:
-    """The client of one request: its address, and what the request has shown of it so far."""
+    """The client of one request: its address, and the facts that the request has shown so far."""
 
     address: str
     owner: str | None = None
@@ -53,7 +53,7 @@ class Client:
     over_limit_seconds: float = 0.0  # to wait, unless the key in the body is one that the model API has accepted
 
     def release_body(self) -> None:
-        """Give back what the body holds of the memory for unparsed bodies."""
+        """Give back the share of the body in the memory for unparsed bodies."""
         if self.body is not None:
             self.body.close()
 
@@ -157,7 +157,7 @@ def mark_accepted(request: HTTPConnection) -> None:
 
 
 def mark_failed(request: HTTPConnection) -> None:
-    """Count a request as a failed attempt, whatever its status: its key was rejected."""
+    """Count a request as a failed attempt, with any status: its key was rejected."""
     client_of(request).failed = True
 
 

@@ -1,4 +1,4 @@
-"""What `useChat` sends, and the turn that it asks for."""
+"""The requests of `useChat`, and their turns."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class UIChatBody(Parameters):
 
 
 def digest_content(body: UIChatBody) -> str:
-    """Return what a repeated send must have in common with the first: all but the caller and the stream's format.
+    """Return the part that a repeated send has in common with the first: all but the caller and the stream's format.
 
     Which messages are new cannot be part of it: it differs the second time.
     """

@@ -33,7 +33,7 @@ export class Chat extends Observable {
   conversation;
   /** @type {"chat" | "usage"} */
   view = "chat";
-  /** What screen readers announce. */
+  /** The text for screen readers. */
   announcement = "";
 
   /** The conversation that its first message creates. Its draft waits while another one is shown. @type {Conversation} */
@@ -127,7 +127,7 @@ export class Chat extends Observable {
 
   // Which conversation is open
 
-  /** Show what the address names. */
+  /** Show the view that the address names. */
   #route() {
     if (!this.account.hasKey) return;
     const path = location.hash.replace(/^#\/?/, "");
