@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from chatapi.api.http.serializers import annotations_of
+from chatapi.api.http.serializers import annotations_of, read_annotation
 from chatapi.api.http.streaming import ENDED_WELL, EVENT_TEXT_BYTES
 from chatapi.api.openai.errors import openai_error
 from chatapi.api.openai.ids import completion_id
@@ -133,7 +133,8 @@ class CompletionsEncoder:
             at += len(line) + 1
             self._position = at
             if piece.kind is Kind.ANNOTATION:
-                yield self._delta(b'{"annotations":[%b]}' % line)
+                if read_annotation(line) is not None:  # one that nests too deeply is left out, as in a completion
+                    yield self._delta(b'{"annotations":[%b]}' % line)
             elif fields := decode_extras(line.decode() + "\n")[1]:
                 if piece.call is not None:
                     fields = {"tool_calls": [{"index": self._indexes.get(piece.call.id, 0), **fields}]}
