@@ -14,7 +14,15 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatapi.api.http.error_responses import ERROR_CODE, render_for
-from chatapi.api.http.identity import add_client, address_group, caller_key, client_of, is_verified, refuse_over_limit
+from chatapi.api.http.identity import (
+    add_client,
+    address_group,
+    caller_key,
+    client_of,
+    is_forwarded,
+    is_verified,
+    refuse_over_limit,
+)
 from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND
 from chatapi.errors import ChatError, InvalidKeyFormat, RateLimited, RequestError
@@ -27,7 +35,7 @@ API = ("/api/", "/v1/")
 _KEY_IN_BODY = frozenset({"/api/chat", "/api/test-key"})
 HEALTH = "/api/health"  # balancers request it every second: its log lines are for debugging
 HINTS = {InvalidKeyFormat.code: "CHATAPI_KEY_PATTERN sets the form of valid keys"}  # for the operator, by error code
-_PUBLIC = frozenset({HEALTH, PROBE_PATH, "/api/config"})  # without a key for everybody
+_PUBLIC = frozenset({HEALTH, PROBE_PATH, "/api/config"})  # need no key
 _UNSTORED = frozenset({"/api/test-key"})
 _FAILED = frozenset({400, 401, 403, 413, 415, 422})  # of a request without an accepted key
 FAILURE_COST = 9.0  # requests, beside the one that it is
@@ -150,6 +158,8 @@ class Admission:
         except ChatError as error:
             if not isinstance(error, RateLimited):
                 self._services.unverified.add(client.address, FAILURE_COST)
+            elif is_forwarded(request):
+                self._warn_of_shared_address(client.address)
             await _refuse(scope, receive, send, error)
             return
         if is_verified(request):
@@ -169,6 +179,13 @@ class Admission:
 
         self._services.unverified.add(client.address)
         await self.app(scope, receive, count)
+
+    def _warn_of_shared_address(self, address: str) -> None:
+        """Warn once that a proxy's address has reached a limit, which all of its clients share."""
+        if not self._services.warned_of_shared_address:
+            self._services.warned_of_shared_address = True
+            advice = "set CHATAPI_TRUSTED_PROXIES to the proxy's address, so that limits apply to its clients"
+            logger.warning("the clients of a proxy share one address", address=address, advice=advice)
 
     def _check_head(self, request: HTTPConnection) -> None:
         hosts = request.headers.getlist("host")

@@ -30,7 +30,7 @@ def with_digest(
     """Return the turn with its idempotency key and a digest of its content. The stream's format is not part of it.
 
     Args:
-        content: what the digest covers, where the turn itself would differ when it is sent again.
+        content: the values that the digest covers, where the turn itself would differ when it is sent again.
         replaces: the id of the message that the turn replaces, whose parent is not looked up yet.
 
     Raises:

@@ -25,7 +25,7 @@ class RateLimit(Protocol):
     """A number of requests per owner and minute: as one burst, then evenly."""
 
     async def take(self, owner: str) -> Limit | None:
-        """Count one request; return the limit and what is left of it, or None if the limit is off.
+        """Count one request; return the limit and the rest of it, or None if the limit is off.
 
         Raises:
             RateLimited: nothing is left.

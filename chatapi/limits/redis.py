@@ -25,7 +25,7 @@ RETRY_SECONDS = 0.1  # between attempts to take a slot
 
 NOW = "local time = redis.call('TIME') local now = time[1] * 1000000 + time[2] "  # in microseconds
 
-TAKE_REQUEST = (  # the bucket of local.py; returns whether a request was counted, and what is left or how long to wait
+TAKE_REQUEST = (  # the bucket of local.py; returns 1 and the requests left, or 0 and the time to wait
     NOW
     + """
 local cost, window = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -87,7 +87,7 @@ def bounded_protocol(
         _head = b""
         _next = b""  # bytes of requests that came before the response to the last one
         _in_body = False
-        _left = 0  # bytes of the body that have not come yet; 0 if the head does not say how many
+        _left = 0  # bytes of the body that have not come yet; 0 if the head does not state its length
         _received = 0  # bytes since the head
         _body = 0  # of these, body
 

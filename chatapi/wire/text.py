@@ -6,7 +6,7 @@ from chatapi.errors import InvalidRequest
 
 
 def text_fault(text: str) -> str | None:
-    """Return what is wrong with `text`, as the end of a sentence about a field, or None."""
+    """Return the fault of `text`, as the end of a sentence about a field, or None."""
     if "\0" in text:
         return "must not contain a NUL character"
     try:

@@ -184,7 +184,7 @@ def _too_large(settings: Settings, limit: int) -> BodyTooLarge:
 
 
 async def read_json(request: Request, data: bytes, read: Callable[[Any], T], *, hide_keys: bool = True) -> T:
-    """Parse a body and pass its value to `read`, which validates it; return what that returns.
+    """Parse a body and pass its value to `read`, which validates it; return its result.
 
     A large body is handled on a thread, one at a time per caller, and callers take turns: other requests do not wait
     for it. Callers without an accepted key wait in a line of their own, which rests between bodies.

@@ -72,9 +72,10 @@ class Services:
     bodies: BodyBudget
     links: list[Link]
     prices: Prices
-    demo_key: str | None = None  # shown to everybody: the demo's upstream takes any key
+    demo_key: str | None = None  # public: the demo's upstream accepts any key
     secret: bytes = b""
     warned_of_proxy: bool = False
+    warned_of_shared_address: bool = False
     attempts: Attempts = field(default_factory=Attempts)
     known_owners: KnownOwners = field(default_factory=KnownOwners)
     _queues: dict[str, FairQueue] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Logs as HTTP responses, in the encoding of a dialect.
 
-A response reads a log from a position, independently of what writes the log. Its body goes directly to the server's own
+A response reads a log from a position, independently of its writer. Its body goes directly to the server's own
 `send`: no middleware, task or timer runs per piece of text.
 """
 

@@ -1,4 +1,4 @@
-"""The requests of `useChat`, and their turns."""
+"""Requests of `useChat`, and the turns that they ask for."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ClientConfig(_ClientObject):
 
 
 class UIChatBody(Parameters):
-    """What `useChat` sends, and the fields of a page that this server reads; further fields are ignored."""
+    """A request of `useChat`, and the fields of a page that this server reads; further fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -77,7 +77,7 @@ class UIChatBody(Parameters):
 
 
 def digest_content(body: UIChatBody) -> str:
-    """Return the part that a repeated send has in common with the first: all but the caller and the stream's format.
+    """Return the content that a repeated send must share with the first: all but the caller and the stream's format.
 
     Which messages are new cannot be part of it: it differs the second time.
     """
