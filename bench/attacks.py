@@ -14,11 +14,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.attackers import ATTACKS
 from bench.honest import Summary
 from bench.lab import Lab
-from bench.processes import ROOT, Process, memory_bytes
+from bench.processes import ROOT, Process, cpu_seconds, memory_bytes
 
 ATTACK_LEAD_SECONDS = 1.0  # the attack runs this long before the measurement starts
 CLIENT_SECONDS = 60.0  # for the last answers to end
@@ -37,23 +38,23 @@ def main() -> int:
     parser.add_argument("--app", metavar="FILE", type=Path, default=ROOT / "app.py", help="the service to attack")
     options = parser.parse_args()
     print(f"{'attack':28} {'list p50/p99 ms':>18} {'first text p50/p99':>20} {'late p99':>9} {'ratio':>6} "
-          f"{'failures':>8} {'peak MiB':>8}", flush=True)  # fmt: skip
+          f"{'failures':>8} {'peak MiB':>8} {'CPU %':>6}", flush=True)  # fmt: skip
     missed = False
     with tempfile.TemporaryDirectory(prefix="attacks-") as folder, Lab(Path(folder), options.app.resolve()) as lab:
         lab.limits = {}  # the defaults are part of the defence
-        base, memory = measure(lab, None, options.seconds)
-        show(UNDISTURBED, base, base, memory)
+        base, usage = measure(lab, None, options.seconds)
+        show(UNDISTURBED, base, base, usage)
         for name in options.only or ATTACKS:
-            summary, memory = measure(lab, name, options.seconds)
-            show(name, summary, base, memory)
-            missed |= ratio(summary, base) > TARGET_RATIO or memory > TARGET_MIB or bool(summary.failures)
+            summary, usage = measure(lab, name, options.seconds)
+            show(name, summary, base, usage)
+            missed |= ratio(summary, base) > TARGET_RATIO or usage.peak_mib > TARGET_MIB or bool(summary.failures)
     return int(missed)
 
 
-def measure(lab: Lab, attack: str | None, seconds: float) -> tuple[Summary, float]:
-    """Return the honest caller's figures under one attack, and the service's peak resident memory in MiB."""
+def measure(lab: Lab, attack: str | None, seconds: float) -> tuple[Summary, Usage]:
+    """Return the honest caller's figures under one attack, and the service's memory and CPU time."""
     with lab.sqlite_store() as store, lab.service("sqlite", store) as server:
-        peak = Peak(server.process.pid)
+        peak = Meter(server.process.pid)
         if attack is None:
             return listen(lab, server.port, seconds), peak.stop()
         command = [sys.executable, "-m", "bench.attackers", attack, str(server.port), str(seconds + CLIENT_SECONDS)]
@@ -68,11 +69,20 @@ def listen(lab: Lab, port: int, seconds: float) -> Summary:
         return Summary(**json.loads(client.talk("", seconds + CLIENT_SECONDS)))
 
 
-class Peak:
-    """Samples the resident memory of a process on a thread."""
+class Usage(NamedTuple):
+    """What the service used: peak resident memory, and CPU time in per cent of one core."""
+
+    peak_mib: float
+    cpu_percent: float
+
+
+class Meter:
+    """Samples the resident memory of a process on a thread, and measures its CPU time."""
 
     def __init__(self, pid: int) -> None:
         self._bytes = 0
+        self._pid = pid
+        self._began, self._cpu = time.perf_counter(), cpu_seconds(pid)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._sample, args=(pid,), daemon=True)
         self._thread.start()
@@ -81,11 +91,12 @@ class Peak:
         while not self._stopped.wait(SAMPLE_SECONDS):
             self._bytes = max(self._bytes, memory_bytes(pid))
 
-    def stop(self) -> float:
-        """Return the peak in MiB."""
+    def stop(self) -> Usage:
+        """Return the figures so far."""
         self._stopped.set()
         self._thread.join()
-        return self._bytes / MIB
+        used, passed = cpu_seconds(self._pid) - self._cpu, time.perf_counter() - self._began
+        return Usage(self._bytes / MIB, 100 * used / passed)
 
 
 def ratio(summary: Summary, base: Summary) -> float:
@@ -105,11 +116,11 @@ def ratio(summary: Summary, base: Summary) -> float:
     return max(max(figure, 1.0) / max(undisturbed, 1.0) for figure, undisturbed in pairs)
 
 
-def show(name: str, summary: Summary, base: Summary, memory: float) -> None:
+def show(name: str, summary: Summary, base: Summary, usage: Usage) -> None:
     print(
         f"{name:28} {summary.list_p50:8.1f} / {summary.list_p99:7.1f} {summary.first_p50:9.1f} / "
         f"{summary.first_p99:8.1f} {summary.late_p99:9.1f} {ratio(summary, base):6.1f} "
-        f"{len(summary.failures):8} {memory:8.0f}",
+        f"{len(summary.failures):8} {usage.peak_mib:8.0f} {usage.cpu_percent:6.0f}",
         flush=True,
     )
     for failure in summary.failures:

@@ -33,7 +33,7 @@ from chatapi.wiring import running
 BACKLOG = 2048  # connections that the system queues while the loop is busy
 ACCEPTS_PER_TURN = 8  # uvloop accepts one connection of each socket per turn: a burst would delay later callers
 CLOSE_SECONDS = 5  # for readers to receive the end of their answers, after the drain
-SEND_BUFFER_BYTES = 256 * 1024  # of each connection in the system, which else grows to megabytes for each slow reader
+BUFFER_BYTES = 256 * 1024  # of each connection in the system, for each direction; they would grow to megabytes
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy's, so that the proxy closes first and never meets a closed connection
 SWITCH_SECONDS = 0.001  # a thread that parses a large body delays the loop by this much at most, not by 5 ms
 MAX_FILES = 65_536  # the limit of open files that the process asks for, where the system allows it
@@ -66,7 +66,8 @@ def listen(settings: Settings) -> socket.socket:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         raise SettingsError(_reason(settings, error)) from error
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # its connections inherit them
+        listener.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
     return listener
 
 
