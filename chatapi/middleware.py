@@ -23,6 +23,7 @@ from chatapi.api.http.identity import (
     is_verified,
     refuse_over_limit,
 )
+from chatapi.api.http.request_body import UNVERIFIED_INLINE_BYTES
 from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND
 from chatapi.errors import ChatError, InvalidKeyFormat, RateLimited, RequestError
@@ -32,7 +33,8 @@ from chatapi.wire.probe import PROBE_PATH
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choose, unless it looks like a key
 _UNCACHED = (b"cache-control", b"no-store")  # responses are private; X-API-Key alone does not prevent caching
 API = ("/api/", "/v1/")
-_KEY_IN_BODY = frozenset({"/api/chat", "/api/test-key"})
+CHAT = "/api/chat"
+_KEY_IN_BODY = frozenset({CHAT, "/api/test-key"})
 HEALTH = "/api/health"  # balancers request it every second: its log lines are for debugging
 HINTS = {InvalidKeyFormat.code: "CHATAPI_KEY_PATTERN sets the form of valid keys"}  # for the operator, by error code
 _PUBLIC = frozenset({HEALTH, PROBE_PATH, "/api/config"})  # need no key
@@ -132,6 +134,20 @@ def _route_of(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", ""))
 
 
+def _check_key(request: HTTPConnection) -> None:
+    """Raise `InvalidKeyFormat` for a malformed key in the headers.
+
+    A small body of the chat route is read first: only its dialect knows how its client shows errors.
+    """
+    try:
+        caller_key(request)
+    except InvalidKeyFormat:
+        length = request.headers.get("content-length", "")
+        is_small = length.isdecimal() and int(length[:20]) <= UNVERIFIED_INLINE_BYTES
+        if request.scope["path"] != CHAT or not is_small:
+            raise
+
+
 class Admission:
     """Refuses requests before anything is read of them: a malformed head or key, or a caller over its limits.
 
@@ -153,7 +169,7 @@ class Admission:
             self._check_head(request)
             counts = scope["path"].startswith(API) and scope["path"] not in _PUBLIC
             if counts:
-                caller_key(request)
+                _check_key(request)
             await self._check_limits(request, counts)
         except ChatError as error:
             if not isinstance(error, RateLimited):

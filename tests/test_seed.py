@@ -317,10 +317,17 @@ def test_a_browser_may_read_responses_and_their_headers(server: Service) -> None
 
 @pytest.mark.table
 @pytest.mark.parametrize(
-    ("path", "status"), [("/api/sessions/none", 404), ("/api/none", 404), ("/api/chat", 405), ("/api/sessions", 401)]
+    ("path", "key", "status"),
+    [
+        ("/api/sessions/none", KEY, 404),
+        ("/api/sessions/none", None, 401),
+        ("/api/none", None, 404),
+        ("/api/chat", None, 405),
+        ("/api/sessions", None, 401),
+    ],
 )
-def test_a_browser_may_read_errors(server: Service, path: str, status: int) -> None:
-    response = server.get(path, headers=ORIGIN)
+def test_a_browser_may_read_errors(server: Service, path: str, key: str | None, status: int) -> None:
+    response = server.get(path, key=key, headers=ORIGIN)
     assert response.status_code == status
     assert may_be_read_by_a_page(response)
 

@@ -313,6 +313,7 @@ def test_nothing_is_retried_after_the_first_word(server: Service, upstream: Simu
     assert len(upstream.requests) == asked + 1
 
 
+@pytest.mark.one_process("each replica learns for itself what its upstream rejects")
 def test_a_member_that_an_upstream_refuses_is_left_out_from_then_on(server: Service, upstream: Simulator) -> None:
     def refuse_stream_options(request: ReceivedRequest) -> Script:
         if "stream_options" in json.loads(request.raw):
