@@ -374,9 +374,12 @@ def test_9_resources_of_other_tenants_are_not_found(serve: Serve, simulator: Sim
         return [(reply.status_code, reply.content) for reply in replies]
 
     nothing = (404, b'{"detail":"Session not found"}')
-    for session, generation in ((theirs.session_id, theirs.generation_id), ("ses_none", "gen_none")):
-        for key in (KEY, None):
-            assert ask(session, generation, key) == [nothing] * 13
+    unknown = ("ses_none", "gen_none")
+    for session, generation in ((theirs.session_id, theirs.generation_id), unknown):
+        assert ask(session, generation, KEY) == [nothing] * 13
+    without_key = ask(theirs.session_id, theirs.generation_id, None)
+    assert without_key == ask(*unknown, None), "the same for every session"
+    assert [status for status, _ in without_key] == [401] * 9 + [404] * 4
     assert service.get("/api/sessions", key=KEY).json()["data"][0]["session_id"] == mine
     assert len(simulator.requests) == calls
     gate.open()
