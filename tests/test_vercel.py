@@ -487,7 +487,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": "x"}, "messages"),
     ({"messages": [1]}, "messages.0"),
     ({"messages": [user("x", str(number)) for number in range(1001)]}, "messages"),
-    ({"messages": [{"id": "x", "role": "user", "parts": []}] * 10_001}, "messages"),
+    ({"messages": [{"id": "x", "role": "user", "parts": []}] * 10_001}, "body"),  # more values than any body may have
     ({"messages": [{"id": "1", "role": "user"}]}, "messages.0.parts"),
     ({"messages": [user("x") | {"role": "tool"}]}, "messages.0.role"),
     ({"messages": [user("x") | {"id": ""}]}, "messages.0.id"),

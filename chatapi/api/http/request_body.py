@@ -288,6 +288,7 @@ def describe(errors: list[Any]) -> list[dict[str, str]]:
 
 def _path(location: tuple[str | int, ...], kind: str) -> str:
     names = [str(name) for name in location if name not in {"body", "query", "path", "header"}]
+    names = [name for name in names if "[" not in name]  # a branch of a union, such as `list[str]`
     known = names[:-1] if kind == "extra_forbidden" else names
     unknown = [name if _NAMEABLE.fullmatch(name) else "?" for name in names[len(known) :]]
     return (
