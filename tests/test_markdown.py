@@ -258,7 +258,7 @@ def test_copied_formula_is_its_source(new_visitor: Callable[..., Visitor], share
     page.evaluate("document.body.append(document.createElement('textarea'))")
 
     def copy(selection: str) -> str:
-        page.evaluate(selection)
+        page.evaluate(f"document.activeElement.blur(), {selection}")
         page.keyboard.press("Control+C")
         page.focus("textarea")
         page.keyboard.press("Control+A")

@@ -22,13 +22,13 @@ export function errorText(error) {
 /**
  * The same for an answer that failed.
  * @param {string} code
- * @param {string} detail
+ * @param {string | null} detail
  * @param {number | null} retryAfter seconds, if the server named a time
  */
 export function failureText(code, detail, retryAfter) {
   /** @type {Record<string, string>} */
   const known = strings.errors;
-  const text = Object.hasOwn(known, code) ? known[code] : detail.replace(FOR_PROGRAMS, "").trim();
+  const text = Object.hasOwn(known, code) ? known[code] : (detail ?? "").replace(FOR_PROGRAMS, "").trim();
   return retryAfter === null ? text : `${text} ${strings.retryIn(retryAfter)}`;
 }
 

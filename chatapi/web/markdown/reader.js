@@ -8,7 +8,8 @@ import { escapeHtml, hasKnownTags, stripUnknownAttributes } from "./sanitize.js"
 /** @typedef {import("../vendor/marked.js").Links} Links */
 
 const WINDOW = 16_384; // characters that are read at once, unless one block is longer
-const MAX_READ_MS = 200; // a text that takes longer is not read again: the rest is shown verbatim
+const SLOW_READ_MS = 200; // of one read: a busy machine exceeds it now and then, a text that is hard to read always does
+const MAX_SLOW_MS = 600; // of slow reads in a row from the same offset: the text from there on is shown verbatim
 const NESTED = /^(?:[ \t]*(?:>|[-*+][ \t]|\d{1,9}[.)][ \t])){100}/m; // 100 quotes and lists in each other on one line
 const MAX_MARKS = 1500; // characters in a paragraph that may start emphasis, code or a link; beyond that it is not prose
 const LONG_WORD = /[\w.!#$%&'*+/=?^`{|}~-]{2000}/; // marked tries each of its characters as the start of an email address
@@ -43,8 +44,9 @@ export class BlockReader {
 
   /** Link definitions in the blocks before `offset`. @type {Links} */
   #finishedLinks = Object.create(null);
-  /** Start of a text that took longer than `MAX_READ_MS`. */
+  /** Where the last slow read started, and how long it and those before it from there took. */
   #slowOffset = -1;
+  #slowMs = 0;
 
   /** Read from the start again. */
   restart() {
@@ -103,15 +105,23 @@ export class BlockReader {
    * @returns {Token[]}
    */
   #readPart(text, offset, links, ended) {
-    if (offset === this.#slowOffset || NESTED.test(text)) return [verbatim(text)];
+    if ((offset === this.#slowOffset && this.#slowMs > MAX_SLOW_MS) || NESTED.test(text)) return [verbatim(text)];
     const started = performance.now();
     try {
       return createLexer(links, ended).blockTokens(text);
     } catch {
       return [verbatim(text)]; // the nesting exceeds the stack
     } finally {
-      if (performance.now() - started > MAX_READ_MS) this.#slowOffset = offset;
+      this.#recordDuration(offset, performance.now() - started);
     }
+  }
+
+  /** @param {number} offset @param {number} duration in milliseconds */
+  #recordDuration(offset, duration) {
+    if (duration > SLOW_READ_MS) {
+      this.#slowMs = offset === this.#slowOffset ? this.#slowMs + duration : duration;
+      this.#slowOffset = offset;
+    } else if (offset === this.#slowOffset) this.#slowMs = 0;
   }
 }
 
