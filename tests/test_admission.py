@@ -248,7 +248,7 @@ def test_a_trusted_proxy_that_adds_no_header_is_not_this_machine(server: Service
     session_id = response.headers["X-Session-ID"]
     request = f"GET /api/sessions/{session_id} HTTP/1.1\nHost: 127.0.0.1\nConnection: close\n\n"
     assert exchange(server, request)[0] == 200
-    assert exchange(server, request, source="127.0.0.9")[0] == 404
+    assert exchange(server, request, source="127.0.0.9")[0] == 401
     server.wait_for_log("a caller from loopback may be behind a proxy")
 
 
@@ -270,7 +270,7 @@ def test_a_page_of_another_origin_is_not_this_machine(server: Service, headers: 
         assert response.text
     path = f"/api/sessions/{response.headers['X-Session-ID']}"
     assert server.get(path, headers={"Origin": server.url, "Sec-Fetch-Site": "same-origin"}).status_code == 200
-    assert server.get(path, headers=headers).status_code == 404
+    assert server.get(path, headers=headers).status_code == 401
 
 
 # The log

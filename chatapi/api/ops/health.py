@@ -63,7 +63,7 @@ async def stream(request: Request) -> StreamingResponse:
         "access": services_of(request).settings.session_access,
     }
     first = " ".join(f"{name}={value}" for name, value in facts.items())
-    return _Probe(_lines(first), headers=NO_BUFFERING, media_type="text/event-stream")
+    return _Probe(_lines(first), headers={**NO_BUFFERING, "content-type": "text/event-stream"})
 
 
 class _Probe(StreamingResponse):
