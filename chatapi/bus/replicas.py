@@ -82,7 +82,7 @@ class ReplicaBus(LocalBus):
     def wake_all(self) -> None:
         super().wake_all()
         now = self._loop.time()
-        self._announced = {id: at for id, at in self._announced.items() if now - at < RENEW_SECONDS}
+        self._announced = {name: at for name, at in self._announced.items() if now - at < RENEW_SECONDS}
         for generation_id, watchers in list(self._watchers.items()):
             lasting = {replica: until for replica, until in watchers.items() if until > now}
             if lasting:
