@@ -57,7 +57,7 @@ def test_a_trailer_does_not_authorise(server: Service) -> None:
         connection.sendall(
             request.encode() + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-API-Key: " + KEY.encode() + b"\r\n\r\n"
         )
-        assert read_all(connection).startswith(b"HTTP/1.1 404")
+        assert read_all(connection).startswith(b"HTTP/1.1 401")
     with connect(server) as connection:
         connection.sendall(request.encode() + b"X-API-Key: " + KEY.encode() + b"\r\n\r\n")
         assert read_all(connection).startswith(b"HTTP/1.1 200"), "in the head it does"
