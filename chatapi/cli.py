@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"OpenAI Chat API {__version__}")
     _add_address(parser, None)
     commands = parser.add_subparsers(dest="command", metavar="command")
-    _add_address(commands.add_parser("serve", help="serve the API and the chat page (the default), on http://127.0.0.1:8000"))
+    _add_address(
+        commands.add_parser("serve", help="serve the API and the chat page (the default), on http://127.0.0.1:8000")
+    )
     demo = commands.add_parser("demo", help="serve with a simulated model: no account, no cost, no network")
     _add_address(demo)
     demo.add_argument(
