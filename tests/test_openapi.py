@@ -99,7 +99,10 @@ def test_a_generated_python_client_drives_a_server(
     document_file: Path, shared: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = document_file.parent / "generated_client"
-    arguments = ["generate", "--path", str(document_file), "--meta", "none", "--output-path", str(folder)]
+    configuration = document_file.with_name("generator.json")
+    configuration.write_text('{"post_hooks": []}')  # formatters of the machine must not rewrite the client's types
+    arguments = ["generate", "--path", str(document_file), "--config", str(configuration)]
+    arguments += ["--meta", "none", "--output-path", str(folder)]
     generator = Path(sys.executable).with_name("openapi-python-client")
     made = subprocess.run([str(generator), *arguments], capture_output=True, text=True, timeout=SECONDS, check=True)
     assert "Unable to" not in made.stdout + made.stderr
