@@ -77,7 +77,7 @@ async def with_idempotency(request: Request, services: Services, turn: TurnReque
         repeated = with_digest(turn, key, content)
         first = await services.store.turns.find_by_idempotency_key(repeated)
         if first is None or first.generation.status not in {Status.FAILED, Status.INTERRUPTED}:
-            return repeated
+            return replace(repeated, is_retry=True)  # another replica may run a newer first attempt
     fresh = with_digest(turn, services.attempts.add(name), content)
     return replace(fresh, is_retry=attempt != FIRST_ATTEMPT)
 

@@ -172,10 +172,9 @@ class Generations:
                 running.end(None, ChatError())  # no reader waits for ever
 
     async def _find_replayed(self, turn: TurnRequest) -> StartedTurn | None:
-        found = await self._store.turns.find_by_idempotency_key(turn) if turn.idempotency_key is not None else None
-        if found is None and turn.is_retry:
-            found = await self._store.turns.find_running_attempt(turn)
-        return found
+        if turn.is_retry and (running := await self._store.turns.find_running_attempt(turn)) is not None:
+            return running
+        return await self._store.turns.find_by_idempotency_key(turn) if turn.idempotency_key is not None else None
 
     async def _start(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> StartedTurn:
         """Start the task that runs the turn, and return when the turn is stored."""
