@@ -60,8 +60,8 @@ class Key:
 
     def hide(self, text: str) -> str:
         """Return `text` without this key and without anything else that looks like a key."""
-        if not self._value:
-            return text
+        if not self._value or len(text) < min(FRAGMENT, len(self._value)):
+            return text  # too short for a key, or for a part of one
         for spelling in (self._value, quote(self._value, safe=""), *_in_base64(self._value)):
             text = text.replace(spelling, REDACTED)
         return redact(_without_fragments(text, self._value))
@@ -87,9 +87,17 @@ def _in_base64(value: str) -> tuple[str, str]:
 
 def _without_fragments(text: str, key: str) -> str:
     """Return `text` without runs of `FRAGMENT` or more characters of a key, in upper or lower case."""
+    if len(text) < FRAGMENT:
+        return text  # most headers of an upstream
     lower, key = text.translate(_LOWER), key.translate(_LOWER)
     hidden = bytearray(len(text))
-    for start in range(len(key) - FRAGMENT + 1):
+    windows = range(len(key) - FRAGMENT + 1)
+    if len(text) < len(key):  # fewer windows to look up
+        windows = range(0)
+        for at in range(len(text) - FRAGMENT + 1):
+            if lower[at : at + FRAGMENT] in key:
+                hidden[at : at + FRAGMENT] = b"\1" * FRAGMENT
+    for start in windows:
         at = lower.find(key[start : start + FRAGMENT])
         while at >= 0:
             hidden[at : at + FRAGMENT] = b"\1" * FRAGMENT
