@@ -14,6 +14,7 @@ import re
 import secrets
 import string
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -89,23 +90,25 @@ def _without_fragments(text: str, key: str) -> str:
     """Return `text` without runs of `FRAGMENT` or more characters of a key, in upper or lower case."""
     if len(text) < FRAGMENT:
         return text  # most headers of an upstream
-    lower, key = text.translate(_LOWER), key.translate(_LOWER)
     hidden = bytearray(len(text))
-    windows = range(len(key) - FRAGMENT + 1)
-    if len(text) < len(key):  # fewer windows to look up
-        windows = range(0)
-        for at in range(len(text) - FRAGMENT + 1):
-            if lower[at : at + FRAGMENT] in key:
-                hidden[at : at + FRAGMENT] = b"\1" * FRAGMENT
-    for start in windows:
-        at = lower.find(key[start : start + FRAGMENT])
-        while at >= 0:
-            hidden[at : at + FRAGMENT] = b"\1" * FRAGMENT
-            at = lower.find(key[start : start + FRAGMENT], at + 1)
+    for at in _fragment_positions(text.translate(_LOWER), key.translate(_LOWER)):
+        hidden[at : at + FRAGMENT] = b"\1" * FRAGMENT
     if not any(hidden):
         return text
     runs = groupby(zip(text, hidden, strict=True), key=itemgetter(1))
     return "".join(REDACTED if is_hidden else "".join(character for character, _ in run) for is_hidden, run in runs)
+
+
+def _fragment_positions(text: str, key: str) -> Iterator[int]:
+    """Yield where `text` has `FRAGMENT` characters of the key; searches for the parts of the shorter of the two."""
+    if len(text) < len(key):
+        yield from (at for at in range(len(text) - FRAGMENT + 1) if text[at : at + FRAGMENT] in key)
+        return
+    for start in range(len(key) - FRAGMENT + 1):
+        at = text.find(key[start : start + FRAGMENT])
+        while at >= 0:
+            yield at
+            at = text.find(key[start : start + FRAGMENT], at + 1)
 
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)

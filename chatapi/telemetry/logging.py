@@ -1,6 +1,6 @@
 """Logs: one line for each request and each generation on stderr, without message text and without keys.
 
-A log write neither raises nor waits: the service goes on when the disk is full, when the pipe is closed, and when
+A log write neither raises nor waits: the service continues when the disk is full, when the pipe is closed, and when
 nothing reads the pipe. Records of the standard library's loggers pass the same redaction and the same writer.
 """
 

@@ -35,7 +35,7 @@ Deltas = list[tuple[Kind, str, ToolCall | None]]
 
 
 # OpenAI's own form. A member that is not listed in a delta or a call makes the decoder refuse the event, which is then
-# read field by field: so nothing is passed over without being seen.
+# read field by field, so that no field is skipped unread.
 
 
 class _Function(msgspec.Struct, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from chatapi.model import Generation, Kind, Message, Microseconds, Part, Session, Status, Usage, visible_text
+from chatapi.wire.loose_json import nests_deeper_than
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ANNOTATION_DEPTH = 64  # nested values; JSON readers here go some hundreds deep, not all equally far
@@ -102,17 +103,7 @@ def read_annotation(line: str | bytes) -> Any:
         annotation = msgspec.json.decode(line)
     except RecursionError:
         return None
-    row = [annotation]
-    for _ in range(MAX_ANNOTATION_DEPTH):
-        row = [
-            inner
-            for value in row
-            if isinstance(value, dict | list)
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-        if not row:
-            return annotation
-    return None
+    return None if nests_deeper_than(annotation, MAX_ANNOTATION_DEPTH) else annotation
 
 
 def message_json(message: Message) -> dict[str, Any]:
