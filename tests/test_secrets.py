@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 import requests
 
+from chatapi.auth.keys import FRAGMENT, REDACTED, Key
 from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.scripts import Refusal, event_stream
 from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service, run_command
@@ -375,3 +376,13 @@ def test_a_failed_start_echoes_no_setting(tmp_path: Path, wrong: dict[str, str])
     assert ended.returncode == 2
     assert next(iter(wrong)) in ended.stderr
     assert next(iter(wrong.values())) not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("around", ["", "x" * 400], ids=["shorter than the key", "longer than the key"])
+@pytest.mark.parametrize("upper", [False, True])
+def test_a_part_of_a_key_in_an_upstreams_text_is_hidden(around: str, upper: bool) -> None:
+    part = KEY[40 : 40 + FRAGMENT]
+    shown = Key(KEY).hide(f"{around} {part.upper() if upper else part}, {around}")
+    assert part.lower() not in shown.lower()
+    assert shown.count(REDACTED) >= 1
+    assert "ok" in Key(KEY).hide("ok")
