@@ -16,5 +16,5 @@ EXPOSE 8000
 VOLUME /srv/data
 # During a drain the health check fails, so that balancers send nothing more.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=15s CMD \
-    ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/api/health\", timeout=2)"]
+    ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/readyz\", timeout=2)"]
 CMD ["python", "app.py"]

@@ -28,16 +28,16 @@ from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND
 from chatapi.errors import ChatError, InvalidKeyFormat, RateLimited, RequestError
 from chatapi.model import new_id
-from chatapi.wire.probe import PROBE_PATH
+from chatapi.wire.probe import HEALTH_PATH, LIVENESS_PATH, PROBE_PATH, READINESS_PATH
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choose, unless it looks like a key
 _UNCACHED = (b"cache-control", b"no-store")  # responses are private; X-API-Key alone does not prevent caching
 API = ("/api/", "/v1/")
 CHAT = "/api/chat"
 _KEY_IN_BODY = frozenset({CHAT, "/api/test-key"})
-HEALTH = "/api/health"  # balancers request it every second: its log lines are for debugging
+HEALTH = frozenset({HEALTH_PATH, LIVENESS_PATH, READINESS_PATH})  # balancers request these every second
 HINTS = {InvalidKeyFormat.code: "CHATAPI_KEY_PATTERN sets the form of valid keys"}  # for the operator, by error code
-_PUBLIC = frozenset({HEALTH, PROBE_PATH, "/api/config"})  # need no key
+_PUBLIC = frozenset({HEALTH_PATH, PROBE_PATH, "/api/config"})  # need no key
 _UNSTORED = frozenset({"/api/test-key"})
 _FAILED = frozenset({400, 401, 403, 413, 415, 422})  # of a request without an accepted key
 FAILURE_COST = 9.0  # requests, beside the one that it is
@@ -91,7 +91,7 @@ class Boundary:
             client.release_body()
             path = _printable(self._key_policy.redact(scope["path"])[:200])
             who = {"address": client.address, "owner": client.owner}
-            is_healthy = scope["path"] == HEALTH and status < HTTPStatus.BAD_REQUEST
+            is_healthy = scope["path"] in HEALTH and status < HTTPStatus.BAD_REQUEST
             (logger.debug if is_healthy else logger.info)(
                 "request",
                 method=scope["method"],

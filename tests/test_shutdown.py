@@ -45,6 +45,10 @@ def test_a_running_answer_completes_and_new_ones_are_refused(serve: Serve, simul
     draining(service)
     health = service.get("/api/health")
     assert (health.status_code, health.json()["status"]) == (503, "draining")
+    readiness = service.get("/readyz")
+    assert (readiness.status_code, readiness.json()["draining"]) == (503, True)
+    assert int(readiness.headers["Retry-After"]) >= 1
+    assert service.get("/livez").status_code == 200, "a supervisor must not kill a server that drains"
     refused = service.send()
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
     assert int(refused.headers["Retry-After"]) >= 1

@@ -47,6 +47,8 @@ def check_refused(service: Service, session_id: str) -> None:
         assert (reply.status_code, reply.json()["code"]) == (503, "store_unavailable")
         assert int(reply.headers["Retry-After"]) >= 1
     assert service.get("/api/health").status_code == 503
+    assert (service.get("/readyz").status_code, service.get("/readyz").json()["store"]) == (503, "unavailable")
+    assert service.get("/livez").json() == {"status": "alive"}
     assert service.get(f"/api/sessions/{session_id}").status_code == 200
 
 

@@ -28,7 +28,7 @@ from chatapi.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from chatapi.model import Clock, wall_clock
+from chatapi.model import Clock, Microseconds, wall_clock
 from chatapi.upstream.metadata import ResponseMetadata, read_metadata
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
 from chatapi.upstream.refusals import (
@@ -96,6 +96,7 @@ class Upstream:
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
         self._client: aiohttp.ClientSession
         self._lingering: set[asyncio.Task[None]] = set()
+        self.last_success_at: Microseconds | None = None  # the last response without an error status
 
     async def open(self) -> None:
         """Create the client. Nothing is sent."""
@@ -302,6 +303,7 @@ class Upstream:
         """Read the refusal that a response is, unless its status is 200."""
         status = response.status
         if status in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            self.last_success_at = self._clock()
             return None
         body = await _error_body(response)
         report = read_error(body)

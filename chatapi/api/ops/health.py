@@ -1,9 +1,12 @@
-"""GET /api/health: readiness. GET /api/health/stream: a probe that shows whether a proxy delays streams."""
+"""Health: GET /livez and /readyz for supervisors and balancers, GET /api/health with numbers for people.
+
+GET /api/health/stream is a probe that shows whether a proxy delays streams.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -11,19 +14,51 @@ from starlette.types import Receive, Scope, Send
 
 from chatapi.api.http.identity import is_forwarded, is_trusted
 from chatapi.api.http.serializers import iso
-from chatapi.api.http.services import WorkQueue, services_of
+from chatapi.api.http.services import Services, WorkQueue, services_of
 from chatapi.api.http.streaming import NO_BUFFERING
-from chatapi.api.ops.schemas import GET_HEALTH, PROBE_STREAM
+from chatapi.api.ops.schemas import GET_HEALTH, GET_LIVENESS, GET_READINESS, PROBE_STREAM
 from chatapi.errors import StoreUnavailable, Unavailable
 from chatapi.model import new_id, wall_clock
-from chatapi.wire.probe import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
+from chatapi.wire.probe import HEALTH_PATH, LIVENESS_PATH, PROBE_LINES, PROBE_PATH, PROBE_SECONDS, READINESS_PATH
 
 router = APIRouter(tags=["health"])
 
 PROBES = WorkQueue("probes", at_once=8)
 
 
-@router.get("/api/health", **GET_HEALTH)
+@router.get(LIVENESS_PATH, **GET_LIVENESS)
+async def liveness() -> JSONResponse:
+    """200 as long as the process handles requests. It checks nothing else: a restart would not repair that."""
+    return JSONResponse({"status": "alive"})
+
+
+@router.get(READINESS_PATH, **GET_READINESS)
+async def readiness(request: Request) -> JSONResponse:
+    """200 while this server accepts messages; 503 while it shuts down or cannot write to its store."""
+    services = services_of(request)
+    draining = services.generations.draining
+    store = "unchecked" if draining else await _store_status(services)
+    ready = store == "ok"
+    succeeded_at = services.upstream.last_success_at
+    body = {
+        "status": "ready" if ready else "not_ready",
+        "store": store,
+        "draining": draining,
+        "last_upstream_success": iso(succeeded_at) if succeeded_at is not None else None,
+        "timestamp": iso(wall_clock()),
+    }
+    return JSONResponse(body) if ready else _not_ready(body)
+
+
+async def _store_status(services: Services) -> str:
+    try:
+        await services.store.deployment.probe()
+    except StoreUnavailable:
+        return "unavailable"
+    return "ok"
+
+
+@router.get(HEALTH_PATH, **GET_HEALTH)
 async def health(request: Request) -> JSONResponse:
     """200 while this server accepts requests; 503 while it shuts down or cannot use its store."""
     services = services_of(request)
@@ -45,7 +80,7 @@ async def health(request: Request) -> JSONResponse:
     )
 
 
-def _not_ready(body: dict[str, str]) -> JSONResponse:
+def _not_ready(body: Mapping[str, object]) -> JSONResponse:
     return JSONResponse(body, 503, {"Retry-After": "1"})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from chatapi.api.http.openapi import NO_KEY, Content, Example, Time, event_content, json_content, operation, reference
 
@@ -24,6 +26,50 @@ class Unhealthy(TypedDict):
     detail: NotRequired[str]
 
 
+class Alive(TypedDict):
+    """The process handles requests."""
+
+    status: Literal["alive"]
+
+
+class Readiness(TypedDict):
+    """Whether the server accepts new messages, and why not."""
+
+    status: Literal["ready", "not_ready"]
+    store: Annotated[
+        Literal["ok", "unavailable", "unchecked"],
+        Meta(description="`unchecked`: the server shuts down, so its store does not matter."),
+    ]
+    draining: Annotated[bool, Meta(description="Whether the server shuts down.")]
+    last_upstream_success: Annotated[
+        Time | None,
+        Meta(
+            description="When the model API last answered this process without an error; null: not since the start. It "
+            "does not affect the status: an outage of the model API makes every replica equally unable to answer."
+        ),
+    ]
+    timestamp: Time
+
+
+GET_LIVENESS = operation(
+    "getLiveness",
+    "Check liveness",
+    "Return 200 as long as the process handles requests, also during a shutdown and without a store. A supervisor "
+    "restarts the process if this fails.",
+    json_content(Alive, "The process handles requests."),
+    security=NO_KEY,
+    examples=(Example("get", key=False),),
+)
+GET_READINESS = operation(
+    "getReadiness",
+    "Check readiness",
+    "Return 200 while the server accepts messages, and 503 while it shuts down or cannot write to its store. "
+    "Balancers send requests to ready servers only.",
+    json_content(Readiness, "The server accepts messages."),
+    Content("application/json", reference(Readiness), 503, "The server accepts no messages.", ("Retry-After",)),
+    security=NO_KEY,
+    examples=(Example("get", key=False),),
+)
 GET_HEALTH = operation(
     "getHealth",
     "Check health",
