@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import fcntl
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from playwright.sync_api import Browser
 
@@ -33,6 +35,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         one = metafunc.definition.get_closest_marker("one_process")
         names = [ONE_PROCESS] if one else list(DEPLOYMENTS)
         metafunc.parametrize("deploy", names, indirect=True, scope="session")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run async tests on asyncio's loop, and those of the HTTP client on that of servers, uvloop, too."""
+    if item.path.name.startswith("test_http_client"):
+        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.hookimpl(trylast=True)

@@ -12,12 +12,10 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH
 from http import HTTPStatus
+from urllib.parse import quote
 
-import aiohttp
 import structlog
-from yarl import URL
 
 from chatapi import __version__
 from chatapi.auth.credentials import Credential
@@ -28,6 +26,7 @@ from chatapi.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from chatapi.http_client import ConnectTimeout, Endpoint, HTTPClient, Malformed, Response, TransportError
 from chatapi.model import Clock, Microseconds, wall_clock
 from chatapi.upstream.metadata import ResponseMetadata, read_metadata
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
@@ -54,7 +53,12 @@ MAX_REQUEST_BYTES = 16 * 1024 * 1024
 ADJUSTMENTS_AT_MOST = 6  # to one request, each of which costs another attempt
 MODELS_REMEMBERED = 1000  # whose adjustments are remembered
 EVENTS, JSON, PLAIN = "text/event-stream", "application/json", "text/plain"
-_NO_TYPE = "application/octet-stream"  # aiohttp's word for a response that names no type
+_NO_TYPE = frozenset({"", "application/octet-stream"})  # which tell nothing
+_HEADERS = {
+    "User-Agent": f"openai-chat-api/{__version__}",
+    "Accept": f"{EVENTS}, {JSON}",
+    "Accept-Encoding": "identity",
+}
 
 # Statuses with which servers refuse a member of a request; the others mean something else for certain.
 _ADJUSTABLE = frozenset({400, 404, 405, 406, 409, 415, 422, 500, 501})
@@ -87,34 +91,22 @@ class Upstream:
         proxy: str | None = None,
         clock: Clock = wall_clock,
     ) -> None:
-        self._completions = URL(f"{base_url}/chat/completions")
-        self._models = URL(f"{base_url}/models")
-        self._connect_seconds = connect_seconds
-        self._proxy = proxy
+        self._completions = Endpoint("POST", f"{base_url}/chat/completions", {**_HEADERS, "Content-Type": JSON})
+        self._models = Endpoint("GET", f"{base_url}/models", _HEADERS)
+        self._base_url = base_url
+        self._client = HTTPClient(connect_seconds, proxy)
         self._clock = clock
         self._writer = RequestWriter(developer_role, origin_of(base_url), max_request_bytes)
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
-        self._client: aiohttp.ClientSession
-        self._lingering: set[asyncio.Task[None]] = set()
         self.last_success_at: Microseconds | None = None  # the last response without an error status
 
     async def open(self) -> None:
-        """Create the client. Nothing is sent."""
-        self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # running answers are limited elsewhere, by name
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            proxy=self._proxy,
-            trust_env=False,  # it would read keys from ~/.netrc, and proxies for plain http
-            headers={"User-Agent": f"openai-chat-api/{__version__}", "Accept-Encoding": "identity"},
-        )
+        """Read the trust store, if it is needed. Nothing is sent."""
+        self._client.open(self._completions)
 
     async def close(self) -> None:
         """Close every connection."""
-        for task in self._lingering:
-            task.cancel()
-        await self._client.close()
+        self._client.close()
 
     # Answers
 
@@ -132,18 +124,18 @@ class Upstream:
         response = await self._ask_adjusted(request, credential)
         metadata = read_metadata(response.headers, credential)
         parser = CompletionParser(credential, self._writer.origin)
-        answer = Answer(response, metadata, parser, is_document=response.content_type == JSON)
+        answer = Answer(response, metadata, parser, is_document=response.media_type == JSON)
         try:
             yield answer
         finally:
             self.release(answer)
 
-    async def _ask_adjusted(self, request: ModelRequest, credential: Credential) -> aiohttp.ClientResponse:
+    async def _ask_adjusted(self, request: ModelRequest, credential: Credential) -> Response:
         known = adjustments = self._adjustments.get(request.model, frozenset())
         while True:
             body = self._writer.write(request, adjustments)
             response = await self._ask(credential, self._writer.encode(body), (EVENTS, JSON, PLAIN))
-            if isinstance(response, aiohttp.ClientResponse):
+            if isinstance(response, Response):
                 if adjustments != known:
                     self._remember(request.model, adjustments)
                 return response
@@ -190,7 +182,10 @@ class Upstream:
         """
         try:
             async with asyncio.timeout(seconds):
-                response = await self._get(self._models / name if name else self._models, credential)
+                models = self._models
+                if name:
+                    models = Endpoint("GET", f"{self._base_url}/models/{quote(name, safe='/:@')}", _HEADERS)
+                response = await self._get(models, credential)
                 return await self._read_body(response, credential, most_bytes)
         except TimeoutError as error:
             raise UpstreamTimeout("The model API did not answer in time.") from error
@@ -204,12 +199,12 @@ class Upstream:
         """
         try:
             async with asyncio.timeout(seconds):
-                (await self._get(self._models, credential)).close()
+                (await self._get(self._models, credential)).drain(LINGER_SECONDS)
         except TimeoutError as error:
             raise UpstreamTimeout("The model API did not answer in time.") from error
 
-    async def _get(self, url: URL, credential: Credential) -> aiohttp.ClientResponse:
-        response = await self._request("GET", url, credential, None)
+    async def _get(self, endpoint: Endpoint, credential: Credential) -> Response:
+        response = await self._request(endpoint, credential)
         try:
             if (refusal := await self._read_refusal(response, credential)) is not None:
                 raise refusal.error
@@ -219,35 +214,29 @@ class Upstream:
             raise
         return response
 
-    async def _read_body(
-        self, response: aiohttp.ClientResponse, credential: Credential, most_bytes: int
-    ) -> PassthroughBody:
+    async def _read_body(self, response: Response, credential: Credential, most_bytes: int) -> PassthroughBody:
         body = bytearray()
         try:
-            while some := await response.content.readany():
+            while some := await response.read():
                 body += some
                 if len(body) > most_bytes:
                     raise UpstreamBroken("The model API's answer is larger than this server passes on.")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except TransportError as error:
             raise UpstreamBroken from error
         finally:
-            response.close() if not response.content.at_eof() else response.release()
+            response.close()
         _require_whole(body, credential)
         return PassthroughBody(bytes(body), read_metadata(response.headers, credential))
 
     # Requests
 
-    async def _ask_or_raise(
-        self, credential: Credential, body: bytes, media_types: tuple[str, ...]
-    ) -> aiohttp.ClientResponse:
+    async def _ask_or_raise(self, credential: Credential, body: bytes, media_types: tuple[str, ...]) -> Response:
         response = await self._ask(credential, body, media_types)
         if isinstance(response, _Refusal):
             raise response.error
         return response
 
-    async def _ask(
-        self, credential: Credential, body: bytes, media_types: tuple[str, ...]
-    ) -> aiohttp.ClientResponse | _Refusal:
+    async def _ask(self, credential: Credential, body: bytes, media_types: tuple[str, ...]) -> Response | _Refusal:
         """Post a request; again, where that may help and nothing of an answer has come."""
         for attempt in range(RETRIES + 1):
             try:
@@ -263,10 +252,8 @@ class Upstream:
             await asyncio.sleep(pause or 0.0)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _post(
-        self, credential: Credential, body: bytes, media_types: tuple[str, ...]
-    ) -> aiohttp.ClientResponse | _Refusal:
-        response = await self._request("POST", self._completions, credential, body)
+    async def _post(self, credential: Credential, body: bytes, media_types: tuple[str, ...]) -> Response | _Refusal:
+        response = await self._request(self._completions, credential, body)
         try:
             refusal = await self._read_refusal(response, credential)
             if refusal is None:
@@ -278,28 +265,23 @@ class Upstream:
         response.close()
         return refusal
 
-    async def _request(
-        self, method: str, url: URL, credential: Credential, body: bytes | None
-    ) -> aiohttp.ClientResponse:
-        headers = {"Authorization": credential.authorization(), "Accept": f"{EVENTS}, {JSON}"}
-        if body is not None:
-            headers["Content-Type"] = JSON
+    async def _request(self, endpoint: Endpoint, credential: Credential, body: bytes = b"") -> Response:
+        host, port = endpoint.origin.host, endpoint.origin.port
         try:
-            return await self._client.request(method, url, data=body, headers=headers, allow_redirects=False)
-        except aiohttp.ServerTimeoutError as error:
-            logger.warning("upstream unreachable", reason="it did not accept the connection in time", host=url.host)
+            return await self._client.send(endpoint, (("Authorization", credential.authorization()),), body)
+        except ConnectTimeout as error:
+            logger.warning("upstream unreachable", reason=str(error), host=host)
             raise UpstreamTimeout("The model API could not be connected to in time.") from error
-        except (aiohttp.ClientConnectionError, OSError) as error:
-            reason = _reason(error)
-            logger.warning("upstream unreachable", reason=reason, host=url.host, port=url.port)
-            raise UpstreamUnavailable(
-                f"The model API cannot be reached: {reason}. Try again as Retry-After says."
-            ) from error
-        except (aiohttp.ClientError, ValueError) as error:
-            logger.warning("upstream unreachable", reason="it does not answer in HTTP", host=url.host, port=url.port)
+        except (Malformed, ValueError) as error:
+            logger.warning("upstream unreachable", reason=str(error), host=host, port=port)
             raise UpstreamBroken("The model API did not answer in HTTP.") from error
+        except TransportError as error:
+            logger.warning("upstream unreachable", reason=str(error), host=host, port=port)
+            raise UpstreamUnavailable(
+                f"The model API cannot be reached: {error}. Try again as Retry-After says."
+            ) from error
 
-    async def _read_refusal(self, response: aiohttp.ClientResponse, credential: Credential) -> _Refusal | None:
+    async def _read_refusal(self, response: Response, credential: Credential) -> _Refusal | None:
         """Read the refusal that a response is, unless its status is 200."""
         status = response.status
         if status in {HTTPStatus.OK, HTTPStatus.CREATED}:
@@ -315,44 +297,28 @@ class Upstream:
         return _Refusal(error, status, body.decode("utf-8", "replace"))
 
     def release(self, answer: Answer | Passthrough) -> None:
-        """Give the connection back if its response was read to the end, else close it."""
-        if not answer.done:
-            answer.response.close()
-        elif answer.response.content.at_eof():
-            answer.response.release()
+        """Close the connection, unless the answer has ended: then it may end its response for a moment."""
+        if answer.done:
+            answer.response.drain(LINGER_SECONDS)
         else:
-            task = asyncio.create_task(_linger(answer.response), name="upstream-linger")
-            self._lingering.add(task)
-            task.add_done_callback(self._lingering.discard)
+            answer.response.close()
 
 
-async def _linger(response: aiohttp.ClientResponse) -> None:
-    """Read the end of a response that is all but over, for a moment; then close it if it is not."""
-    try:
-        async with asyncio.timeout(LINGER_SECONDS):
-            if not await response.content.readany():
-                response.release()
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        pass  # its connection is not reused, and nothing else depends on it
-    finally:
-        response.close()
-
-
-async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+async def _error_body(response: Response) -> bytes:
     """The body of a refusal, as far as it comes soon; the status alone says enough."""
     body = b""
-    with suppress(aiohttp.ClientError, TimeoutError, OSError):
+    with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(ERROR_BODY_SECONDS):
-            while len(body) < ERROR_BYTES and (some := await response.content.readany()):
+            while len(body) < ERROR_BYTES and (some := await response.read()):
                 body += some
     return body
 
 
-def _require_type(response: aiohttp.ClientResponse, media_types: tuple[str, ...]) -> None:
+def _require_type(response: Response, media_types: tuple[str, ...]) -> None:
     """Raise unless the response is of one of these types, the first of which was asked for. It may name no type."""
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise UpstreamBroken("The model API compressed its answer, though it was asked not to.")
-    if response.content_type not in {*media_types, _NO_TYPE}:
+    if response.media_type not in {*media_types, *_NO_TYPE}:
         raise UpstreamBroken(f"The model API did not answer with {media_types[0]}.")
 
 
@@ -377,26 +343,3 @@ def _pause_before_retry(error: UpstreamError, attempt: int) -> float | None:
     if asked is None:
         return None if isinstance(error, UpstreamRateLimited) else backoff
     return max(asked, backoff) if asked <= SHORT_RETRY_SECONDS else None
-
-
-_REASONS = {
-    ECONNREFUSED: "it refused the connection",
-    ECONNRESET: "it reset the connection",
-    EHOSTUNREACH: "there is no route to its host",
-    ENETUNREACH: "there is no route to its network",
-}
-
-
-def _reason(error: BaseException) -> str:
-    """Why no connection came about, in words that are safe to show: no address, no certificate."""
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return "the proxy (HTTPS_PROXY) cannot be reached"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its name cannot be resolved"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its TLS certificate is not trusted"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "the TLS handshake failed"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "it closed the connection"
-    return _REASONS.get(getattr(error, "errno", None) or 0, "the connection failed")

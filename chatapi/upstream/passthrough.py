@@ -9,17 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken
+from chatapi.http_client import Response, TransportError
 from chatapi.model import Limit
 from chatapi.upstream.metadata import ResponseMetadata
-from chatapi.upstream.stream import read_some
 from chatapi.wire.loose_json import UNREADABLE
 from chatapi.wire.sse import Decoder
 
@@ -70,7 +68,7 @@ class PassthroughBody:
 class Passthrough:
     """A streamed answer on its connection. `choices` were asked for; each that began has to finish."""
 
-    response: aiohttp.ClientResponse
+    response: Response
     credential: Credential
     metadata: ResponseMetadata
     choices: int
@@ -96,11 +94,10 @@ class Passthrough:
         Raises:
             UpstreamBroken: it broke off before its finish reason; the events before that were yielded.
         """
-        read = partial(read_some, self.response.content)
         while not (self.done or self.failed):
             try:
-                data = await read()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                data = await self.response.read()
+            except TransportError as error:
                 if not self._is_finished():
                     raise UpstreamBroken from error
                 break

@@ -211,7 +211,7 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     try:
         if milliseconds := headers.get("retry-after-ms"):
             seconds = float(milliseconds) / 1000
-        elif value := headers.get("Retry-After"):
+        elif value := headers.get("retry-after"):
             seconds = float(value) if value.strip()[:1].isdigit() else parsedate_to_datetime(value).timestamp() - now
         else:
             return None

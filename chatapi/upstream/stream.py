@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken, UpstreamError
+from chatapi.http_client import Response, TransportError
 from chatapi.model import Kind, Limit, ToolCall, Usage
 from chatapi.upstream.finish import STOP, TOOL_CALLS, Ending, read_finish
 from chatapi.upstream.metadata import ResponseMetadata
@@ -476,7 +476,7 @@ class Answer:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        response: Response,
         metadata: ResponseMetadata,
         parser: CompletionParser,
         *,
@@ -533,11 +533,11 @@ class Answer:
             UpstreamBroken: it broke off before its finish reason, or an event is not in its protocol.
             UpstreamError: it reported an error in the stream.
         """
-        parser, content = self._parser, self.response.content
+        parser, response = self._parser, self.response
         while not parser.done:
             try:
-                data = await (self._read_document() if self._is_document else read_some(content))
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                data = await (self._read_document() if self._is_document else response.read())
+            except TransportError as error:
                 broken = UpstreamBroken()
                 broken.__cause__ = error
                 deltas: Deltas | None = parser.cut_off(broken)
@@ -550,24 +550,8 @@ class Answer:
 
     async def _read_document(self) -> bytes:
         body = bytearray()
-        while some := await self.response.content.readany():
+        while some := await self.response.read():
             body += some
             if len(body) > MAX_EVENT_BYTES:
                 raise UpstreamBroken("The model API's answer is larger than this server reads.")
         return bytes(body)
-
-
-async def read_some(content: aiohttp.StreamReader) -> bytes:
-    """Return the bytes that have arrived; none at the end.
-
-    When a connection breaks, aiohttp raises before it hands out the earlier bytes (`StreamReader.readany`, 3.14).
-    Here that comes first, and the next call raises.
-    """
-    try:
-        return await content.readany()
-    except (aiohttp.ClientError, OSError):
-        arrived = b"".join(content._buffer)
-        content._buffer.clear()
-        if arrived:
-            return arrived
-        raise
