@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         return not poll.poll(0)
 
     def fail(self, error: TransportError) -> None:
-        """Close the socket at once; what runs on it gets this error."""
+        """Close the socket at once; the running exchange gets this error."""
         response, self._response = self._response, None
         waiter, self._waiter = self._waiter, None
         self._error = error
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
             response.finish(error)
 
     def abort(self) -> None:
-        """Close the socket at once; what runs on it gets nothing more."""
+        """Close the socket at once; the running exchange gets nothing more."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._receiving:
-            self.fail(Malformed("it sent what was not requested"))
+            self.fail(Malformed("it sent a response without a request"))
             return
         broken: TransportError | None = None
         try:
