@@ -20,12 +20,19 @@ DOCUMENT = (DATA / "varied.md").read_text()
 ARABIC = "\u0645\u0631\u062d\u0628\u0627"
 
 
+def open_modules(visitor: Visitor, service: Service) -> Page:
+    """Open a page that loads the modules one by one, in place of the joined script."""
+    visitor.context.route("**/page.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
+    page = visitor.open(service)
+    page.evaluate(TOOLS)
+    return page
+
+
 @pytest.fixture(scope="module")
 def reader(browser: Browser, shared: Service) -> Iterator[Visitor]:
     """One visitor for all tests of this module."""
     visitor = Visitor(browser)
-    page = visitor.open(shared)
-    page.evaluate(TOOLS)
+    open_modules(visitor, shared)
     yield visitor
     visitor.close()
     visitor.check()
@@ -228,8 +235,7 @@ def test_text_is_rendered_when_no_more_arrives(page: Page) -> None:
 
 def test_complete_code_is_highlighted_and_copied(new_visitor: Callable[..., Visitor], shared: Service) -> None:
     visitor = new_visitor(permissions=["clipboard-write"])
-    page = visitor.open(shared)
-    page.evaluate(TOOLS)
+    page = open_modules(visitor, shared)
     page.evaluate("whole('```python\\ndef f():\\n    return \"<b>\"\\n```')")
     page.wait_for_selector(".hljs-keyword")
     assert page.text_content("code") == 'def f():\n    return "<b>"'
@@ -251,8 +257,7 @@ def test_formulas_are_rendered_with_mathml(page: Page) -> None:
 
 def test_copied_formula_is_its_source(new_visitor: Callable[..., Visitor], shared: Service) -> None:
     visitor = new_visitor(permissions=["clipboard-write"])
-    page = visitor.open(shared)
-    page.evaluate(TOOLS)
+    page = open_modules(visitor, shared)
     page.evaluate(r"whole('Let $x^2$ be\n\n$$\\frac{a}{b}$$\n\n- end')")
     page.wait_for_function("() => settled()")
     page.evaluate("document.body.append(document.createElement('textarea'))")
@@ -273,8 +278,7 @@ def test_copied_formula_is_its_source(new_visitor: Callable[..., Visitor], share
 
 
 def test_wide_table_scrolls_instead_of_breaking_words(new_visitor: Callable[..., Visitor], shared: Service) -> None:
-    page = new_visitor(viewport={"width": 390, "height": 780}).open(shared)
-    page.evaluate(TOOLS)
+    page = open_modules(new_visitor(viewport={"width": 390, "height": 780}), shared)
     words = ["Internationalization", "compatibility", "recommendation", "throughput", "documentation"]
     row = "| " + " | ".join(words) + " |\n"
     page.evaluate("(text) => whole(text)", row + "|---" * len(words) + "|\n" + row)

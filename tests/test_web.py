@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import posixpath
 import re
 from contextlib import closing
@@ -12,8 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from chatapi.api.ops.page import CONTENT_HASH, FILES, POLICY, hash_files, read_files
+from chatapi.api.ops.bundle import MAP, SCRIPT, STYLE, BundleError, bundle
+from chatapi.api.ops.page import CONTENT_HASH, FILES, PAGE, POLICY, hash_files, read_files
 from scripts.vendor import VENDOR, compare
+from tests.browser import Visitor
 from tests.server_process import Service
 
 pytestmark = pytest.mark.one_process("files are the same wherever they are served")
@@ -32,7 +35,7 @@ def test_root_serves_the_page(shared: Service) -> None:
     assert page.status_code == 200
     assert page.history == []
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert f'src="/web/{CONTENT_HASH}/main.js"' in page.text
+    assert f'src="/web/{CONTENT_HASH}/{SCRIPT}"' in page.text
 
 
 @pytest.mark.parametrize("path", ["/", "/web/main.js", "/web/vendor/katex.css", "/web/vendor/licences/katex.txt"])
@@ -109,10 +112,22 @@ def test_fonts_are_not_compressed_again(shared: Service) -> None:
 
 
 def test_first_visit_is_small() -> None:
-    index = FILES["index.html"].data.decode()
-    files = [FILES[path] for path in re.findall(r'(?:href|src)="/web/([^"]+)"', index)]
-    assert sum(len(file.gzipped or file.data) for file in files) < 140_000
+    paths = re.findall(rf'(?:href|src)="/web/{CONTENT_HASH}/([^"]+)"', PAGE.data.decode())
+    assert sorted(paths) == ["icon.svg", "page.css", "page.js", "theme.js"]
+    files = [PAGE, *(FILES[path] for path in paths)]
+    assert sum(len(file.gzipped or file.data) for file in files) < 130_000
     assert len(FILES["vendor/katex.js"].data) < 300_000, "the published minified file"
+
+
+def test_second_visit_asks_for_the_page_alone(shared: Service, visitor: Visitor) -> None:
+    page = visitor.open(shared)
+    files = "performance.getEntriesByType('resource').filter(one => one.name.includes('/web/'))"
+    for is_first in (True, False):
+        page.get_by_label("OpenAI API key").wait_for()
+        sizes = page.evaluate(f"{files}.map(one => one.transferSize)")
+        assert len(sizes) >= 3
+        assert all(sizes) if is_first else not any(sizes)
+        page.goto(shared.url)
 
 
 def test_known_etag_gets_304(shared: Service) -> None:
@@ -174,14 +189,61 @@ def test_vendored_libraries_match_their_checksums() -> None:
     assert compare(VENDOR) == []
 
 
-def test_index_preloads_every_module(shared: Service) -> None:
-    reached: set[str] = set()
-    waiting = {"main.js"}
-    while waiting:
-        path = waiting.pop()
-        reached.add(path)
+INDEX = '<link rel="stylesheet" href="/web/a.css">\n<link rel="stylesheet" href="/web/b.css" media="print">\n' + (
+    '<script type="module" src="/web/main.js"></script>'
+)
+SHEETS = {"a.css": "/* Why. */\na {}\n", "b.css": "b {}\n"}
+
+
+def test_script_contains_every_module_once_after_what_it_imports() -> None:
+    order = json.loads(FILES[MAP].data)["sources"]
+    assert len(order) == len(set(order))
+    for path in order:
         text = FILES[path].data.decode()
-        named = re.findall(r'^(?:import|export)\b[^;"]*"(\.[^"]+)"', text, re.MULTILINE)
-        waiting |= {posixpath.normpath(posixpath.join(posixpath.dirname(path), name)) for name in named} - reached
-    preloaded = re.findall(f'rel="modulepreload" href="/web/{CONTENT_HASH}/([^"]+)"', shared.get("/").text)
-    assert set(preloaded) | {"main.js"} == reached
+        for name in re.findall(r'^import\b[^;"]*"(\.[^"]+)"', text, re.MULTILINE):
+            needed = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
+            assert order.index(needed) < order.index(path)
+    ours = {path for path in FILES if path.endswith(".js") and not path.startswith(("vendor/", "docs/"))}
+    assert ours - set(order) == {SCRIPT, "theme.js", "markdown/highlighting-worker.js"}
+
+
+def test_joined_modules_keep_names_and_lines() -> None:
+    files = SHEETS | {
+        "main.js": '// Says.\nimport {\n  one as two,\n} from "./lib/one.js";\n/** Why.\n * @type {1} */\nlog(two);\n',
+        "lib/one.js": "export const one = import.meta.url;\nexport async function f() {\n  // Why.\n  return 1;\n}\n",
+    }
+    page, made = bundle(INDEX, files)
+    assert page.count("/web/") == 2
+    assert made[STYLE] == "a {}\n@media print {\nb {}\n}\n"
+    assert made[SCRIPT].split("\n") == [
+        "const m0 = (() => {",
+        'const one = new URL("./lib/one.js", import.meta.url);',
+        "async function f() {",
+        "  return 1;",
+        "}",
+        "return {one, f};",
+        "})();",
+        "const m1 = (() => {",
+        "const { one: two, } = m0;",
+        "log(two);",
+        "return {};",
+        "})();",
+        f"//# sourceMappingURL={MAP}",
+        "",
+    ]
+    # Lines 0, 1, 3, 4 of the first module, then 1 and 6 of the second one.
+    assert json.loads(made[MAP])["mappings"] == ";AAAA;AACA;AAEA;AACA;;;;ACHA;AAKA;;"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('import "./main.js";\n', "main.js imports itself"),
+        ('import "./none.js";\n', "none.js does not exist"),
+        ("export let count = 0;\n", "main.js has an import or export that cannot be joined"),
+        ('import * as all from "./one.js";\n', "cannot be joined"),
+    ],
+)
+def test_module_that_cannot_be_joined_is_named(text: str, message: str) -> None:
+    with pytest.raises(BundleError, match=re.escape(message)):
+        bundle(INDEX, SHEETS | {"main.js": text, "one.js": ""})

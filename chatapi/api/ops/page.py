@@ -1,7 +1,8 @@
 """GET / and GET /web/…: the files of the chat page.
 
-They are read once, when the server starts: a request never reaches the disk, and any other path is not found. The
-policy allows the page to load files from this server only, and no inline script or style, form or frame.
+They are read once, when the server starts: a request never reaches the disk, and any other path is not found. The page
+loads its modules as one script and its styles as one sheet (bundle.py); the sources are served too. The policy allows
+the page to load files from this server only, and no inline script or style, form or frame.
 
 Addresses contain a hash of all files, `/web/HASH/main.js`, so browsers keep them without asking again; `/` names the
 current hash. Modules and styles refer to each other by relative paths, which keeps the hash.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from chatapi.api.ops.bundle import bundle
 from chatapi.errors import NotFound
 
 WEB = Path(__file__).resolve().parent.parent.parent / "web"
@@ -27,6 +29,7 @@ TYPES = {  # other files in the folder are not served
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
+    ".map": "application/json",
     ".png": "image/png",
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
@@ -94,9 +97,18 @@ def hash_files(files: dict[str, File]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()[:16]
 
 
+def add_bundle(files: dict[str, File]) -> str:
+    """Add the joined script and styles to the files. Returns the page that loads them."""
+    texts = {path: file.data.decode() for path, file in files.items() if file.suffix in (".js", ".css")}
+    page, joined = bundle(files[INDEX].data.decode(), texts)
+    files.update({path: File(text.encode(), Path(path).suffix) for path, text in joined.items()})
+    return page
+
+
 FILES = read_files(WEB)
+_PAGE = add_bundle(FILES)
 CONTENT_HASH = hash_files(FILES)
-PAGE = File(FILES[INDEX].data.replace(b'"/web/', f'"/web/{CONTENT_HASH}/'.encode()), ".html")
+PAGE = File(_PAGE.replace('"/web/', f'"/web/{CONTENT_HASH}/').encode(), ".html")
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
