@@ -6,7 +6,10 @@ import abc
 import asyncio
 import json
 import re
+import resource
 import sqlite3
+import struct
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -53,6 +56,10 @@ class Database(abc.ABC):
     def locked(self) -> AbstractContextManager[None]:
         """Block all writers for the duration of the `with` block."""
 
+    @abc.abstractmethod
+    def taking_no_text(self) -> AbstractContextManager[None]:
+        """Let the server store no text of answers for the duration of the `with` block."""
+
     def answer(self, generation_id: str) -> StoredAnswer:
         """Return a generation: from its message if it has ended, else from its pieces. One statement sees one state."""
         rows = self.rows(
@@ -71,10 +78,35 @@ class Database(abc.ABC):
 
 
 class SQLiteFile(Database):
-    """The file of one process."""
+    """The file of one process, and the journal beside it. The format is written down in `store/journal.py`."""
 
     def __init__(self, url: str) -> None:
         self.path = Path(url.removeprefix("sqlite:///"))
+
+    def answer(self, generation_id: str) -> StoredAnswer:
+        """Return a generation: from its message if it has ended, else from the journal, which is read first."""
+        found = {end: (kind, text) for name, end, kind, text in self.records() if name == generation_id}
+        stored = super().answer(generation_id)
+        if stored.status != "running":
+            return stored
+        return StoredAnswer(stored.status, [found[end] for end in sorted(found)] or stored.parts)
+
+    def everything(self) -> str:
+        return super().everything() + "".join(map(str, self.records()))
+
+    def records(self) -> Iterator[tuple[str, int, str, str]]:
+        """Yield the records of the journal: generation ID, end position, kind and text."""
+        for path in sorted(self.path.with_name(f"{self.path.name}.journal").glob("*.segment")):
+            data = path.read_bytes()
+            at = 30
+            while size := int.from_bytes(data[at : at + 4], "little"):
+                payload = data[at + 8 : at + 8 + size]
+                if zlib.crc32(payload) != int.from_bytes(data[at + 4 : at + 8], "little"):
+                    break
+                end, _, name_size, label_size = struct.unpack_from("<QIHH", payload)
+                name, label = payload[16 : 16 + name_size], payload[16 + name_size : 16 + name_size + label_size]
+                yield name.decode(), end, json.loads(label)[0], payload[16 + name_size + label_size :].decode()
+                at += 8 + size
 
     def rows(self, sql: str, *values: Any) -> Rows:
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)) as connection:
@@ -89,6 +121,13 @@ class SQLiteFile(Database):
             connection.execute("BEGIN EXCLUSIVE")
             yield
             connection.execute("ROLLBACK")
+
+    @contextmanager
+    def taking_no_text(self) -> Iterator[None]:
+        process = int(self.path.with_name(f"{self.path.name}.lock").read_text())
+        before = resource.prlimit(process, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # as if the disk is full
+        yield
+        resource.prlimit(process, resource.RLIMIT_FSIZE, before)
 
 
 class PostgresDatabase(Database):
@@ -131,6 +170,9 @@ class PostgresDatabase(Database):
             runner.run(connection.execute(f"BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE"))
             yield
             runner.run(connection.close())
+
+    def taking_no_text(self) -> AbstractContextManager[None]:
+        return self.locked()
 
 
 def database_of(url: str) -> Database:

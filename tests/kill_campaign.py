@@ -87,7 +87,10 @@ class Stream:
             if not (message["reasoning"] or "").startswith(reader.joined("reasoning")):
                 yield f"{reader.generation_id}: reasoning that was shown is not stored"
         if not message["content"].encode().startswith(text):
-            yield f"{reader.generation_id}: {len(text)} bytes of text were shown, and are not what is stored"
+            yield (
+                f"{reader.generation_id}: {len(text)} bytes of text were shown, and are not what is stored: "
+                f"{text[-80:]!r}, {message['status']} with {message['content'][-80:]!r}"
+            )
         if message["status"] not in {"interrupted", "completed"}:
             yield f"{reader.generation_id}: was left {message['status']}"
         if reader.ended and message["status"] != "completed":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,7 +26,7 @@ from chatapi.connections.redis import MAX_CALLS, RedisConnection, RedisGone
 from chatapi.errors import SessionDeleted, SessionNotFound
 from chatapi.generations import maintenance
 from chatapi.generations.manager import Generations, TurnHandle
-from chatapi.generations.running import LogChunk
+from chatapi.generations.reader import LogChunks
 from chatapi.limits import LocalSlots
 from chatapi.model import Session, Status, TurnRequest, user_text, wall_clock
 from chatapi.settings import Settings
@@ -186,7 +186,7 @@ async def make(simulator: Simulator) -> AsyncIterator[Make]:
         await soon(close())
 
 
-async def next_with_text(readings: AsyncGenerator[LogChunk]) -> str:
+async def next_with_text(readings: LogChunks) -> str:
     """Return the text of the next chunk that has any."""
     async for reading in readings:
         if reading.pieces:
@@ -194,7 +194,7 @@ async def next_with_text(readings: AsyncGenerator[LogChunk]) -> str:
     raise AssertionError("the log ended without more")
 
 
-async def rest(readings: AsyncGenerator[LogChunk]) -> tuple[str, Status | None]:
+async def rest(readings: LogChunks) -> tuple[str, Status | None]:
     """Return the rest of the text, and the final status."""
     text, status = b"", None
     async for reading in readings:

@@ -15,10 +15,12 @@ import pytest
 import requests
 
 from chatapi.doctor.sqlite import file_system
-from chatapi.simulator import Script, Simulator, refuse, scripts
+from chatapi.simulator import Gate, Script, Simulator, refuse, scripts
+from chatapi.store.journal import MAGIC
 from chatapi.wire.probe import PROBE_LINES, PROBE_SECONDS
 from tests.databases import PASSWORD, free_port, postgres, redis
 from tests.proxies import Pooler, Relay, http_proxy, https_server
+from tests.reader import Reader
 from tests.server_process import Serve, Service, run_command
 
 SECONDS = 60.0
@@ -153,6 +155,22 @@ def test_an_older_and_a_newer_schema_are_distinguished(doctor: Doctor, file: Pat
         connection.execute("INSERT INTO migration VALUES (9999, 'of tomorrow')")
         connection.commit()
     doctor(DATABASE_URL=f"sqlite:///{file}").has("failure", "newer version")
+
+
+@pytest.mark.one_process("it is about the file")
+def test_text_that_a_crash_left_in_the_journal_is_reported(
+    doctor: Doctor, service: Service, simulator: Simulator
+) -> None:
+    simulator.script = scripts.held(Gate(), "Hello", " there.")
+    Reader.chat(service).read_until("Hello")
+    service.kill()
+    url = service.environment["DATABASE_URL"]
+    doctor(DATABASE_URL=url).has("ok", "the journal has the text of 1 answers")
+    (segment,) = (service.folder / "chat.db.journal").iterdir()
+    segment.write_bytes(segment.read_bytes().replace(b"Hello", b"Hallo"))
+    doctor(DATABASE_URL=url).has("warning", "the journal is damaged", segment.name)
+    segment.write_bytes(MAGIC.replace(b"1\n", b"2\n") + bytes(100))
+    doctor(DATABASE_URL=url).has("failure", "journal", "another version")
 
 
 def test_a_file_that_is_not_our_database_is_a_failure(doctor: Doctor) -> None:

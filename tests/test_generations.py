@@ -64,6 +64,7 @@ class LateDriver:
 
     def __init__(self, driver: SQLiteDriver) -> None:
         self._driver = driver
+        self.journal = driver.journal
         self._held: dict[str, Held] = {}
         self._failures: dict[str, list[Exception]] = {}
         self._results: dict[str, tuple[Exception, asyncio.Event]] = {}
@@ -87,6 +88,9 @@ class LateDriver:
 
     async def close(self) -> None:
         await self._driver.close()
+
+    async def settle_reads(self) -> None:
+        await self._driver.settle_reads()
 
     async def commit(self, batch: Batch) -> Committed:
         kinds = [cast(partial[Any], transaction).func.__qualname__ for transaction in batch.transactions]

@@ -99,7 +99,7 @@ def test_1_a_byte_that_cannot_be_stored_yet_is_sent_to_no_reader(
     upstream.script = saying("stored", first, ", not stored", second)
     reader = Reader.chat(served)
     reader.read_until("stored")
-    with database.locked():
+    with database.taking_no_text():
         first.open()
         assert second.reached.wait(5)
         for _ in range(10):  # by the second of them at the latest, the server has read the rest from the upstream

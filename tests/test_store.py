@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,13 @@ from chatapi.model import (
     user_text,
     visible_text,
 )
-from chatapi.model.log import Log
+from chatapi.model.log import Log, parts_of
 from chatapi.store import Driver, Fenced, StartedTurn, Store
-from chatapi.store.drivers.driver import Append, Batch, Committed, CrossedRows, Together, Transaction
+from chatapi.store.drivers.driver import Append, Batch, Committed, CrossedRows, RunningLog, Together, Transaction
 from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.generations import LEASE_SECONDS, SWEEP_BATCH
+from chatapi.store.journal import recover
 from chatapi.store.sessions import find_session, insert_session
 from tests.databases import postgres
 from tests.transactions import transaction_of
@@ -76,6 +77,7 @@ class Watched:
         self.driver = driver
         self.exclusive = driver.exclusive
         self.concurrent = driver.concurrent
+        self.journal = driver.journal
         self.batches: list[Batch] = []
 
     async def open(self) -> None:
@@ -88,8 +90,15 @@ class Watched:
         self.batches.append(batch)
         return await self.driver.commit(batch)
 
+    async def settle_reads(self) -> None:
+        await self.driver.settle_reads()
+
     async def read(self, transaction: Callable[[], Transaction[Any]]) -> Any:
         return await self.driver.read(transaction)
+
+
+shared_database = pytest.mark.parametrize("driver", ["postgres"], indirect=True)
+"""A test about replicas, which share a database and no journal."""
 
 
 class Writer:
@@ -498,18 +507,19 @@ async def test_the_next_process_finds_the_generations_of_the_last_one(driver: Wa
     await store.close()
 
 
-async def test_a_swept_or_ended_generation_accepts_no_text(store: Store, clock: Clock) -> None:
+async def test_a_swept_or_ended_generation_shows_no_late_text(driver: Watched, store: Store, clock: Clock) -> None:
     swept, ended = await begin(store), await begin(store)
     writers = [await Writer(begun).write(store, "shown") for begun in (swept, ended)]
     await writers[1].finish(store)
     clock.advance(LEASE_SECONDS + 1)
     await store.generations.sweep()
     for writer in writers:
-        assert await refused_with(writer.write(store, " late")) is Fenced
+        assert await refused_with(writer.write(store, " late")) is (Fenced if driver.journal is None else None)
         assert await refused_with(writer.finish(store, REFUSED)) is Fenced
         assert await stored_text(store, writer.id) == "shown"
 
 
+@shared_database
 async def test_a_replica_cannot_write_to_a_generation_of_another(store: Store) -> None:
     begun = await begin(store)
     writer = await Writer(begun).write(store, "shown")
@@ -520,6 +530,7 @@ async def test_a_replica_cannot_write_to_a_generation_of_another(store: Store) -
     assert await stored_text(store, writer.id) == "shown"
 
 
+@shared_database
 async def test_a_fence_stops_one_writer_and_not_its_neighbours(store: Store) -> None:
     gone, here = await begin(store), await begin(store)
     await store.sessions.delete(gone.session.id, anyone)
@@ -548,6 +559,7 @@ async def test_two_sweepers_close_each_generation_once(driver: Watched, store: S
     assert len(closed) == len(set(closed)) == count
 
 
+@shared_database
 async def test_a_writer_and_a_sweeper_agree_on_the_committed_text(driver: Watched, store: Store, clock: Clock) -> None:
     # Promise 1: text that the writer knows as committed is in the message that the sweeper makes.
     for _ in range(10):
@@ -598,6 +610,18 @@ class Failing(Watched):
         super().__init__(driver)
         self.failures = 0
         self.commits_all_the_same = False
+        if driver.journal is not None:
+            self._append = driver.journal.append
+            driver.journal.append = self.append  # type: ignore[method-assign]
+
+    def append(self, appends: Iterable[Append]) -> None:
+        """Append to the journal as `commit` commits."""
+        if not self.failures:
+            return self._append(appends)
+        self.failures -= 1
+        if self.commits_all_the_same:
+            self._append(appends)
+        raise StoreUnavailable
 
     async def commit(self, batch: Batch) -> Committed:
         if not self.failures:
@@ -668,6 +692,7 @@ async def test_an_outcome_that_was_stored_and_not_confirmed_is_found(
     assert await refused_with(writer.finish(store, Outcome(Status.STOPPED))) is Fenced
 
 
+@shared_database
 async def test_a_log_with_a_gap_is_read_up_to_the_gap(driver: Watched, store: Store) -> None:
     begun = await begin(store)
     pieces = [Piece(3, 0, Kind.TEXT, b"one"), Piece(9, 0, Kind.TEXT, b"ree")]  # a database lost the piece between
@@ -693,7 +718,7 @@ async def test_a_row_of_another_session_is_never_returned(driver: Watched, store
             while True:
                 asked = next(transaction) if rows is None else transaction.send(rows)
                 assert not isinstance(asked, Together), "reading does not need it"
-                sql, values = asked
+                sql, values = asked.statement if isinstance(asked, RunningLog) else asked
                 swapped = {mine.session.id: other.session.id, mine.generation.id: other.generation.id}
                 rows = yield sql, tuple(swapped.get(value, value) for value in values)
         except StopIteration as end:
@@ -722,14 +747,14 @@ async def test_a_delete_returns_the_running_generation(store: Store) -> None:
     assert await store.sessions.delete(ended.session.id, anyone) is None
 
 
-async def test_a_deleted_session_does_not_reappear(store: Store) -> None:
+async def test_a_deleted_session_does_not_reappear(driver: Watched, store: Store) -> None:
     # Promise 4.
     kept = await said(store, None, "Hello", "Hi")
     before = await said(store, None, "one", "1")
     begun = await begin(store, before.session.id)
     writer = await Writer(begun).write(store, "shown")
     await store.sessions.delete(begun.session.id, anyone)
-    assert await refused_with(writer.write(store, " late")) is Fenced
+    assert await refused_with(writer.write(store, " late")) is (Fenced if driver.journal is None else None)
     assert await refused_with(writer.finish(store)) is Fenced
     assert await store.sessions.find(begun.session.id) is None
     assert await store.generations.read_log(before.generation.id, 0) is None
@@ -828,12 +853,32 @@ async def test_concurrent_transactions_are_committed_together(store: Store, driv
     assert all(writer.log.committed == writer.log.position for writer in writers)
 
 
+@pytest.mark.parametrize("driver", ["sqlite"], indirect=True)
+async def test_text_that_is_scheduled_beside_a_transaction_is_in_the_journal(
+    store: Store, tmp_path: Path, driver: Watched
+) -> None:
+    writer = Writer(await begin(store))
+    for number in range(20):
+        beginning = asyncio.create_task(begin(store))
+        await asyncio.sleep(0)  # the next commit is due
+        writer.log.write(Kind.TEXT, f"word {number} ")
+        store.group_commit.schedule_append(writer)
+        await beginning
+        assert writer.log.committed == writer.log.position
+    assert [batch.appends for batch in driver.batches] == [[]] * len(driver.batches)
+    assert parts_of(recover(segments_in(tmp_path)).pieces[writer.id]) == writer.log.parts()
+
+
+def segments_in(folder: Path) -> list[Path]:
+    return list((folder / "chat.db.journal").iterdir())
+
+
 async def test_the_start_and_the_end_of_a_turn_survive_a_power_loss(store: Store, driver: Watched) -> None:
     # Promise 2; the driver's own test checks `durable`.
-    async def durable(coroutine: Awaitable[Any]) -> tuple[bool, Any]:
+    async def durable(coroutine: Awaitable[Any]) -> tuple[set[bool], Any]:
         driver.batches.clear()
         result = await coroutine
-        return all(batch.durable for batch in driver.batches), result
+        return {batch.durable for batch in driver.batches}, result
 
     session_durable, session = await durable(store.sessions.create("anna", ""))
     begin_durable, begun = await durable(begin(store, session.id))
@@ -841,13 +886,8 @@ async def test_the_start_and_the_end_of_a_turn_survive_a_power_loss(store: Store
     text_durable, _ = await durable(writer.write(store, "shown"))
     finish_durable, _ = await durable(writer.finish(store))
     delete_durable, _ = await durable(store.sessions.delete(session.id, anyone))
-    assert [session_durable, begin_durable, text_durable, finish_durable, delete_durable] == [
-        True,
-        True,
-        False,
-        True,
-        True,
-    ]
+    assert [session_durable, begin_durable, finish_durable, delete_durable] == [{True}] * 4
+    assert text_durable == ({False} if driver.journal is None else set())
 
 
 async def test_a_failing_transaction_does_not_hurt_the_others(store: Store) -> None:
@@ -903,14 +943,15 @@ async def test_a_transaction_that_raises_leaves_nothing(store: Store, driver: Wa
 
     begun = await begin(store)
     piece = Piece(2, 0, Kind.TEXT, b"Hi")
-    batch = Batch(store.replica, [spoilt, lambda: create_session(second)], [Append(begun.generation.id, [piece])])
-    outcome = await refused_with(driver.commit(batch))
+    appends = [Append(begun.generation.id, [piece])] if driver.journal is None else []
+    outcome = await refused_with(driver.commit(Batch(store.replica, [spoilt, lambda: create_session(second)], appends)))
     assert outcome is None
     assert await store.sessions.find(first.id) is None
     assert await store.sessions.find(second.id) == second
-    assert await stored_text(store, begun.generation.id) == "Hi"
+    assert await stored_text(store, begun.generation.id) == ("Hi" if appends else "")
 
 
+@shared_database
 async def test_a_transaction_reported_as_failed_is_not_stored(store: Store, driver: Watched) -> None:
     begun = await begin(store)
     await Writer(begun).write(store, "Hi")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from chatapi.errors import StoreUnavailable
-from chatapi.model import Kind
 from chatapi.store import Store
 from chatapi.store.drivers.sqlite import CHECKPOINT_COMMITS, SQLiteDriver
 from tests.faulty_disk import FaultyDisk, faulty_disk
@@ -60,7 +59,7 @@ async def test_turns_after_a_failed_sync_are_on_the_disk(disk_and_store: tuple[F
     assert writer.id in answers_on_disk(disk, path)
 
 
-async def test_while_no_sync_works_no_write_works_and_the_probe_says_so(
+async def test_while_no_sync_works_no_turn_begins_or_ends_and_the_probe_fails(
     disk_and_store: tuple[FaultyDisk, Store],
 ) -> None:
     disk, store = disk_and_store
@@ -71,14 +70,13 @@ async def test_while_no_sync_works_no_write_works_and_the_probe_says_so(
         await begin(store)
     with pytest.raises(StoreUnavailable):
         await store.deployment.probe()
-    writer.log.write(Kind.TEXT, TEXT)
-    store.group_commit.schedule_append(writer)
-    await store.group_commit.flush()
-    assert writer.log.committed == 0, "text is not shown while its commit could be lost"
+    await writer.write(store, TEXT)  # into the journal: text is kept without a sync
+    assert writer.log.committed == writer.log.position
+    with pytest.raises(StoreUnavailable):
+        await writer.finish(store)
     disk.failing = False
     await store.deployment.probe()
-    await writer.write(store, "more")
-    assert writer.log.committed == writer.log.position
+    assert (await writer.finish(store)).length == writer.log.position
 
 
 async def test_a_sync_that_fails_in_a_checkpoint_is_noticed(
@@ -87,10 +85,9 @@ async def test_a_sync_that_fails_in_a_checkpoint_is_noticed(
     disk, store = disk_and_store
     writer = Writer(await begin(store))
     disk.failing = True
-    for _ in range(CHECKPOINT_COMMITS + 1):  # text is not synced; the checkpoint that it leads to is
-        writer.log.write(Kind.TEXT, "more ")
-        store.group_commit.schedule_append(writer)
-        await store.group_commit.flush()
+    for _ in range(CHECKPOINT_COMMITS + 1):  # a lease is not synced; the checkpoint that it leads to is
+        with suppress(StoreUnavailable):
+            await store.generations.renew([writer.id])
     assert disk.failures, "a checkpoint was due"
     disk.failing = False
     await writer.finish(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.drivers.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
+from chatapi.store.journal import MAGIC
 from tests.database_view import SQLiteFile
 from tests.reader import EVENTS, Reader
 from tests.server_process import Serve, Service, run_command
@@ -239,6 +241,17 @@ def test_a_file_that_is_locked_at_the_start(service: Service) -> None:
     assert service.stop() == 0
     with service.database.locked():
         check_one_sentence(start(service.folder), "DATABASE_URL", "locked")
+
+
+def test_a_journal_that_cannot_be_used_is_one_sentence_and_is_not_changed(service: Service) -> None:
+    assert service.stop() == 0
+    folder = SQLiteFile(service.environment["DATABASE_URL"]).path.with_name("chat.db.journal")
+    (folder / "00000001.segment").write_bytes(MAGIC.replace(b"1\n", b"2\n") + bytes(100))
+    check_one_sentence(start(service.folder), "DATABASE_URL", "journal", "another version")
+    assert [path.name for path in folder.iterdir()] == ["00000001.segment"]
+    shutil.rmtree(folder)
+    folder.write_text("not a folder")
+    check_one_sentence(start(service.folder), "DATABASE_URL", "journal")
 
 
 @pytest.mark.parametrize(

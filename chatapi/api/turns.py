@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from chatapi.api.http.services import Services
 from chatapi.api.http.streaming import Encoder, LogResponse, read_whole
 from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations.manager import TurnHandle
-from chatapi.generations.running import LogChunk
+from chatapi.generations.reader import LogChunks
 from chatapi.model import Generation, Limit, Piece, Status, TurnRequest
 
 MAX_IDEMPOTENCY_KEY = 255  # characters
@@ -110,7 +109,7 @@ async def read_answer(
     services: Services,
     request: Request,
     generation: Generation,
-    readings: AsyncGenerator[LogChunk],
+    readings: LogChunks,
     headers: dict[str, str],
     cancel: bool = False,
 ) -> tuple[Generation, list[Piece]] | None:

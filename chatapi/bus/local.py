@@ -13,16 +13,23 @@ from chatapi.model import Generation
 class Wakeup:
     """Wakes one reader. It costs one future for each wait, and no timer."""
 
-    __slots__ = ("_loop", "_rung", "_waiter")
+    __slots__ = ("_loop", "_push", "_rung", "_waiter")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._rung = False
         self._waiter: asyncio.Future[None] | None = None
+        self._push: Callable[[], bool] | None = None
+
+    def publish(self) -> None:
+        """Push, where the reader waits with `wait_pushing`; else, or if that is not enough, wake the reader."""
+        if self._push is None or not self._push():
+            self.ring()
 
     def ring(self) -> None:
         """Wake the reader, or make its next wait return at once."""
         self._rung = True
+        self._push = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -36,6 +43,18 @@ class Wakeup:
             self._waiter = self._loop.create_future()
             await self._waiter
             self._waiter = None
+
+    async def wait_pushing(self, push: Callable[[], bool]) -> None:
+        """Return as `wait` does. Until then, `push` is called in place of a wake-up, and again while it returns True.
+
+        It is called in the pass of the event loop in which the log has grown. It must not wait and must not raise.
+        """
+        if not self._rung:
+            self._push = push
+            try:
+                await self.wait()
+            finally:
+                self._push = None
 
 
 class Bus(Protocol):
@@ -92,7 +111,7 @@ class LocalBus:
 
     def publish(self, generation_id: str) -> None:
         for wake in self._readers.get(generation_id, ()):
-            wake.ring()
+            wake.publish()
 
     def wake_all(self) -> None:
         for readers in self._readers.values():

@@ -17,6 +17,7 @@ from chatapi.auth.keys import SECRET_BYTES, fingerprint
 from chatapi.doctor.finding import SAMPLES, Check, Finding, Reporter
 from chatapi.settings import Settings
 from chatapi.store.drivers.sqlite import OLDEST_SQLITE, holder
+from chatapi.store.journal import JournalError, journal_folder, recover
 from chatapi.store.schema import migrations
 
 MIB = 1024 * 1024
@@ -163,6 +164,25 @@ def _file(path: Path) -> Iterator[Finding]:
         yield found.ok(f"the next start changes the schema ({missing} to apply); back the file up before it.")
     else:
         yield found.ok("the schema is up to date.")
+    yield from _journal(path, in_use=who is not None)
+
+
+def _journal(path: Path, *, in_use: bool) -> Iterator[Finding]:
+    """Check the text of running answers beside the file; a server that runs may change it meanwhile."""
+    segments = sorted(journal_folder(path).glob("*.segment"))
+    if in_use or not segments:
+        return
+    try:
+        recovered = recover(segments)
+    except (JournalError, OSError) as error:
+        yield found.failure(f"the journal beside the file cannot be used: {error}")
+        return
+    if recovered.damaged:
+        yield found.warning(
+            f"the journal is damaged ({', '.join(recovered.damaged)}). The next start keeps the text before the damage."
+        )
+    if answers := len(recovered.pieces):
+        yield found.ok(f"the journal has the text of {answers} answers; the next start stores it.")
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

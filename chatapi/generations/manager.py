@@ -16,7 +16,6 @@ at any point; the turn is not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ from chatapi.bus import Bus
 from chatapi.errors import ChatError, Draining, SessionBusy, TooManyGenerations, from_code
 from chatapi.generations.ephemeral import EphemeralGeneration
 from chatapi.generations.maintenance import Maintenance
-from chatapi.generations.reader import FollowedLog, LogReader
+from chatapi.generations.reader import FollowedLog, LogChunks, LogReader
 from chatapi.generations.runner import GenerationRunner
 from chatapi.generations.running import CancelReason, LogChunk, RunningGeneration, RunningGenerations
 from chatapi.limits import Admission, Slot, Slots
@@ -50,7 +49,7 @@ class TurnHandle:
 
     session: Session
     generation: Generation
-    chunks: AsyncGenerator[LogChunk]
+    chunks: LogChunks
     upstream: ResponseMetadata | None
     replayed: bool
 
@@ -60,7 +59,7 @@ class EphemeralHandle:
     """An answer that is not stored, and its log from the beginning. `upstream` as in `TurnHandle`."""
 
     generation: Generation
-    chunks: AsyncGenerator[LogChunk]
+    chunks: LogChunks
     upstream: ResponseMetadata | None
 
 

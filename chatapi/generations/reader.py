@@ -1,12 +1,15 @@
 """Read logs: in memory where a generation runs here, in the store where it runs elsewhere or has ended.
 
-A reader is one integer. It is woken when the log has grown, looks, and takes the pieces past its position.
+A reader is one integer. It is woken when the log has grown, looks, and takes the pieces past its position. A reader
+that keeps up with a generation of this process is not woken: it gives a sink, which is called with the pieces
+themselves in the pass of the event loop in which they were committed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from chatapi.bus import Bus
@@ -22,12 +25,37 @@ REMOTE_PACE_SECONDS = 0.04  # between reads of an answer that another replica pr
 RETRY_SECONDS = 0.5  # between attempts to read while the store cannot be read
 
 
+Sink = Callable[[list[Piece]], bool]
+"""Takes pieces without waiting, while its reader's task sleeps; returns whether it can take more in this way."""
+
+
+class LogChunks(AsyncIterator[LogChunk]):
+    """The chunks of a log from a position on; iterate once, and close.
+
+    Set `sink` before to get pieces as soon as they are committed. Only pieces that it has not taken come as chunks.
+    """
+
+    def __init__(self, follow: Callable[[LogChunks], AsyncGenerator[LogChunk]]) -> None:
+        self.sink: Sink | None = None
+        self._chunks = follow(self)
+
+    def __aiter__(self) -> AsyncIterator[LogChunk]:
+        return self._chunks
+
+    async def __anext__(self) -> LogChunk:
+        return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        """Stop to follow the log."""
+        await self._chunks.aclose()
+
+
 class FollowedLog(NamedTuple):
     """A log from a position on: the pieces before it, and the chunks past it as they are committed."""
 
     position: int
     before: list[Piece]
-    chunks: AsyncGenerator[LogChunk]
+    chunks: LogChunks
 
 
 class LogReader:
@@ -54,7 +82,7 @@ class LogReader:
         """
         running = self._running.get(generation_id)
         if not position and not text_offset:
-            return FollowedLog(0, [], self._follow(running, generation_id, 0, by_cut))
+            return FollowedLog(0, [], self._chunks(running, generation_id, 0, by_cut))
         if running is not None:
             whole = running.read(0, by_cut=by_cut)
         else:
@@ -65,13 +93,13 @@ class LogReader:
             check_position(whole.pieces, position)
         before = up_to(whole.pieces, position)
         if running is not None:
-            return FollowedLog(position, before, self._follow(running, generation_id, position, by_cut))
+            return FollowedLog(position, before, self._chunks(running, generation_id, position, by_cut))
         rest = LogChunk(pieces_past(whole.pieces, position), whole.position, whole.ended)
-        return FollowedLog(position, before, self._follow(None, generation_id, position, by_cut, rest))
+        return FollowedLog(position, before, self._chunks(None, generation_id, position, by_cut, rest))
 
-    def follow_running(self, running: RunningGeneration, *, by_cut: bool) -> AsyncGenerator[LogChunk]:
+    def follow_running(self, running: RunningGeneration, *, by_cut: bool) -> LogChunks:
         """Follow the log of a generation that runs here, or did a moment ago, from its start; see `follow`."""
-        return self._follow(running, running.id, 0, by_cut)
+        return self._chunks(running, running.id, 0, by_cut)
 
     async def read(self, generation_id: str, position: int = 0) -> LogChunk:
         """Return all that is committed past `position` now.
@@ -83,13 +111,24 @@ class LogReader:
             return running.read(position)
         return _chunk(await self._stored(generation_id, position, by_cut=False), position)
 
-    async def _follow(
+    def _chunks(
         self,
         running: RunningGeneration | None,
         generation_id: str,
         position: int,
         by_cut: bool,
         first: LogChunk | None = None,
+    ) -> LogChunks:
+        return LogChunks(partial(self._follow, running, generation_id, position, by_cut, first))
+
+    async def _follow(
+        self,
+        running: RunningGeneration | None,
+        generation_id: str,
+        position: int,
+        by_cut: bool,
+        first: LogChunk | None,
+        chunks: LogChunks,
     ) -> AsyncGenerator[LogChunk]:
         """Yield the log past `position`; `first` was read already."""
         if first is None and running is not None and (chunk := running.read(position, READ_BYTES, by_cut)).ended:
@@ -113,10 +152,19 @@ class LogReader:
                 if chunk.ended:
                     return
                 position = chunk.position
-                if not chunk.more:
-                    if running is None:
-                        await asyncio.sleep(REMOTE_PACE_SECONDS)
+                if chunk.more:
+                    continue
+                if running is None:
+                    await asyncio.sleep(REMOTE_PACE_SECONDS)
                     await wakeup.wait()
+                elif chunks.sink is None:
+                    await wakeup.wait()
+                else:
+                    live = _LivePosition(running, position, by_cut, chunks.sink)
+                    await wakeup.wait_pushing(live.push)
+                    position = live.position
+                    if live.error is not None:
+                        raise live.error
 
     async def _read_remote(self, generation_id: str, position: int, by_cut: bool, seen: bool) -> LogChunk:
         """Read a portion of a log that does not run here; if it still grows, its replica learns of this reader.
@@ -148,6 +196,34 @@ class LogReader:
         if stored is None:
             raise SessionNotFound
         return stored
+
+
+class _LivePosition:
+    """The position of a reader that has all that is committed, while its sink takes the rest."""
+
+    __slots__ = ("_by_cut", "_running", "_sink", "error", "position")
+
+    def __init__(self, running: RunningGeneration, position: int, by_cut: bool, sink: Sink) -> None:
+        self.position = position
+        self.error: Exception | None = None
+        self._running = running
+        self._by_cut = by_cut
+        self._sink = sink
+
+    def push(self) -> bool:
+        """Give the sink all pieces past the position; return whether there is nothing for the reader's task to do."""
+        running = self._running
+        if running.ended is not None or running.error is not None:
+            return False
+        chunk = running.read(self.position, READ_BYTES, self._by_cut)
+        if not chunk.pieces:
+            return True
+        self.position = chunk.position
+        try:
+            return self._sink(chunk.pieces) and not chunk.more
+        except Exception as error:  # raised in the reader's own task: the writer and other readers go on
+            self.error = error
+            return False
 
 
 def _chunk(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from chatapi.server.connections import ConnectionTable
 
@@ -17,6 +18,7 @@ FRAMING = 8  # bytes of framing per byte of body: more than the smallest chunks 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 END_OF_HEAD = b"\r\n\r\n"
 MALFORMED = "The request is not valid HTTP/1.1."
+WRITE_NOW = "chatapi.write_now"  # in the scope: `write_now` of this response
 LARGE_WRITE_BYTES = 64 * 1024  # a body that is not copied to join it with its head
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
@@ -65,6 +67,14 @@ class HeadWithBody:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+def write_now(cycle: RequestResponseCycle, body: bytes) -> bool:
+    """Write a part of a chunked response as uvicorn's `send` does; return whether that was possible without waiting."""
+    if cycle.flow.write_paused or cycle.disconnected or cycle.response_complete or not cycle.chunked_encoding:
+        return False
+    cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+    return True
 
 
 def bounded_protocol(
@@ -180,6 +190,7 @@ def bounded_protocol(
             self._in_body = True
             self._received = self._body = 0
             super().on_headers_complete()
+            cast(dict[str, Any], self.scope)[WRITE_NOW] = partial(write_now, self.cycle)
 
         def on_body(self, body: bytes) -> None:
             self._body += len(body)

@@ -114,6 +114,8 @@ class Generations(Repository):
                 pieces = split(pieces, decode_cuts(cuts) if cuts is not None else default_cuts(parts))
             return StoredLog(generation, pieces)
         stored = [read_piece(row[:6], generation_id) for row in rows if row[0] is not None]
+        if self._driver.journal is not None:
+            return StoredLog(generation, (yield from stored_pieces(generation_id, position)))
         return StoredLog(generation, contiguous(stored, position))
 
     @read
@@ -148,7 +150,13 @@ class Generations(Repository):
         """
         self._group_commit.withdraw(writer.id)  # the ending stores the whole log
         cuts = encode_cuts(writer.log.cuts())
-        return await self._finish(writer.id, outcome, parts, cuts, first_token_at, bound, counted)
+        try:
+            ended = await self._finish(writer.id, outcome, parts, cuts, first_token_at, bound, counted)
+        except Fenced:
+            self._group_commit.release(writer.id)
+            raise
+        self._group_commit.release(writer.id)
+        return ended
 
     @durable_write
     def _finish(

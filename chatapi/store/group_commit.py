@@ -108,6 +108,9 @@ class GroupCommit:
         self._pending.pop(generation_id, None)
         self._unstored_since.pop(generation_id, None)
 
+    def release(self, generation_id: str) -> None:
+        """Drop what is kept for a generation that has ended."""
+
     async def flush(self) -> None:
         """Return when all log text before this call has been committed, refused, or tried once."""
         self._require_open()
@@ -135,7 +138,7 @@ class GroupCommit:
     async def _commit_batch(self) -> None:
         """Commit all that is queued, and notify each caller and each writer of the result."""
         queue, self._queue = self._queue, []
-        writers, self._pending = list(self._pending.values()), {}
+        writers = self._writers_for_batch()
         flushes, self._flushes = self._flushes, []
         durable, self._durable = self._durable, False
         appends = [Append(writer.id, writer.log.uncommitted()) for writer in writers]
@@ -168,6 +171,11 @@ class GroupCommit:
             else:
                 done.set_result(result)
 
+    def _writers_for_batch(self) -> list[LogWriter]:
+        """Return the writers whose text is part of the next batch."""
+        writers, self._pending = list(self._pending.values()), {}
+        return writers
+
     def _retry(self, writer: LogWriter) -> None:
         """Put text that was not stored into a later commit, unless it has waited too long."""
         now = self._loop.time()
@@ -177,5 +185,8 @@ class GroupCommit:
             writer.refused(StoreUnavailable())
             return
         self._pending.setdefault(writer.id, writer)
+        self._retry_later()
+
+    def _retry_later(self) -> None:
         if self._timer is None:
             self._timer = self._loop.call_later(RETRY_SECONDS, self._due.set)

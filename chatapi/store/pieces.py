@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from chatapi.model import Kind, Message, Piece, Status
 from chatapi.model.log import contiguous, parts_of
-from chatapi.store.drivers.driver import Append, Transaction
+from chatapi.store.drivers.driver import Append, RunningLog, Transaction
 from chatapi.store.rows import check_is, decode_call, encode_call
-from chatapi.store.statements import id_batches, id_parameters, value_rows
+from chatapi.store.statements import id_batches, id_parameters
 
 PIECE_COLUMNS = 6
 
@@ -24,20 +23,11 @@ def append_rows(appends: list[Append]) -> list[tuple[Any, ...]]:
     ]
 
 
-@cache
-def append_statement(pieces: int) -> str:
-    """Return the statement that appends so many pieces: $1 is the replica, followed by the rows of `append_rows`.
-
-    Its guard writes nothing to a generation that is not running or not this replica's.
-    """
-    return (
-        "INSERT INTO piece (generation_id, position, part, kind, text, call) "
-        "SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6 "
-        f"FROM (VALUES {value_rows(pieces, PIECE_COLUMNS, first=2)}) AS v "
-        "JOIN generation g ON g.id = v.column1 WHERE g.status = 'running' AND g.replica = $1 "
-        "ON CONFLICT (generation_id, position) DO NOTHING"
-    )
-
+RESTORE_PIECE = (  # SQLite's, with a row of `append_rows`: text from the journal of a process that died
+    "INSERT INTO piece (generation_id, position, part, kind, text, call) SELECT ?1, ?2, ?3, ?4, ?5, ?6 "
+    "WHERE EXISTS (SELECT 1 FROM generation WHERE id = ?1 AND status = 'running') "
+    "ON CONFLICT (generation_id, position) DO NOTHING"
+)
 
 APPEND_ARRAYS = (  # PostgreSQL's, with an array for each column, $2 to $7: one text for any number of pieces
     # A generation that is locked is skipped, so that it does not delay the text of all others: its text is part of the
@@ -66,11 +56,7 @@ def writable_generations(generation_ids: list[str], replica: str) -> Transaction
 
 def stored_pieces(generation_id: str, position: int) -> Transaction[list[Piece]]:
     """Return the stored log past `position`."""
-    rows = yield (
-        "SELECT generation_id, position, part, kind, text, call FROM piece WHERE generation_id = $1 AND position > $2 "
-        "ORDER BY position",
-        (generation_id, position),
-    )
+    rows = yield RunningLog(generation_id, position)
     return contiguous([read_piece(row, generation_id) for row in rows], position)
 
 

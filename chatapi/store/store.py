@@ -10,6 +10,7 @@ from chatapi.store.forks import UNFINISHED_MICROSECONDS, Forks
 from chatapi.store.generations import EVERY_LEASE, LEASE_SECONDS, Generations
 from chatapi.store.group_commit import WRITE_RETRY_SECONDS, GroupCommit
 from chatapi.store.imports import Imports
+from chatapi.store.journaled_commit import JournaledCommit
 from chatapi.store.messages import Messages
 from chatapi.store.quotas import Quotas, StoreLimits
 from chatapi.store.scans import Scans
@@ -36,7 +37,11 @@ class Store:
         self.replica = new_id("rep")
         self.lease_seconds = lease_seconds
         self.write_retry_seconds = write_retry_seconds
-        self.group_commit = GroupCommit(driver, self.replica, write_retry_seconds)
+        self.group_commit: GroupCommit = (
+            GroupCommit(driver, self.replica, write_retry_seconds)
+            if driver.journal is None
+            else JournaledCommit(driver, driver.journal, self.replica, write_retry_seconds)
+        )
         shared = driver, self.group_commit, clock, Quotas(limits or StoreLimits())
         self.sessions = Sessions(*shared)
         self.messages = Messages(*shared)

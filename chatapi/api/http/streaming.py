@@ -1,7 +1,8 @@
 """Logs as HTTP responses, in the encoding of a dialect.
 
 A response reads a log from a position, independently of its writer. Its body goes directly to the server's own
-`send`: no middleware, task or timer runs per piece of text.
+`send`: no middleware runs per piece of text. While the client keeps up, pieces are written in the pass of the event
+loop in which they were committed, and no task runs either.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from chatapi.errors import ChatError, from_code
-from chatapi.generations.running import LogChunk
+from chatapi.generations.reader import LogChunks
 from chatapi.model import Generation, Piece, Status
 
 EVENT_TEXT_BYTES = 16 * 1024  # of text in one event: a client may buffer an event whole before it reads it
 RAW_SEND = "chatapi.send"  # where the scope holds the server's own `send`
+# Where the scope holds a function that writes a part of a body at once, unless it would have to wait: `(bytes) -> bool`
+WRITE_NOW = "chatapi.write_now"
 ABORTED = "chatapi.aborted"  # set in the scope of a response that was cut on purpose
 # no-transform: a proxy that compresses would delay the text; X-Accel-Buffering: so would nginx
 NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
@@ -62,7 +65,7 @@ class LogResponse(Response):
 
     def __init__(
         self,
-        readings: AsyncGenerator[LogChunk],
+        readings: LogChunks,
         encoder: Encoder,
         headers: dict[str, str],
         heartbeat_seconds: float,
@@ -82,10 +85,17 @@ class LogResponse(Response):
         self._encoder = encoder
         self._heartbeat_seconds = heartbeat_seconds
         self._on_disconnect = on_disconnect
+        self._time = asyncio.get_running_loop().time
+        self._wrote_at = 0.0
+        self._write_now: Callable[[bytes], bool]
+        self._unwritten: list[bytes] = []  # encoded while the client could not take it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         write: Send = scope.get(RAW_SEND, send)
+        if (write_now := scope.get(WRITE_NOW)) is not None:
+            self._write_now = write_now
+            self._readings.sink = self._take
         gone: asyncio.Task[None] | None = None
         try:
             async with aclosing(self._chunks()) as chunks:
@@ -104,30 +114,42 @@ class LogResponse(Response):
                     self._on_disconnect()
                 gone.cancel()
 
+    def _take(self, pieces: list[Piece]) -> bool:
+        """Write pieces at once; keep those that would have to wait, for the task, and return whether there are none."""
+        for chunk in self._encoder.pieces(pieces):
+            if self._unwritten or not self._write_now(chunk):
+                self._unwritten.append(chunk)
+        self._wrote_at = self._time()
+        return not self._unwritten
+
     async def _chunks(self) -> AsyncGenerator[tuple[bytes, bool]]:
         """Yield the body and whether more follows. Empty chunks let the sender notice a disconnect in a silence."""
         encoder = self._encoder
-        time = asyncio.get_running_loop().time
-        wrote_at = time()
+        self._wrote_at = self._time()
         if first := encoder.begin():
             yield first, True
         try:
             async with aclosing(self._readings) as readings:
                 async for reading in readings:
+                    unwritten, self._unwritten = self._unwritten, []
+                    for chunk in unwritten:
+                        yield chunk, True
                     if reading.ended is not None:
                         for part in self._last_chunks(reading.pieces, reading.ended):
                             yield part
                         return
                     for chunk in encoder.pieces(reading.pieces):
                         yield chunk, True
-                    if reading.pieces:
-                        wrote_at = time()
-                    elif time() - wrote_at >= self._heartbeat_seconds:
+                    if reading.pieces or unwritten:
+                        self._wrote_at = self._time()
+                    elif self._time() - self._wrote_at >= self._heartbeat_seconds:
                         yield encoder.heartbeat(), True
-                        wrote_at = time()
+                        self._wrote_at = self._time()
                     else:
                         yield b"", True
         except ChatError as error:
+            for chunk in self._unwritten:
+                yield chunk, True
             yield encoder.error(error), False
 
     def _last_chunks(self, pieces: list[Piece], ended: Generation) -> Iterator[tuple[bytes, bool]]:
@@ -155,7 +177,7 @@ async def disconnected(receive: Receive) -> None:
 
 
 async def read_whole(
-    readings: AsyncGenerator[LogChunk], receive: Receive, on_disconnect: Callable[[], Any] | None = None
+    readings: LogChunks, receive: Receive, on_disconnect: Callable[[], Any] | None = None
 ) -> tuple[Generation, list[Piece]] | None:
     """Read a log to its end; return None, and call `on_disconnect`, if the client disconnects first.
 

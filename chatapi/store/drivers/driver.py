@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chatapi.model import Piece
+
+if TYPE_CHECKING:
+    from chatapi.store.journal import Journal
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -31,7 +34,25 @@ class Together:
     whole: bool = False
 
 
-Transaction = Generator[Statement | Together, Rows, T]
+@dataclass(frozen=True, slots=True)
+class RunningLog:
+    """A request for the committed log of a running generation past `position`, as rows of table `piece`."""
+
+    generation_id: str
+    position: int
+
+    @property
+    def statement(self) -> Statement:
+        """The query, for a database that holds the log in that table."""
+        return (
+            "SELECT generation_id, position, part, kind, text, call FROM piece WHERE generation_id = $1 "
+            "AND position > $2 ORDER BY position",
+            (self.generation_id, self.position),
+        )
+
+
+Asked = Statement | Together | RunningLog
+Transaction = Generator[Asked, Rows, T]
 
 
 class CrossedRows(Exception):
@@ -89,6 +110,10 @@ class Driver(Protocol):
     concurrent: bool
     """Whether transactions run concurrently, each committed by itself; if not, one batch runs after the other."""
 
+    @property
+    def journal(self) -> Journal | None:
+        """The journal that takes the text of running answers; None if the database takes it, with `Batch.appends`."""
+
     async def open(self) -> None:
         """Connect, and apply pending migrations."""
 
@@ -100,6 +125,9 @@ class Driver(Protocol):
 
         A transaction that raises, or an append that is not accepted, has no effect on the others.
         """
+
+    async def settle_reads(self) -> None:
+        """Return when every read that had begun before this call has ended; for a driver with a journal."""
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         """Run a transaction that only reads, on one consistent state."""

@@ -30,9 +30,11 @@ from chatapi.errors import StoreUnavailable
 from chatapi.settings import SettingsError
 from chatapi.store.drivers.driver import (
     Append,
+    Asked,
     Batch,
     Committed,
     CrossedRows,
+    RunningLog,
     Statement,
     Together,
     Transaction,
@@ -60,6 +62,7 @@ class PostgresDriver:
 
     exclusive = False
     concurrent = True
+    journal = None
 
     def __init__(
         self, url: str, connections: int, transaction_pooling: bool, lease_seconds: float = JOB_SECONDS
@@ -129,6 +132,9 @@ class PostgresDriver:
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         return await self._readers.run(partial(_translated, partial(_read, transaction)))
 
+    async def settle_reads(self) -> None:
+        """Do nothing: this driver has no journal."""
+
     async def _append(self, replica: str, appends: list[Append], connection: Connection) -> tuple[set[str], set[str]]:
         """Write the pieces; return the IDs of the generations that are fenced, and of those that are locked now."""
         rows = append_rows(appends)
@@ -171,7 +177,7 @@ async def _translated(job: Callable[[Connection], Awaitable[T]], connection: Con
         raise StoreUnavailable from error
 
 
-async def _run(connection: Connection, transaction: Transaction[T], asked: Statement | Together) -> T:
+async def _run(connection: Connection, transaction: Transaction[T], asked: Asked) -> T:
     """Run a transaction that has yielded `asked` to its result."""
     try:
         while True:
@@ -181,8 +187,10 @@ async def _run(connection: Connection, transaction: Transaction[T], asked: State
         return result
 
 
-async def _fetch(connection: Connection, asked: Statement | Together) -> list[tuple[Any, ...]]:
+async def _fetch(connection: Connection, asked: Asked) -> list[tuple[Any, ...]]:
     """Return the rows of a statement, or of the first of several: asyncpg's records, which act like tuples."""
+    if isinstance(asked, RunningLog):
+        asked = asked.statement
     sql, values = _joined(asked) if isinstance(asked, Together) else asked
     rows: list[tuple[Any, ...]] = await connection.fetch(sql, *values)
     return rows

@@ -1,8 +1,9 @@
-"""The SQLite driver: one file, one writer thread, a few reader threads.
+"""The SQLite driver: one file, one writer thread, a few reader threads, and a journal for the text of running answers.
 
-WAL mode. Log text commits at synchronous=NORMAL: the operating system has it, so it survives `kill -9`. A durable batch
+WAL mode. A batch commits at synchronous=NORMAL: the operating system has it, so it survives `kill -9`. A durable batch
 commits at FULL, which also syncs every commit before it, so it survives a power loss. Each thread owns its connection;
-the event loop never waits for the database.
+the event loop never waits for the database. The text of a running answer is in the journal only (`store.journal`); it
+is in table `piece` from the next start on, if the process dies.
 
 After a sync that failed, the kernel may have dropped earlier frames of the write-ahead log (WAL) and reports the next
 sync as successful: a later commit would sit behind a gap, and be lost with it after a power loss. So nothing more is
@@ -26,16 +27,21 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+import structlog
+
 from chatapi.errors import StoreUnavailable
+from chatapi.model import Piece
 from chatapi.settings import SettingsError
-from chatapi.store.drivers.driver import Append, Batch, Committed, Together, Transaction
-from chatapi.store.pieces import append_rows, append_statement, writable_generations
+from chatapi.store.drivers.driver import Append, Asked, Batch, Committed, RunningLog, Together, Transaction
+from chatapi.store.journal import Journal, JournalError, journal_folder
+from chatapi.store.pieces import RESTORE_PIECE, append_rows
 from chatapi.store.schema import MIGRATION_TABLE, pending
+
+logger = structlog.get_logger()
 
 T = TypeVar("T")
 
 READERS = 2  # threads that only read
-PIECES_PER_STATEMENT = 64  # appended by one statement; a larger batch takes several
 LOCKED_MILLISECONDS = 2000  # how long to wait for another program that has locked the file, such as a backup
 CACHED_STATEMENTS = 256  # more than there are distinct texts
 CHECKPOINT_COMMITS = 250  # between checkpoints: about a thousand pages, as SQLite does by itself
@@ -58,6 +64,7 @@ class SQLiteDriver:
         self._synchronous = ""
         self._commits = 0  # since the last checkpoint
         self._sync_failed = False
+        self.journal = Journal(journal_folder(path))
 
     async def open(self) -> None:
         """Create or open the file, exclusively, and apply pending migrations.
@@ -73,11 +80,33 @@ class SQLiteDriver:
             self._claim()
             await self._writer.start(partial(_connect, self.path))
             await self._writer.run(_migrate)
+            await self._recover()
             for reader in self._readers:
                 await reader.start(partial(_connect, self.path, read_only=True))
+        except JournalError as error:
+            await self.close()
+            raise SettingsError(f"DATABASE_URL: the journal beside {self.path} cannot be used: {error}") from error
         except (OSError, sqlite3.Error) as error:
             await self.close()
             raise SettingsError(f"DATABASE_URL: the file {self.path} cannot be used: {error}.") from error
+
+    async def _recover(self) -> None:
+        """Move text that an earlier process left in the journal into the database.
+
+        Raises:
+            JournalError: The journal cannot be used.
+        """
+        recovered = await asyncio.to_thread(self.journal.open)
+        if recovered.damaged:
+            logger.warning("journal damaged, valid records kept", segments=recovered.damaged)
+        await self._writer.run(partial(self._restore, pieces=recovered.pieces))
+        await asyncio.to_thread(self.journal.discard_old)
+
+    def _restore(self, connection: sqlite3.Connection, pieces: dict[str, list[Piece]]) -> None:
+        self._begin(connection, durable=True)
+        rows = append_rows([Append(generation_id, found) for generation_id, found in pieces.items()])
+        connection.executemany(RESTORE_PIECE, rows)
+        connection.execute("COMMIT")
 
     def _claim(self) -> None:
         """Lock the file for this process. The system releases the lock however the process ends."""
@@ -101,21 +130,60 @@ class SQLiteDriver:
         for reader in self._readers:
             await reader.stop()
         await self._writer.stop()
+        await asyncio.to_thread(self.journal.close)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     async def commit(self, batch: Batch) -> Committed:
+        assert not batch.appends, "text of running answers goes to the journal"
         return await self._writer.run(partial(self._commit, batch=batch))
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
-        return await next(self._next_reader).run(partial(_read, transaction=transaction))
+        return await next(self._next_reader).run(partial(self._read, transaction=transaction))
+
+    async def settle_reads(self) -> None:
+        """Return when every read that had begun before this call has ended."""
+        for reader in self._readers:
+            await reader.run(_nothing)
+
+    def _read(self, connection: sqlite3.Connection, transaction: Callable[[], Transaction[T]]) -> T:
+        try:
+            connection.execute("BEGIN")
+            try:
+                return self._run(connection, transaction())
+            finally:
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreUnavailable from error
+
+    def _run(self, connection: sqlite3.Connection, transaction: Transaction[T]) -> T:
+        """Drive a transaction's generator to its result."""
+        rows: list[tuple[Any, ...]] | None = None
+        try:
+            while True:
+                asked = next(transaction) if rows is None else transaction.send(rows)
+                rows = self._fetch(connection, asked)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _fetch(self, connection: sqlite3.Connection, asked: Asked) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement, or of the first of several."""
+        if isinstance(asked, RunningLog):
+            log = self.journal.logs.get(asked.generation_id)
+            if log is not None:
+                return append_rows([Append(asked.generation_id, log.read(0))])
+            asked = asked.statement
+        statements = asked.statements if isinstance(asked, Together) else (asked,)
+        rows, *_ = [connection.execute(_dialect(sql), values).fetchall() for sql, values in statements]
+        return rows
 
     def _commit(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
         try:
             return self._commit_together(connection, batch)
         except (sqlite3.Error, _SpoiledBatch) as error:
-            if len(batch.transactions) + len(batch.appends) > 1:
+            if len(batch.transactions) > 1:
                 return self._commit_apart(connection, batch)
             raise StoreUnavailable from error
 
@@ -126,14 +194,13 @@ class SQLiteDriver:
             for transaction in batch.transactions:
                 before = connection.total_changes
                 try:
-                    results.append(_run(connection, transaction()))
+                    results.append(self._run(connection, transaction()))
                 except sqlite3.Error:
                     raise
                 except Exception as error:  # raised to the caller of this transaction, on the other thread
                     if connection.total_changes != before:
                         raise _SpoiledBatch from error
                     results.append(error)
-            fenced = _append(connection, batch.replica, batch.appends)
             connection.execute("COMMIT")
         except BaseException as error:
             if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
@@ -144,10 +211,10 @@ class SQLiteDriver:
         self._commits += 1
         if self._commits >= CHECKPOINT_COMMITS:
             self._checkpoint(connection)
-        return Committed(results, fenced)
+        return Committed(results)
 
     def _commit_apart(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
-        """Commit each transaction and append by itself, so that one that fails does not fail the others."""
+        """Commit each transaction by itself, so that one that fails does not fail the others."""
         outcome = Committed([])
         for transaction in batch.transactions:
             alone = Batch(batch.replica, [transaction], durable=batch.durable)
@@ -155,11 +222,6 @@ class SQLiteDriver:
                 outcome.results += self._commit(connection, alone).results
             except StoreUnavailable as error:
                 outcome.results.append(error)
-        for append in batch.appends:
-            try:
-                outcome.fenced |= self._commit(connection, Batch(batch.replica, appends=[append])).fenced
-            except StoreUnavailable:
-                outcome.unstored.add(append.generation_id)
         return outcome
 
     def _begin(self, connection: sqlite3.Connection, durable: bool) -> None:
@@ -278,6 +340,10 @@ class _Worker:
         self._loop.call_soon_threadsafe(_settle, done, result, failure)
 
 
+def _nothing(connection: sqlite3.Connection) -> None:
+    """Do nothing, behind the jobs that were queued before."""
+
+
 def _settle(done: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
     if done.cancelled():
         return
@@ -319,41 +385,3 @@ def _migrate(connection: sqlite3.Connection) -> None:
 def _dialect(sql: str) -> str:
     """Return the statement in SQLite's syntax: `?1` for `$1`, and no row locks, as there is one writer."""
     return _ROW_LOCK.sub("", re.sub(r"\$(\d+)", r"?\1", sql))
-
-
-def _run(connection: sqlite3.Connection, transaction: Transaction[T]) -> T:
-    """Drive a transaction's generator to its result."""
-    rows: list[tuple[Any, ...]] | None = None
-    try:
-        while True:
-            asked = next(transaction) if rows is None else transaction.send(rows)
-            statements = asked.statements if isinstance(asked, Together) else (asked,)
-            rows, *_ = [connection.execute(_dialect(sql), values).fetchall() for sql, values in statements]
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-def _read(connection: sqlite3.Connection, transaction: Callable[[], Transaction[T]]) -> T:
-    try:
-        connection.execute("BEGIN")
-        try:
-            return _run(connection, transaction())
-        finally:
-            connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise StoreUnavailable from error
-
-
-def _append(connection: sqlite3.Connection, replica: str, appends: list[Append]) -> set[str]:
-    """Write the pieces; return the IDs of the generations that this replica may not write."""
-    rows = append_rows(appends)
-    written = 0
-    for start in range(0, len(rows), PIECES_PER_STATEMENT):
-        batch = rows[start : start + PIECES_PER_STATEMENT]
-        statement = _dialect(append_statement(len(batch)))
-        written += connection.execute(statement, (replica, *itertools.chain.from_iterable(batch))).rowcount
-    if written == len(rows):
-        return set()
-    ids = [append.generation_id for append in appends]
-    return set(ids) - _run(connection, writable_generations(ids, replica))

@@ -7,7 +7,7 @@ messages are distinguished from those that the session has.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -36,7 +36,7 @@ from chatapi.auth.authorization import Action, Caller, authorize, make_authorize
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
-from chatapi.generations.running import LogChunk
+from chatapi.generations.reader import LogChunks
 
 router = APIRouter(tags=["openai"])
 sending = APIRouter(tags=["openai"], route_class=DirectRoute)
@@ -146,7 +146,7 @@ def _position(request: Request) -> int:
 
 async def _whole(
     request: Request,
-    readings: AsyncGenerator[LogChunk],
+    readings: LogChunks,
     headers: dict[str, str],
     on_disconnect: Callable[[], None] | None = None,
 ) -> Response:

@@ -7,7 +7,7 @@ of it is stored; see `generations.ephemeral`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -47,7 +47,7 @@ from chatapi.auth.authorization import Action, Caller, authorize, make_authorize
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, ConversationNotFound, InvalidRequest, PositionOutOfRange, ResponseNotFound
-from chatapi.generations.running import LogChunk
+from chatapi.generations.reader import LogChunks
 from chatapi.model import Generation, TurnRequest
 from chatapi.model.log import parts_of
 
@@ -109,7 +109,7 @@ async def _answer(
     request: Request,
     asked: ResponseRequest,
     generation: Generation,
-    readings: AsyncGenerator[LogChunk],
+    readings: LogChunks,
     fields: dict[str, Any],
     headers: dict[str, str],
     on_disconnect: Callable[[], None] | None,

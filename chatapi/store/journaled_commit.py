@@ -1,0 +1,106 @@
+"""The group commit of a driver with a journal: transactions through the queue, log text through the journal.
+
+Text that arrives in one pass of the event loop is one write, from the loop itself; its readers are notified in the same
+pass. It waits neither for a transaction nor for a disk that is slow to sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from chatapi.errors import StoreUnavailable
+from chatapi.store.drivers.driver import Append, Driver
+from chatapi.store.group_commit import RETRY_SECONDS, GroupCommit, LogWriter
+from chatapi.store.journal import Journal
+
+SYNC_SECONDS = 1.0  # of text that a power cut may cost
+FORGET_SECONDS = 1.0  # between checks for logs in memory that no read needs
+
+
+class JournaledCommit(GroupCommit):
+    """Commits transactions in batches, and log text at once."""
+
+    def __init__(self, driver: Driver, journal: Journal, replica: str, write_retry_seconds: float) -> None:
+        super().__init__(driver, replica, write_retry_seconds)
+        self._journal = journal
+        self._scheduled: asyncio.Handle | None = None
+        self._sync_timer: asyncio.TimerHandle | None = None
+        self._ended: list[str] = []  # generations whose logs are in memory for reads that began before they ended
+        self._forgetting: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Commit the queue and all text, as far as the database and the disk accept it, and stop."""
+        if self._task is not None:
+            self._append()
+        await super().close()
+        for timer in (self._scheduled, self._sync_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+
+    def schedule_append(self, writer: LogWriter, urgent: bool = False) -> None:
+        """Write the uncommitted text of the writer's log at the end of this pass of the event loop."""
+        self._pending[writer.id] = writer
+        if self._scheduled is None:
+            self._scheduled = self._loop.call_soon(self._append)
+
+    async def flush(self) -> None:
+        """Try to write all log text now."""
+        self._require_open()
+        self._append()
+        await asyncio.sleep(0)  # a caller that repeats this lets others run
+
+    def release(self, generation_id: str) -> None:
+        """Drop the text of a generation that has ended: the database has all of it, or the generation was deleted."""
+        self._journal.release(generation_id)
+        self._ended.append(generation_id)
+        if self._forgetting is None:
+            self._forgetting = self._loop.create_task(self._forget(), name="journal-forget")
+
+    async def _forget(self) -> None:
+        """Drop logs in memory once no read can ask for them: a read sees the database as it was when it began."""
+        while self._ended:
+            await asyncio.sleep(FORGET_SECONDS)
+            ended, self._ended = self._ended, []
+            await self._driver.settle_reads()
+            for generation_id in ended:
+                self._journal.logs.pop(generation_id, None)
+        self._forgetting = None
+
+    def _writers_for_batch(self) -> list[LogWriter]:
+        """Return none: a batch has transactions only."""
+        return []
+
+    def _append(self) -> None:
+        """Write all pending text, and notify its writers."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        writers, self._pending = list(self._pending.values()), {}
+        appends = []
+        for writer in writers:
+            self._journal.logs[writer.id] = writer.log
+            appends.append(Append(writer.id, writer.log.uncommitted()))
+        try:
+            self._journal.append(appends)
+        except StoreUnavailable:
+            self._last_commit = self._loop.time()
+            for writer in writers:
+                self._retry(writer)
+            return
+        if writers and self._sync_timer is None:
+            self._sync_timer = self._loop.call_later(SYNC_SECONDS, self._sync)
+        for writer, append in zip(writers, appends, strict=True):
+            if self._unstored_since:
+                self._unstored_since.pop(writer.id, None)
+            if append.pieces:
+                writer.committed(append.pieces[-1].position)
+
+    def _sync(self) -> None:
+        self._sync_timer = None
+        self._journal.sync()
+
+    def _retry_later(self) -> None:
+        if self._scheduled is None:
+            self._scheduled = self._loop.call_later(RETRY_SECONDS, self._append)
