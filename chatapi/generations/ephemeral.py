@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -20,6 +20,7 @@ from chatapi.model import Clock, Generation, Outcome, Status, TurnRequest, new_i
 from chatapi.settings import Settings
 from chatapi.upstream.client import Upstream
 from chatapi.upstream.request import ModelRequest
+from chatapi.upstream.stream import Answer, Deltas
 
 logger = structlog.get_logger()
 
@@ -48,12 +49,8 @@ class EphemeralGeneration(RunningGeneration):
             return self.outcome()
         self.task = task
         try:
-            async with upstream.stream(request, credential) as answer, aclosing(answer.read()) as reads:
-                async for deltas in reads:
-                    self.append_deltas(answer, deltas, self._clock)
-                    self.check_size()
-                    self.log.cut()
-                    self.committed(self.log.position)
+            async with upstream.stream(request, credential) as answer:
+                await answer.deliver(partial(self._append, answer), _room_is_unlimited)
             return self.outcome()
         except asyncio.CancelledError:
             if self.cancel_reason is None:
@@ -69,6 +66,18 @@ class EphemeralGeneration(RunningGeneration):
         finally:
             self.task = None
 
+    def _append(self, answer: Answer, deltas: Deltas) -> bool:
+        """Append content to the log, for its reader to see at once.
+
+        Raises:
+            AnswerTooLarge: the answer is larger than this server stores.
+        """
+        self.append_deltas(answer, deltas, self._clock)
+        self.check_size()
+        self.log.cut()
+        self.committed(self.log.position)
+        return True
+
     def finish(self, outcome: Outcome) -> None:
         """End the log: its readers see how the answer ended."""
         ended = replace(
@@ -83,3 +92,7 @@ class EphemeralGeneration(RunningGeneration):
             error_detail=outcome.error_detail,
         )
         self.end(ended)
+
+
+async def _room_is_unlimited() -> None:
+    """Do nothing: `_append` always has room."""

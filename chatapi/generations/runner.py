@@ -10,7 +10,7 @@ Every step may fail or be cancelled; the generation ends with an outcome all the
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from functools import partial
 
 import structlog
 
@@ -31,6 +31,7 @@ from chatapi.settings import Settings
 from chatapi.store import Fenced, StartedTurn, Store
 from chatapi.upstream.client import Upstream
 from chatapi.upstream.request import ModelRequest
+from chatapi.upstream.stream import Answer, Deltas
 
 MAX_UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream has to wait for the store
 STORE_RETRY_SECONDS = 0.5  # between attempts to store an outcome while the store takes none
@@ -125,12 +126,8 @@ class GenerationRunner:
         try:
             request = await self.model_request(turn, started.session, started.parent)
             running.was_sent = True
-            async with self._upstream.stream(request, credential) as answer, aclosing(answer.read()) as reads:
-                async for deltas in reads:
-                    first = running.append_deltas(answer, deltas, self._clock)
-                    if deltas:
-                        self._store.group_commit.schedule_append(running, urgent=first)
-                        await self._limit_growth(running)
+            async with self._upstream.stream(request, credential) as answer:
+                await answer.deliver(partial(self._append, running, answer), partial(self._wait_for_commit, running))
             return running.outcome()
         except asyncio.CancelledError:
             if running.cancel_reason is None:
@@ -146,13 +143,20 @@ class GenerationRunner:
         finally:
             running.task = None
 
-    async def _limit_growth(self, running: RunningGeneration) -> None:
-        """Enforce the answer size limit, and pause the upstream while too much is uncommitted.
+    def _append(self, running: RunningGeneration, answer: Answer, deltas: Deltas) -> bool:
+        """Append content to the log; return whether more can be appended before a commit.
 
         Raises:
-            AnswerTooLarge: the limit is exceeded.
+            AnswerTooLarge: the answer is larger than this server stores.
         """
-        running.check_size()
+        first = running.append_deltas(answer, deltas, self._clock)
+        if deltas:
+            self._store.group_commit.schedule_append(running, urgent=first)
+            running.check_size()
+        return running.log.position - running.log.committed <= MAX_UNCOMMITTED_BYTES
+
+    async def _wait_for_commit(self, running: RunningGeneration) -> None:
+        """Return when little enough is uncommitted."""
         while running.log.position - running.log.committed > MAX_UNCOMMITTED_BYTES:
             await self._store.group_commit.flush()
             if running.log.committed < running.log.position:  # not possible now; the store reports when that is final

@@ -8,7 +8,8 @@ upstream has declared it complete.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -472,7 +473,7 @@ def _is_something(value: Any) -> bool:
 
 
 class Answer:
-    """An answer on its connection: iterate over `read`, then look at how it ended."""
+    """An answer on its connection: have it delivered, then look at how it ended."""
 
     def __init__(
         self,
@@ -526,27 +527,26 @@ class Answer:
         """End the answer before its connection ends, and return the content that was held."""
         return self._parser.conclude()
 
-    async def read(self) -> AsyncGenerator[Deltas]:
-        """Yield the content of each network read that held an event; the list is empty where they held no content.
+    async def deliver(self, take: Callable[[Deltas], bool], make_room: Callable[[], Awaitable[None]]) -> None:
+        """Give `take` the content of each network read, in the callback that received it; return at the end.
+
+        The list is empty where an event held no content. After `take` returned False, nothing more is read from the
+        network until `make_room` has returned. What `take` raises ends the delivery and is raised here.
 
         Raises:
             UpstreamBroken: it broke off before its finish reason, or an event is not in its protocol.
             UpstreamError: it reported an error in the stream.
         """
-        parser, response = self._parser, self.response
-        while not parser.done:
-            try:
-                data = await (self._read_document() if self._is_document else response.read())
-            except TransportError as error:
-                broken = UpstreamBroken()
-                broken.__cause__ = error
-                deltas: Deltas | None = parser.cut_off(broken)
-            else:
-                deltas = parser.document(data) if self._is_document else parser.feed(data) if data else parser.end()
-            if deltas or (deltas is not None and parser.error is None):
-                yield deltas
-        if parser.error is not None:
-            raise parser.error
+        delivery = _Delivery(self.response, self._parser, take)
+        if self._is_document:
+            delivery.receive_document(await self._read_document())
+        else:
+            self.response.push_to(delivery)
+            while not await delivery.is_over():
+                await make_room()
+                self.response.resume()
+        if self._parser.error is not None:
+            raise self._parser.error
 
     async def _read_document(self) -> bytes:
         body = bytearray()
@@ -555,3 +555,58 @@ class Answer:
             if len(body) > MAX_EVENT_BYTES:
                 raise UpstreamBroken("The model API's answer is larger than this server reads.")
         return bytes(body)
+
+
+class _Delivery:
+    """Receives a body, parses it and passes its content on, without a task."""
+
+    def __init__(self, response: Response, parser: CompletionParser, take: Callable[[Deltas], bool]) -> None:
+        self._response = response
+        self._parser = parser
+        self._take = take
+        self._is_full = False
+        self._failure: Exception | None = None  # of `take`
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def is_over(self) -> bool:
+        """Return True at the end, and False when `take` has no room; raise what it raised."""
+        if not (self._parser.done or self._is_full or self._failure):
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._waiter = None
+        if self._failure is not None:
+            raise self._failure
+        self._is_full = False
+        return self._parser.done
+
+    def receive(self, data: bytes) -> None:
+        if not self._parser.done and self._failure is None:
+            self._pass_on(self._parser.feed(data))
+
+    def receive_document(self, body: bytes) -> None:
+        """Take a whole body that is one JSON object."""
+        self._pass_on(self._parser.document(body))
+        if self._failure is not None:
+            raise self._failure
+
+    def end(self, error: TransportError | None) -> None:
+        if self._parser.done or self._failure is not None:
+            return
+        if error is None:
+            self._pass_on(self._parser.end())
+        else:
+            broken = UpstreamBroken()
+            broken.__cause__ = error
+            self._pass_on(self._parser.cut_off(broken))
+
+    def _pass_on(self, deltas: Deltas | None) -> None:
+        try:
+            if deltas or (deltas is not None and self._parser.error is None):
+                self._is_full |= not self._take(deltas)
+        except Exception as error:  # raised by `is_over`, in the task of the generation
+            self._failure = error
+        has_no_room = self._is_full or self._failure is not None
+        if has_no_room:
+            self._response.pause()
+        if (has_no_room or self._parser.done) and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
