@@ -531,7 +531,7 @@ class Answer:
         """Give `take` the content of each network read, in the callback that received it; return at the end.
 
         The list is empty where an event held no content. After `take` returned False, nothing more is read from the
-        network until `make_room` has returned. What `take` raises ends the delivery and is raised here.
+        network until `make_room` has returned. An exception of `take` ends the delivery and is raised here.
 
         Raises:
             UpstreamBroken: it broke off before its finish reason, or an event is not in its protocol.
