@@ -569,7 +569,7 @@ class _Delivery:
         self._waiter: asyncio.Future[None] | None = None
 
     async def is_over(self) -> bool:
-        """Return True at the end, and False when `take` has no room; raise what it raised."""
+        """Return True at the end, and False when `take` has no room; raise its exception."""
         if not (self._parser.done or self._is_full or self._failure):
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
