@@ -24,7 +24,7 @@ from chatapi.api.http.identity import (
     refuse_over_limit,
 )
 from chatapi.api.http.request_body import UNVERIFIED_INLINE_BYTES
-from chatapi.api.http.services import Services, WorkQueue
+from chatapi.api.http.services import SERVICES, Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND
 from chatapi.errors import ChatError, InvalidKeyFormat, RateLimited, RequestError
 from chatapi.model import new_id
@@ -83,6 +83,7 @@ class Boundary:
             await send(message)
 
         scope[RAW_SEND] = send
+        scope[SERVICES] = self._services
         client = add_client(scope, self._services.settings)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
@@ -90,7 +91,6 @@ class Boundary:
         finally:
             client.release_body()
             path = _printable(self._key_policy.redact(scope["path"])[:200])
-            who = {"address": client.address, "owner": client.owner}
             is_healthy = scope["path"] in HEALTH and status < HTTPStatus.BAD_REQUEST
             (logger.debug if is_healthy else logger.info)(
                 "request",
@@ -99,13 +99,11 @@ class Boundary:
                 status=status,
                 aborted=scope.get(ABORTED, False),
                 duration_ms=round((time.perf_counter() - begun) * 1000, 1),
-                **who,
+                address=client.address,
+                owner=client.owner,
                 **_failure(scope),
+                **(_audit(scope, session_id) if 200 <= status < 300 and _is_audited(scope) else {}),
             )
-            if 200 <= status < 300 and _is_audited(scope):
-                logger.info(
-                    "audit", action=f"{scope['method']} {_route_of(scope)}", path=path, session_id=session_id, **who
-                )
 
 
 def _failure(scope: Scope) -> dict[str, str]:
@@ -129,9 +127,9 @@ def _is_audited(scope: Scope) -> bool:
     return path.startswith(API) and path not in _UNSTORED
 
 
-def _route_of(scope: Scope) -> str:
-    """Return the path template of the route that answered."""
-    return str(getattr(scope.get("route"), "path", ""))
+def _audit(scope: Scope, session_id: str | None) -> dict[str, str | None]:
+    """Return the fields that make a `request` line an entry of the audit log: the route, and the session it names."""
+    return {"action": f"{scope['method']} {getattr(scope.get('route'), 'path', '')}", "session_id": session_id}
 
 
 def _check_key(request: HTTPConnection) -> None:

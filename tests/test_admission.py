@@ -284,14 +284,14 @@ def test_what_changes_or_exports_data_is_in_the_log_with_owner_and_address(serve
     assert server.get(f"{path}/export", key=key).status_code == 200
     assert server.get(f"{path}/messages", key=key).status_code == 200
     assert server.delete(path, key=key).status_code == 200
-    sent = server.wait_for_log("audit", seen=seen, action="POST /api/chat")
-    exported = server.wait_for_log("audit", seen=seen, action="GET /api/sessions/{session_id}/export")
-    deleted = server.wait_for_log("audit", seen=seen, action="DELETE /api/sessions/{session_id}", path=path)
+    sent = server.wait_for_log("request", seen=seen, action="POST /api/chat")
+    exported = server.wait_for_log("request", seen=seen, action="GET /api/sessions/{session_id}/export")
+    deleted = server.wait_for_log("request", seen=seen, action="DELETE /api/sessions/{session_id}", path=path)
     assert sent["session_id"] == response.headers["X-Session-ID"]
     assert len({entry["owner"] for entry in (sent, exported, deleted)}) == 1
     assert sent["owner"]
     assert {entry["address"] for entry in (sent, exported, deleted)} == {"127.0.0.1"}
-    assert not [line for line in server.log[seen:] if '"audit"' in line and "/messages" in line]
+    assert not [line for line in server.log[seen:] if '"action"' in line and "/messages" in line]
 
 
 # Small differences between clients

@@ -38,6 +38,7 @@ _LOOKS_LIKE_A_KEY = re.compile(
 )
 _HEX_KEY = re.compile(r"\b[0-9a-fA-F]{32,}\b")  # such as Azure's
 HEX_DIGITS = 32
+_HEX = frozenset("0123456789abcdefABCDEF")
 SHORTEST_KEY = 7  # characters that could be one
 FRAGMENT = 12  # characters of a key that nothing else has in a row
 # Long enough, and not an id of ours.
@@ -126,7 +127,9 @@ def redact(text: str) -> str:
         if hint in text:
             text = _LOOKS_LIKE_A_KEY.sub(REDACTED, text)
             break
-    return _HEX_KEY.sub(REDACTED, text) if len(text) >= HEX_DIGITS else text
+    if any(text[at] in _HEX for at in range(HEX_DIGITS - 1, len(text), HEX_DIGITS)):  # as in every run of that length
+        text = _HEX_KEY.sub(REDACTED, text)
+    return text
 
 
 @dataclass(frozen=True)

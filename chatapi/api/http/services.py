@@ -57,6 +57,9 @@ class WorkQueue(NamedTuple):
     max_waiting: int = MAX_WAITING
 
 
+SERVICES = "chatapi.services"  # where the scope of a request holds its service
+
+
 @dataclass(slots=True)
 class Services:
     """The parts of one service, made by `wiring.make_services`; `wiring.running` opens them and reads the secret."""
@@ -94,4 +97,4 @@ class Services:
 
 def services_of(request: HTTPConnection) -> Services:
     """Return the service that a request came to."""
-    return cast(Services, request.app.state.services)
+    return cast(Services, request.scope[SERVICES])
