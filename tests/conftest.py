@@ -17,6 +17,7 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from playwright.sync_api import Browser
 
 from chatapi.simulator import Gate, Simulator, running
+from tests import databases
 from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
 from tests.server_process import PROJECT, Serve, Service, fresh_key
@@ -70,6 +71,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if mark := item.get_closest_marker("hangs_after"):
         (seconds,) = mark.args
         faulthandler.dump_traceback_later(seconds, exit=True, file=item.config.stash[fault_handler_stderr_fd_key])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Start PostgreSQL and Redis once for all workers."""
+    databases.share_with_workers()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Real servers for the tests: PostgreSQL from a wheel, and Redis or Valkey from the PATH or from a wheel.
 
 Each is a child of this process on loopback, with a folder of its own; it ends with this process, and its folder is
-removed. The benchmark finds and starts its servers with the functions at the end.
+removed. The workers of a parallel run share the servers of the process that started them. The benchmark finds and
+starts its servers with the functions at the end.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from pathlib import Path
 START_SECONDS = 30.0
 POLL_SECONDS = 0.02  # between checks whether a server is ready
 PASSWORD = "secret-of-the-tests"
+POSTGRES_PORT, REDIS_PORT = "TESTS_POSTGRES_PORT", "TESTS_REDIS_PORT"  # variables of a parallel run's workers
 POSTGRES_OPTIONS = {
     "max_connections": "400",
     "shared_buffers": "64MB",
     "log_min_messages": "warning",
     "fsync": "off",  # the tests kill the server, but cut no power
+    "full_page_writes": "off",
+    "autovacuum": "off",  # it visits each of the hundreds of databases, which are small and used for seconds
 }
 
 
@@ -95,32 +99,15 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Postgres(Server):
-    """PostgreSQL. All users may connect from loopback; the user `locked` needs `PASSWORD`."""
+class SharedPostgres:
+    """A PostgreSQL that serves on this port, whose user `postgres` needs no password."""
 
-    def __init__(self) -> None:
-        super().__init__("postgres")
-        self._numbers = itertools.count()
+    def __init__(self, port: int) -> None:
+        self.port = port
         binaries = postgres_binaries()
         assert binaries, "The test requirements are not installed: ./run test installs them."
         self._binaries = binaries
-        self._data = self.folder / "data"
-        create_cluster(binaries, self._data, "--no-sync")
-        rules = self._data / "pg_hba.conf"
-        rules.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
-        self.start()
-        self.run(f"CREATE ROLE locked LOGIN PASSWORD '{PASSWORD}'")
-
-    def user(self) -> str | None:
-        return postgres_user()
-
-    def command(self) -> list[str]:
-        return postgres_command(self._binaries, self._data, self.port, POSTGRES_OPTIONS)
-
-    def is_ready(self) -> bool:
-        return subprocess.run(
-            [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
-        ).returncode == 0  # fmt: skip
+        self._numbers = itertools.count()
 
     def run(self, sql: str, database: str = "postgres") -> str:
         """Return the output of psql: a line for each row, its columns separated by bars."""
@@ -139,16 +126,55 @@ class Postgres(Server):
 
     def new_database(self) -> str:
         """Create an empty database; return its URL."""
-        name = f"test_{next(self._numbers)}"
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name}")
         return self.url(name)
 
 
-class Redis(Server):
+class Postgres(SharedPostgres, Server):
+    """PostgreSQL. All users may connect from loopback; the user `locked` needs `PASSWORD`."""
+
+    def __init__(self) -> None:
+        Server.__init__(self, "postgres")
+        SharedPostgres.__init__(self, self.port)
+        self._data = self.folder / "data"
+        create_cluster(self._binaries, self._data, "--no-sync")
+        rules = self._data / "pg_hba.conf"
+        rules.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
+        self.start()
+        self.run(f"CREATE ROLE locked LOGIN PASSWORD '{PASSWORD}'")
+
+    def user(self) -> str | None:
+        return postgres_user()
+
+    def command(self) -> list[str]:
+        return postgres_command(self._binaries, self._data, self.port, POSTGRES_OPTIONS)
+
+    def is_ready(self) -> bool:
+        return subprocess.run(
+            [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
+        ).returncode == 0  # fmt: skip
+
+
+class SharedRedis:
+    """A Redis or Valkey that serves on this port. Its URL names the database `number`."""
+
+    def __init__(self, port: int, number: int = 0) -> None:
+        self.port = port
+        self.number = number
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return f"redis://127.0.0.1:{self.port}/{self.number}"
+
+
+class Redis(SharedRedis, Server):
     """Redis or Valkey, without persistence."""
 
     def __init__(self) -> None:
-        super().__init__("redis")
+        Server.__init__(self, "redis")
+        SharedRedis.__init__(self, self.port)
         binary = redis_binary()
         assert binary, "The test requirements are not installed: ./run test installs them."
         self._binary = binary
@@ -165,26 +191,34 @@ class Redis(Server):
         except OSError:
             return False
 
-    @property
-    def url(self) -> str:
-        """Its URL."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
     def remove(self) -> None:
         self.kill()  # it has no data to save, and ignores SIGQUIT if a background job of a shell started it
         super().remove()
 
 
 @cache
-def postgres() -> Postgres:
-    """Return the PostgreSQL of all tests that leave it running; the first call starts it."""
-    return Postgres()
+def postgres() -> SharedPostgres:
+    """Return the PostgreSQL of all tests that leave it running; the first call starts it, unless it is shared."""
+    port = os.environ.get(POSTGRES_PORT)
+    return SharedPostgres(int(port)) if port else Postgres()
 
 
 @cache
-def redis() -> Redis:
-    """Return the Redis of all tests that leave it running; the first call starts it."""
-    return Redis()
+def redis() -> SharedRedis:
+    """Return the Redis of all tests that leave it running; the first call starts it, unless it is shared."""
+    port = os.environ.get(REDIS_PORT)
+    return SharedRedis(int(port), worker_number()) if port else Redis()
+
+
+def share_with_workers() -> None:
+    """Start both servers, and share them with the workers that this process starts later."""
+    os.environ[POSTGRES_PORT] = str(postgres().port)
+    os.environ[REDIS_PORT] = str(redis().port)
+
+
+def worker_number() -> int:
+    """Return the number of this worker of pytest-xdist, or 0."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 # For the benchmark too

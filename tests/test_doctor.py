@@ -18,7 +18,7 @@ from chatapi.doctor.sqlite import file_system
 from chatapi.simulator import Gate, Script, Simulator, refuse, scripts
 from chatapi.store.journal import MAGIC
 from chatapi.wire.probe import PROBE_LINES, PROBE_SECONDS
-from tests.databases import PASSWORD, free_port, postgres, redis
+from tests.databases import PASSWORD, Redis, free_port, postgres, redis, worker_number
 from tests.proxies import Pooler, Relay, http_proxy, https_server
 from tests.reader import Reader
 from tests.server_process import Serve, Service, run_command
@@ -328,9 +328,9 @@ def test_an_undeclared_transaction_pooler_is_found(doctor: Doctor, database: str
 # Redis
 
 
-def ask_redis(*words: str) -> None:
-    """Run one command; return its checked answer."""
-    with socket.create_connection(("127.0.0.1", redis().port)) as connection:
+def ask_redis(*words: str, port: int | None = None) -> None:
+    """Run one command; check its answer."""
+    with socket.create_connection(("127.0.0.1", port or redis().port)) as connection:
         parts = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
         connection.sendall(b"*%d\r\n%s" % (len(words), parts))
         assert connection.recv(100).startswith((b"+OK", b":")), words
@@ -339,11 +339,10 @@ def ask_redis(*words: str) -> None:
 @pytest.fixture
 def narrow_user() -> Iterator[str]:
     """A user of Redis with few rights; the test grants more."""
-    ask_redis(
-        "ACL", "SETUSER", "narrow", "reset", "on", f">{PASSWORD}", "~*", "&*", "+info", "+ping", "+client", "+hello"
-    )
-    yield "narrow"
-    ask_redis("ACL", "DELUSER", "narrow")
+    name = f"narrow_{worker_number()}"
+    ask_redis("ACL", "SETUSER", name, "reset", "on", f">{PASSWORD}", "~*", "&*", "+info", "+ping", "+client", "+hello")
+    yield name
+    ask_redis("ACL", "DELUSER", name)
 
 
 def test_a_working_redis_passes(doctor: Doctor) -> None:
@@ -400,14 +399,15 @@ def test_an_old_redis_is_a_failure(doctor: Doctor) -> None:
 
 
 def test_a_redis_that_may_evict_keys_is_a_warning(doctor: Doctor) -> None:
+    server = Redis()
     try:
-        ask_redis("CONFIG", "SET", "maxmemory", "100mb")
-        ask_redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        doctor(REDIS_URL=redis().url).has("warning", "allkeys-lru", "noeviction")
-        ask_redis("CONFIG", "SET", "maxmemory-policy", "noeviction")
-        doctor(REDIS_URL=redis().url).has("ok", "of 100.0 MiB")
+        ask_redis("CONFIG", "SET", "maxmemory", "100mb", port=server.port)
+        ask_redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru", port=server.port)
+        doctor(REDIS_URL=server.url).has("warning", "allkeys-lru", "noeviction")
+        ask_redis("CONFIG", "SET", "maxmemory-policy", "noeviction", port=server.port)
+        doctor(REDIS_URL=server.url).has("ok", "of 100.0 MiB")
     finally:
-        ask_redis("CONFIG", "SET", "maxmemory", "0")
+        server.remove()
 
 
 # The model API

@@ -52,11 +52,16 @@ def port() -> int:
 
 
 def environment(port: int, **more: str) -> dict[str, str]:
-    """As in a new user's shell: no settings, and no virtual environment of ours."""
+    """As in a new user's shell: no settings, and no virtual environment of ours.
+
+    pip compiles no module: Python compiles those that the service imports, a tenth of all.
+    """
     kept = environment_without_settings()
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     kept.pop("VIRTUAL_ENV", None)
     kept.pop("PYTHONPATH", None)
-    return kept | {"PORT": str(port), "PYTHON": sys.executable, "CHATAPI_LOG_FORMAT": "json"} | more
+    base = {"PORT": str(port), "PYTHON": sys.executable, "CHATAPI_LOG_FORMAT": "json", "PIP_NO_COMPILE": "1"}
+    return kept | base | more
 
 
 @contextmanager
@@ -107,13 +112,12 @@ def test_the_first_command_of_the_readme_serves(checkout: Path, port: int) -> No
 
 
 def test_the_commands_by_hand_serve(checkout: Path, port: int, tmp_path: Path) -> None:
-    folder = tmp_path / "by-hand"
-    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".venv", ".git"))
+    """In the environment that `./run` has made, where pip only checks that every package is installed."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python3").symlink_to(os.path.realpath(sys.executable))
     make, install, serve = block_with("pip install -r").splitlines()
     variables = environment(port, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", PIP_QUIET="1")
-    with serving(f"bash -c '{make} && {install} && exec {serve}'", folder, variables):
+    with serving(f"bash -c '{make} && {install} && exec {serve}'", checkout, variables):
         assert requests.get(f"http://127.0.0.1:{port}/api/health", timeout=10).json()["status"] == "ok"
 
 
@@ -131,18 +135,23 @@ def installed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_serves_the_page_and_the_demo(installed: Path, port: int, tmp_path: Path) -> None:
     site = installed / "site"
     variables = environment(port, PYTHONPATH=str(site))
-    for command in (f"{site}/bin/chatapi", f"{sys.executable} -m chatapi"):
-        with serving(f"{command} demo", tmp_path, variables):
-            base = f"http://127.0.0.1:{port}"
-            page = requests.get(f"{base}/", timeout=10).text
-            for path in re.findall(r'(?:src|href)="(/web/[^"]+)"', page):
-                assert requests.get(base + path, timeout=10).status_code == 200, path
-            assert requests.get(f"{base}/api/prices", timeout=10).json()["models"]
-            body = {"developer_message": "Hi.", "user_message": "Count to 3", "api_key": KEY}
-            assert requests.post(f"{base}/api/chat", json=body, timeout=20).text == "1 2 3"
+    with serving(f"{site}/bin/chatapi demo", tmp_path, variables):
+        base = f"http://127.0.0.1:{port}"
+        page = requests.get(f"{base}/", timeout=10).text
+        for path in re.findall(r'(?:src|href)="(/web/[^"]+)"', page):
+            assert requests.get(base + path, timeout=10).status_code == 200, path
+        assert requests.get(f"{base}/api/prices", timeout=10).json()["models"]
+        body = {"developer_message": "Hi.", "user_message": "Count to 3", "api_key": KEY}
+        assert requests.post(f"{base}/api/chat", json=body, timeout=20).text == "1 2 3"
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
-    shown = subprocess.run([f"{site}/bin/chatapi", "--help"], env=variables, check=True, capture_output=True, text=True)
-    assert shown.stdout.startswith("usage: chatapi ")
+    for command, usage in (
+        ([f"{site}/bin/chatapi"], "usage: chatapi "),
+        ([sys.executable, "-m", "chatapi"], "usage: python -m chatapi "),
+    ):
+        shown = subprocess.run(
+            [*command, "--help"], cwd=tmp_path, env=variables, check=True, capture_output=True, text=True
+        )
+        assert shown.stdout.startswith(usage)
 
 
 def test_the_wheel_has_every_file_of_the_package_and_its_licence(installed: Path) -> None:
@@ -200,48 +209,70 @@ def test_the_tour_of_the_readme(checkout: Path, port: int, tmp_path: Path) -> No
         assert by_openai.endswith("response.completed\n")
 
 
-def test_run_installs_the_packages_that_the_settings_need(checkout: Path, port: int, tmp_path: Path) -> None:
-    def run(command: str, **variables: str) -> str:
-        ran = subprocess.run(
-            ["./run", command, "--help"],
-            cwd=checkout,
-            env=environment(port, **variables),
-            check=True,
-            timeout=SET_UP_SECONDS,
-            capture_output=True,
-            text=True,
-        )
-        return ran.stderr
+def run_command_of(folder: Path, command: str, **variables: str) -> str:
+    """Run `./run command --help`; return its standard error."""
+    ran = subprocess.run(
+        ["./run", command, "--help"],
+        cwd=folder,
+        env=environment(1, **variables),
+        check=True,
+        timeout=SET_UP_SECONDS,
+        capture_output=True,
+        text=True,
+    )
+    return ran.stderr
 
-    run("migrate")
+
+def test_run_installs_the_packages_of_replicas_once(checkout: Path) -> None:
+    run_command_of(checkout, "migrate")
     subprocess.run([checkout / ".venv/bin/python", "-c", "import asyncpg, redis"], check=True)
-    assert not run("doctor"), "all packages are there"
-    larger = "from requirements-replicas.txt"
-    for variables, expected in (
-        ({}, "from requirements.txt"),
-        ({"DATABASE_URL": "sqlite:///x.db"}, "from requirements.txt"),
-        ({"DATABASE_URL": "postgresql://x"}, larger),
-        ({"DATABASE_URL": "postgres://x"}, larger),
-        ({"REDIS_URL": "redis://x"}, larger),
-    ):
-        for installed in (checkout / ".venv").glob("installed-*"):
-            installed.unlink()
-        assert expected in run("serve", **variables)
-    for line, expected in (
-        ("DATABASE_URL=postgresql://x", larger),
-        (" export REDIS_URL = 'redis://x'", larger),
-        ("#REDIS_URL=redis://x", "from requirements.txt"),
-    ):
-        for installed in (checkout / ".venv").glob("installed-*"):
-            installed.unlink()
-        (checkout / ".env").write_text(f"PORT=1\n{line}\n")
-        assert expected in run("serve"), line
-    (checkout / ".env").unlink()
+    assert not run_command_of(checkout, "doctor"), "all packages are there"
+
+
+@pytest.fixture(scope="module")
+def recorded(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the clone whose Python only writes its arguments to the file `arguments`."""
+    folder = tmp_path_factory.mktemp("recorded") / "copy"
+    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".venv", ".git"))
+    (folder / ".venv/bin").mkdir(parents=True)
+    python = folder / ".venv/bin/python"
+    python.write_text('#!/bin/sh\necho "$@" >> arguments\n')
+    python.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("variables", "line", "lock"),
+    [
+        ({}, "", "requirements.txt"),
+        ({"DATABASE_URL": "sqlite:///x.db"}, "", "requirements.txt"),
+        ({"DATABASE_URL": "postgresql://x"}, "", "requirements-replicas.txt"),
+        ({"DATABASE_URL": "postgres://x"}, "", "requirements-replicas.txt"),
+        ({"REDIS_URL": "redis://x"}, "", "requirements-replicas.txt"),
+        ({}, "DATABASE_URL=postgresql://x", "requirements-replicas.txt"),
+        ({}, " export REDIS_URL = 'redis://x'", "requirements-replicas.txt"),
+        ({}, "#REDIS_URL=redis://x", "requirements.txt"),
+    ],
+)
+def test_run_installs_the_packages_that_the_settings_need(
+    recorded: Path, variables: dict[str, str], line: str, lock: str
+) -> None:
+    for installed in (recorded / ".venv").glob("installed-*"):
+        installed.unlink()
+    (recorded / "arguments").write_text("")
+    (recorded / ".env").write_text(f"PORT=1\n{line}\n")
+    path = os.pathsep.join(folder for folder in os.environ["PATH"].split(":") if not Path(folder, "uv").exists())
+    assert f"from {lock}: " in run_command_of(recorded, "serve", PATH=path, **variables)
+    _, install, serve = (recorded / "arguments").read_text().splitlines()
+    assert install.endswith(f"--require-hashes -r {lock}")
+    assert serve == "app.py serve --help"
 
 
 def test_an_installation_that_fails_shows_the_reason(checkout: Path, port: int, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(checkout, broken, ignore=shutil.ignore_patterns(".venv", ".git"))
+    (broken / ".venv").mkdir()
+    (broken / ".venv/bin").symlink_to(checkout / ".venv/bin")
     (broken / "requirements.txt").write_text("nothing-has-this-name==1.0 --hash=sha256:" + "0" * 64 + "\n")
     variables = environment(port, PIP_NO_INDEX="1", UV_NO_INDEX="1")
     ran = subprocess.run(["./run"], cwd=broken, env=variables, check=False, capture_output=True, text=True)
