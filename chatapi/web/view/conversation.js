@@ -19,7 +19,7 @@ const HIGHLIGHT_MS = 2000; // of a message that was scrolled to
 /** @param {{chat: Chat, conversation: Conversation}} properties */
 export function ConversationView({ chat, conversation }) {
   useWatch(conversation);
-  const { scroller, content, atEnd, scrollToEnd, stopFollowing } = useFollowEnd(conversation);
+  const { scroller, content, atEnd, scrollToEnd, stopFollowing, hold } = useFollowEnd(conversation);
   const { shown } = conversation;
   useStablePosition(scroller, conversation.messages[0]?.id);
 
@@ -32,6 +32,7 @@ export function ConversationView({ chat, conversation }) {
     stopFollowing();
     const focused = control === null ? null : message.querySelector(`${control}:enabled`);
     message.scrollIntoView({ block: control === null ? "center" : "nearest" });
+    hold(message);
     (focused instanceof HTMLElement ? focused : message).focus({ preventScroll: true });
     if (control !== null) return;
     message.classList.add("target");

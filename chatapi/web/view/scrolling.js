@@ -67,7 +67,12 @@ export function useFollowEnd(conversation) {
     following.current = false;
     restored.current = null;
   };
-  return { scroller, content, atEnd, scrollToEnd, stopFollowing };
+  /** @param {Element} message that stays where it is when messages above it get their heights */
+  const hold = (message) => {
+    if (scroller.current === null) return;
+    restored.current = { messageId: message.id, offset: topOf(message) - topOf(scroller.current) };
+  };
+  return { scroller, content, atEnd, scrollToEnd, stopFollowing, hold };
 }
 
 /**
@@ -110,6 +115,11 @@ function readPosition(box) {
 function restorePosition(box, position) {
   const message = position === null ? null : document.getElementById(position.messageId);
   if (position === null || message === null) return false;
-  box.scrollTop += message.getBoundingClientRect().top - box.getBoundingClientRect().top - position.offset;
+  box.scrollTop += topOf(message) - topOf(box) - position.offset;
   return true;
+}
+
+/** @param {Element} element */
+function topOf(element) {
+  return element.getBoundingClientRect().top;
 }
