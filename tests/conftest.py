@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import fcntl
+import gc
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -88,6 +89,7 @@ def simulator() -> Iterator[Simulator]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install the Node packages and the browser that the selected tests use. Both are looked for first."""
+    gc.freeze()  # no garbage collection looks at all modules and tests again
     needed = {
         part
         for item in session.items

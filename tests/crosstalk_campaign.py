@@ -146,7 +146,10 @@ class Upstream:
 class Campaign:
     """Clients, cuts and outages on one cluster. `losses` stays empty, or a promise was broken."""
 
-    def __init__(self, folder: Path, simulator: Simulator, seed: int = 0) -> None:
+    def __init__(
+        self, folder: Path, simulator: Simulator, seed: int = 0, *, sessions: int = SESSIONS, workers: int = WORKERS
+    ) -> None:
+        self._number_of_sessions, self._workers = sessions, workers
         self.losses: list[str] = []
         self.statuses: Counter[str] = Counter()
         self.cuts: Counter[str] = Counter()
@@ -182,12 +185,12 @@ class Campaign:
         self.losses += self._upstream.losses
 
     async def _run(self, seconds: float, cuts: int) -> None:
-        for _ in range(SESSIONS // AT_ONCE + 1):
+        for _ in range(self._number_of_sessions // AT_ONCE + 1):
             self._sessions += await asyncio.gather(*(self._new_session() for _ in range(AT_ONCE)))
         until = time.monotonic() + seconds
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            for number in range(WORKERS):
+            for number in range(self._workers):
                 tasks.create_task(self._work(over, number % OFTEN == 0))
             outages = tasks.create_task(self._break(over))
             while time.monotonic() < until or sum(self.cuts.values()) < cuts:

@@ -58,6 +58,20 @@ class DeafPost:
         pass
 
 
+class RecordingPost(DeafPost):
+    """Records the messages that are sent; `receive` delivers one."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+        self.receive: Callable[[str], None] = lambda message: None
+
+    async def open(self, replica: str, receive: Callable[[str], None]) -> None:
+        self.receive = receive
+
+    def send(self, replica: str, message: str) -> None:
+        self.sent.append((replica, message))
+
+
 class Mute:
     """A relay between a client and a server. After `mute`, its open connections stay open and carry nothing."""
 
@@ -328,24 +342,30 @@ async def test_a_replica_without_readers_elsewhere_sends_nothing(
 
 
 async def test_a_replica_remembers_a_bounded_number_of_watchers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas, "MOST_WATCHED", 3)
-    bus = ReplicaBus("rep_one", DeafPost())
+    post = RecordingPost()
+    bus = ReplicaBus("rep_one", post)
     await bus.open(lambda _: None)
-    for number in range(10):
-        bus._receive(f"watch rep_two gen_{number}")
-    assert len(bus._watchers) == 3
-    bus._receive(f"watch {'x' * 200} gen_0")
-    assert list(bus._watchers["gen_0"]) == ["rep_two"], "no replica has such a name, and no channel"
+
+    def accepted(*watches: str) -> list[str]:
+        """Return the generations of the accepted watches: each is answered with a wake-up."""
+        post.sent.clear()
+        for watch in watches:
+            post.receive(f"watch {watch}")
+        return [message.removeprefix("wake ") for _, message in post.sent]
+
+    monkeypatch.setattr(replicas, "MOST_WATCHED", 3)
+    assert accepted(*(f"rep_two gen_{number}" for number in range(10))) == ["gen_0", "gen_1", "gen_2"]
+    assert not accepted(f"{'x' * 200} gen_0"), "no replica has such a name, and no channel"
     monkeypatch.setattr(replicas, "MOST_WATCHERS", 3)
-    for number in range(10):
-        bus._receive(f"watch rep_{number} gen_0")
-    assert len(bus._watchers["gen_0"]) == 3
+    assert len(accepted(*(f"rep_{number} gen_0" for number in range(10)))) == 2, "there is one already"
     monkeypatch.setattr(replicas, "WATCH_SECONDS", -1)
-    for replica in list(bus._watchers["gen_0"]):
-        bus._receive(f"watch {replica} gen_0")
+    assert len(accepted("rep_two gen_0", "rep_0 gen_0", "rep_1 gen_0")) == 3
     bus.wake_all()
-    assert set(bus._watchers) == {"gen_1", "gen_2"}, "who does not say it again is forgotten"
+    post.sent.clear()
+    for number in range(10):
+        bus.publish(f"gen_{number}")
     await bus.close()
+    assert post.sent == [("rep_two", "wake gen_1 gen_2")], "a watch that is not renewed ends"
 
 
 async def test_undeliverable_messages_are_dropped_by_notify() -> None:

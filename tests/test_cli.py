@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,10 +17,12 @@ from chatapi import __version__
 from chatapi.server.serve import listen
 from chatapi.settings import Settings, SettingsError
 from chatapi.simulator import Simulator
+from tests.fork_server import fork_server
 from tests.server_process import PROJECT, Service, environment_without_settings
 
 SECONDS = 60.0
-APP = [sys.executable, str(PROJECT / "app.py")]
+FORKED_APP = [str(PROJECT / "app.py")]
+APP = [sys.executable, *FORKED_APP]
 MODULE = [sys.executable, "-m", "chatapi"]
 # Runs app.py, and presses Ctrl-C where the file's first argument says: at an import, or at an audit event.
 INTERRUPTING = """
@@ -44,17 +46,25 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def run(*command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in an empty folder, with these settings alone."""
-    kept = environment_without_settings()
+    """Run a command in an empty folder, with these settings alone, in an interpreter of its own."""
     return subprocess.run(
         command,
         cwd=folder,
-        env=kept | {"PYTHONPATH": str(PROJECT), "PORT": "0"} | variables,
+        env=environment_with(variables),
         capture_output=True,
         timeout=SECONDS,
         text=True,
         check=False,
     )
+
+
+def run_forked(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `python app.py` with these arguments in an empty folder, with these settings alone."""
+    return fork_server().run([*FORKED_APP, *arguments], env=environment_with(variables), cwd=folder, timeout=SECONDS)
+
+
+def environment_with(variables: dict[str, str]) -> dict[str, str]:
+    return environment_without_settings() | {"PYTHONPATH": str(PROJECT), "PORT": "0"} | variables
 
 
 @pytest.mark.parametrize("command", [APP, MODULE])
@@ -76,17 +86,12 @@ def test_port_and_host_are_options(upstream: Simulator, tmp_path: Path, argument
     service = Service(tmp_path, upstream.url, HOST="127.0.0.9", PORT="1")
     if "--host" not in arguments:
         service.environment["HOST"] = "127.0.0.1"
-    with subprocess.Popen(
-        [*APP, *(argument.format(port) for argument in arguments)],
-        cwd=tmp_path,
-        env=os.environ | service.environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
+    command = [*FORKED_APP, *(argument.format(port) for argument in arguments)]
+    env = environment_without_settings() | service.environment
+    with fork_server().start(command, env=env, cwd=tmp_path) as process:
         line = next(line for line in process.stderr if "serving" in line)
         assert json.loads(line)["url"] == f"http://127.0.0.1:{port}"
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.stderr.read()
         assert process.wait(SECONDS) == 0
 
@@ -109,7 +114,7 @@ def test_port_and_host_are_options(upstream: Simulator, tmp_path: Path, argument
 def test_a_start_that_is_impossible_ends_with_one_sentence_and_status_2(
     tmp_path: Path, variables: dict[str, str], sentence: str
 ) -> None:
-    ended = run(*APP, folder=tmp_path, **variables)
+    ended = run_forked(folder=tmp_path, **variables)
     assert (ended.returncode, ended.stderr) == (2, sentence)
 
 
@@ -122,7 +127,7 @@ def test_uvicorn_shows_the_same_sentence(tmp_path: Path) -> None:
 def test_a_taken_port_is_named_with_another_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = run(*APP, "--port", str(port), folder=tmp_path)
+        ended = run_forked("--port", str(port), folder=tmp_path)
     assert ended.returncode == 2
     assert f"another program uses port {port} on 127.0.0.1. Choose another port: --port {port + 1}." in ended.stderr
     assert "Errno" not in ended.stderr
@@ -152,9 +157,7 @@ def test_migrate_without_its_package_says_what_to_install(upstream: Simulator, t
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize(
-    "where", ["fastapi", "chatapi.app", "aiohttp", "socket.bind", "uvloop", "sqlite3.connect", "chatapi.store.store"]
-)
+@pytest.mark.parametrize("where", ["fastapi", "chatapi.store.store", "socket.bind", "uvloop", "sqlite3.connect"])
 def test_ctrl_c_during_a_start_ends_without_a_traceback(tmp_path: Path, where: str) -> None:
     script = tmp_path / "interrupting.py"
     script.write_text(INTERRUPTING)

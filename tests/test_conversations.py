@@ -93,7 +93,7 @@ def test_a_response_to_a_conversation_is_stored_in_it(client: openai.OpenAI, sim
         "message", "message", "reasoning", "message", "function_call", "function_call",
     ]  # fmt: skip
     assert [item.id for item in items[2:]] == [item.id for item in response.output]
-    assert [(item.call_id, item.name, item.arguments) for item in items[4:]] == CALLED  # type: ignore[union-attr]
+    assert [(item.call_id, item.name, item.arguments) for item in items[4:]] == CALLED
     simulator.script = None
     more = client.responses.create(model=MODEL, input="Never mind.", conversation={"id": made.id})
     assert more.output_text
@@ -112,7 +112,7 @@ def test_items_are_paged_in_both_directions(client: openai.OpenAI, upstream: Sim
             found: list[str | None] = []
             after: Any = openai.omit
             while True:
-                page = client.conversations.items.list(made.id, limit=limit, order=order, after=after)  # type: ignore[arg-type]
+                page = client.conversations.items.list(made.id, limit=limit, order=order, after=after)
                 found += [item.id for item in page.data]
                 assert len(page.data) <= limit
                 if not page.has_more:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, scripts
+from tests.cluster import Cluster
 from tests.database_view import VISIBLE_KINDS
 from tests.reader import EVENTS, Reader, text_of_event
 from tests.server_process import Serve, Service
@@ -81,6 +82,11 @@ def parts_after(position: int) -> dict[str, str]:
     return left
 
 
+def cuts_of(service: Service, end: int) -> range:
+    """Return the positions below `end` to cut at: each on one process, and every third one on replicas."""
+    return range(0, end, 3 if isinstance(service, Cluster) else 1)
+
+
 def at_once(check: Callable[[int], None], places: Iterable[int]) -> None:
     """Check all positions in parallel."""
     with ThreadPoolExecutor(CLIENTS) as clients:
@@ -97,7 +103,7 @@ def check_every_text_cut(service: Service, session_id: str, whole: bytes, *, end
             assert shown + second.read_all() == whole
             assert second.ended is ends, "a cut answer looks cut, also when it is resumed"
 
-    at_once(check, range(len(whole) + 1))
+    at_once(check, cuts_of(service, len(whole) + 1))
     assert Reader.resume(service, session_id, len(whole) + 1).status == 416
 
 
@@ -118,13 +124,15 @@ def check_every_event_cut(service: Service, session_id: str) -> None:
             assert ids == sorted(ids)
             assert (ids[0], ids[-1]) == (position, places[-1])
 
-    at_once(check, range(places[-1] + 2))
+    at_once(check, cuts_of(service, places[-1] + 2))
 
 
 def check_each_events_own_cut(service: Service, session_id: str, whole: Reader) -> None:
     """Disconnect after each event that was really sent, and resume from its id."""
-    for number, (_, event_id, _) in enumerate(whole.events()):
-        shown = whole.events()[: number + 1]
+    events = whole.events()
+    for number in cuts_of(service, len(events)):
+        event_id = events[number][1]
+        shown = events[: number + 1]
         with Reader.resume_events(service, session_id, event_id) as rest:
             rest.read_all()
             for kind in KINDS:
@@ -141,7 +149,7 @@ def check_every_cut_of_first_responses(service: Service) -> None:
         with Reader.resume(service, first.session_id, k) as second:
             assert shown + second.read_all() == TEXT
 
-    at_once(check, range(len(TEXT) + 1))
+    at_once(check, cuts_of(service, len(TEXT) + 1))
 
 
 @pytest.fixture
@@ -176,12 +184,13 @@ def test_every_cut_of_a_running_answer_and_of_a_killed_one(unlimited: Service, s
         assert live.read_some()
     # Each reader receives k bytes, is cut, and resumes while the answer still runs.
     shown, resumed = [], []
-    for k in range(so_far + 1):
+    for k in cuts_of(unlimited, so_far + 1):
         with Reader.resume(unlimited, live.session_id) as first:
             shown.append(first.read(k))
         resumed.append(Reader.resume(unlimited, live.session_id, k))
     assert Reader.resume(unlimited, live.session_id, so_far + 1).status == 416, "no reader has received so many bytes"
     places = [place for place in character_places(LOG) if place <= held_bytes(KINDS)]
+    places = [places[number] for number in cuts_of(unlimited, len(places))]
     by_event = [Reader.resume_events(unlimited, live.session_id, place) for place in places]
     gate.open()
     for before, reader in zip(shown, resumed, strict=True):

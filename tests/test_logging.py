@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -27,6 +28,7 @@ from tests.server_process import END_SECONDS, PROJECT, Service
 
 FULL_DISK = "/dev/full"
 PIPE_BYTES = 64 * 1024
+SMALL_PIPE_BYTES = 4096
 
 
 # The writer alone
@@ -226,6 +228,7 @@ def test_a_log_that_cannot_be_written_stops_neither_answers_nor_the_drain(
     simulator: Simulator, tmp_path: Path, pipe: tuple[int, int]
 ) -> None:
     unread, full, closed = tmp_path / "unread", tmp_path / "full", tmp_path / "closed"
+    fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, SMALL_PIPE_BYTES)
     broken_pipe = os.pipe()
     os.close(broken_pipe[0])
     with open(FULL_DISK, "wb") as full_disk:
@@ -240,7 +243,7 @@ def test_a_log_that_cannot_be_written_stops_neither_answers_nor_the_drain(
             gate = Gate()
             simulator.script = scripts.held(gate)
             with running(command, folder, simulator, **popen) as service:
-                for _ in range(400):  # 80 KiB of log: more than a pipe holds
+                for _ in range(40):  # 8 KiB of log: more than the pipe holds
                     assert service.get("/api/sessions/none").status_code == 404
                 with service.send("Hello") as response:
                     text = response.iter_content(None)

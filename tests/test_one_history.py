@@ -47,7 +47,7 @@ def items_of(service: Service, session_id: str, key: str) -> list[str]:
     """Return the texts of the messages in OpenAI's Conversations."""
     with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True) as client:
         items = client.conversations.items.list(CONVERSATION + session_id.removeprefix(SESSION), order="asc")
-        return [str(item.content[0].text) for item in items if item.type == "message"]  # type: ignore[union-attr]
+        return [str(item.content[0].text) for item in items if item.type == "message"]
 
 
 def use_chat(service: Service, session_id: str, text: str, key: str) -> str:

@@ -182,7 +182,7 @@ def test_the_request_is_mapped_to_chat_completions(client: openai.OpenAI, simula
     assert (shown.tools[0].type, shown.truncation, shown.max_output_tokens) == ("function", "auto", 100)
     asked = client.responses.input_items.list(response.id, order="asc").data
     assert [item.type for item in asked] == ["message", "message"]
-    contents = [part.type for part in asked[1].content]  # type: ignore[union-attr]
+    contents = [part.type for part in asked[1].content]
     assert contents == ["input_text", "input_image", "input_file"]
 
 
@@ -458,7 +458,7 @@ def test_a_chain_branches_at_any_response(own_client: openai.OpenAI, own: Servic
     sessions = own.get("/api/sessions", key=KEY).json()["data"]
     assert len(sessions) == 1
     asked = own_client.responses.input_items.list(fourth.id).data
-    assert [part.text for item in asked for part in item.content] == ["four"]  # type: ignore[union-attr]
+    assert [part.text for item in asked for part in item.content] == ["four"]
 
 
 def test_a_busy_session_is_a_conflict_that_is_not_retried(
@@ -650,7 +650,7 @@ def test_the_response_of_another_key_is_a_404(service: Service, client: openai.O
 def test_the_list_of_input_items_is_paged(service: Service, client: openai.OpenAI) -> None:
     said: Any = [{"role": "user", "content": str(number)} for number in range(5)]
     response = client.responses.create(model=MODEL, input=said)
-    listed = [item.content[0].text for item in client.responses.input_items.list(response.id, limit=2)]  # type: ignore[union-attr, index]
+    listed = [item.content[0].text for item in client.responses.input_items.list(response.id, limit=2)]
     assert listed == ["4", "3", "2", "1", "0"]
     page = service.get(f"/v1/responses/{response.id}/input_items?order=asc&limit=2", key=KEY).json()
     schemas.check("ResponseItemList", page)

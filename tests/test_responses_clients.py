@@ -193,10 +193,10 @@ def test_a_clients_own_retries_ask_the_model_once(
     def open_after_the_retry(request: Any) -> None:
         sent.append(request)
         if len(sent) == 2:
-            threading.Timer(1.5, gate.open).start()  # the retry has found the first attempt by then
+            threading.Timer(0.3, gate.open).start()  # the retry has found the first attempt by then
 
     impatient = openai.DefaultHttpxClient(event_hooks={"request": [open_after_the_retry]})
-    with client_of(service, timeout=3.0, max_retries=3, http_client=impatient) as hasty:
+    with client_of(service, timeout=2.0, max_retries=3, http_client=impatient) as hasty:
         if place == "completion":
             headers = {"X-Session-ID": before_session(service)}
             create: Any = hasty.chat.completions.create

@@ -97,27 +97,33 @@ def block_with(text: str) -> str:
     return found
 
 
-def test_the_first_command_of_the_readme_serves(checkout: Path, port: int) -> None:
+@pytest.fixture(scope="module")
+def ready(checkout: Path, port: int) -> Path:
+    """The clone after the README's first command, which installs the packages and serves."""
     assert BLOCKS[0].rstrip().endswith(" && ./run")
     with serving("./run", checkout, environment(port)) as lines:
         assert any(line.startswith("Setting up .venv from requirements.txt: ") for line in lines)
         assert requests.get(f"http://127.0.0.1:{port}/api/health", timeout=10).json()["status"] == "ok"
         assert "<title>" in requests.get(f"http://127.0.0.1:{port}/", timeout=10).text
-    with serving(f"./run --port {port}", checkout, environment(1)) as lines:
+    return checkout
+
+
+def test_run_starts_again_without_an_installation(ready: Path, port: int) -> None:
+    with serving(f"./run --port {port}", ready, environment(1)) as lines:
         assert not any("Setting up" in line for line in lines), "nothing had changed"
     ended = subprocess.run(
-        ["./run", "--version"], cwd=checkout, env=environment(1), check=True, capture_output=True, text=True
+        ["./run", "--version"], cwd=ready, env=environment(1), check=True, capture_output=True, text=True
     )
     assert ended.stdout == f"OpenAI Chat API {__version__}\n"
 
 
-def test_the_commands_by_hand_serve(checkout: Path, port: int, tmp_path: Path) -> None:
+def test_the_commands_by_hand_serve(ready: Path, port: int, tmp_path: Path) -> None:
     """In the environment that `./run` has made, where pip only checks that every package is installed."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python3").symlink_to(os.path.realpath(sys.executable))
     make, install, serve = block_with("pip install -r").splitlines()
     variables = environment(port, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", PIP_QUIET="1")
-    with serving(f"bash -c '{make} && {install} && exec {serve}'", checkout, variables):
+    with serving(f"bash -c '{make} && {install} && exec {serve}'", ready, variables):
         assert requests.get(f"http://127.0.0.1:{port}/api/health", timeout=10).json()["status"] == "ok"
 
 
@@ -166,13 +172,13 @@ def test_the_wheel_has_every_file_of_the_package_and_its_licence(installed: Path
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_the_tour_of_the_readme(checkout: Path, port: int, tmp_path: Path) -> None:
+def test_the_tour_of_the_readme(ready: Path, port: int, tmp_path: Path) -> None:
     variables = environment(port, CHATAPI_SESSION_ACCESS="key")  # as in a container, or behind a proxy
     (demo,) = block_with("./run demo").splitlines()
     tour = [block for block in BLOCKS if "curl" in block]
     assert len(tour) == 4, "the tour has changed: check its new steps here"
     script = "\necho ==step==\n".join(tour).replace("127.0.0.1:8000", f"127.0.0.1:{port}")
-    with serving(demo, checkout, variables):
+    with serving(demo, ready, variables):
         ran = subprocess.run(
             ["bash", "-u", "-c", script], cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True
         )
@@ -223,10 +229,10 @@ def run_command_of(folder: Path, command: str, **variables: str) -> str:
     return ran.stderr
 
 
-def test_run_installs_the_packages_of_replicas_once(checkout: Path) -> None:
-    run_command_of(checkout, "migrate")
-    subprocess.run([checkout / ".venv/bin/python", "-c", "import asyncpg, redis"], check=True)
-    assert not run_command_of(checkout, "doctor"), "all packages are there"
+def test_run_installs_the_packages_of_replicas_once(ready: Path) -> None:
+    run_command_of(ready, "migrate")
+    subprocess.run([ready / ".venv/bin/python", "-c", "import asyncpg, redis"], check=True)
+    assert not run_command_of(ready, "doctor"), "all packages are there"
 
 
 @pytest.fixture(scope="module")
@@ -268,11 +274,11 @@ def test_run_installs_the_packages_that_the_settings_need(
     assert serve == "app.py serve --help"
 
 
-def test_an_installation_that_fails_shows_the_reason(checkout: Path, port: int, tmp_path: Path) -> None:
+def test_an_installation_that_fails_shows_the_reason(ready: Path, port: int, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    shutil.copytree(checkout, broken, ignore=shutil.ignore_patterns(".venv", ".git"))
+    shutil.copytree(ready, broken, ignore=shutil.ignore_patterns(".venv", ".git"))
     (broken / ".venv").mkdir()
-    (broken / ".venv/bin").symlink_to(checkout / ".venv/bin")
+    (broken / ".venv/bin").symlink_to(ready / ".venv/bin")
     (broken / "requirements.txt").write_text("nothing-has-this-name==1.0 --hash=sha256:" + "0" * 64 + "\n")
     variables = environment(port, PIP_NO_INDEX="1", UV_NO_INDEX="1")
     ran = subprocess.run(["./run"], cwd=broken, env=variables, check=False, capture_output=True, text=True)

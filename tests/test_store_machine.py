@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import sys
 import tempfile
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -333,14 +336,34 @@ class Machine(RuleBasedStateMachine):
             assert (latest and latest.id) == (conversation.answers[-1].id if conversation.answers else None)
 
 
-def test_the_store_and_a_dictionary_give_the_same_results() -> None:
+@pytest.mark.parametrize(("driver", "examples"), [("sqlite", 12), ("postgres", 5)])
+def test_the_store_and_a_dictionary_give_the_same_results(driver: str, examples: int) -> None:
+    drive(driver, examples, derandomize=True)
+
+
+def drive(driver: str, examples: int, *, derandomize: bool) -> None:
+    """Run this many sequences of calls, always the same ones or random ones."""
     bounded = settings(
-        max_examples=20,
+        max_examples=examples,
         stateful_step_count=25,
-        derandomize=True,
+        derandomize=derandomize,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    for name in DRIVERS:
-        machine = type(f"{name.capitalize()}Machine", (Machine,), {"driver_name": name})
-        run_state_machine_as_test(machine, settings=bounded)
+    machine = type(f"{driver.capitalize()}Machine", (Machine,), {"driver_name": driver})
+    run_state_machine_as_test(machine, settings=bounded)
+
+
+def main() -> int:
+    """Run random sequences on both databases: `python -m tests.test_store_machine --examples 500`."""
+    parser = argparse.ArgumentParser(description="Compare the store with a dictionary in random sequences of calls.")
+    parser.add_argument("--examples", type=int, default=200, help="sequences on each database (default %(default)s)")
+    options = parser.parse_args()
+    for driver in DRIVERS:
+        drive(driver, options.examples, derandomize=False)
+        print(f"{driver}: {options.examples} sequences, all equal")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
