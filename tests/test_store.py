@@ -35,7 +35,7 @@ from chatapi.model import (
     visible_text,
 )
 from chatapi.model.log import Log, parts_of
-from chatapi.store import Driver, Fenced, StartedTurn, Store
+from chatapi.store import Driver, Fenced, StartedTurn, Store, journaled_commit
 from chatapi.store.drivers.driver import Append, Batch, Committed, CrossedRows, RunningLog, Together, Transaction
 from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.drivers.sqlite import SQLiteDriver
@@ -867,6 +867,44 @@ async def test_text_that_is_scheduled_beside_a_transaction_is_in_the_journal(
         assert writer.log.committed == writer.log.position
     assert [batch.appends for batch in driver.batches] == [[]] * len(driver.batches)
     assert parts_of(recover(segments_in(tmp_path)).pieces[writer.id]) == writer.log.parts()
+
+
+@pytest.mark.parametrize("driver", ["sqlite"], indirect=True)
+async def test_the_text_of_ended_answers_leaves_the_memory_and_the_journal(
+    driver: Watched, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journaled_commit, "FORGET_SECONDS", 0.0)
+    synced = asyncio.Event()
+    assert driver.journal is not None
+    monkeypatch.setattr(driver.journal, "sync", synced.set)
+    monkeypatch.setattr(journaled_commit, "SYNC_SECONDS", 0.0)
+    store = Store(driver, clock)
+    await store.open()
+    writers = [await Writer(await begin(store)).write(store, TEXT) for _ in range(3)]
+    await asyncio.wait_for(synced.wait(), 5)
+    assert set(driver.journal.logs) == {writer.id for writer in writers}
+    await writers[0].finish(store)
+    deleted = await store.generations.find(writers[1].id)
+    assert deleted is not None
+    await store.sessions.delete(deleted.session_id, anyone)
+    await writers[1].write(store, "late")
+    assert await refused_with(writers[1].finish(store)) is Fenced
+    async with asyncio.timeout(5):
+        while set(driver.journal.logs) != {writers[2].id}:  # noqa: ASYNC110  # a task of the store ends it
+            await asyncio.sleep(0)
+    await store.close()
+    assert set(recover(segments_in(tmp_path)).pieces) >= {writers[2].id}, "it still runs"
+    store = Store(driver, clock)
+    await store.open()
+    assert await stored_text(store, writers[2].id) == TEXT
+    assert await driver.read(all_pieces) == [], "the text of the deleted answer was not restored"
+    await (await Writer(await begin(store)).write(store, TEXT)).finish(store)
+    await store.close()
+    assert segments_in(tmp_path) == []
+
+
+def all_pieces() -> Transaction[list[tuple[Any, ...]]]:
+    return (yield "SELECT generation_id FROM piece", ())
 
 
 def segments_in(folder: Path) -> list[Path]:
