@@ -26,7 +26,10 @@ POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 PREFIX = "CHATAPI_"
 ENV_FILE = ".env"  # in the working directory; the environment wins over it
 UNPREFIXED = frozenset(
-    ["host", "port", "database_url", "redis_url", "openai_base_url", "log_level", "https_proxy", "no_proxy", "no_color"]
+    {
+        *("host", "port", "database_url", "redis_url", "openai_base_url", "openai_upstream_api", "log_level"),
+        *("https_proxy", "no_proxy", "no_color"),
+    }
 )
 SHARED = {"HTTPS_PROXY", "NO_PROXY"}  # with other programs, many of which read the names in lower case
 # Kubernetes sets these in every container for a service that is named "chatapi".
@@ -147,6 +150,12 @@ class Settings(BaseModel):
     openai_base_url: Annotated[str, AfterValidator(_is_http_url)] = Field(
         "https://api.openai.com/v1",
         description="The model API: any server with OpenAI's chat completions. Most addresses end in `/v1`.",
+    )
+    openai_upstream_api: Literal["auto", "chat", "responses"] = Field(
+        "auto",
+        description="The API that answers are requested through. `chat`: chat completions. `responses`: OpenAI's "
+        "Responses. `auto`: chat completions, and Responses where OpenAI's service requires them "
+        "([upstreams](upstreams.md#two-apis)).",
     )
     https_proxy: str | None = Field(
         None,

@@ -49,6 +49,7 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
         settings.developer_role,
         settings.max_context_bytes,
         settings.upstream_proxy,
+        settings.openai_upstream_api,
     )
     rate_limit, slots = _limits(settings, store, redis)
     bus = _bus(settings, store, redis)

@@ -26,7 +26,10 @@ START_SECONDS = 60  # a start takes 0.1 s, or 2 s in an interpreter of its own; 
 END_SECONDS = 60
 COMMAND_SECONDS = 60
 REQUEST_SECONDS = 30
-UNPREFIXED_SETTINGS = ("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "LOG_LEVEL")
+UNPREFIXED_SETTINGS = (
+    *("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_UPSTREAM_API", "OPENAI_API_KEY"),
+    "LOG_LEVEL",
+)
 SECRETS = [KEY, OTHER_KEY]  # which no output may contain; tests add their own
 
 assert len(KEY) == len(OTHER_KEY) == 164

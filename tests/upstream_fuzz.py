@@ -27,8 +27,9 @@ from chatapi.auth.keys import Key
 from chatapi.errors import UpstreamError
 from chatapi.model import VISIBLE_KINDS, Generation, Kind, Microseconds, NewMessage, Part, Piece, Role, Status
 from chatapi.model.log import Log, parts_of
+from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest, RequestWriter
-from chatapi.upstream.stream import CompletionParser, Deltas
+from chatapi.upstream.stream import CompletionParser
 
 CREDENTIAL = Credential(Key("sk-proj-" + "f" * 156))
 MINUTES = 10.0

@@ -51,6 +51,8 @@ def with_digest(
             content += [turn.instructions, turn.dialect_data]
         if replaces is not None:
             content += [replaces]
+        if turn.responses_parameters:
+            content += [sorted(turn.responses_parameters.items())]
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
     name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
     return replace(turn, idempotency_key=name, digest=digest)

@@ -114,6 +114,7 @@ class GenerationRunner:
             messages=tuple(select_history([*history, *turn.input])),
             instructions=tuple(text for text in (developer_message, turn.instructions) if text),
             parameters=turn.parameters,
+            responses=turn.responses_parameters,
         )
 
     async def _produce(

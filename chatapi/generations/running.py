@@ -13,7 +13,8 @@ from chatapi.model.log import Log
 from chatapi.settings import Settings
 from chatapi.store import Fenced, StartedTurn
 from chatapi.upstream.metadata import ResponseMetadata
-from chatapi.upstream.stream import Answer, Deltas
+from chatapi.upstream.provider import Deltas
+from chatapi.upstream.stream import Answer
 
 MAX_PARTS = 4096  # of an answer; each costs its readers some kilobytes in some dialects
 AFTER_FINISH_SECONDS = 5.0  # for the usage to follow the finish reason

@@ -68,7 +68,8 @@ class TurnRequest:
     head, `ROOT` is no parent. An edit is a turn with new text and the old message's parent; a regeneration is a turn
     with empty `input` whose parent is the message to answer. `parameters` are sent to the upstream unchanged. `digest`
     distinguishes two requests with one idempotency key. With `is_retry`, a turn with the same digest that is still
-    running is followed instead of starting another. `instructions` follow the developer message in this turn only.
+    running is followed instead of starting another. `responses_parameters` are sent if the upstream is asked through
+    OpenAI's Responses, which alone has them. `instructions` follow the developer message in this turn only.
     `dialect_data` is stored for the dialect that sent the turn and is opaque to everything else.
     """
 
@@ -86,3 +87,4 @@ class TurnRequest:
     alias: Alias | None = None
     instructions: str | None = None
     dialect_data: str | None = None
+    responses_parameters: dict[str, Any] = field(default_factory=dict)

@@ -8,13 +8,13 @@ of this package imports another module of `chatapi`.
         ...
         assert simulator.wait_for_requests(1)[0].body["stream"] is True
 
-Reading order: `wire` (bytes), `scripts` (answers and faults to play), `demo` (answers without a script), `record`
-(received requests), `server`. Ready-made scripts are functions in `scripts`.
+Reading order: `wire` (bytes), `scripts` (answers and faults to play), `responses` (OpenAI's other protocol), `demo`
+(answers without a script), `record` (received requests), `server`. Ready-made scripts are functions in `scripts`.
 """
 
 from __future__ import annotations
 
-from . import scripts
+from . import responses, scripts
 from .record import ReceivedRequest
 from .scripts import Cut, Gate, HalfClose, Hang, Pause, Refusal, Responder, Script, Send, Step, Wait, answer, refuse
 from .server import Simulator, running
@@ -38,6 +38,7 @@ __all__ = [
     "Wait",
     "answer",
     "refuse",
+    "responses",
     "running",
     "scripts",
 ]

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from . import wire
+from . import responses, wire
 from .record import ReceivedRequest
 from .scripts import FORBIDDEN, INVALID_KEY, Pause, Refusal, Script, Step, json_body, stream_steps, words
 from .showpiece import MARKDOWN
 
 COMPLETIONS: Final = "/v1/chat/completions"
+RESPONSES: Final = "/v1/responses"
 MODELS: Final = "/v1/models"
 
 REQUESTS_PER_MINUTE: Final = 10_000  # shown in headers only; no request is rejected, so that benchmarks are not limited
@@ -28,6 +29,8 @@ MAX_COUNT: Final = 10_000  # limit of "count to": about 50 kB
 MAX_QUOTE_CHARACTERS: Final = 300
 MAX_QUOTES: Final = 10
 MAX_STOPS: Final = 4  # as the hosted API
+
+RESPONSES_FOR_TOOLS: Final = ("gpt-5.4",)  # prefixes of models that reason with tools on Responses only
 
 ROLES: Final = ("system", "assistant", "user", "function", "tool", "developer")
 
@@ -60,16 +63,18 @@ class Demo:
 
     def _route(self, request: ReceivedRequest) -> Script:
         is_model = request.path.startswith(f"{MODELS}/")
-        if request.path not in (COMPLETIONS, MODELS) and not is_model:
+        if request.path not in (COMPLETIONS, RESPONSES, MODELS) and not is_model:
             raise refused(404, f"Invalid URL ({request.method} {request.path})")
-        if request.method != ("POST" if request.path == COMPLETIONS else "GET"):
+        if request.method != ("POST" if request.path in (COMPLETIONS, RESPONSES) else "GET"):
             raise _wrong_method(request)
         check_key(request.headers)
         if is_model:
             return json_body(find_model(request.path.removeprefix(f"{MODELS}/")))
         if request.path == MODELS:
             return json_body(wire.model_list())
-        return self._complete(Chat.parse(request))
+        if request.path == RESPONSES:
+            return self._respond(request.body)
+        return self._complete(_without_tools_and_reasoning(request.body, Chat.parse(request.body)))
 
     def _complete(self, chat: Chat) -> Script:
         reply = Reply.to(chat)
@@ -92,6 +97,33 @@ class Demo:
             choices=chat.choices,
         )
         return replace(json_body(body, headers=headers), before_headers=(Pause(seconds),))
+
+    def _respond(self, body: Any) -> Script:
+        if isinstance(body, dict) and (fault := responses.find_fault(body)) is not None:
+            message, param, code = fault
+            raise refused(400, message, param=param, code=code)
+        chat = Chat.parse(responses.chat_body(body) if isinstance(body, dict) else body)
+        reply = Reply.to(chat)
+        events = responses.Events(chat.snapshot, body)
+        is_whole = reply.finish_reason != "length"
+        steps = responses.answer_steps(
+            events,
+            reply.content,
+            reply.reasoning,
+            reply.calls,
+            asked=body,
+            usage=reply.usage,
+            is_whole=is_whole,
+            pace_seconds=self._pace_seconds,
+        )
+        if not chat.stream:
+            return responses.whole_answer(steps, events, reply.usage, is_whole=is_whole)
+        headers = wire.headers(
+            wire.EVENT_STREAM,
+            requests=self._requests.take(1),
+            tokens=self._tokens.take(reply.usage.prompt_tokens + reply.usage.completion_tokens),
+        )
+        return Script(headers=headers, steps=steps)
 
     def _stream(self, chat: Chat, reply: Reply) -> Iterator[Step]:
         return stream_steps(
@@ -248,9 +280,8 @@ class Chat:
     schema: Mapping[str, Any] | None  # of the requested JSON answer
 
     @classmethod
-    def parse(cls, request: ReceivedRequest) -> Chat:
-        """Validate the body in the order of the hosted API."""
-        body = request.body
+    def parse(cls, body: Any) -> Chat:
+        """Validate a body in the order of the hosted API."""
         if not isinstance(body, dict):
             raise refused(
                 400,
@@ -287,6 +318,18 @@ class Chat:
     def user_texts(self) -> list[str]:
         """All user messages, oldest first."""
         return [message.text for message in self.messages if message.role == "user"]
+
+
+def _without_tools_and_reasoning(body: Mapping[str, Any], chat: Chat) -> Chat:
+    """Refuse functions for a model that reasons unless it is asked not to, as chat completions do."""
+    model = str(body.get("model"))
+    if model.startswith(RESPONSES_FOR_TOOLS) and body.get("tools") and body.get("reasoning_effort") != "none":
+        message = (
+            f"Function tools with reasoning_effort are not supported for {model} in /v1/chat/completions. "
+            "To use function tools, use /v1/responses or set reasoning_effort to 'none'."
+        )
+        raise refused(400, message, param="reasoning_effort")
+    return chat
 
 
 def _optional(body: Mapping[str, Any], param: str, kind: type[Value], expected: str) -> Value | None:

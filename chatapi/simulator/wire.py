@@ -31,6 +31,7 @@ MODELS: Final[Mapping[str, str]] = {
     "gpt-5-mini": "gpt-5-mini-2025-08-07",
     "gpt-5-nano": "gpt-5-nano-2025-08-07",
     "gpt-5.1": "gpt-5.1-2025-11-13",
+    "gpt-5.4": "gpt-5.4-2026-03-05",
     "o1": "o1-2024-12-17",
     "o3": "o3-2025-04-16",
     "o3-mini": "o3-mini-2025-01-31",

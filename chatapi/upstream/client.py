@@ -1,4 +1,4 @@
-"""The client of one model API, which speaks OpenAI's chat completions.
+"""The client of one model API, which speaks OpenAI's chat completions, Responses, or both.
 
 This is the seam at which foreign errors become ours, and the last place that a key reaches. Everything that comes from
 the other side is bounded and not trusted: no redirects, no content encoding, no cookies.
@@ -28,8 +28,11 @@ from chatapi.errors import (
 )
 from chatapi.http_client import ConnectTimeout, Endpoint, HTTPClient, Malformed, Response, TransportError
 from chatapi.model import Clock, Microseconds, wall_clock
+from chatapi.upstream.chat_completions import ChatCompletions
 from chatapi.upstream.metadata import ResponseMetadata, read_metadata
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
+from chatapi.upstream.provider import Provider
+from chatapi.upstream.providers import PATHS, Providers, UpstreamAPI, is_openai
 from chatapi.upstream.refusals import (
     error_body,
     error_for_status,
@@ -38,8 +41,8 @@ from chatapi.upstream.refusals import (
     read_error,
     read_retry_after,
 )
-from chatapi.upstream.request import ModelRequest, RequestWriter, find_adjustment
-from chatapi.upstream.stream import Answer, CompletionParser
+from chatapi.upstream.request import ModelRequest
+from chatapi.upstream.stream import Answer
 from chatapi.wire.extras import origin_of
 from chatapi.wire.loose_json import UNREADABLE, read_json
 
@@ -78,8 +81,8 @@ class _Refusal:
 class Upstream:
     """One pooled client of one model API.
 
-    `stream` takes a `ModelRequest` and a `Credential` and nothing of this API's JSON: another protocol is another class
-    with the same method.
+    `stream` takes a `ModelRequest` and a `Credential` and knows no JSON: a `Provider` writes the request and reads the
+    answer, and `Providers` selects it.
     """
 
     def __init__(
@@ -89,14 +92,18 @@ class Upstream:
         developer_role: str = "developer",
         max_request_bytes: int = MAX_REQUEST_BYTES,
         proxy: str | None = None,
+        api: UpstreamAPI = "auto",
         clock: Clock = wall_clock,
     ) -> None:
-        self._completions = Endpoint("POST", f"{base_url}/chat/completions", {**_HEADERS, "Content-Type": JSON})
+        posted = {**_HEADERS, "Content-Type": JSON}
+        self._endpoints = {path: Endpoint("POST", f"{base_url}/{path}", posted) for path in PATHS}
+        self._completions = self._endpoints[ChatCompletions.path]
         self._models = Endpoint("GET", f"{base_url}/models", _HEADERS)
         self._base_url = base_url
         self._client = HTTPClient(connect_seconds, proxy)
         self._clock = clock
-        self._writer = RequestWriter(developer_role, origin_of(base_url), max_request_bytes)
+        origin = origin_of(base_url)
+        self._providers = Providers.of(api, is_openai(base_url), developer_role, origin, max_request_bytes)
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
         self.last_success_at: Microseconds | None = None  # the last response without an error status
 
@@ -121,29 +128,32 @@ class Upstream:
             ContextTooLarge: the request is larger than this service sends.
             UpstreamError: the upstream refused it, is broken or cannot be reached, after two retries where that helps.
         """
-        response = await self._ask_adjusted(request, credential)
+        response, provider = await self._ask_adjusted(request, credential)
         metadata = read_metadata(response.headers, credential)
-        parser = CompletionParser(credential, self._writer.origin)
+        parser = provider.parser(credential)
         answer = Answer(response, metadata, parser, is_document=response.media_type == JSON)
         try:
             yield answer
         finally:
             self.release(answer)
 
-    async def _ask_adjusted(self, request: ModelRequest, credential: Credential) -> Response:
+    async def _ask_adjusted(self, request: ModelRequest, credential: Credential) -> tuple[Response, Provider]:
+        providers = self._providers
         known = adjustments = self._adjustments.get(request.model, frozenset())
         while True:
-            body = self._writer.write(request, adjustments)
-            response = await self._ask(credential, self._writer.encode(body), (EVENTS, JSON, PLAIN))
+            provider = providers.select(request, adjustments)
+            body = provider.write(request, adjustments)
+            endpoint = self._endpoints[provider.path]
+            response = await self._ask(endpoint, credential, providers.encode(body), (EVENTS, JSON, PLAIN))
             if isinstance(response, Response):
                 if adjustments != known:
                     self._remember(request.model, adjustments)
-                return response
+                return response, provider
             change = None
             if response.status in _ADJUSTABLE and len(adjustments) < ADJUSTMENTS_AT_MOST:
-                change = find_adjustment(response.text, body, adjustments)
+                change = providers.find_adjustment(provider, request, response.text, body, adjustments)
             if change is None:
-                raise response.error
+                raise provider.explain(response.error)
             adjustments |= {change}
 
     def _remember(self, model: str, adjustments: frozenset[str]) -> None:
@@ -231,16 +241,18 @@ class Upstream:
     # Requests
 
     async def _ask_or_raise(self, credential: Credential, body: bytes, media_types: tuple[str, ...]) -> Response:
-        response = await self._ask(credential, body, media_types)
+        response = await self._ask(self._completions, credential, body, media_types)
         if isinstance(response, _Refusal):
             raise response.error
         return response
 
-    async def _ask(self, credential: Credential, body: bytes, media_types: tuple[str, ...]) -> Response | _Refusal:
+    async def _ask(
+        self, endpoint: Endpoint, credential: Credential, body: bytes, media_types: tuple[str, ...]
+    ) -> Response | _Refusal:
         """Post a request; again, where that may help and nothing of an answer has come."""
         for attempt in range(RETRIES + 1):
             try:
-                response = await self._post(credential, body, media_types)
+                response = await self._post(endpoint, credential, body, media_types)
             except UpstreamUnavailable as error:
                 if attempt == RETRIES:
                     raise
@@ -252,8 +264,10 @@ class Upstream:
             await asyncio.sleep(pause or 0.0)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _post(self, credential: Credential, body: bytes, media_types: tuple[str, ...]) -> Response | _Refusal:
-        response = await self._request(self._completions, credential, body)
+    async def _post(
+        self, endpoint: Endpoint, credential: Credential, body: bytes, media_types: tuple[str, ...]
+    ) -> Response | _Refusal:
+        response = await self._request(endpoint, credential, body)
         try:
             refusal = await self._read_refusal(response, credential)
             if refusal is None:

@@ -17,6 +17,7 @@ import msgspec
 
 from chatapi.errors import ContextTooLarge
 from chatapi.model import Kind, NewMessage, Part, Role
+from chatapi.wire import response_events
 from chatapi.wire.chat_messages import answer_message, write_message
 from chatapi.wire.extras import ANY_ORIGIN, decode_extras
 from chatapi.wire.loose_json import UNREADABLE
@@ -28,12 +29,17 @@ _SYSTEM_ROLES = frozenset({"system", "developer"})
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """A request to a model: `instructions` first, then `messages`. `parameters` go upstream as they are."""
+    """A request to a model: `instructions` first, then `messages`.
+
+    `parameters` have the names and the form of chat completions. `responses` are those that only OpenAI's Responses
+    has, such as hosted tools, in its form.
+    """
 
     model: str
     messages: tuple[NewMessage, ...]
     instructions: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    responses: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Adjustment(StrEnum):
@@ -107,6 +113,7 @@ class RequestWriter:
                 call["function"] |= fields.pop("function", {})
                 call |= fields
             return
+        fields.pop(response_events.FIELD, None)  # of another protocol
         if parts := fields.pop("content_parts", None):
             text = [{"type": "text", "text": written["content"]}] if written["content"] else []
             written["content"] = [*parts, *text]
@@ -120,12 +127,16 @@ def _repair_call(call: dict[str, Any]) -> None:
         del call["function"]
         call["custom"] = {"name": function["name"], "input": function["arguments"]}
         return
+    function["arguments"] = repair_arguments(function["arguments"])
+
+
+def repair_arguments(arguments: str) -> str:
+    """Return the arguments of a call as a JSON object; others are its member `INVALID_ARGUMENTS`."""
     try:
-        value = msgspec.json.decode(function["arguments"])
+        value = msgspec.json.decode(arguments)
     except UNREADABLE:
-        value = function["arguments"]
-    if not isinstance(value, dict):
-        function["arguments"] = msgspec.json.encode({INVALID_ARGUMENTS: value}).decode()
+        value = arguments
+    return arguments if isinstance(value, dict) else msgspec.json.encode({INVALID_ARGUMENTS: value}).decode()
 
 
 def _with_one_system_message(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,9 +17,11 @@ import msgspec
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken, UpstreamError
 from chatapi.http_client import Response, TransportError
-from chatapi.model import Kind, Limit, ToolCall, Usage
+from chatapi.model import Kind, Limit, Usage
 from chatapi.upstream.finish import STOP, TOOL_CALLS, Ending, read_finish
+from chatapi.upstream.halves import Halves
 from chatapi.upstream.metadata import ResponseMetadata
+from chatapi.upstream.provider import Deltas, Parser
 from chatapi.upstream.refusals import error_in_stream, find_error
 from chatapi.upstream.tool_calls import ToolCallAssembler
 from chatapi.upstream.usage import read_usage
@@ -31,8 +33,6 @@ BROKE_OFF = "The model API's answer broke off before its end. What came before i
 NO_FINISH = "The model API ended its answer without saying that it was finished."
 NOT_PROTOCOL = "The model API sent an event that is not in its protocol."
 REASON_CHARACTERS = 64  # of a finish reason; those of OpenAI's protocol have at most 14
-
-Deltas = list[tuple[Kind, str, ToolCall | None]]
 
 
 # OpenAI's own form. A member that is not listed in a delta or a call makes the decoder refuse the event, which is then
@@ -106,7 +106,7 @@ class CompletionParser:
         self._calls: ToolCallAssembler | None = None
         self._failed_reason: str | None = None
         self._was_early = False  # content came behind a finish reason, which so was none
-        self._halves: dict[Any, str] = {}  # a surrogate whose other half has not come, by where it belongs
+        self._halves = Halves()
         self._extras: dict[str, Any] = {}
         self._extras_bytes = 0
         self._message_text: str | None = None  # text that came in whole messages instead of deltas
@@ -169,8 +169,7 @@ class CompletionParser:
     def _flush(self) -> Deltas:
         """The content that was held: halves of characters, calls, and the fields to be sent back with the message."""
         deltas: Deltas = []
-        halves, self._halves = self._halves, {}
-        deltas += [(place, REPLACEMENT, None) for place in halves if isinstance(place, Kind)]
+        deltas += [(place, REPLACEMENT, None) for place in self._halves.end() if isinstance(place, Kind)]
         if self._calls is not None:
             deltas += [(Kind.TOOL_CALL, text, call) for call, text in self._calls.end()]
             if self.finish_reason in {STOP, "function_call"}:
@@ -234,18 +233,9 @@ class CompletionParser:
     def _add(self, kind: Kind, text: str, deltas: Deltas) -> None:
         """Add a piece of content. A character whose halves come in two pieces is put together again."""
         self.deltas += 1
-        text = self._whole(kind, text)
+        text = self._halves.join(kind, text)
         if text:
             deltas.append((kind, text, None))
-
-    def _whole(self, place: Any, text: str) -> str:
-        """Make text storable. The first half of a character waits for the second, which may come in the next piece."""
-        if self._halves:
-            text = self._halves.pop(place, "") + text
-        if "\ud800" <= text[-1] <= "\udbff":
-            self._halves[place] = text[-1]
-            text = text[:-1]
-        return storable(text)
 
     def _annotate(self, annotations: list[dict[str, Any]], deltas: Deltas) -> None:
         deltas += [(Kind.ANNOTATION, write_json(annotation) + "\n", None) for annotation in annotations]
@@ -263,7 +253,7 @@ class CompletionParser:
             self._calls = ToolCallAssembler()
         self.deltas += 1
         if arguments:
-            arguments = self._whole(("call", index), arguments)
+            arguments = self._halves.join(("call", index), arguments)
         if self.finish_reason is not None:
             self._was_early = True
         writes = self._calls.take(index, call_id, name, arguments, extras)
@@ -479,7 +469,7 @@ class Answer:
         self,
         response: Response,
         metadata: ResponseMetadata,
-        parser: CompletionParser,
+        parser: Parser,
         *,
         is_document: bool = False,
     ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from chatapi.errors import InvalidRequest
 from chatapi.model import Kind, Media, NewMessage, Part, Role, ToolCall, visible_text
+from chatapi.wire import response_events
 from chatapi.wire.extras import DEEPEST, decode_extras, encode_extras
 from chatapi.wire.json_values import (
     optional_text,
@@ -47,6 +48,7 @@ def read_message(value: Any, path: str) -> NewMessage:
         return NewMessage(role, content_parts)
     reasoning = message.get("reasoning_content")
     parts = [Part(Kind.REASONING, require_text(reasoning, f"{path}.reasoning_content"))] if reasoning else []
+    parts += _read_extras(message, {response_events.FIELD} & {*message}, path)  # of reasoning, before what it led to
     parts += [] if content is None else _parts(content, f"{path}.content", (Kind.TEXT, Kind.REFUSAL))
     if message.get("refusal"):
         parts.append(Part(Kind.REFUSAL, require_text(message["refusal"], f"{path}.refusal")))

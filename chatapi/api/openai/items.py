@@ -18,6 +18,7 @@ from chatapi.api.http.serializers import annotations_of
 from chatapi.api.openai.ids import (
     CALL,
     CUSTOM_CALL,
+    KEPT,
     MESSAGE,
     OUTPUT,
     REASONING,
@@ -36,6 +37,14 @@ from chatapi.wire.json_values import (
     require_object,
     require_text,
     require_url,
+)
+from chatapi.wire.response_events import (
+    ITEM_ADDED,
+    encode_event,
+    encode_item,
+    opened_item,
+    read_events,
+    whole_item,
 )
 
 MAX_ITEMS = 8_000  # in one request
@@ -218,20 +227,28 @@ def _read_message(item: dict[str, Any], path: str) -> NewMessage:
     known = _ROLES[role]
     parts = _read_content(item.get("content"), f"{path}.content", _CONTENT_KINDS.get(known, _TEXT_ONLY))
     if known is Role.ASSISTANT:
-        return NewMessage(known, tuple(part for part in parts if part.text))
+        phase = optional_text(item.get("phase"), f"{path}.phase")
+        begun = {"type": ITEM_ADDED, "item": {"type": "message", "phase": phase}}
+        mark = (Part(Kind.EXTRA, encode_event(ANY_ORIGIN, begun)),) if phase else ()
+        return NewMessage(known, (*mark, *(part for part in parts if part.text)))
     if not parts:
         raise InvalidRequest.field(f"{path}.content", "Must have at least one content part.")
     return NewMessage(known, parts)
 
 
 def _read_reasoning(item: dict[str, Any], path: str) -> NewMessage:
-    parts = []
+    parts: list[Part] = []
     for name in ("summary", "content"):
         values = item.get(name)
         for index, value in enumerate(require_list(values, f"{path}.{name}") if values is not None else ()):
             place = f"{path}.{name}.{index}"
             text = require_text(require_object(value, place).get("text"), f"{place}.text")
             parts += [Part(Kind.REASONING, text)] if text else []
+    if item.get("encrypted_content") is not None:  # its id is ours, or of another server; the content is what counts
+        hidden = require_text(item["encrypted_content"], f"{path}.encrypted_content")
+        summary = item.get("summary") or []
+        kept = {"type": "reasoning", "summary": summary, "encrypted_content": hidden}
+        parts.append(Part(Kind.EXTRA, encode_item(ANY_ORIGIN, kept)))
     return NewMessage(Role.ASSISTANT, tuple(parts))
 
 
@@ -280,28 +297,57 @@ def _part_of(part: dict[str, Any], path: str) -> Part:
 
 
 class Item(NamedTuple):
-    """The parts of a message that form one item, and the item's number in the message."""
+    """The parts of a message that form one item, and the item's number in the message.
+
+    `kept` is the item as an upstream sent it: of reasoning, its encrypted form; of a message, its `phase`; of any other
+    type, all of it.
+    """
 
     number: int
     prefix: str
     parts: list[Part]
+    kept: dict[str, Any] | None = None
 
 
 def group_parts(parts: tuple[Part, ...], form: ItemForm = DEFAULT_FORM) -> Iterator[Item]:
     """Yield the parts of a message as items."""
-    item: Item | None = None
+    items: list[Item] = []
+    phase: dict[str, Any] | None = None  # of the next message
+    joins = False  # the last item is a message, and more text belongs to it
     for part in parts:
         if part.kind is Kind.EXTRA:
+            for event in read_events(part.text) if part.call is None else ():
+                opened = opened_item(event)
+                if opened is not None and opened.get("type") == "message":
+                    phase, joins = opened, False
+                elif _add_kept(items, opened or whole_item(event)):
+                    joins = False
             continue
         prefix = form.prefix_of(part.kind, part.call)
-        if item is not None and prefix == MESSAGE == item.prefix:
-            item.parts.append(part)
+        if joins and prefix == MESSAGE:
+            items[-1].parts.append(part)
             continue
-        if item is not None:
-            yield item
-        item = Item(0 if item is None else item.number + 1, prefix, [part])
-    if item is not None:
-        yield item
+        items.append(Item(len(items), prefix, [part], phase if prefix == MESSAGE else None))
+        joins = prefix == MESSAGE
+        phase = None
+    yield from items
+
+
+def _add_kept(items: list[Item], item: dict[str, Any] | None) -> bool:
+    """Add an item as its upstream sent it; return whether there is one."""
+    if item is None:
+        return False
+    last = items[-1] if items else None
+    if item.get("type") == "reasoning":
+        if last is not None and last.prefix == REASONING and last.kept is None:
+            items[-1] = last._replace(kept=item)
+        else:
+            items.append(Item(len(items), REASONING, [], item))
+    elif last is not None and last.prefix == KEPT and last.kept is not None and last.kept.get("id") == item.get("id"):
+        items[-1] = last._replace(kept=item)
+    else:
+        items.append(Item(len(items), KEPT, [], item))
+    return True
 
 
 def find_item(message: Message, name: str) -> NewMessage | None:
@@ -313,6 +359,8 @@ def find_item(message: Message, name: str) -> NewMessage | None:
         if item.number == wanted.number and _same_kind(item.prefix, wanted.prefix):
             calls = {part.call for part in item.parts if part.call is not None}
             extras = [part for part in message.parts if part.kind is Kind.EXTRA and part.call in calls]
+            if item.kept is not None and item.prefix != MESSAGE:
+                extras.append(Part(Kind.EXTRA, encode_item(ANY_ORIGIN, item.kept)))
             return NewMessage(message.role, (*item.parts, *extras))
     return None
 
@@ -351,19 +399,31 @@ def write_items(
     Args:
         last: the status of the last item; the others are completed.
     """
-    items = [write_item(message_id, role, item, COMPLETED, form) for item in group_parts(parts, form)]
-    if items:
-        items[-1]["status"] = last
+    grouped = list(group_parts(parts, form))
+    items = [write_item(message_id, role, item, COMPLETED, form) for item in grouped]
+    if items and (grouped[-1].prefix != KEPT or last == INCOMPLETE):
+        items[-1] = close_item(items[-1], last) if grouped[-1].prefix == KEPT else items[-1] | {"status": last}
     return items
+
+
+def close_item(item: dict[str, Any], status: str) -> dict[str, Any]:
+    """Return an item that is kept as received, at the end of its answer: one that is still open has failed."""
+    if status != INCOMPLETE or item.get("status") in {"completed", "failed", "incomplete"} or "status" not in item:
+        return item
+    return item | {"status": INCOMPLETE if item.get("type") == "computer_call" else "failed"}
 
 
 def write_item(message_id: str, role: Role, item: Item, status: str, form: ItemForm = DEFAULT_FORM) -> dict[str, Any]:
     """Return one item, whole."""
+    if item.prefix == KEPT:
+        return dict(item.kept or {})
     name = item_id(message_id, item.prefix, item.number)
-    first = item.parts[0]
+    first = item.parts[0] if item.parts else Part(Kind.REASONING)
     call = first.call or ToolCall("")
     if item.prefix == REASONING:
-        return {"id": name, "type": "reasoning", **reasoning_fields([first.text], form.summary), "status": status}
+        texts = [first.text] if first.text else []
+        hidden = encrypted_field(item.kept)
+        return {"id": name, "type": "reasoning", **reasoning_fields(texts, form.summary), **hidden, "status": status}
     if item.prefix in {CALL, CUSTOM_CALL}:
         tool = form.name_of(call)
         called = {"call_id": call.id, "name": tool.name} | ({"namespace": tool.namespace} if tool.namespace else {})
@@ -379,7 +439,18 @@ def write_item(message_id: str, role: Role, item: Item, status: str, form: ItemF
             "status": status,
         }
     contents = output_contents(item.parts) if role is Role.ASSISTANT else [_input_content(part) for part in item.parts]
-    return {"id": name, "type": "message", "status": status, "role": role.value, "content": contents}
+    phase = phase_field(item.kept)
+    return {"id": name, "type": "message", "status": status, "role": role.value, "content": contents, **phase}
+
+
+def encrypted_field(kept: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the encrypted content of a reasoning item, if its upstream sent it."""
+    return {"encrypted_content": kept["encrypted_content"]} if kept and kept.get("encrypted_content") else {}
+
+
+def phase_field(kept: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the phase of a message, if its upstream sent one."""
+    return {"phase": kept["phase"]} if kept and isinstance(kept.get("phase"), str) else {}
 
 
 def reasoning_fields(texts: list[str], summary: bool) -> dict[str, Any]:
@@ -417,6 +488,9 @@ def output_text(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+_FILE_CITATIONS = frozenset({"file_citation", "container_file_citation", "file_path"})
+
+
 class _Citation(msgspec.Struct):
     url: str
     title: str = ""
@@ -425,8 +499,12 @@ class _Citation(msgspec.Struct):
 
 
 def write_annotation(annotation: Any) -> dict[str, Any] | None:
-    """Return a chat completions annotation in the form of Responses; None for kinds that Responses does not define."""
-    if not isinstance(annotation, dict) or annotation.get("type") != "url_citation":
+    """Return an annotation in the form of Responses; None for kinds that Responses does not define."""
+    if not isinstance(annotation, dict):
+        return None
+    if annotation.get("type") in _FILE_CITATIONS and isinstance(annotation.get("file_id"), str):
+        return annotation
+    if annotation.get("type") != "url_citation":
         return None
     try:
         citation = msgspec.convert(annotation.get("url_citation", annotation), _Citation)

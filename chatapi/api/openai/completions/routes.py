@@ -1,23 +1,27 @@
 """/v1/chat/completions: OpenAI's Chat Completions.
 
 Without a session a completion is stateless: the body goes upstream byte for byte, the answer comes back frame for
-frame, and nothing is stored. With a session it is a turn of that session; docs/http.md has the rule by which its
-messages are distinguished from those that the session has.
+frame, and nothing is stored. If the upstream is asked through Responses, both are translated instead. With a session it
+is a turn of that session; docs/http.md has the rule by which its messages are distinguished from those that the session
+has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from chatapi.api.http.direct_route import DirectRoute
+from chatapi.api.http.error_responses import limit_headers
 from chatapi.api.http.identity import caller_of, mark_accepted
 from chatapi.api.http.request_body import read_raw_body, run_fairly
 from chatapi.api.http.services import services_of
 from chatapi.api.http.streaming import LogResponse, read_whole
+from chatapi.api.http.supervision import unless_disconnected
 from chatapi.api.openai.common import cancels_on_disconnect, check_surrogates, require_key
 from chatapi.api.openai.completions.passthrough import StreamPassthrough, WholePassthrough
 from chatapi.api.openai.completions.request import (
@@ -59,6 +63,9 @@ async def create(request: Request) -> Response:
     if session_id is not None:
         await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
         return await _continue(request, key, body, session_id, len(raw))
+    if services.settings.openai_upstream_api == "responses":
+        await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
+        return await _translate(request, key, body, len(raw))
     limit = request.state.limit = await services.rate_limit.take(owner)
     if stream:
         return StreamPassthrough(services, Credential(key), owner, raw, limit, choice_count(body))
@@ -121,6 +128,32 @@ async def _continue(request: Request, key: Key, body: dict[str, Any], session_id
         services.generations.abandon(sent.generation.id)
 
     return await _whole(request, sent.chunks, headers, stop if cancel else None)
+
+
+async def _translate(request: Request, key: Key, body: dict[str, Any], body_bytes: int) -> Response:
+    """Answer a stateless completion over an upstream that is asked through OpenAI's Responses. Nothing is stored."""
+    services = services_of(request)
+    owner = services.owner(key)
+    turn = await run_fairly(request, body_bytes, lambda: read_turn(body, services.settings, owner, NEW))
+    limit = request.state.limit = await services.rate_limit.take(owner)
+    turn = replace(turn, instructions=turn.developer_message, developer_message=None)
+    sent = await unless_disconnected(
+        request.receive, services.generations.send_ephemeral(turn, Credential(key), session=None)
+    )
+    if sent is None:
+        return Response(status_code=204)  # the client has left
+    if sent.upstream is not None:
+        mark_accepted(request)
+    headers = dict(sent.upstream.headers) if sent.upstream is not None else {}
+    headers |= limit_headers(limit, sent.upstream.limit if sent.upstream is not None else None)
+
+    def stop() -> None:
+        services.generations.abandon(sent.generation.id)
+
+    if not wants_stream(body):
+        return await _whole(request, sent.chunks, headers, stop)
+    encoder = CompletionsEncoder(sent.generation, wants_usage(body))
+    return LogResponse(sent.chunks, encoder, headers, services.settings.heartbeat_seconds, stop)
 
 
 async def _resume(request: Request, name: str, *, stream: bool, usage: bool) -> Response:

@@ -23,6 +23,7 @@ from chatapi.wire.chat_messages import answer_message
 from chatapi.wire.extras import decode_extras, merge
 from chatapi.wire.loose_json import write_json
 
+_CITED = ("url", "title", "start_index", "end_index")
 _LINES = frozenset({Kind.ANNOTATION, Kind.EXTRA})  # whose text is lines of JSON
 _FIELDS = {Kind.TEXT: "content", Kind.REFUSAL: "refusal", Kind.REASONING: "reasoning_content"}
 
@@ -47,7 +48,7 @@ def completion(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
     text = "".join(part.text for part in parts if part.kind is Kind.TEXT)
     refusal = "".join(part.text for part in parts if part.kind is Kind.REFUSAL)
     reasoning = "".join(part.text for part in parts if part.kind is Kind.REASONING)
-    annotations = [one for part in parts if part.kind is Kind.ANNOTATION for one in annotations_of(part)]
+    annotations = [_annotation(one) for part in parts if part.kind is Kind.ANNOTATION for one in annotations_of(part)]
     message = answer_message(parts) | {"content": text or None, "refusal": refusal or None, "annotations": annotations}
     if reasoning:
         message["reasoning_content"] = reasoning
@@ -68,6 +69,16 @@ def completion(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
         "usage": usage_object(generation.usage),
     }
+
+
+def _annotation(annotation: Any) -> Any:
+    """Return an annotation in the form of chat completions, where a citation of Responses has its members beside."""
+    if isinstance(annotation, dict) and annotation.get("type") == "url_citation" and "url_citation" not in annotation:
+        return {
+            "type": "url_citation",
+            "url_citation": {name: annotation[name] for name in _CITED if name in annotation},
+        }
+    return annotation
 
 
 class CompletionsEncoder:
@@ -133,8 +144,8 @@ class CompletionsEncoder:
             at += len(line) + 1
             self._position = at
             if piece.kind is Kind.ANNOTATION:
-                if read_annotation(line) is not None:  # one that nests too deeply is left out, as in a completion
-                    yield self._delta(b'{"annotations":[%b]}' % line)
+                if (annotation := read_annotation(line)) is not None:  # one that nests too deeply is left out
+                    yield self._delta(b'{"annotations":[%b]}' % write_json(_annotation(annotation)).encode())
             elif fields := decode_extras(line.decode() + "\n")[1]:
                 if piece.call is not None:
                     fields = {"tool_calls": [{"index": self._indexes.get(piece.call.id, 0), **fields}]}

@@ -106,12 +106,16 @@ PASSED_ON = (
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """A request, read. `parameters` are for the upstream; `repeated` are the fields that the response repeats."""
+    """A request, read. `parameters` are for the upstream; `repeated` are the fields that the response repeats.
+
+    `own_parameters` are for an upstream that is asked through OpenAI's Responses (`TurnRequest.responses_parameters`).
+    """
 
     input: tuple[NewMessage, ...]
     instructions: str | None
     model: str
     parameters: dict[str, Any]
+    own_parameters: dict[str, Any]
     repeated: dict[str, Any]
     stream: bool
     store: bool
@@ -161,6 +165,7 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
         instructions=body.instructions or None,
         model=body.model or settings.default_model,
         parameters=parameters,
+        own_parameters=_own_parameters(body),
         repeated=repeated,
         stream=bool(body.stream),
         store=body.store is not False,
@@ -170,6 +175,17 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
         conversation_id=conversation_id,
         omitted_tools=tuple(tools.omitted),
     )
+
+
+def _own_parameters(body: ResponseBody) -> dict[str, Any]:
+    """Return the parameters that chat completions do not have."""
+    found: dict[str, Any] = {}
+    if body.include:
+        found["include"] = body.include
+    if body.reasoning is not None and (summary := body.reasoning.summary or body.reasoning.generate_summary):
+        found["reasoning"] = {"summary": summary}
+    found |= {name: value for name in ("max_tool_calls", "truncation") if (value := getattr(body, name)) is not None}
+    return found
 
 
 def _conversation(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""/v1/responses: OpenAI's Responses over any upstream that speaks chat completions.
+"""/v1/responses: OpenAI's Responses, over any upstream.
 
 A response is a generation, and its session a conversation: with `previous_response_id` the turn follows that response's
 answer, with `conversation` the last message there, and without either it begins a session. With `store: false` nothing
@@ -229,6 +229,7 @@ async def _read_turn(request: Request, asked: ResponseRequest, caller: Caller) -
         parent=parent,
         instructions=asked.instructions,
         dialect_data=encode_request_fields(asked.repeated),
+        responses_parameters=asked.own_parameters,
     )
     return await with_idempotency(request, services, turn) if asked.store else turn
 

@@ -13,6 +13,8 @@ grows and afterwards. At one position there may stand, in this order:
     10  the beginning of a content part
     14  the last event
 
+Events of the upstream that are kept as received stand at the end of their line in the log: 0, or as above.
+
 Odd numbers are for `error`, which is not part of the log: a reader that resumes after one misses nothing.
 
 The end of each part repeats its text, and the last event repeats the whole answer: so a reader holds the text it has
@@ -21,6 +23,7 @@ read of its answer, which is bounded (`Settings.max_answer_bytes`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -29,12 +32,14 @@ import msgspec
 
 from chatapi.api.http.serializers import read_annotation
 from chatapi.api.http.streaming import EVENT_TEXT_BYTES
-from chatapi.api.openai.ids import CALL, CUSTOM_CALL, MESSAGE, REASONING, item_id
+from chatapi.api.openai.ids import CALL, CUSTOM_CALL, KEPT, MESSAGE, REASONING, item_id
 from chatapi.api.openai.items import (
     COMPLETED,
     IN_PROGRESS,
     Item,
     ItemForm,
+    close_item,
+    encrypted_field,
     output_text,
     reasoning_fields,
     reasoning_part,
@@ -46,12 +51,14 @@ from chatapi.errors import ChatError
 from chatapi.model import Generation, Kind, Part, Piece, Role, Status
 from chatapi.model.log import cut
 from chatapi.wire import sse
+from chatapi.wire.response_events import opened_item, read_events, whole_item
 
 EVENTS_PER_POSITION = 16
 _DELTA, _TEXT_DONE, _PART_DONE, _ITEM_DONE, _ITEM_ADDED, _PART_ADDED, _LAST = 0, 2, 4, 6, 8, 10, 14
 _CREATED, _IN_PROGRESS = 0, 2
 _CALLS = frozenset({CALL, CUSTOM_CALL})  # items without content parts
 DONE = b"data: [DONE]\n\n"
+_EVENT_NAME = re.compile(rb"[a-z0-9_.]{1,100}")
 
 
 class ResponsesEncoder:
@@ -74,6 +81,8 @@ class ResponsesEncoder:
         self._part = -1  # of the log, the one that is being read
         self._item: _OpenItem | None = None
         self._items: list[bytes] = []  # complete items, as JSON
+        self._phase: dict[str, Any] | None = None  # of the next message
+        self._kept: list[bytes] = []  # the beginning of a kept event whose end has not come yet
         for _ in self.pieces(before or []):
             pass
 
@@ -97,7 +106,8 @@ class ResponsesEncoder:
     def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
         for piece in pieces:
             if piece.kind is Kind.EXTRA:
-                continue  # a response has no place for members of chat completions
+                yield from self._kept_events(piece)
+                continue
             if piece.part != self._part:
                 self._position = piece.position - len(piece.data)
                 if turned := self._begin_log_part(piece):
@@ -146,6 +156,80 @@ class ResponsesEncoder:
             yield self._event(_DELTA, b"response.output_text.annotation.added", fields)
         self._position = piece.position
 
+    def _kept_events(self, piece: Piece) -> Iterator[bytes]:
+        """Yield the events of the upstream that are complete. Members of chat completions have no place here."""
+        if piece.call is not None:
+            return
+        self._kept.append(piece.data)
+        if b"\n" not in piece.data:
+            return
+        data = b"".join(self._kept)
+        begin = piece.position - len(data)
+        *lines, rest = data.split(b"\n")
+        self._kept = [rest]
+        for line in lines:
+            end = begin + len(line) + 1
+            for event in read_events(line.decode() + "\n")[:1]:
+                yield self._kept_event(event, begin, end)
+            begin = end
+
+    def _kept_event(self, event: dict[str, Any], begin: int, end: int) -> bytes:
+        """Return what one kept event shows, which stands between two positions."""
+        opened, whole = opened_item(event), whole_item(event)
+        self._position = begin
+        if opened is not None and opened.get("type") == "message":
+            self._phase = opened
+            return self._end_open_item()
+        if whole is not None and whole.get("type") == "reasoning":
+            shown = b""
+            if self._item is None or self._item.prefix != REASONING or self._item.kept is not None:
+                shown = self._end_open_item() + self._begin_item(REASONING, Piece(end, -1, Kind.REASONING, b""), whole)
+            assert self._item is not None, "it was open, or began"
+            self._item.kept = whole
+            self._position = end
+            return shown
+        if opened is not None or whole is not None:
+            return self._kept_item(opened, whole, end)
+        self._position = end
+        fields = {name: value for name, value in event.items() if name != "type"}
+        if self._item is not None and self._item.prefix == KEPT:
+            fields = {"output_index": self._item.number, **fields}
+        name = event["type"].encode()
+        if not _EVENT_NAME.fullmatch(name):
+            return b""
+        return self._event(_DELTA, name, msgspec.json.encode(fields)[1:-1] or b'"kept":true')
+
+    def _kept_item(self, opened: dict[str, Any] | None, whole: dict[str, Any] | None, end: int) -> bytes:
+        """Return the beginning or the end of an item that is kept as received."""
+        item = self._item
+        shown = b""
+        if opened is not None or item is None or item.prefix != KEPT:
+            shown = self._end_open_item()
+            if opened is not None:
+                self._position = end
+            item = self._begin_kept(opened or whole or {})
+            shown += self._added(item, msgspec.json.encode(item.kept))
+        self._position = end
+        if whole is not None:
+            item.kept = whole
+            shown += self._end_open_item()
+        return shown
+
+    def _begin_kept(self, kept: dict[str, Any]) -> _OpenItem:
+        piece = Piece(0, -1, Kind.EXTRA, b"")
+        self._item = _OpenItem(self._generation.message_id, KEPT, len(self._items), piece, self._form)
+        self._item.kept = kept
+        return self._item
+
+    def _end_open_item(self) -> bytes:
+        ended = self._end_item(COMPLETED) if self._item is not None else b""
+        self._item = None
+        return ended
+
+    def _added(self, item: _OpenItem, written: bytes) -> bytes:
+        fields = b'"output_index":%d,"item":%b' % (item.number, written)
+        return self._event(_ITEM_ADDED, b"response.output_item.added", fields)
+
     def _begin_log_part(self, piece: Piece) -> bytes:
         """Return the events between two parts of the log: ends, and beginnings."""
         self._part = piece.part
@@ -156,13 +240,16 @@ class ResponsesEncoder:
             if item.kind is kind:
                 return b""  # text continues after its annotations, or they begin
             return self._end_part(item) + self._begin_part(item, kind)
-        ended = self._end_item(COMPLETED) if item is not None else b""
+        ended = self._end_open_item()
+        phase, self._phase = self._phase, None
+        begun = self._begin_item(prefix, piece, phase if prefix == MESSAGE else None)
+        assert self._item is not None, "it has begun"
+        return ended + begun + self._begin_part(self._item, kind)
+
+    def _begin_item(self, prefix: str, piece: Piece, kept: dict[str, Any] | None) -> bytes:
         item = self._item = _OpenItem(self._generation.message_id, prefix, len(self._items), piece, self._form)
-        added = item.write(IN_PROGRESS, empty=True)
-        begun = self._event(
-            _ITEM_ADDED, b"response.output_item.added", b'"output_index":%d,"item":%b' % (item.number, added)
-        )
-        return ended + begun + self._begin_part(item, kind)
+        item.kept = kept if prefix == MESSAGE else None
+        return self._added(item, item.write(IN_PROGRESS, empty=True))
 
     def _begin_part(self, item: _OpenItem, kind: Kind) -> bytes:
         item.begin(kind)
@@ -189,7 +276,7 @@ class ResponsesEncoder:
     def _end_item(self, status: str) -> bytes:
         item = self._item
         assert item is not None, "there is one to end"
-        ended = self._end_part(item)
+        ended = self._end_part(item) if item.content_index >= 0 else b""
         whole = item.write(status)
         self._items.append(whole)
         done = b'"output_index":%d,"item":%b' % (item.number, whole)
@@ -199,7 +286,8 @@ class ResponsesEncoder:
         return sse.HEARTBEAT
 
     def end(self, generation: Generation) -> bytes:
-        ended = self._end_item(last_item_status(generation)) if self._item is not None else b""
+        status = last_item_status(generation)
+        ended = self._end_item(status) if self._item is not None else b""
         self._item = None
         output = msgspec.Raw(b"[%b]" % b",".join(self._items))
         response = response_object(generation, self._request, output)
@@ -257,6 +345,7 @@ class _OpenItem:
         "fields",
         "form",
         "id",
+        "kept",
         "kind",
         "line",
         "message_id",
@@ -282,6 +371,7 @@ class _OpenItem:
         self.texts: list[bytes] = []  # of the current content part
         self.annotations: list[dict[str, Any]] = []
         self.line = b""  # the beginning of an annotation whose end has not come yet
+        self.kept: dict[str, Any] | None = None  # the item as its upstream sent it, see `items.Item`
         self.fields = self.delta = b""  # the fields that name the part, and its delta event as a template
         self.names = _EVENT_NAMES[Kind.TEXT]
 
@@ -320,13 +410,16 @@ class _OpenItem:
 
     def write(self, status: str, *, empty: bool = False) -> bytes:
         """Return the item as JSON."""
+        if self.prefix == KEPT:
+            return msgspec.json.encode(close_item(self.kept or {}, status))
         text = "" if empty else b"".join(self.texts).decode()
-        parts = [Part(self.kind, text, self.call)]
-        item = write_item(self.message_id, Role.ASSISTANT, Item(self.number, self.prefix, parts), status, self.form)
+        written = Item(self.number, self.prefix, [Part(self.kind, text, self.call)], self.kept)
+        item = write_item(self.message_id, Role.ASSISTANT, written, status, self.form)
         if self.prefix == MESSAGE:
             item["content"] = self.parts
         elif self.prefix == REASONING:
-            item = {"id": item["id"], "type": "reasoning", **self._reasoning(), "status": status}
+            hidden = encrypted_field(self.kept)
+            item = {"id": item["id"], "type": "reasoning", **self._reasoning(), **hidden, "status": status}
         return msgspec.json.encode(item)
 
     def _reasoning(self) -> dict[str, Any]:

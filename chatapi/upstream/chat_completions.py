@@ -1,0 +1,31 @@
+"""The provider for OpenAI's chat completions, which nearly every model API speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chatapi.auth.credentials import Credential
+from chatapi.errors import UpstreamError
+from chatapi.upstream.request import ModelRequest, RequestWriter, find_adjustment
+from chatapi.upstream.stream import CompletionParser
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletions:
+    """Chat completions: see `request` for what is sent, and `stream` for what is read."""
+
+    writer: RequestWriter
+    path: ClassVar[str] = "chat/completions"
+
+    def write(self, request: ModelRequest, adjustments: frozenset[str]) -> dict[str, Any]:
+        return self.writer.write(request, adjustments)
+
+    def find_adjustment(self, refusal: str, body: dict[str, Any], adjustments: frozenset[str]) -> str | None:
+        return find_adjustment(refusal, body, adjustments)
+
+    def explain(self, error: UpstreamError) -> UpstreamError:
+        return error
+
+    def parser(self, credential: Credential) -> CompletionParser:
+        return CompletionParser(credential, self.writer.origin)
