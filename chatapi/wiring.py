@@ -50,6 +50,7 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
         settings.max_context_bytes,
         settings.upstream_proxy,
         settings.openai_upstream_api,
+        settings.default_model,
     )
     rate_limit, slots = _limits(settings, store, redis)
     bus = _bus(settings, store, redis)

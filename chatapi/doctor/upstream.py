@@ -12,10 +12,13 @@ import aiohttp
 
 from chatapi.doctor.finding import Check, Finding, Reporter
 from chatapi.settings import Settings
+from chatapi.upstream.model_ends import announced_end, listed_end, notice, today
+from chatapi.upstream.providers import is_openai_itself
 
 ANSWER_SECONDS = 15.0
 DAYS_LEFT = 14  # a certificate that expires sooner is a warning
 DAY_SECONDS = 86_400
+LIST_BYTES = 4 * 1024 * 1024  # of the list of models
 
 found = Reporter("Model API")
 
@@ -30,6 +33,12 @@ async def check(settings: Settings) -> Check:
             async with client.get(url, allow_redirects=False) as response:
                 took = time.perf_counter() - begun
                 yield _answered(response.status, took)
+                body = bytearray()
+                while response.status == HTTPStatus.OK and len(body) < LIST_BYTES:
+                    if not (some := await response.content.readany()):
+                        break
+                    body += some
+                yield _default_model(settings, bytes(body))
         except aiohttp.ClientConnectorCertificateError as error:
             reason = getattr(error.certificate_error, "verify_message", "") or "it is not valid"
             yield found.failure(
@@ -65,6 +74,17 @@ def _answered(status: int, took: float) -> Finding:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return found.warning(f"{answer}: it is out of order now.")
     return found.warning(f"{answer}, which is not in its protocol. Check that OPENAI_BASE_URL is right.")
+
+
+def _default_model(settings: Settings, body: bytes) -> Finding:
+    """Return the finding about the end of the default model. `body` is the list of models, if it was given."""
+    model = settings.default_model
+    announced = announced_end(model) if is_openai_itself(settings.openai_base_url) else None
+    end = listed_end(body, model) or announced
+    if end is None:
+        return found.ok(f"no end of the default model {model} is known.")
+    sentence = notice(model, end, today())
+    return found.ok(f"the default model {model} shuts down on {end}.") if sentence is None else found.warning(sentence)
 
 
 async def _tls(url: str) -> Finding:

@@ -30,9 +30,10 @@ from chatapi.http_client import ConnectTimeout, Endpoint, HTTPClient, Malformed,
 from chatapi.model import Clock, Microseconds, wall_clock
 from chatapi.upstream.chat_completions import ChatCompletions
 from chatapi.upstream.metadata import ResponseMetadata, read_metadata
+from chatapi.upstream.model_ends import DefaultModel, today
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
 from chatapi.upstream.provider import Provider
-from chatapi.upstream.providers import PATHS, Providers, UpstreamAPI, is_openai
+from chatapi.upstream.providers import PATHS, Providers, UpstreamAPI, is_openai, is_openai_itself
 from chatapi.upstream.refusals import (
     error_body,
     error_for_status,
@@ -93,6 +94,7 @@ class Upstream:
         max_request_bytes: int = MAX_REQUEST_BYTES,
         proxy: str | None = None,
         api: UpstreamAPI = "auto",
+        default_model: str = "",
         clock: Clock = wall_clock,
     ) -> None:
         posted = {**_HEADERS, "Content-Type": JSON}
@@ -104,11 +106,13 @@ class Upstream:
         self._clock = clock
         origin = origin_of(base_url)
         self._providers = Providers.of(api, is_openai(base_url), developer_role, origin, max_request_bytes)
+        self._default_model = DefaultModel(default_model, announced=is_openai_itself(base_url), today=today)
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
         self.last_success_at: Microseconds | None = None  # the last response without an error status
 
     async def open(self) -> None:
         """Read the trust store, if it is needed. Nothing is sent."""
+        self._default_model.warn()
         self._client.open(self._completions)
 
     async def close(self) -> None:
@@ -153,7 +157,7 @@ class Upstream:
             if response.status in _ADJUSTABLE and len(adjustments) < ADJUSTMENTS_AT_MOST:
                 change = providers.find_adjustment(provider, request, response.text, body, adjustments)
             if change is None:
-                raise provider.explain(response.error)
+                raise self._default_model.explain(request.model, provider.explain(response.error))
             adjustments |= {change}
 
     def _remember(self, model: str, adjustments: frozenset[str]) -> None:
@@ -196,9 +200,11 @@ class Upstream:
                 if name:
                     models = Endpoint("GET", f"{self._base_url}/models/{quote(name, safe='/:@')}", _HEADERS)
                 response = await self._get(models, credential)
-                return await self._read_body(response, credential, most_bytes)
+                whole = await self._read_body(response, credential, most_bytes)
         except TimeoutError as error:
             raise UpstreamTimeout("The model API did not answer in time.") from error
+        self._default_model.learn(whole.body)
+        return whole
 
     async def check_key(self, credential: Credential, seconds: float) -> None:
         """Return if the upstream accepts the key. It is asked for its list of models, which costs nothing.

@@ -24,6 +24,12 @@ _REASONING_MODEL = re.compile(r"(?:o[1-9]|gpt-(?:[5-9]|\d\d)|codex|computer-use)
 _OPENAI_HOSTS = ("api.openai.com", ".api.openai.com", ".openai.azure.com")
 
 
+def is_openai_itself(base_url: str) -> bool:
+    """Return whether an address is that of OpenAI's service or one of its regions."""
+    host = (urlsplit(base_url).hostname or "").lower()
+    return host == _OPENAI_HOSTS[0] or host.endswith(_OPENAI_HOSTS[1])
+
+
 def is_openai(base_url: str) -> bool:
     """Return whether an address is that of OpenAI's service, its regions and Azure's included."""
     host = (urlsplit(base_url).hostname or "").lower()
