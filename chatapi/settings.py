@@ -202,10 +202,11 @@ class Settings(BaseModel):
         "developer",
         description="The role of the developer message in requests to the model API; some servers only know `system`.",
     )
-    hosted_tools: Literal["reject", "omit"] = Field(
-        "reject",
-        description="Tools of `/v1/responses` that only OpenAI's own service runs, such as `web_search`: `reject` the "
-        "request, or `omit` them and list them in the header `X-Omitted-Tools`.",
+    hosted_tools: Literal["auto", "pass", "reject", "omit"] = Field(
+        "auto",
+        description="Tools of `/v1/responses` that the model API itself runs, such as `web_search`: `pass` them on, "
+        "`reject` the request, or `omit` them and list them in the header `X-Omitted-Tools`. `auto`: `pass` where "
+        "`OPENAI_UPSTREAM_API` is `responses`, or `auto` with OpenAI's service; else `reject`.",
     )
     prices: Path | None = Field(
         None,

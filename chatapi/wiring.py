@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from chatapi.api.http.services import Services
 from chatapi.auth.keys import KeyPolicy, fingerprint, load_secret
@@ -22,6 +22,7 @@ from chatapi.settings import Settings, SettingsError
 from chatapi.store import Driver, Store, StoreLimits
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.upstream.client import Upstream
+from chatapi.upstream.providers import is_openai
 
 if TYPE_CHECKING:
     from chatapi.connections.redis import RedisConnection
@@ -66,8 +67,17 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
         bodies=BodyBudget(max(settings.max_unfinished_bytes, 4 * settings.max_media_bytes)),
         links=[redis] if redis is not None else [],
         prices=read_prices(settings.prices),
+        hosted_tools=_hosted_tools(settings),
         demo_key=demo_key,
     )
+
+
+def _hosted_tools(settings: Settings) -> Literal["pass", "reject", "omit"]:
+    if settings.hosted_tools != "auto":
+        return settings.hosted_tools
+    api = settings.openai_upstream_api
+    has_responses = api == "responses" or (api == "auto" and is_openai(settings.openai_base_url))
+    return "pass" if has_responses else "reject"
 
 
 def _driver(settings: Settings) -> Driver:

@@ -8,8 +8,9 @@ import openai
 import pytest
 
 from chatapi.simulator import Cut, HalfClose, Hang, Pause, Send, Simulator, Step, refuse, scripts, wire
-from chatapi.simulator.responses import Events
+from chatapi.simulator.responses import Events, response
 from chatapi.simulator.scripts import event_stream
+from tests import hosted_items, node_clients
 from tests.server_process import Serve, Service, events
 
 pytestmark = pytest.mark.one_process("replicas share no part of the upstream's protocol")
@@ -255,3 +256,119 @@ def test_a_server_without_responses_is_told_apart_from_an_unknown_model(
     response = impatient.post("/api/chat", json=question(key))
     assert response.status_code == 502
     assert "OPENAI_UPSTREAM_API=chat" in response.json()["detail"]
+
+
+# Hosted tools
+
+
+def hosted(items: list[Any]) -> list[dict[str, Any]]:
+    """Return the items of hosted tools among items, as they were received."""
+    ids = {item["id"] for item in hosted_items.ITEMS}
+    return [item.to_dict() for item in items if item.id in ids]
+
+
+def test_hosted_tools_are_passed_on_and_their_items_are_kept_as_received(
+    translating: Service, upstream: Simulator, key: str
+) -> None:
+    upstream.script = event_stream(*map(Send, hosted_items.frames()))
+    sdk = client(translating, key)
+    secret = {"type": "mcp", "server_label": "docs", "server_url": "https://x", "authorization": "s3cret-of-a-server"}
+    tools, choice = [{"type": "web_search"}, secret], {"type": "mcp", "server_label": "docs"}
+    asked: dict[str, Any] = {"model": "gpt-5.4", "tools": tools, "tool_choice": choice}
+    live = list(sdk.responses.create(input="Look", stream=True, include=["web_search_call.action.sources"], **asked))
+    sent = upstream.requests[-1].body
+    assert sent["tools"] == asked["tools"]
+    assert sent["tool_choice"] == choice
+    assert "web_search_call.action.sources" in sent["include"]
+    final: Any = live[-1]
+    assert final.type == "response.completed"
+    assert hosted(final.response.output) == hosted_items.ITEMS
+    assert "s3cret" not in final.response.to_json()
+    assert "s3cret" not in translating.database.everything()
+    (message,) = [item for item in final.response.output if item.type == "message"]
+    assert [one.type for one in message.content[0].annotations] == ["url_citation", "file_citation"]
+    shown = [event.type for event in live]
+    for item in hosted_items.ITEMS:
+        for kind, fields in hosted_items.PROGRESS[item["id"]]:
+            assert (kind in shown) is ("partial_image" not in kind), kind
+            assert not fields or "partial_image_b64" in fields or kind in shown
+    name = final.response.id
+    assert hosted(sdk.responses.retrieve(name).output) == hosted_items.ITEMS
+    for event in live[::3]:
+        rest = list(sdk.responses.retrieve(name, stream=True, starting_after=event.sequence_number))
+        assert rest == [one for one in live if one.sequence_number > event.sequence_number]
+
+    upstream.script = response("Done.")
+    approval: Any = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    second = sdk.responses.create(input=[approval], previous_response_id=name, **asked)
+    assert second.output_text == "Done."
+    items = upstream.requests[-1].body["input"]
+    received = [item for item in items if item.get("id") in {one["id"] for one in hosted_items.ITEMS}]
+    assert received == [{name: value for name, value in one.items() if value is not None} for one in hosted_items.ITEMS]
+    assert items[-1] == approval
+    assert [item.type for item in sdk.responses.input_items.list(second.id).data] == ["mcp_approval_response"]
+
+
+def test_items_of_hosted_tools_are_sent_on_from_a_client_that_stores_them(
+    translating: Service, upstream: Simulator, key: str
+) -> None:
+    upstream.script = response("Done.")
+    given: Any = [{"role": "user", "content": "Look"}, *hosted_items.ITEMS, {"role": "user", "content": "And?"}]
+    client(translating, key).responses.create(model="gpt-5.4", input=given, store=False)
+    sent = upstream.requests[-1].body["input"]
+    assert [item.get("type", item.get("role")) for item in sent] == [
+        *("user", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"),
+        *("mcp_list_tools", "mcp_call", "mcp_approval_request", "user"),
+    ]
+
+
+def test_chat_completions_show_hosted_items_as_they_came(translating: Service, upstream: Simulator, key: str) -> None:
+    upstream.script = event_stream(*map(Send, hosted_items.frames()))
+    made = client(translating, key).chat.completions.create(
+        model="gpt-5.4",
+        messages=[{"role": "user", "content": "Look"}],
+        tools=[{"type": "web_search"}],  # type: ignore[list-item]
+    )
+    message: Any = made.choices[0].message
+    assert message.content == "It rains."
+    assert message.annotations[0].url_citation.url == hosted_items.CITED["url"]
+    done = [event["item"] for event in message.response_events if event["type"] == "response.output_item.done"]
+    assert [item for item in done if item["type"] != "reasoning"] == hosted_items.ITEMS
+
+
+@pytest.mark.needs_node
+def test_use_chat_shows_hosted_tools_as_tools_that_the_provider_ran(
+    translating: Service, upstream: Simulator, key: str
+) -> None:
+    upstream.script = event_stream(*map(Send, hosted_items.frames()))
+    given = {"api": f"{translating.url}/api/chat", "id": "hosted", "headers": {"Authorization": f"Bearer {key}"}}
+    with node_clients.NodeClient("chat.mjs", given) as page:
+        state = page.do("send", message={"text": "Look"}, body={"model": "gpt-5.4", "tools": [{"type": "web_search"}]})
+        parts = state["messages"][-1]["parts"]
+        tools = {part["toolCallId"]: part for part in parts if part["type"] == "dynamic-tool"}
+        assert {name: tool["toolName"] for name, tool in tools.items()} == {
+            "ws_1": "web_search",
+            "fs_1": "file_search",
+            "ci_1": "code_interpreter",
+            "ig_1": "image_generation",
+            "mcpl_1": "mcp_list_tools",
+            "mcp_1": "look",
+            "mcpr_1": "mcp_approval_request",
+        }
+        assert tools["ci_1"]["output"]["outputs"] == hosted_items.CODE["outputs"]
+        assert tools["mcpr_1"]["state"] == "input-available"
+        assert {tool["state"] for name, tool in tools.items() if name != "mcpr_1"} == {"output-available"}
+        assert [part["url"] for part in parts if part["type"] == "source-url"] == [hosted_items.CITED["url"]] * 2
+        assert [part["url"] for part in parts if part["type"] == "file"] == [
+            f"data:image/png;base64,{hosted_items.IMAGE}"
+        ]
+        upstream.script = response("Done.")
+        state = page.do("send", message={"text": "And?"}, body={"model": "gpt-5.4"})
+        assert state["messages"][-1]["parts"][-1]["text"] == "Done."
+    sent = upstream.requests[-1].body["input"]
+    assert [item["id"] for item in sent if item.get("id", "").partition("_")[0] in {"ws", "mcp"}] == ["ws_1", "mcp_1"]
+
+
+def test_hosted_tools_are_refused_where_the_upstream_has_none(selecting: Service, key: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="CHATAPI_HOSTED_TOOLS"):
+        client(selecting, key).responses.create(model="gpt-5.4", input="Look", tools=[{"type": "web_search"}])

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from chatapi.model import VISIBLE_KINDS, Kind, NewMessage, Part, Role, ToolCall
 from chatapi.wire.extras import decode_extras, has_media
+from chatapi.wire.response_events import events_in, whole_item
 
 _CONTENT = VISIBLE_KINDS | {Kind.TOOL_CALL}
 _BESIDE = frozenset({Kind.REASONING, Kind.EXTRA})  # sent back with content, and never without
@@ -19,10 +20,16 @@ _BESIDE = frozenset({Kind.REASONING, Kind.EXTRA})  # sent back with content, and
 
 def has_content(message: NewMessage) -> bool:
     """Return whether an answer has content for its reader: text, calls or media. Reasoning alone is none."""
-    return any(
-        part.kind in _CONTENT or (part.kind is Kind.EXTRA and has_media(decode_extras(part.text)[1]))
-        for part in message.parts
-    )
+    return any(part.kind in _CONTENT or (part.kind is Kind.EXTRA and _has_content(part)) for part in message.parts)
+
+
+def _has_content(extra: Part) -> bool:
+    """Return whether an extra has media, or an item of a tool that the upstream runs."""
+    if extra.call is not None:
+        return False
+    fields = decode_extras(extra.text)[1]
+    items = [item for event in events_in(fields) if (item := whole_item(event)) is not None]
+    return has_media(fields) or any(item.get("type") != "reasoning" for item in items)
 
 
 def select_history(path: Iterable[NewMessage]) -> list[NewMessage]:

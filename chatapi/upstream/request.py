@@ -67,7 +67,7 @@ class RequestWriter:
         """Return the body of a request."""
         role = "system" if Adjustment.SYSTEM_ROLE in adjustments else self.developer_role
         messages = [{"role": role, "content": text} for text in request.instructions if text]
-        messages += [self._write_message(one, role, adjustments) for one in request.messages if one.parts]
+        messages += [self._write_message(one, role, adjustments) for one in request.messages if _is_written(one)]
         if role == "system" or Adjustment.ONE_SYSTEM_MESSAGE in adjustments:
             messages = _with_one_system_message(messages)
         if Adjustment.ALTERNATING_ROLES in adjustments:
@@ -118,6 +118,17 @@ class RequestWriter:
             text = [{"type": "text", "text": written["content"]}] if written["content"] else []
             written["content"] = [*parts, *text]
         written |= {name: value for name, value in fields.items() if name not in _MESSAGE_MEMBERS}
+
+
+def _is_written(message: NewMessage) -> bool:
+    """Return whether a message has anything for chat completions: items of Responses alone are nothing there."""
+    if message.role is Role.ASSISTANT:
+        return any(part.kind is not Kind.EXTRA or part.call is not None or _has_members(part) for part in message.parts)
+    return any(part.kind is not Kind.EXTRA for part in message.parts)
+
+
+def _has_members(extra: Part) -> bool:
+    return bool(decode_extras(extra.text)[1].keys() - {response_events.FIELD})
 
 
 def _repair_call(call: dict[str, Any]) -> None:

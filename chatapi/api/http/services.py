@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 from starlette.requests import HTTPConnection
 
@@ -75,6 +75,7 @@ class Services:
     bodies: BodyBudget
     links: list[Link]
     prices: Prices
+    hosted_tools: Literal["pass", "reject", "omit"] = "reject"
     demo_key: str | None = None  # public: the demo's upstream accepts any key
     secret: bytes = b""
     warned_of_proxy: bool = False

@@ -29,7 +29,7 @@ from chatapi.api.openai.ids import (
 from chatapi.errors import InvalidRequest, ItemNotFound
 from chatapi.generations.history import has_content
 from chatapi.model import Kind, Media, Message, NewMessage, Part, Role, Status, ToolCall, visible_text
-from chatapi.wire.extras import ANY_ORIGIN, encode_extras
+from chatapi.wire.extras import ANY_ORIGIN, DEEPEST, encode_extras
 from chatapi.wire.json_values import (
     optional_text,
     require_list,
@@ -38,6 +38,7 @@ from chatapi.wire.json_values import (
     require_text,
     require_url,
 )
+from chatapi.wire.loose_json import nests_deeper_than
 from chatapi.wire.response_events import (
     ITEM_ADDED,
     encode_event,
@@ -112,8 +113,10 @@ _FORMED = frozenset({Kind.REASONING, Kind.TOOL_CALL})  # kinds whose items depen
 # Read
 
 
-def read_input(value: Any, path: str, references: References | None = None) -> tuple[NewMessage, ...]:
-    """Read a user's text, or a list of items, as messages.
+def read_input(
+    value: Any, path: str, references: References | None = None, *, keep: bool = False
+) -> tuple[NewMessage, ...]:
+    """Read a user's text, or a list of items, as messages. `keep`: keep items of other types as they are.
 
     Raises:
         InvalidRequest: a value cannot be stored; the error names it.
@@ -121,11 +124,15 @@ def read_input(value: Any, path: str, references: References | None = None) -> t
     """
     if isinstance(value, str):
         return (NewMessage(Role.USER, (Part(Kind.TEXT, require_text(value, path)),)),)
-    return read_items(value, path, references)
+    return read_items(value, path, references, keep=keep)
 
 
-def read_items(value: Any, path: str, references: References | None = None) -> tuple[NewMessage, ...]:
+def read_items(
+    value: Any, path: str, references: References | None = None, *, keep: bool = False
+) -> tuple[NewMessage, ...]:
     """Read a list of items as messages. Consecutive reasoning, text and calls form one message, as a model gives them.
+
+    `keep`: keep items of hosted tools as they are, to send them to an upstream that runs such tools.
 
     Raises:
         InvalidRequest, ItemNotFound: as `read_input`.
@@ -136,7 +143,7 @@ def read_items(value: Any, path: str, references: References | None = None) -> t
     messages: list[NewMessage] = []
     run: list[Part] = []  # the parts of the assistant's message that is being put together
     for index, item in enumerate(items):
-        message = _read_item(item, f"{path}.{index}", references or {})
+        message = _read_item(item, f"{path}.{index}", references or {}, keep=keep)
         if message.role is Role.ASSISTANT and _continues(run, message):
             run += message.parts
             continue
@@ -171,7 +178,7 @@ def _is_reference(item: dict[str, Any]) -> bool:
     return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
 
 
-def _read_item(value: Any, path: str, references: References) -> NewMessage:
+def _read_item(value: Any, path: str, references: References, *, keep: bool) -> NewMessage:
     item = require_object(value, path)
     if _is_reference(item):
         return _read_reference(item.get("id"), path, references)
@@ -194,9 +201,19 @@ def _read_item(value: Any, path: str, references: References) -> NewMessage:
             return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, visible_text(output), call),))
         case "reasoning":
             return _read_reasoning(item, path)
+        case kind if keep and isinstance(kind, str) and _TYPE_NAME.fullmatch(kind):
+            return _keep_item(item, kind, path)
         case kind:
             name = kind if isinstance(kind, str) and _TYPE_NAME.fullmatch(kind) else "this type"
             raise InvalidRequest.field(f"{path}.type", f"Items of type {name} are not supported.")
+
+
+def _keep_item(item: dict[str, Any], kind: str, path: str) -> NewMessage:
+    """Keep an item of a hosted tool: the model's, or what a user sent in answer to one, such as an approval."""
+    if nests_deeper_than(item, DEEPEST - 4):
+        raise InvalidRequest.field(path, "Must not nest so deeply.")
+    role = Role.USER if kind.endswith(("_output", "_response")) else Role.ASSISTANT
+    return NewMessage(role, (Part(Kind.EXTRA, encode_item(ANY_ORIGIN, item)),))
 
 
 def _read_call(item: dict[str, Any], path: str) -> ToolCall:

@@ -55,14 +55,22 @@ class ReasoningText(TypedDict):
 
 
 class Item(TypedDict):
-    """A message, reasoning, a tool call or its output. The other fields depend on `type`."""
+    """A message, reasoning, a tool call or its output, or an item of a hosted tool as the upstream sent it."""
 
     id: str
-    type: Literal["message", "reasoning", "function_call", "custom_tool_call", "function_call_output"]
-    status: Status
+    type: Annotated[
+        str,
+        Meta(
+            description="`message`, `reasoning`, `function_call`, `custom_tool_call`, `function_call_output`, or the "
+            "type of an item of a hosted tool. The other fields depend on it."
+        ),
+    ]
+    status: NotRequired[Annotated[str, Meta(description="`completed`, `incomplete`, `in_progress`; others of tools.")]]
     role: NotRequired[Annotated[str, Meta(description="Of `message`.")]]
     content: NotRequired[Annotated[list[ItemContent | Any], Meta(description="Of `message` and `reasoning`.")]]
     summary: NotRequired[Annotated[list[ReasoningText], Meta(description="Of `reasoning`.")]]
+    encrypted_content: NotRequired[Annotated[str, Meta(description="Of `reasoning`, if the upstream sent it.")]]
+    phase: NotRequired[Annotated[str, Meta(description="Of `message`, if the upstream sent it.")]]
     call_id: NotRequired[Annotated[str, Meta(description="Of calls and their outputs.")]]
     name: NotRequired[Annotated[str, Meta(description="Of calls.")]]
     namespace: NotRequired[Annotated[str, Meta(description="Of calls of a tool in a namespace.")]]

@@ -45,11 +45,12 @@ class UIPart(BaseModel):
     input: Any = None
     output: Any = None
     error: Text | None = Field(None, alias="errorText")
+    ran_upstream: bool | None = Field(None, alias="providerExecuted")
 
     @property
     def is_call(self) -> bool:
-        """Whether it is a tool call."""
-        return self.type.startswith(TOOL) or self.type == DYNAMIC_TOOL
+        """Whether it is a call of a tool that the client runs."""
+        return (self.type.startswith(TOOL) or self.type == DYNAMIC_TOOL) and not self.ran_upstream
 
     @property
     def is_answered(self) -> bool:

@@ -9,11 +9,13 @@ import msgspec
 
 from chatapi.api.http.serializers import read_annotation, usage_json
 from chatapi.api.http.streaming import ENDED_WELL, EVENT_TEXT_BYTES
+from chatapi.api.vercel import hosted_tools
 from chatapi.errors import ChatError, from_code
 from chatapi.model import Generation, Kind, Message, Part, Piece, Role, Status, Usage
 from chatapi.model.log import cut, pieces_of
 from chatapi.wire import sse
 from chatapi.wire.extras import decode_extras, images_of
+from chatapi.wire.response_events import events_in, opened_item, whole_item
 
 _FINISH = {"stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"}
 _FINISH |= {"function_call": "tool-calls"}
@@ -38,6 +40,7 @@ class VercelEncoder:
         self._open: Piece | None = None  # the first piece of the part that is being written
         self._rest: list[bytes] = []  # a tool call's arguments, or an incomplete line of annotations
         self._sources = 0
+        self._hosted: set[str] = set()  # ids of the items of hosted tools that have begun
 
     def begin(self) -> bytes:
         generation = self._generation
@@ -87,8 +90,7 @@ class VercelEncoder:
         *lines, rest = b"".join([*self._rest, piece.data]).split(b"\n")
         self._rest = [rest]
         if piece.kind is Kind.EXTRA:
-            urls = [url for line in lines for url in images_of(decode_extras(line.decode() + "\n")[1])]
-            return b"".join(_frame({"type": "file", "url": url, "mediaType": _media_type(url)}) for url in urls)
+            return b"".join(self._extra_frames(line) for line in lines) if piece.call is None else b""
         chunks = b""
         for line in lines:
             source = _source(read_annotation(line))
@@ -96,6 +98,28 @@ class VercelEncoder:
                 self._sources += 1
                 chunks += _frame({"type": "source-url", "sourceId": f"source-{self._sources}", **source})
         return chunks
+
+    def _extra_frames(self, line: bytes) -> bytes:
+        """Return the images of an extra, and the items of tools that the upstream runs."""
+        fields = decode_extras(line.decode() + "\n")[1]
+        chunks = b"".join(
+            _frame({"type": "file", "url": url, "mediaType": _media_type(url)}) for url in images_of(fields)
+        )
+        for event in events_in(fields):
+            if (item := opened_item(event)) is not None:
+                self._hosted.add(str(item.get("id")))
+                chunks += b"".join(_frame(chunk) for chunk in hosted_tools.opening(item))
+            elif (item := whole_item(event)) is not None:
+                if str(item.get("id")) not in self._hosted:
+                    chunks += b"".join(_frame(chunk) for chunk in hosted_tools.opening(item))
+                chunks += b"".join(self._numbered(chunk) for chunk in hosted_tools.closing(item))
+        return chunks
+
+    def _numbered(self, chunk: dict[str, Any]) -> bytes:
+        if chunk["type"] == "source-url":
+            self._sources += 1
+            chunk = {"type": "source-url", "sourceId": f"source-{self._sources}", **chunk}
+        return _frame(chunk)
 
     def _close(self, whole: bool = True) -> bytes:
         """Return the end of the open part; an incomplete call has none."""

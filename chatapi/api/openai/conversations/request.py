@@ -44,6 +44,6 @@ def read_new_items(settings: Settings, values: Any, references: References) -> t
     """
     if isinstance(values, list) and len(values) > MAX_NEW_ITEMS:
         raise InvalidRequest.field("items", f"Must have at most {MAX_NEW_ITEMS} items.")
-    messages = read_items(values, "items", references)
+    messages = read_items(values, "items", references, keep=True)
     check_sizes(messages, "items", settings.max_message_bytes)
     return messages

@@ -13,7 +13,7 @@ from pydantic import Field
 from chatapi.api.http.request_body import Body, Metadata, ModelName, Text, validate
 from chatapi.api.openai.common import check_sizes
 from chatapi.api.openai.items import References, read_input
-from chatapi.api.openai.responses.tools import MAX_TOOLS, read_tool_choice, read_tools
+from chatapi.api.openai.responses.tools import MAX_TOOLS, Hosted, names_hosted, read_tool_choice, read_tools
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage
 from chatapi.settings import Settings
@@ -126,8 +126,8 @@ class ResponseRequest:
     omitted_tools: tuple[str, ...]
 
 
-def read_request(value: dict[str, Any], settings: Settings, references: References) -> ResponseRequest:
-    """Read the body of a request.
+def read_request(value: dict[str, Any], settings: Settings, references: References, hosted: Hosted) -> ResponseRequest:
+    """Read the body of a request. `hosted`: what happens to hosted tools and their items.
 
     Raises:
         InvalidRequest: a value is invalid, or not supported here; the error names it.
@@ -136,19 +136,21 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
     body = validate(ResponseBody, value)
     conversation_id = _conversation(body.conversation)
     _check_combinations(body, conversation_id)
-    messages = read_input(body.input, "input", references) if body.input is not None else ()
+    passes = hosted == "pass"
+    messages = read_input(body.input, "input", references, keep=passes) if body.input is not None else ()
     check_sizes(messages, "input", settings.max_message_bytes)
     if len((body.instructions or "").encode()) > settings.max_message_bytes:
         raise InvalidRequest.field("instructions", f"Must have at most {settings.max_message_bytes} bytes of text.")
 
-    tools = read_tools(body.tools or [], omit_hosted=settings.hosted_tools == "omit")
+    tools = read_tools(body.tools or [], hosted)
     text, upstream_text = _text(body.text or {})
-    choice = read_tool_choice(body.tool_choice) if body.tool_choice is not None else None
+    hosted_choice = body.tool_choice if passes and names_hosted(body.tool_choice) else None
+    choice = read_tool_choice(body.tool_choice) if body.tool_choice is not None and hosted_choice is None else None
     repeated = {name: value for name in REPEATED if (value := getattr(body, name)) is not None} | {"text": text}
     parameters = {name: value for name in PASSED_ON if (value := getattr(body, name)) is not None} | upstream_text
     if conversation_id is not None:
         repeated["conversation"] = {"id": conversation_id}
-    if choice is not None:
+    if choice is not None or hosted_choice is not None:
         repeated["tool_choice"] = body.tool_choice
     if body.max_output_tokens is not None:
         parameters["max_completion_tokens"] = body.max_output_tokens
@@ -156,16 +158,19 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
         summary = body.reasoning.summary or body.reasoning.generate_summary
         repeated["reasoning"] = {"effort": body.reasoning.effort, "summary": summary}
         parameters |= {"reasoning_effort": body.reasoning.effort} if body.reasoning.effort is not None else {}
-    if tools.upstream:  # an upstream refuses settings of tools where there are none
+    own = _own_parameters(body, tools.hosted, hosted_choice)
+    if tools.repeated:
         repeated["tools"] = tools.repeated
+    if tools.upstream or tools.hosted:  # an upstream refuses settings of tools where there are none
         about = {"tool_choice": choice, "parallel_tool_calls": body.parallel_tool_calls}
-        parameters |= {"tools": tools.upstream} | {name: value for name, value in about.items() if value is not None}
+        parameters |= {"tools": tools.upstream} if tools.upstream else {}
+        parameters |= {name: value for name, value in about.items() if value is not None}
     return ResponseRequest(
         input=messages,
         instructions=body.instructions or None,
         model=body.model or settings.default_model,
         parameters=parameters,
-        own_parameters=_own_parameters(body),
+        own_parameters=own,
         repeated=repeated,
         stream=bool(body.stream),
         store=body.store is not False,
@@ -177,9 +182,11 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
     )
 
 
-def _own_parameters(body: ResponseBody) -> dict[str, Any]:
+def _own_parameters(body: ResponseBody, tools: list[dict[str, Any]], tool_choice: Any) -> dict[str, Any]:
     """Return the parameters that chat completions do not have."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"tools": tools} if tools else {}
+    if tool_choice is not None:
+        found["tool_choice"] = tool_choice
     if body.include:
         found["include"] = body.include
     if body.reasoning is not None and (summary := body.reasoning.summary or body.reasoning.generate_summary):

@@ -68,7 +68,9 @@ async def create(request: Request) -> Response:
     raw, body = await read_raw_body(request, services.settings.max_media_bytes)
     await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
     references = await find_references(services, owner, body.get("input"))
-    asked = await run_fairly(request, len(raw), lambda: read_request(body, services.settings, references))
+    asked = await run_fairly(
+        request, len(raw), lambda: read_request(body, services.settings, references, services.hosted_tools)
+    )
     turn = await _read_turn(request, asked, caller)
     limit = request.state.limit = await services.rate_limit.take(owner)
     if not asked.store:

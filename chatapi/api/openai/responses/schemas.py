@@ -252,8 +252,8 @@ describe(
     input="A text, or a list of items: messages (`input_text`, `input_image` with an `image_url`, `input_file` with "
     "`file_data` or `file_id`, `input_audio`; of an assistant `output_text`, `refusal`), `function_call`, "
     "`custom_tool_call` and their outputs, `reasoning` and `item_reference` (an item of any session of the caller). An "
-    "unknown reference is a 404, an item of a hosted tool a 400. At most 8,000 items and 8,000 parts. Reasoning "
-    "without a text or a call after it is left out.",
+    "unknown reference is a 404. Items of hosted tools need an upstream that runs them. At most 8,000 items and 8,000 "
+    "parts. Reasoning without a text or a call after it is left out.",
     model="By default `CHATAPI_DEFAULT_MODEL`.",
     instructions="For this response only: sent after the session's developer message, not stored in the session, and "
     "not inherited by `previous_response_id`.",
@@ -265,24 +265,27 @@ describe(
     store="`false`: nothing is stored, also while the answer is running, and a disconnect ends it. Not together with "
     "`background` or `conversation`; the context of `previous_response_id` is read.",
     tools="Tools of the types `function`, `custom` and `namespace`: the upstream gets the tools of a namespace with "
-    "its name as a prefix, and their calls come back with `namespace` and `name`. Another tool is a 400 that names it; "
-    "with `CHATAPI_HOSTED_TOOLS=omit` it is left out and named in the header `X-Omitted-Tools`.",
-    tool_choice="`none`, `auto`, `required`, a function or custom tool, or `allowed_tools`.",
+    "its name as a prefix, and their calls come back with `namespace` and `name`. Any other tool is "
+    "run by the upstream: `CHATAPI_HOSTED_TOOLS` passes it on, refuses it with a 400 that names it, or leaves it out "
+    "and names it in the header `X-Omitted-Tools`. Members `authorization` and `headers` are not stored.",
+    tool_choice="`none`, `auto`, `required`, a tool, or `allowed_tools`.",
     client_metadata="Ignored.",
     text="`format` (`text`, `json_object`, `json_schema`) is sent upstream as `response_format`; `verbosity`.",
     reasoning="`effort` is sent upstream as `reasoning_effort`. With `summary`, reasoning is returned as summary "
     "parts, else as `reasoning_text`.",
     max_output_tokens="Sent upstream as `max_completion_tokens`.",
     on_disconnect="`cancel` stops a stored answer when the client disconnects; `continue` is the default.",
-    metadata="Stored with the response, as are `truncation` and `max_tool_calls`; nothing is truncated.",
-    include="Ignored, as is `stream_options`; token probabilities are a 400.",
+    metadata="Stored with the response.",
+    truncation="As `max_tool_calls`, for an upstream that is asked through Responses.",
+    include="For an upstream that is asked through Responses. Token probabilities are a 400. `stream_options` are "
+    "ignored.",
     top_logprobs="Must be 0.",
 )
 
 CREATE_RESPONSE = operation(
     "createResponse",
     "Create a response",
-    """Create a response with any upstream that provides chat completions. A response is an answer of a session: a
+    """Create a response with any upstream. A response is an answer of a session: a
     stored one can be read again in every dialect. Other fields are a 400. A session with a running answer rejects
     another turn on any branch with 409; a retry of one of OpenAI's SDKs, which count them in a header, follows the
     answer that is still running.

@@ -1,7 +1,8 @@
-"""The tools of a request: as its response repeats them, and as chat completions take them.
+"""The tools of a request: as its response repeats them, and as the upstream takes them.
 
 Chat completions have one flat list of functions and custom tools. So the functions of a namespace get its name as a
-prefix, which is taken off again from the calls. Hosted tools do not exist here: the model API runs no tools.
+prefix, which is taken off again from the calls. Hosted tools, which the model API itself runs, are passed on to an
+upstream that is asked through Responses, and refused or left out for any other.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from chatapi.api.openai.items import ToolName, flat_name
 from chatapi.errors import InvalidRequest
@@ -17,24 +18,27 @@ from chatapi.wire.json_values import optional_text, require_list, require_object
 
 MAX_TOOLS = 256  # in one request, those in namespaces included
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_SECRETS = frozenset({"authorization", "headers"})  # of MCP servers: sent upstream, and neither stored nor shown
 _TYPE_NAME = re.compile(r"[a-z0-9_]{1,40}")  # a type that an error or a header may repeat to its sender
 
 
 @dataclass(slots=True)
 class Tools:
-    """Tools, read. `omitted` are the types of the hosted tools that were left out."""
+    """Tools, read. `hosted` are passed on as they are; `omitted` are the types of those that were left out."""
 
     repeated: list[dict[str, Any]] = field(default_factory=list)
     upstream: list[dict[str, Any]] = field(default_factory=list)
+    hosted: list[dict[str, Any]] = field(default_factory=list)
     omitted: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)  # of `upstream`
 
 
-def read_tools(values: list[Any], *, omit_hosted: bool) -> Tools:
-    """Read tools of types function, custom and namespace.
+Hosted = Literal["pass", "reject", "omit"]
+"""What happens to hosted tools."""
 
-    Args:
-        omit_hosted: leave out tools of other types, instead of refusing them.
+
+def read_tools(values: list[Any], hosted: Hosted) -> Tools:
+    """Read tools. Those of types function, custom and namespace are checked; any other is a hosted one.
 
     Raises:
         InvalidRequest: a value is invalid, or a type is not supported; the error names it.
@@ -48,11 +52,15 @@ def read_tools(values: list[Any], *, omit_hosted: bool) -> Tools:
             tools.repeated.append(_read_namespace(tool, path, tools))
         elif kind in ("function", "custom"):
             tools.repeated.append(_read_tool(tool, path, None, tools))
-        elif omit_hosted and isinstance(kind, str) and _TYPE_NAME.fullmatch(kind):
-            tools.omitted.append(kind)
+        elif hosted != "reject" and isinstance(kind, str) and _TYPE_NAME.fullmatch(kind):
+            if hosted == "omit":
+                tools.omitted.append(kind)
+            else:
+                tools.hosted.append(tool)
+                tools.repeated.append({name: value for name, value in tool.items() if name not in _SECRETS})
         else:
             raise InvalidRequest.field(f"{path}.type", unsupported(kind))
-        if len(tools.upstream) > MAX_TOOLS:
+        if len(tools.upstream) + len(tools.hosted) > MAX_TOOLS:
             raise InvalidRequest.field("tools", f"Must have at most {MAX_TOOLS} tools in all.")
     return tools
 
@@ -130,8 +138,8 @@ def unsupported(kind: Any) -> str:
     """Return the error for a tool of a type that does not exist here."""
     name = kind if isinstance(kind, str) and _TYPE_NAME.fullmatch(kind) else "of this type"
     return (
-        f"The tool {name} is not supported: the model API runs no tools of its own. Use tools of type function, custom "
-        "or namespace; the operator may have hosted tools left out with CHATAPI_HOSTED_TOOLS=omit."
+        f"The tool {name} is not supported: the model API runs no tools of its own here. Use tools of type function, "
+        "custom or namespace; the operator may have hosted tools passed on or left out with CHATAPI_HOSTED_TOOLS."
     )
 
 
@@ -150,6 +158,19 @@ def _tool_names(tools: list[dict[str, Any]], namespace: str | None) -> Iterator[
             yield from _tool_names(tool["tools"], tool["name"])
         elif tool["type"] == "custom" or namespace is not None:
             yield ToolName(tool["name"], namespace, tool["type"] == "custom")
+
+
+def names_hosted(choice: Any) -> bool:
+    """Return whether a tool choice names a hosted tool."""
+    if not isinstance(choice, dict):
+        return False
+    if choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
+        return any(names_hosted(tool) for tool in choice["tools"])
+    kind = choice.get("type")
+    return isinstance(kind, str) and kind not in _OWN and _TYPE_NAME.fullmatch(kind) is not None
+
+
+_OWN = frozenset({"function", "custom", "allowed_tools"})
 
 
 def read_tool_choice(value: Any) -> Any:
