@@ -10,7 +10,7 @@ from chatapi.api.account import config, keys, usage
 from chatapi.api.chat import routes as chat
 from chatapi.api.http import error_responses
 from chatapi.api.openai import errors as openai_errors
-from chatapi.api.openai import models
+from chatapi.api.openai import models, proxy
 from chatapi.api.openai.completions import routes as completions
 from chatapi.api.openai.conversations import routes as conversations
 from chatapi.api.openai.responses import routes as responses
@@ -67,6 +67,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         responses.creating,
         responses.router,
         conversations.router,
+        proxy.router,  # after all others under /v1
         sessions.router,
         search.router,
         transfer.router,

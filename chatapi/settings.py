@@ -246,6 +246,12 @@ class Settings(BaseModel):
         ge=1024,
         description="The largest request body on routes whose messages may hold images, audio and files, in bytes.",
     )
+    max_passthrough_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024,
+        description="The largest request body, and the largest response, of the routes under `/v1` that are passed on "
+        "to the model API as they are, such as files; in bytes.",
+    )
     max_answer_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="The largest answer, in bytes of UTF-8; a longer one fails there."
     )

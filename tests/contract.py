@@ -19,7 +19,12 @@ from chatapi.api.ops.openapi import make_document, operations_of
 from chatapi.app import create_app
 from chatapi.settings import Settings
 
-PASSED_ON = ("/v1/chat/completions", "/v1/models", "/v1/models/{model}")  # bodies that an upstream may have made
+PASSED_ON = (
+    "/v1/chat/completions",
+    "/v1/models",
+    "/v1/models/{model}",
+    "/v1/{path}",
+)  # bodies that an upstream may have made
 
 
 class Contract:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from chatapi.api.http.streaming import RENEW
 from chatapi.server.connections import ConnectionTable
 
 HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself has no limit
@@ -191,6 +192,7 @@ def bounded_protocol(
             self._received = self._body = 0
             super().on_headers_complete()
             cast(dict[str, Any], self.scope)[WRITE_NOW] = partial(write_now, self.cycle)
+            cast(dict[str, Any], self.scope)[RENEW] = self._renew_deadline
 
         def on_body(self, body: bytes) -> None:
             self._body += len(body)
@@ -223,6 +225,11 @@ def bounded_protocol(
         def _begin_deadline(self) -> None:
             if self._deadline is None:
                 self._deadline = self.loop.call_later(receive_seconds, self.transport.abort)
+
+        def _renew_deadline(self) -> None:
+            if self._deadline is not None:
+                self._end_deadline()
+                self._begin_deadline()
 
         def _end_deadline(self) -> None:
             if self._deadline is not None:

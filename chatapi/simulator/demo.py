@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from . import responses, wire
 from .record import ReceivedRequest
+from .rest import other_route
 from .scripts import FORBIDDEN, INVALID_KEY, Pause, Refusal, Script, Step, json_body, stream_steps, words
 from .showpiece import MARKDOWN
 
@@ -62,6 +63,9 @@ class Demo:
             return error.refusal.script()
 
     def _route(self, request: ReceivedRequest) -> Script:
+        if (other := other_route(request.method, request.path)) is not None:
+            check_key(request.headers)
+            return json_body(other(request))
         is_model = request.path.startswith(f"{MODELS}/")
         if request.path not in (COMPLETIONS, RESPONSES, MODELS) and not is_model:
             raise refused(404, f"Invalid URL ({request.method} {request.path})")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,9 +26,18 @@ from chatapi.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from chatapi.http_client import ConnectTimeout, Endpoint, HTTPClient, Malformed, Response, TransportError
+from chatapi.http_client import (
+    ConnectTimeout,
+    Endpoint,
+    HTTPClient,
+    Malformed,
+    RequestBodyError,
+    Response,
+    TransportError,
+)
 from chatapi.model import Clock, Microseconds, wall_clock
 from chatapi.upstream.chat_completions import ChatCompletions
+from chatapi.upstream.forwarding import ForwardedAnswer, ForwardedRequest
 from chatapi.upstream.metadata import ResponseMetadata, read_metadata
 from chatapi.upstream.model_ends import DefaultModel, today
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
@@ -186,6 +195,24 @@ class Upstream:
         """
         return await self._read_body(await self._ask_or_raise(credential, body, (JSON,)), credential, most_bytes)
 
+    @asynccontextmanager
+    async def forward(
+        self, asked: ForwardedRequest, body: AsyncIterable[bytes], credential: Credential
+    ) -> AsyncIterator[ForwardedAnswer]:
+        """Send a request as it is, once, and yield its response. Leaving the block closes a response that goes on.
+
+        Raises:
+            UpstreamError: the upstream is broken or cannot be reached, or the body broke off.
+        """
+        url = f"{self._base_url}/{asked.path}" + (f"?{asked.query}" if asked.query else "")
+        endpoint = Endpoint(asked.method, url, {name: _HEADERS[name] for name in ("User-Agent", "Accept-Encoding")})
+        sent = body if asked.length != 0 else b""
+        response = await self._request(endpoint, credential, sent, asked.headers, asked.length)
+        try:
+            yield ForwardedAnswer(response, credential, await _refusal_to_forward(response))
+        finally:
+            response.close()
+
     async def models(
         self, credential: Credential, most_bytes: int, seconds: float, name: str | None = None
     ) -> PassthroughBody:
@@ -285,10 +312,20 @@ class Upstream:
         response.close()
         return refusal
 
-    async def _request(self, endpoint: Endpoint, credential: Credential, body: bytes = b"") -> Response:
+    async def _request(
+        self,
+        endpoint: Endpoint,
+        credential: Credential,
+        body: bytes | AsyncIterable[bytes] = b"",
+        headers: Sequence[tuple[str, str]] = (),
+        length: int | None = None,
+    ) -> Response:
         host, port = endpoint.origin.host, endpoint.origin.port
         try:
-            return await self._client.send(endpoint, (("Authorization", credential.authorization()),), body)
+            authorized = (("Authorization", credential.authorization()), *headers)
+            return await self._client.send(endpoint, authorized, body, length)
+        except RequestBodyError as error:
+            raise UpstreamUnavailable(f"The request was not passed on: {error}.") from error
         except ConnectTimeout as error:
             logger.warning("upstream unreachable", reason=str(error), host=host)
             raise UpstreamTimeout("The model API could not be connected to in time.") from error
@@ -322,6 +359,21 @@ class Upstream:
             answer.response.drain(LINGER_SECONDS)
         else:
             answer.response.close()
+
+
+async def _refusal_to_forward(response: Response) -> bytes | None:
+    """Read the refusal that a response is; None for any other response.
+
+    Raises:
+        UpstreamBroken: it is a redirect, or compressed, though neither was asked for.
+    """
+    if response.status >= HTTPStatus.BAD_REQUEST:
+        return await _error_body(response)
+    if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+        raise UpstreamBroken(f"The model API answered with status {response.status}, which is not in its protocol.")
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UpstreamBroken("The model API compressed its answer, though it was asked not to.")
+    return None
 
 
 async def _error_body(response: Response) -> bytes:

@@ -23,6 +23,7 @@ EVENT_TEXT_BYTES = 16 * 1024  # of text in one event: a client may buffer an eve
 RAW_SEND = "chatapi.send"  # where the scope holds the server's own `send`
 # Where the scope holds a function that writes a part of a body at once, unless it would have to wait: `(bytes) -> bool`
 WRITE_NOW = "chatapi.write_now"
+RENEW = "chatapi.renew_deadline"  # where it holds a function that gives the client more time to send its request
 ABORTED = "chatapi.aborted"  # set in the scope of a response that was cut on purpose
 # no-transform: a proxy that compresses would delay the text; X-Accel-Buffering: so would nginx
 NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}

@@ -74,6 +74,10 @@ class StreamSupervisor:
         self._last_data = self._last_write = self._loop.time()
         self._max_silence = self._settings.idle_seconds
 
+    def on_upload(self) -> None:
+        """Restart the timer of silence: the client has sent more of its request."""
+        self._last_data = self._loop.time()
+
     def _on_disconnect(self, leaving: asyncio.Task[None]) -> None:
         if not (leaving.cancelled() or self._ended):
             self.client_left = True

@@ -10,12 +10,14 @@ from chatapi.api.http.openapi import (
     OWNER_ERRORS,
     REQUIRED_KEY,
     UPSTREAM_ERRORS,
+    Content,
     Errors,
     Example,
     allow_unknown,
     json_content,
     operation,
 )
+from chatapi.errors import BodyTooLarge, Draining, MethodNotAllowed, NotFound, TooManyGenerations
 
 Status = Literal["completed", "incomplete", "in_progress"]
 OPENAI_KEY = REQUIRED_KEY
@@ -101,7 +103,13 @@ class ModelList(TypedDict):
     data: list[Model]
 
 
-allow_unknown(Item, ItemContent, Model, ModelList)
+class UpstreamObject(TypedDict):
+    """An object, as the upstream sent it."""
+
+    object: NotRequired[str]
+
+
+allow_unknown(Item, ItemContent, Model, ModelList, UpstreamObject)
 
 LIST_MODELS = operation(
     "listModels",
@@ -121,4 +129,60 @@ GET_MODEL = operation(
     security=OPENAI_KEY,
     errors=(*OPENAI_ERRORS, *UPSTREAM_ERRORS),
     examples=(Example("get", path={"model": "gpt-4.1-mini"}),),
+)
+
+_FORWARDED = """The path, its query, its body and the headers `Content-Type`, `Accept`, `Range`, `Idempotency-Key` and
+    `OpenAI-…` go to the upstream, and its status, body and headers of content come back, byte for byte and piece by
+    piece. Nothing is stored here or sent twice. A refusal is the upstream's own, without the key. Each direction has at
+    most `CHATAPI_MAX_PASSTHROUGH_BYTES`; a response that breaks off is cut. The caller's limits of requests and of
+    running answers apply. Any other path is a 404, and any other method a 405."""
+_ANY_BODY = Content("application/octet-stream", {"type": "string", "format": "binary"}, 200, "The upstream's response.")
+_FORWARD_PATH = {"path": "The path below `/v1`; it can contain slashes."}
+_FORWARD_ERRORS: Errors = (*OPENAI_ERRORS, NotFound, MethodNotAllowed, BodyTooLarge, TooManyGenerations, Draining)
+FORWARD_GET = operation(
+    "forwardGet",
+    "Read from the rest of OpenAI's API",
+    f"""Read `files`, `vector_stores`, `batches` and `containers`, one of them, or their contents, at the upstream.
+
+{_FORWARDED}""",
+    json_content(UpstreamObject, "The upstream's response."),
+    _ANY_BODY,
+    parameters=_FORWARD_PATH,
+    security=OPENAI_KEY,
+    errors=(*_FORWARD_ERRORS, *UPSTREAM_ERRORS),
+    examples=(Example("files", path={"path": "files"}),),
+)
+FORWARD_POST = operation(
+    "forwardPost",
+    "Call the rest of OpenAI's API",
+    f"""Call `embeddings`, `moderations`, `completions`, `audio/…` (speech, transcriptions, translations), `images/…`
+    (generations, edits, variations), `files`, `uploads`, `vector_stores`, `batches` and `containers` of the upstream.
+
+{_FORWARDED}""",
+    json_content(UpstreamObject, "The upstream's response."),
+    _ANY_BODY,
+    body=UpstreamObject,
+    body_required=False,
+    parameters=_FORWARD_PATH,
+    security=OPENAI_KEY,
+    errors=(*_FORWARD_ERRORS, *UPSTREAM_ERRORS),
+    examples=(
+        Example(
+            "embeddings",
+            path={"path": "embeddings"},
+            body={"model": "text-embedding-3-small", "input": "Hello", "dimensions": 4},
+        ),
+    ),
+)
+FORWARD_DELETE = operation(
+    "forwardDelete",
+    "Delete in the rest of OpenAI's API",
+    f"""Delete one of `files`, `vector_stores` or `containers`, or a file in one, at the upstream.
+
+{_FORWARDED}""",
+    json_content(UpstreamObject, "The upstream's response."),
+    parameters=_FORWARD_PATH,
+    security=OPENAI_KEY,
+    errors=(*_FORWARD_ERRORS, *UPSTREAM_ERRORS),
+    examples=(Example("file", path={"path": "files/file-abc123"}),),
 )
