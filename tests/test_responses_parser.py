@@ -1,4 +1,4 @@
-"""OpenAI's Responses as the upstream's protocol: what is read, what is sent, and when it is selected."""
+"""OpenAI's Responses as the upstream's protocol: reading, writing, and the selection."""
 
 from __future__ import annotations
 
@@ -270,12 +270,13 @@ def test_a_gap_in_the_numbers_fails_the_answer() -> None:
     assert "left events out" in str(read.error.detail if read.error else "")
 
 
-def test_numbers_of_servers_that_do_not_count_are_not_checked() -> None:
-    def frame(kind: str, **fields: Any) -> bytes:
-        return b"data: %b\n\n" % json.dumps({"type": kind, "sequence_number": 0, **fields}).encode()
+@pytest.mark.parametrize("step", [0, -1, 16])
+def test_numbers_of_servers_that_do_not_count_are_not_checked(step: int) -> None:
+    def frame(kind: str, number: int, **fields: Any) -> bytes:
+        return b"data: %b\n\n" % json.dumps({"type": kind, "sequence_number": number, **fields}).encode()
 
-    frames = [frame("response.output_text.delta", item_id="m", delta=one) for one in WORDS]
-    read = Read(*frames, frame("response.completed", response={"status": "completed"}))
+    frames = [frame("response.output_text.delta", n * step, item_id="m", delta=one) for n, one in enumerate(WORDS)]
+    read = Read(*frames, frame("response.completed", len(WORDS) * step, response={"status": "completed"}))
     assert (read.said(), read.error) == (TEXT, None)
 
 

@@ -195,6 +195,26 @@ def test_an_answer_with_kept_events_is_the_same_after_every_cut(
         assert rest == [event for event in live if event.sequence_number > number]
 
 
+def test_another_server_of_this_kind_is_an_upstream(
+    serve: Serve, selecting: Service, upstream: Simulator, key: str
+) -> None:
+    """The Responses of this service, which have nothing in common with the simulator's, are read by another one."""
+    stacked = serve(upstream_url=f"{selecting.url}/v1", OPENAI_UPSTREAM_API="responses", CHATAPI_RATE_LIMIT="0")
+    sdk = client(stacked, key)
+    first = sdk.responses.create(model="gpt-5", input="Call weather", tools=[FUNCTION], reasoning={"effort": "low"})  # type: ignore[list-item]
+    (call,) = [item for item in first.output if item.type == "function_call"]
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain"}
+    second = sdk.responses.create(model="gpt-5", input=[result], previous_response_id=first.id)
+    assert "Rain" in second.output_text
+    assert second.usage is not None
+    assert second.usage.output_tokens > 0
+    assert upstream.requests[-1].path.endswith("/chat/completions"), "the other server asks its own upstream so"
+    upstream.script = scripts.cut_after(TEXT)
+    broken = stacked.post("/api/chat", json=question(key), headers={"Accept": "text/event-stream"})
+    message = stacked.messages(broken.headers["X-Session-ID"], key=key)[-1]
+    assert (message["status"], message["content"]) == ("failed", TEXT)
+
+
 # Faults
 
 FAULTS: dict[str, tuple[Step | None, str]] = {

@@ -248,7 +248,7 @@ def answer_steps(
 
 
 def whole_answer(steps: Iterable[Step], events: Events, usage: wire.Usage, *, is_whole: bool) -> Script:
-    """Return an answer in one piece: the steps are played for nobody."""
+    """Return an answer in one piece. The steps are only taken, not sent."""
     for _ in steps:
         pass
     status, reason = ("completed", None) if is_whole else ("incomplete", "max_output_tokens")

@@ -13,7 +13,7 @@ from chatapi.upstream.stream import CompletionParser
 
 @dataclass(frozen=True, slots=True)
 class ChatCompletions:
-    """Chat completions: see `request` for what is sent, and `stream` for what is read."""
+    """Chat completions: `request` writes them, and `stream` reads them."""
 
     writer: RequestWriter
     path: ClassVar[str] = "chat/completions"

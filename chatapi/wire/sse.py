@@ -74,6 +74,10 @@ def _data_of(event: bytes) -> bytes | None:
     """The joined `data` lines of one event, or None where there are none."""
     if event.startswith(b"data: ") and b"\n" not in event:  # all that a well-behaved upstream sends
         return event[6:]
+    if event.startswith(b"event: "):  # then its data, in Responses
+        data = event.partition(b"\n")[2]
+        if data.startswith(b"data: ") and b"\n" not in data:
+            return data[6:]
     lines = [line for line in event.split(b"\n") if line == b"data" or line.startswith(b"data:")]
     if not lines:
         return None

@@ -14,7 +14,7 @@ SESSION, CONVERSATION = "ses_", "conv_"
 _MESSAGE_ID = "msg_"
 
 MESSAGE, REASONING, CALL, CUSTOM_CALL, OUTPUT = "msg", "rs", "fc", "ctc", "fco"
-KEPT = "kept"  # of items with the ids of their upstream; never part of an id
+KEPT = "item"  # of items that are kept as received; most have the ids of their upstream
 _PREFIX = f"{MESSAGE}|{REASONING}|{CALL}|{CUSTOM_CALL}|{OUTPUT}"
 _ITEM_ID = re.compile(rf"({_PREFIX})_([A-Za-z0-9_-]{{32}})(?:_(\d{{1,6}}))?", re.ASCII)
 _ANY_ITEM_ID = re.compile(rf"(?:{_PREFIX})_[A-Za-z0-9_-]{{1,100}}", re.ASCII)

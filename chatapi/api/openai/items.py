@@ -209,7 +209,7 @@ def _read_item(value: Any, path: str, references: References, *, keep: bool) -> 
 
 
 def _keep_item(item: dict[str, Any], kind: str, path: str) -> NewMessage:
-    """Keep an item of a hosted tool: the model's, or what a user sent in answer to one, such as an approval."""
+    """Keep an item of a hosted tool: the model's, or a user's answer to one, such as an approval."""
     if nests_deeper_than(item, DEEPEST - 4):
         raise InvalidRequest.field(path, "Must not nest so deeply.")
     role = Role.USER if kind.endswith(("_output", "_response")) else Role.ASSISTANT
@@ -261,7 +261,7 @@ def _read_reasoning(item: dict[str, Any], path: str) -> NewMessage:
             place = f"{path}.{name}.{index}"
             text = require_text(require_object(value, place).get("text"), f"{place}.text")
             parts += [Part(Kind.REASONING, text)] if text else []
-    if item.get("encrypted_content") is not None:  # its id is ours, or of another server; the content is what counts
+    if item.get("encrypted_content") is not None:  # its id is ours, or of another server, and is dropped
         hidden = require_text(item["encrypted_content"], f"{path}.encrypted_content")
         summary = item.get("summary") or []
         kept = {"type": "reasoning", "summary": summary, "encrypted_content": hidden}
@@ -432,8 +432,8 @@ def close_item(item: dict[str, Any], status: str) -> dict[str, Any]:
 
 def write_item(message_id: str, role: Role, item: Item, status: str, form: ItemForm = DEFAULT_FORM) -> dict[str, Any]:
     """Return one item, whole."""
-    if item.prefix == KEPT:
-        return dict(item.kept or {})
+    if item.prefix == KEPT:  # with its own id; items of users have none
+        return {"id": item_id(message_id, KEPT, item.number), **(item.kept or {})}
     name = item_id(message_id, item.prefix, item.number)
     first = item.parts[0] if item.parts else Part(Kind.REASONING)
     call = first.call or ToolCall("")

@@ -1,7 +1,7 @@
 """The rest of OpenAI's API: requests of an allow-list, passed on byte for byte in both directions.
 
 No body is held whole: each piece is sent on before the next is read. Nothing is stored here, and nothing is sent
-twice. Every other path under `/v1` is an error that says what exists.
+twice. Every other path under `/v1` is an error that lists those which exist.
 """
 
 from __future__ import annotations
@@ -120,12 +120,14 @@ def _is_forwarded(name: str) -> bool:
 class _Upload:
     """A request body on its way. `receive` waits for its end, and then for the client to leave."""
 
-    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, length: int | None, limit: int) -> None:
         self._client = client_of(HTTPConnection(scope))
         self._receive = receive
         self._limit = limit
         self._renew: Callable[[], None] | None = scope.get(RENEW)
         self._ended = asyncio.Event()
+        if length == 0:
+            self._ended.set()
         self.on_data: Callable[[], None] = lambda: None
         self.error: Exception | None = None
 
@@ -159,7 +161,7 @@ class _Upload:
                 return
 
     async def receive(self) -> Message:
-        """Wait for the end of the body, and return what the client does then: it leaves."""
+        """Wait for the end of the body, and return the message after it: the client leaves."""
         await self._ended.wait()
         return await self._receive()
 
@@ -181,7 +183,7 @@ class ForwardedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings = self._services.settings
-        upload = _Upload(scope, receive, settings.max_passthrough_bytes)
+        upload = _Upload(scope, receive, self._asked.length, settings.max_passthrough_bytes)
         async with self._services.generations.admission.reserve_slot(self._owner):
             with StreamSupervisor(settings, upload.receive) as supervisor:
                 upload.on_data = supervisor.on_upload

@@ -1,8 +1,8 @@
 """Items of tools that the upstream runs itself, as chunks of a UI message stream. Pure.
 
-A call of such a tool is a dynamic tool part that the provider has executed. Its input is what the model asked for, and
-its output what the tool found. A generated image is a file, and a request for an approval a tool part without output:
-`useChat` has no part that could carry the answer, so an approval is given through `/v1/responses`.
+A call of such a tool is a dynamic tool part that the provider has executed, with the input from the model and the
+output of the tool. A generated image is a file, and a request for an approval a tool part without output: `useChat` has
+no part that could carry the answer, so an approval is given through `/v1/responses`.
 """
 
 from __future__ import annotations

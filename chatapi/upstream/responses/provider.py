@@ -1,4 +1,4 @@
-"""The provider for OpenAI's Responses: see `request` for what is sent, and `stream` for what is read."""
+"""The provider for OpenAI's Responses: `request` writes them, and `stream` reads them."""
 
 from __future__ import annotations
 

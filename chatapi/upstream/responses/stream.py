@@ -42,7 +42,7 @@ _KINDS = {
     "response.function_call_arguments.delta": Kind.TOOL_CALL,
     "response.custom_tool_call_input.delta": Kind.TOOL_CALL,
 }
-# Events that repeat what their deltas or items say, or say nothing that is kept.
+# Events that repeat their deltas or items, or contain nothing that is kept.
 _REPEATED = frozenset(
     {
         *("response.created", "response.in_progress", "response.queued", "keepalive"),
@@ -90,7 +90,8 @@ class ResponsesParser:
         self._events = Decoder()
         self._seen = False  # an event
         self._next: int | None = None  # sequence number; None until one has come
-        self._counts = True  # the upstream numbers its events one by one
+        self._counts = True  # the upstream may number its events one by one
+        self._counted = False  # it has done so
         self._open: list[OpenItem] = []  # in the order in which they began; the first is being written
         self._items = 0
         self._last: OpenItem | None = None  # the item that the last event belonged to
@@ -189,10 +190,11 @@ class ResponsesParser:
             self._take_value(event, value, deltas)
 
     def _count(self, number: int) -> None:
-        """Check a sequence number. Servers that do not count one by one from the first event on are not checked."""
+        """Check a sequence number, unless the server does not count events: its first two are not neighbours then."""
         if self._next is None or number == self._next:
+            self._counted = self._next is not None
             self._next = number + 1
-        elif number > self._next:
+        elif number > self._next and self._counted:
             raise UpstreamBroken(
                 f"The model API left events out: number {number} came in the place of number {self._next}."
             )
@@ -204,8 +206,10 @@ class ResponsesParser:
     def _find(self, event: _Event, kind: Kind, deltas: Deltas) -> OpenItem:
         """Return the item that a delta belongs to; one that was not announced begins here."""
         last = self._last
-        if last is not None and not last.closed and last.is_of(event.output_index, event.item_id):
-            return last
+        if last is not None and not last.closed:
+            index = event.output_index
+            if (index == last.index and index is not None) or last.is_of(index, event.item_id):
+                return last
         found = next((item for item in self._open if item.is_of(event.output_index, event.item_id)), None)
         if found is None:
             item = {"type": "reasoning" if kind is Kind.REASONING else "message", "id": event.item_id}
@@ -238,7 +242,7 @@ class ResponsesParser:
             raise UpstreamBroken("The model API sent too much of several items at once.")
 
     def _release(self, item: OpenItem, deltas: Deltas) -> None:
-        """Write what an item held."""
+        """Write the content that an item held."""
         self._held -= sum(len(text) for _, text, _ in item.held)
         deltas += item.held
         item.held = []
@@ -265,7 +269,7 @@ class ResponsesParser:
         return opened
 
     def _end_item(self, item: dict[str, Any], index: int | None, deltas: Deltas) -> None:
-        """Take a whole item: what its deltas did not bring is written, and what has no other place is kept."""
+        """Take a whole item: write the rest of its text, and keep the members that have no other place."""
         item_id = item.get("id")
         found = next((one for one in self._open if one.is_of(index, item_id)), None)
         if found is None:

@@ -208,7 +208,7 @@ class ResponsesEncoder:
             if opened is not None:
                 self._position = end
             item = self._begin_kept(opened or whole or {})
-            shown += self._added(item, msgspec.json.encode(item.kept))
+            shown += self._added(item, item.write(IN_PROGRESS))
         self._position = end
         if whole is not None:
             item.kept = whole
@@ -411,7 +411,8 @@ class _OpenItem:
     def write(self, status: str, *, empty: bool = False) -> bytes:
         """Return the item as JSON."""
         if self.prefix == KEPT:
-            return msgspec.json.encode(close_item(self.kept or {}, status))
+            kept = write_item(self.message_id, Role.ASSISTANT, Item(self.number, KEPT, [], self.kept), status)
+            return msgspec.json.encode(close_item(kept, status))
         text = "" if empty else b"".join(self.texts).decode()
         written = Item(self.number, self.prefix, [Part(self.kind, text, self.call)], self.kept)
         item = write_item(self.message_id, Role.ASSISTANT, written, status, self.form)
