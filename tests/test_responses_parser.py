@@ -170,6 +170,24 @@ def test_reasoning_that_led_to_nothing_is_not_sent_back() -> None:
     assert [item["type"] for item in sent] == ["message"]
 
 
+def test_calls_of_a_hosted_tool_without_a_result_are_not_sent_back() -> None:
+    def call(name: str) -> Part:
+        return Part(Kind.EXTRA, encode_item(ORIGIN, {"type": "computer_call", "id": name, "call_id": name}))
+
+    thought = Part(Kind.EXTRA, encode_item(ORIGIN, {"type": "reasoning", "encrypted_content": "x"}))
+    result = {"type": "computer_call_output", "call_id": "a", "output": {}}
+    history = (
+        NewMessage(Role.ASSISTANT, (thought, call("a"), thought, call("b"))),
+        NewMessage(Role.USER, (Part(Kind.EXTRA, encode_item("", result)),)),
+    )
+    sent = write_request(ModelRequest("m", history), ORIGIN)["input"]
+    assert [(item["type"], item.get("call_id")) for item in sent] == [
+        ("reasoning", None),
+        ("computer_call", "a"),
+        ("computer_call_output", "a"),
+    ]
+
+
 def test_parts_of_a_summary_are_paragraphs() -> None:
     events = Events()
     item = {"id": "rs_1", "type": "reasoning", "summary": []}

@@ -30,7 +30,34 @@ def write_input(messages: Sequence[NewMessage], origin: str) -> list[dict[str, A
                 items += _write_user(message.parts)
             case _:
                 items.append({"role": message.role.value, "content": visible_text(message.parts)})
-    return items
+    return _without_loose_ends(items)
+
+
+def _without_loose_ends(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out calls without a result, and reasoning that led to nothing: an upstream refuses both.
+
+    Calls of functions have their results by then (`generations.history`); these are of tools such as `computer`.
+    """
+    answered = {(item.get("type"), item.get("call_id")) for item in items if item.get("call_id") is not None}
+    kept: list[dict[str, Any]] = []
+    for item in reversed(items):
+        led_to_something = bool(kept) and _is_models(kept[-1])
+        if not _is_open(item, answered) and (item.get("type") != "reasoning" or led_to_something):
+            kept.append(item)
+    return kept[::-1]
+
+
+def _is_open(item: dict[str, Any], answered: set[tuple[Any, Any]]) -> bool:
+    kind = str(item.get("type", ""))
+    own = kind in {"function_call", "custom_tool_call"} or item.get("call_id") is None
+    return kind.endswith("_call") and not own and (f"{kind}_output", item["call_id"]) not in answered
+
+
+def _is_models(item: dict[str, Any]) -> bool:
+    """Return whether an item is the model's own."""
+    return item.get("role", "assistant") == "assistant" and not str(item.get("type", "")).endswith(
+        ("_output", "_response")
+    )
 
 
 def _custom_calls(parts: tuple[Part, ...]) -> set[str]:
@@ -39,10 +66,7 @@ def _custom_calls(parts: tuple[Part, ...]) -> set[str]:
 
 
 def _write_answer(parts: tuple[Part, ...], origin: str, custom: set[str]) -> list[dict[str, Any]]:
-    """Write an answer as its items. Reasoning is only valid before what it led to, so the last item is not reasoning.
-
-    Readable reasoning without the item that it came in is left out: the upstream would not know it.
-    """
+    """Write an answer as its items. Readable reasoning without the item that it came in is left out."""
     answer = _Answer()
     for part in parts:
         match part.kind:
@@ -60,10 +84,7 @@ def _write_answer(parts: tuple[Part, ...], origin: str, custom: set[str]) -> lis
                 found, fields = decode_extras(part.text)
                 if found in {ANY_ORIGIN, origin}:
                     answer.add_events(events_in(fields))
-    items = answer.items
-    while items and items[-1].get("type") == "reasoning":
-        items.pop()
-    return items
+    return answer.items
 
 
 class _Answer:
