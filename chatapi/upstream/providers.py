@@ -60,7 +60,7 @@ class Providers:
             return self.responses
         if find_unsupported(request.parameters) is not None:
             return self.chat
-        needed = USE_RESPONSES in adjustments or _has_hosted_tools(request)
+        needed = USE_RESPONSES in adjustments or bool(request.responses.get("tools"))
         needed = needed or (self.hosted and _needs_responses(request))
         return self.responses if needed else self.chat
 
@@ -95,18 +95,15 @@ class Providers:
         return encoded
 
 
-def _has_hosted_tools(request: ModelRequest) -> bool:
-    """Return whether a request names tools that the upstream runs itself, which chat completions do not have."""
-    tools = request.parameters.get("tools")
-    kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
-    return bool(request.responses.get("tools")) or any(isinstance(one, str) and one not in _OWN for one in kinds)
-
-
-_OWN = frozenset({"function", "custom"})
-
-
 def _needs_responses(request: ModelRequest) -> bool:
     """Return whether a request to OpenAI's service can be answered well on Responses only."""
     if request.responses.get("reasoning"):
         return True
-    return bool(request.parameters.get("tools")) and _REASONING_MODEL.match(request.model) is not None
+    tools = request.parameters.get("tools")
+    kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    if any(isinstance(kind, str) and kind not in _OWN for kind in kinds):
+        return True  # hosted tools, in the form of Responses
+    return bool(tools) and _REASONING_MODEL.match(request.model) is not None
+
+
+_OWN = frozenset({"function", "custom"})  # types of tools that chat completions have
