@@ -21,8 +21,8 @@ TEXT = "".join(WORDS)
 # Over every dialect
 
 ENCRYPTED: Any = "reasoning.encrypted_content"
-FUNCTION = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {"city": {}}}}
-CHAT_FUNCTION = {"type": "function", "function": {"name": "weather", "parameters": FUNCTION["parameters"]}}
+FUNCTION: Any = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {"city": {}}}}
+CHAT_FUNCTION: Any = {"type": "function", "function": {"name": "weather", "parameters": FUNCTION["parameters"]}}
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_another_server_of_this_kind_is_an_upstream(
     """The Responses of this service, which have nothing in common with the simulator's, are read by another one."""
     stacked = serve(upstream_url=f"{selecting.url}/v1", OPENAI_UPSTREAM_API="responses", CHATAPI_RATE_LIMIT="0")
     sdk = client(stacked, key)
-    first = sdk.responses.create(model="gpt-5", input="Call weather", tools=[FUNCTION], reasoning={"effort": "low"})  # type: ignore[list-item]
+    first = sdk.responses.create(model="gpt-5", input="Call weather", tools=[FUNCTION], reasoning={"effort": "low"})
     (call,) = [item for item in first.output if item.type == "function_call"]
     result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain"}
     second = sdk.responses.create(model="gpt-5", input=[result], previous_response_id=first.id)
@@ -344,10 +344,9 @@ def test_items_of_hosted_tools_are_sent_on_from_a_client_that_stores_them(
 
 def test_chat_completions_show_hosted_items_as_they_came(translating: Service, upstream: Simulator, key: str) -> None:
     upstream.script = event_stream(*map(Send, hosted_items.frames()))
+    search: Any = {"type": "web_search"}
     made = client(translating, key).chat.completions.create(
-        model="gpt-5.4",
-        messages=[{"role": "user", "content": "Look"}],
-        tools=[{"type": "web_search"}],  # type: ignore[list-item]
+        model="gpt-5.4", messages=[{"role": "user", "content": "Look"}], tools=[search]
     )
     message: Any = made.choices[0].message
     assert message.content == "It rains."

@@ -19,8 +19,9 @@ from chatapi.generations.running import CancelReason, RunningGeneration
 from chatapi.model import Clock, Generation, Outcome, Status, TurnRequest, new_id
 from chatapi.settings import Settings
 from chatapi.upstream.client import Upstream
+from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
-from chatapi.upstream.stream import Answer, Deltas
+from chatapi.upstream.stream import Answer
 
 logger = structlog.get_logger()
 

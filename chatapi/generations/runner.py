@@ -30,8 +30,9 @@ from chatapi.model import Authorizer, Clock, Outcome, Session, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import Fenced, StartedTurn, Store
 from chatapi.upstream.client import Upstream
+from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
-from chatapi.upstream.stream import Answer, Deltas
+from chatapi.upstream.stream import Answer
 
 MAX_UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream has to wait for the store
 STORE_RETRY_SECONDS = 0.5  # between attempts to store an outcome while the store takes none

@@ -550,7 +550,7 @@ class Answer:
 class _Delivery:
     """Receives a body, parses it and passes its content on, without a task."""
 
-    def __init__(self, response: Response, parser: CompletionParser, take: Callable[[Deltas], bool]) -> None:
+    def __init__(self, response: Response, parser: Parser, take: Callable[[Deltas], bool]) -> None:
         self._response = response
         self._parser = parser
         self._take = take

@@ -173,7 +173,7 @@ class ResponsesParser:
                     break
         except UpstreamError as error:
             return self._fail(error, deltas + self._flush())
-        except RecursionError:
+        except (ValueError, RecursionError):  # of a value that only one of the two decoders reads
             return self._fail(UpstreamBroken(NOT_PROTOCOL), deltas + self._flush())
         return deltas
 
