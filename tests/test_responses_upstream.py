@@ -140,7 +140,7 @@ def test_a_conversation_that_changes_its_protocol_keeps_its_history(
     headers = {"X-ChatAPI-Session-ID": session}
 
     def say(*messages: dict[str, Any], **more: Any) -> Any:
-        made: Any = sdk.chat.completions.create(messages=list(messages), extra_headers=headers, **more)  # type: ignore[arg-type]
+        made: Any = sdk.chat.completions.create(messages=list(messages), extra_headers=headers, **more)
         return made.choices[0].message
 
     asked = say(
