@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from chatapi.bus import LocalBus
 from chatapi.generations.reader import LogChunks, LogReader
 from chatapi.generations.running import RunningGeneration, RunningGenerations
 from chatapi.model import Generation, Kind, Microseconds, Piece, Status
+from chatapi.server.protocol import write_now
 from chatapi.settings import Settings
 from chatapi.store import Store
 
@@ -123,3 +125,20 @@ async def test_a_periodic_check_wakes_a_reader_that_is_pushed_to(answer: Answer)
     assert (client.pushed, client.all) == (["one "], "one two ")
     answer.running.end(answer.ended)
     await client.task
+
+
+def test_an_empty_part_of_a_body_does_not_end_it() -> None:
+    written: list[bytes] = []
+    flow = SimpleNamespace(write_paused=False)
+    cycle: Any = SimpleNamespace(
+        flow=flow,
+        disconnected=False,
+        response_complete=False,
+        chunked_encoding=True,
+        transport=SimpleNamespace(write=written.append),
+    )
+    assert write_now(cycle, b"")
+    assert write_now(cycle, b"ab")
+    assert written == [b"2\r\nab\r\n"]
+    flow.write_paused = True
+    assert not write_now(cycle, b"ab")

@@ -74,7 +74,8 @@ def write_now(cycle: RequestResponseCycle, body: bytes) -> bool:
     """Write a part of a chunked response as uvicorn's `send` does; return whether that was possible without waiting."""
     if cycle.flow.write_paused or cycle.disconnected or cycle.response_complete or not cycle.chunked_encoding:
         return False
-    cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+    if body:  # an empty chunk would end the response
+        cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
     return True
 
 
