@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from chatapi.upstream.responses.stream import (
     ResponsesParser,
 )
 from chatapi.wire.response_events import encode_item, read_events
+from tests import hosted_items
 
 KEY = "sk-proj-" + "k" * 156
 CREDENTIAL = Credential(Key(KEY))
@@ -481,3 +483,34 @@ def test_the_addresses_of_openai_are_known() -> None:
         assert is_openai(url), url
     for url in ("http://127.0.0.1:8000/v1", "https://api.openai.com.example.org/v1", "https://openrouter.ai/api/v1"):
         assert not is_openai(url), url
+
+
+def test_answers_with_any_fault_end_and_hold_nothing_that_a_log_refuses() -> None:
+    """Mutate an answer with all kinds of items: values, missing and repeated events, and every cut of the bytes."""
+    chance = random.Random(7)
+    lines = [line for frame in hosted_items.frames() for line in frame.split(b"\n") if line.startswith(b"data: ")]
+    values: list[Any] = [None, 0, -1, True, "", "x", [], {}, [1], {"a": 1}, "\ud83d", [{}], 10**25]
+    for _ in range(60):
+        answer_events = [json.loads(line[6:]) for line in lines]
+        for _ in range(3):
+            at = chance.randrange(len(answer_events))
+            match chance.randrange(4):
+                case 0:
+                    del answer_events[at]
+                case 1:
+                    answer_events.insert(at, answer_events[chance.randrange(len(answer_events))])
+                case _:
+                    holder = answer_events[at]
+                    while (
+                        isinstance(inner := holder[chance.choice(list(holder))], dict)
+                        and inner
+                        and chance.random() < 0.7
+                    ):
+                        holder = inner
+                    holder[chance.choice(list(holder))] = chance.choice(values)
+        body = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in answer_events)
+        read = Read(*[body[begin : begin + 3000] for begin in range(0, len(body), 3000)])
+        assert read.parser.done
+        for kind, said, called in read.deltas:
+            assert said.encode()
+            assert kind is not Kind.TOOL_CALL or called is not None
