@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -77,7 +77,32 @@ class _Chunk(msgspec.Struct):
     error: Any = None
 
 
+# An event with text and nothing else, which nearly all are. Its decoder refuses every other event.
+
+
+class _TextDelta(msgspec.Struct, forbid_unknown_fields=True):
+    content: Annotated[str, msgspec.Meta(min_length=1)]
+    role: str | None = None
+    refusal: None = None
+
+
+class _TextChoice(msgspec.Struct):
+    delta: _TextDelta
+    finish_reason: None = None
+    index: int = 0
+    message: None = None
+    text: None = None
+    usage: None = None
+
+
+class _TextChunk(msgspec.Struct):
+    choices: tuple[_TextChoice]
+    usage: None = None
+    error: None = None
+
+
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_text = msgspec.json.Decoder(_TextChunk).decode
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_content", "thought", "thoughts")
 _TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
@@ -103,6 +128,7 @@ class CompletionParser:
         self._origin = origin
         self._events = Decoder()
         self._seen = False  # an event
+        self._expects_text = False  # the last event had text
         self._calls: ToolCallAssembler | None = None
         self._failed_reason: str | None = None
         self._was_early = False  # content came behind a finish reason, which so was none
@@ -182,8 +208,15 @@ class CompletionParser:
 
     def _take_all(self, payloads: list[bytes], *, at_end: bool = False) -> Deltas:
         deltas: Deltas = []
+        texts: list[str] = []  # of events with nothing else, which are joined
         try:
             for payload in payloads:
+                if self._expects_text:
+                    try:
+                        texts.append(_decode_text(payload).choices[0].delta.content)
+                        continue
+                    except UNREADABLE:
+                        self._add_joined(texts, deltas)
                 try:
                     chunk = _decode_chunk(payload)
                 except UNREADABLE:
@@ -192,6 +225,8 @@ class CompletionParser:
                         break
                 else:
                     self._take(chunk, payload, deltas)
+                self._expects_text = bool(deltas) and deltas[-1][0] is Kind.TEXT and self.finish_reason is None
+            self._add_joined(texts, deltas)
         except UpstreamError as error:
             return self._fail(error, deltas + self._flush())
         except RecursionError:
@@ -236,6 +271,13 @@ class CompletionParser:
         text = self._halves.join(kind, text)
         if text:
             deltas.append((kind, text, None))
+
+    def _add_joined(self, texts: list[str], deltas: Deltas) -> None:
+        """Add the text of consecutive events as one piece of content."""
+        if texts:
+            self._add(Kind.TEXT, "".join(texts), deltas)
+            self.deltas += len(texts) - 1
+            texts.clear()
 
     def _annotate(self, annotations: list[dict[str, Any]], deltas: Deltas) -> None:
         deltas += [(Kind.ANNOTATION, write_json(annotation) + "\n", None) for annotation in annotations]

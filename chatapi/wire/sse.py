@@ -56,6 +56,10 @@ class Decoder:
         if not self._begun:
             self._begun = True
             complete = complete.removeprefix(_BYTE_ORDER_MARK)
+        if complete.startswith(b"data: "):
+            payloads = complete[6:].split(b"\n\ndata: ")
+            if complete.count(b"\n") == 2 * (len(payloads) - 1):  # one line each, as usual
+                return payloads
         return [payload for event in complete.split(b"\n\n") if (payload := _data_of(event)) is not None]
 
     def _with_line_feeds(self, data: bytes) -> bytes:
@@ -72,8 +76,6 @@ class Decoder:
 
 def _data_of(event: bytes) -> bytes | None:
     """The joined `data` lines of one event, or None where there are none."""
-    if event.startswith(b"data: ") and b"\n" not in event:  # all that a well-behaved upstream sends
-        return event[6:]
     if event.startswith(b"event: "):  # then its data, in Responses
         data = event.partition(b"\n")[2]
         if data.startswith(b"data: ") and b"\n" not in data:
