@@ -14,7 +14,7 @@ from chatapi.api.openai import models, proxy
 from chatapi.api.openai.completions import routes as completions
 from chatapi.api.openai.conversations import routes as conversations
 from chatapi.api.openai.responses import routes as responses
-from chatapi.api.ops import docs, health, page
+from chatapi.api.ops import docs, health, metrics, page
 from chatapi.api.sessions import routes as sessions
 from chatapi.api.sessions import search, transfer
 from chatapi.middleware import Admission, Boundary, HeadAsGet, LastResort
@@ -74,6 +74,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         usage.router,
         keys.router,
         health.router,
+        metrics.router,
         config.router,
         docs.router,
         page.router,

@@ -148,12 +148,17 @@ def _doctor(url: str | None) -> int:
 def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_key: str | None = None) -> None:
     """Serve until a signal. `greet` receives the URL as soon as the port is open; `demo_key` is public."""
     from chatapi.app import create_app  # here, so that --help and an impossible setting are answered at once
-    from chatapi.server.serve import listen, serve, url_of
+    from chatapi.server.serve import listen, listen_for_metrics, serve, url_of
 
     with listen(settings) as listener:
         if greet is not None:
             greet(url_of(listener))
-        serve(create_app(settings, demo_key), settings, listener)
+        metrics_listener = listen_for_metrics(settings)
+        try:
+            serve(create_app(settings, demo_key), settings, listener, metrics_listener)
+        finally:
+            if metrics_listener is not None:
+                metrics_listener.close()
 
 
 def _demo(pace_ms: int, overrides: Mapping[str, str]) -> None:

@@ -111,6 +111,15 @@ class KeyRequired(RequestError):
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
 
 
+class MetricsTokenRequired(RequestError):
+    status = 401
+    code = "metrics_token_required"
+    message = "The metrics require the token of CHATAPI_METRICS_TOKEN. Send it as Authorization: Bearer."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
 class SessionNotFound(RequestError):
     """The session does not exist, was deleted, or belongs to another owner. The three cases look the same."""
 

@@ -84,11 +84,17 @@ class Boundary:
 
         scope[RAW_SEND] = send
         scope[SERVICES] = self._services
+        self._services.open_requests += 1
         client = add_client(scope, self._services.settings)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self.app(scope, receive, send_with_id)
         finally:
+            seconds = time.perf_counter() - begun
+            self._services.open_requests -= 1
+            self._services.metrics.request_ended(
+                scope["method"], _route_of(scope), status, seconds, scope.get(ERROR_CODE)
+            )
             client.release_body()
             path = _printable(self._key_policy.redact(scope["path"])[:200])
             is_healthy = scope["path"] in HEALTH and status < HTTPStatus.BAD_REQUEST
@@ -98,7 +104,7 @@ class Boundary:
                 path=path,
                 status=status,
                 aborted=scope.get(ABORTED, False),
-                duration_ms=round((time.perf_counter() - begun) * 1000, 1),
+                duration_ms=round(seconds * 1000, 1),
                 address=client.address,
                 owner=client.owner,
                 **_failure(scope),
@@ -129,7 +135,12 @@ def _is_audited(scope: Scope) -> bool:
 
 def _audit(scope: Scope, session_id: str | None) -> dict[str, str | None]:
     """Return the fields that make a `request` line an entry of the audit log: the route, and the session it names."""
-    return {"action": f"{scope['method']} {getattr(scope.get('route'), 'path', '')}", "session_id": session_id}
+    return {"action": f"{scope['method']} {_route_of(scope)}", "session_id": session_id}
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the path template of the route that answered."""
+    return str(getattr(scope.get("route"), "path", ""))
 
 
 def _check_key(request: HTTPConnection) -> None:

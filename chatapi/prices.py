@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from chatapi.model import UsageTotal
+from chatapi.model import Usage, UsageTotal
 from chatapi.settings import SettingsError
 
 MAX_BYTES = 1024 * 1024  # of the file
@@ -50,6 +50,16 @@ class Prices:
             return self.models[model]
         dated = re.search(f"{_DATED.pattern}$", model, re.ASCII)
         return self.models.get(model[: dated.start()]) if dated else None
+
+    def cost_of_usage(self, model: str, usage: Usage) -> float | None:
+        """Return the cost of one answer; None where its model has no price."""
+        counts = (
+            usage.input_tokens or 0,
+            usage.output_tokens or 0,
+            usage.reasoning_tokens or 0,
+            usage.cached_tokens or 0,
+        )
+        return self.cost(UsageTotal(None, None, None, model, 1, *counts, estimated=0, unknown=0))
 
     def cost(self, total: UsageTotal) -> float | None:
         """Return the cost of a total; None where its model has no price."""

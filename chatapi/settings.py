@@ -180,6 +180,24 @@ class Settings(BaseModel):
         description="The secret of the owner tags: 32 characters or more, the same for all replicas. Unset: the first "
         "start writes one beside the SQLite file. Required with PostgreSQL.",
     )
+    metrics: Literal["off", "on"] = Field(
+        "off",
+        description="`on`: serve metrics for Prometheus at `/metrics`. They name models, numbers and costs, and no "
+        "sessions or keys.",
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="A port of its own for `/metrics`, at the address `HOST`; 0 picks a free one. Unset: the port of "
+        "the API, where requests that a proxy forwarded get 404 unless there is a token.",
+    )
+    metrics_token: str | None = Field(
+        None,
+        min_length=16,
+        repr=False,
+        description="The token that `/metrics` requires as `Authorization: Bearer`, of 16 characters or more.",
+    )
     session_access: Literal["auto", "key", "id"] = Field(
         "auto",
         description="The credential for a session. `key`: the key of its owner. `id`: its id. `auto`: its id for "

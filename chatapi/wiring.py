@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
+from chatapi import __version__
 from chatapi.api.http.services import Services
 from chatapi.auth.keys import KeyPolicy, fingerprint, load_secret
 from chatapi.bus import Bus, LocalBus, ReplicaBus, Transport
 from chatapi.errors import StoreUnavailable
 from chatapi.generations.manager import Generations
 from chatapi.limits import BodyBudget, LeakyBuckets, LocalRateLimit, LocalSlots, RateLimit, Slots
+from chatapi.metrics import LoopLag, Metrics, ModelLabels
 from chatapi.model import wall_clock
 from chatapi.prices import read_prices
 from chatapi.settings import Settings, SettingsError
@@ -42,7 +44,13 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
         sessions=settings.max_sessions,
         bytes=settings.max_store_bytes,
     )
-    store = Store(_driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds, limits)
+    prices = read_prices(settings.prices)
+    key_policy = KeyPolicy(settings.key_pattern)
+    known_models = [settings.default_model, *prices.models]
+    metrics = Metrics(ModelLabels(known_models, key_policy.redact), prices.cost_of_usage, prices.currency)
+    store = Store(
+        _driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds, limits, metrics
+    )
     redis = _redis(settings)
     upstream = Upstream(
         settings.openai_base_url,
@@ -52,23 +60,49 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
         settings.upstream_proxy,
         settings.openai_upstream_api,
         settings.default_model,
+        metrics=metrics,
     )
-    rate_limit, slots = _limits(settings, store, redis)
+    local_slots = LocalSlots(settings.max_generations_per_key, settings.max_generations, settings.slot_wait_seconds)
+    rate_limit, slots = _limits(settings, store, redis, local_slots)
     bus = _bus(settings, store, redis)
-    return Services(
+    services = Services(
         settings=settings,
         store=store,
-        generations=Generations(store, bus, upstream, slots, settings, wall_clock),
+        generations=Generations(store, bus, upstream, slots, settings, wall_clock, metrics),
         upstream=upstream,
-        key_policy=KeyPolicy(settings.key_pattern),
+        key_policy=key_policy,
         rate_limit=rate_limit,
         requests=LeakyBuckets(settings.request_limit if settings.rate_limit else 0, time.monotonic),
         unverified=LeakyBuckets(settings.unverified_limit if settings.rate_limit else 0, time.monotonic),
         bodies=BodyBudget(max(settings.max_unfinished_bytes, 4 * settings.max_media_bytes)),
         links=[redis] if redis is not None else [],
-        prices=read_prices(settings.prices),
+        prices=prices,
+        metrics=metrics,
         hosted_tools=_hosted_tools(settings),
         demo_key=demo_key,
+    )
+    _add_gauges(services, local_slots)
+    return services
+
+
+def _add_gauges(services: Services, slots: LocalSlots) -> None:
+    """Have the metrics contain the values that are read at each scrape."""
+    gauge, generations, upstream = services.metrics.gauge, services.generations, services.upstream
+    gauge("build_info", "The version; the value is 1.", lambda: {(__version__,): 1.0}, "version")
+    gauge("running_answers", "Answers that run in this process.", lambda: len(generations))
+    gauge("open_requests", "Requests whose response has not ended.", lambda: services.open_requests)
+    gauge("draining", "1 while this process shuts down.", lambda: generations.draining)
+    gauge("slots_waiting", "Requests that wait for a running answer of their key to end.", lambda: slots.waiting)
+    gauge(
+        "unparsed_body_bytes", "Memory of request bodies that are not parsed yet.", lambda: services.bodies.used_bytes
+    )
+    gauge("work_queue_jobs", "Jobs in the fair queues.", services.queue_load, "queue", "state")
+    gauge("store_jobs", "Jobs for the connections of the store.", services.store.load, "pool", "state")
+    gauge("journal_bytes", "Size of the journal.", lambda: services.store.journal_bytes)
+    gauge(
+        "upstream_last_success_timestamp_seconds",
+        "When the model API last answered without an error; 0: not since the start.",
+        lambda: (upstream.last_success_at or 0) / 1e6,
     )
 
 
@@ -118,9 +152,10 @@ def _bus(settings: Settings, store: Store, redis: RedisConnection | None) -> Bus
     return ReplicaBus(store.replica, transport)
 
 
-def _limits(settings: Settings, store: Store, redis: RedisConnection | None) -> tuple[RateLimit, Slots]:
+def _limits(
+    settings: Settings, store: Store, redis: RedisConnection | None, slots: LocalSlots
+) -> tuple[RateLimit, Slots]:
     rate_limit = LocalRateLimit(settings.rate_limit, time.monotonic)
-    slots = LocalSlots(settings.max_generations_per_key, settings.max_generations, settings.slot_wait_seconds)
     if redis is None:
         return rate_limit, slots
     from chatapi.limits.redis import SharedRateLimit, SharedSlots
@@ -161,6 +196,9 @@ async def running(services: Services) -> AsyncIterator[None]:
             opened.push_async_callback(link.close)
         await services.upstream.open()
         opened.push_async_callback(services.upstream.close)
+        lag = LoopLag(services.metrics)
+        await lag.open()
+        opened.push_async_callback(lag.close)
         await services.generations.open()
         opened.push_async_callback(services.generations.close)
         yield

@@ -114,6 +114,9 @@ class LateDriver:
         finally:
             self.was_read.set()
 
+    def load(self) -> dict[tuple[str, ...], float]:
+        return self._driver.load()
+
 
 class SteppingClock:
     """The wall clock, which a test may step."""

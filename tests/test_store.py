@@ -96,6 +96,9 @@ class Watched:
     async def read(self, transaction: Callable[[], Transaction[Any]]) -> Any:
         return await self.driver.read(transaction)
 
+    def load(self) -> dict[tuple[str, ...], float]:
+        return self.driver.load()
+
 
 shared_database = pytest.mark.parametrize("driver", ["postgres"], indirect=True)
 """A test about replicas, which share a database and no journal."""

@@ -16,6 +16,7 @@ import structlog
 from chatapi.auth.credentials import Credential
 from chatapi.errors import ChatError
 from chatapi.generations.running import CancelReason, RunningGeneration
+from chatapi.metrics import Metrics
 from chatapi.model import Clock, Generation, Outcome, Status, TurnRequest, new_id
 from chatapi.settings import Settings
 from chatapi.upstream.client import Upstream
@@ -79,8 +80,8 @@ class EphemeralGeneration(RunningGeneration):
         self.committed(self.log.position)
         return True
 
-    def finish(self, outcome: Outcome) -> None:
-        """End the log: its readers see how the answer ended."""
+    def finish(self, outcome: Outcome, metrics: Metrics) -> None:
+        """Count the answer and end the log: its readers see how the answer ended."""
         ended = replace(
             self.generation,
             status=outcome.status,
@@ -92,6 +93,7 @@ class EphemeralGeneration(RunningGeneration):
             error_code=outcome.error_code,
             error_detail=outcome.error_detail,
         )
+        metrics.answer_ended(ended, self.longest_gap)
         self.end(ended)
 
 

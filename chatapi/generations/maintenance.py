@@ -11,6 +11,7 @@ import structlog
 from chatapi.bus import Bus
 from chatapi.errors import StoreUnavailable
 from chatapi.generations.running import CancelReason, RunningGeneration
+from chatapi.metrics import Metrics
 from chatapi.model import Clock, Generation
 from chatapi.settings import Settings
 from chatapi.store import Store
@@ -35,12 +36,14 @@ class Maintenance:
         ephemeral: Mapping[str, RunningGeneration],
         settings: Settings,
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._bus = bus
         self._running = running
         self._ephemeral = ephemeral  # have timers, and no lease
         self._clock = clock
+        self._metrics = metrics
         self._tick_seconds = min(POLL_SECONDS, settings.first_token_seconds / 4, settings.idle_seconds / 4)
         self._poll_at = 0.0
         self._renew_seconds = store.lease_seconds / RENEWALS
@@ -88,6 +91,7 @@ class Maintenance:
                 for generation in closed:
                     self._bus.publish(generation.id)
                     log_outcome(generation)
+                    self._metrics.answer_ended(generation)
                 await self._renew()
         except StoreUnavailable as error:
             logger.warning("leases not renewed", code=error.code)

@@ -28,6 +28,7 @@ from chatapi.generations.reader import FollowedLog, LogChunks, LogReader
 from chatapi.generations.runner import GenerationRunner
 from chatapi.generations.running import CancelReason, LogChunk, RunningGeneration, RunningGenerations
 from chatapi.limits import Admission, Slot, Slots
+from chatapi.metrics import Metrics
 from chatapi.model import Authorizer, Clock, Generation, Session, Status, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import StartedTurn, Store
@@ -74,6 +75,7 @@ class Generations:
         slots: Slots,
         settings: Settings,
         clock: Clock,
+        metrics: Metrics | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -81,11 +83,12 @@ class Generations:
         self._slots = slots
         self._settings = settings
         self._clock = clock
+        self._metrics = metrics = metrics or Metrics()
         self._running = RunningGenerations()
-        self._runner = GenerationRunner(store, bus, upstream, slots, self._running, settings, clock)
+        self._runner = GenerationRunner(store, bus, upstream, slots, self._running, settings, clock, metrics)
         self._logs = LogReader(store, bus, self._running)
         self._ephemeral: dict[str, EphemeralGeneration] = {}
-        self._maintenance = Maintenance(store, bus, self._running, self._ephemeral, settings, clock)
+        self._maintenance = Maintenance(store, bus, self._running, self._ephemeral, settings, clock, metrics)
         self._tasks: set[asyncio.Task[None]] = set()  # one for each turn that starts, runs or is being finished
         self.admission = Admission(slots)  # of answers that are not stored
         self.draining = False
@@ -163,7 +166,7 @@ class Generations:
         try:
             outcome = await running.produce(self._upstream, request, credential)
             await self._slots.give_back(slot)  # first: a client that sees the end may send again at once
-            running.finish(outcome)
+            running.finish(outcome, self._metrics)
         finally:
             del self._ephemeral[running.id]
             await self._slots.give_back(slot)
@@ -171,9 +174,16 @@ class Generations:
                 running.end(None, ChatError())  # no reader waits for ever
 
     async def _find_replayed(self, turn: TurnRequest) -> StartedTurn | None:
+        if (earlier := await self._find_earlier(turn)) is not None:
+            self._metrics.replayed()
+        return earlier
+
+    async def _find_earlier(self, turn: TurnRequest) -> StartedTurn | None:
         if turn.is_retry and (running := await self._store.turns.find_running_attempt(turn)) is not None:
             return running
-        return await self._store.turns.find_by_idempotency_key(turn) if turn.idempotency_key is not None else None
+        if turn.idempotency_key is None:
+            return None
+        return await self._store.turns.find_by_idempotency_key(turn)
 
     async def _start(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> StartedTurn:
         """Start the task that runs the turn, and return when the turn is stored."""
@@ -260,6 +270,8 @@ class Generations:
         self, generation_id: str, position: int = 0, *, text_offset: int = 0, by_cut: bool = False
     ) -> FollowedLog:
         """Follow a log from a position, or from an offset in its visible text; see `LogReader.follow`."""
+        if position or text_offset:
+            self._metrics.resumed()
         return await self._logs.follow(generation_id, position, text_offset=text_offset, by_cut=by_cut)
 
     async def read(self, generation_id: str, position: int = 0) -> LogChunk:

@@ -26,6 +26,7 @@ from chatapi.generations.history import select_history
 from chatapi.generations.maintenance import log_outcome
 from chatapi.generations.running import RunningGeneration, RunningGenerations
 from chatapi.limits import Slot, Slots
+from chatapi.metrics import Metrics
 from chatapi.model import Authorizer, Clock, Outcome, Session, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import Fenced, StartedTurn, Store
@@ -52,6 +53,7 @@ class GenerationRunner:
         running: RunningGenerations,
         settings: Settings,
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -60,6 +62,7 @@ class GenerationRunner:
         self._running = running
         self._settings = settings
         self._clock = clock
+        self._metrics = metrics
         self.draining = False
 
     async def run(
@@ -79,6 +82,7 @@ class GenerationRunner:
                 started.set_exception(error)
                 return
             if stored.replayed:
+                self._metrics.replayed()
                 await self._slots.give_back(slot)
                 started.set_result(stored)
                 return
@@ -188,6 +192,7 @@ class GenerationRunner:
                 if self.draining:
                     return  # the next start, or another replica, closes it
                 await asyncio.sleep(STORE_RETRY_SECONDS)
+        self._metrics.answer_ended(generation, running.longest_gap)  # first: a client that sees the end may look
         if running.error is None:
             running.end(generation)
         log_outcome(generation)

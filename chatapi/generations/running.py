@@ -61,6 +61,7 @@ class RunningGeneration:
         self.finished: asyncio.Future[None] = loop.create_future()
         self.answer: Answer | None = None
         self.first_token_at: Microseconds | None = None
+        self.longest_gap = 0.0  # between two pieces of content, in seconds
         self.cancel_reason: CancelReason | None = None
         self.was_sent = False  # the upstream was asked, so that it may cost something
         self.task: asyncio.Task[object] | None = None  # to cancel; None once the outcome is being stored
@@ -90,7 +91,10 @@ class RunningGeneration:
                 self._after_finish_deadline = self._time() + AFTER_FINISH_SECONDS
         elif deltas:
             self._after_finish_deadline = None  # the finish reason was not final
-            self._content_deadline = self._time() + self._settings.idle_seconds
+            deadline = self._time() + self._settings.idle_seconds
+            if self.first_token_at is not None and deadline - self._content_deadline > self.longest_gap:
+                self.longest_gap = deadline - self._content_deadline
+            self._content_deadline = deadline
         if not deltas or self.first_token_at is not None:
             return False
         self.first_token_at = now()

@@ -35,6 +35,16 @@ class FairQueue:
         """Whether a new job would wait, or be the last one that does not."""
         return len(self._active) >= self._at_once
 
+    @property
+    def active(self) -> int:
+        """The number of jobs that run, or whose place rests."""
+        return len(self._active)
+
+    @property
+    def waiting(self) -> int:
+        """The number of jobs that wait."""
+        return sum(map(len, self._waiting.values()))
+
     @asynccontextmanager
     async def turn(self, group: str) -> AsyncIterator[None]:
         """Wait for a turn of `group`, and hold it for the length of the block.

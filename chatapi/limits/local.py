@@ -131,6 +131,11 @@ class LocalSlots:
             self._taken.pop(slot.owner, None)
         self._wake_next(slot.owner)
 
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for a slot."""
+        return sum(map(len, self._waiting.values()))
+
     async def _wait(self, owner: str) -> None:
         """Wait in line for a slot of this owner, at most `wait_seconds`."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -26,6 +26,7 @@ from fastapi import FastAPI
 
 from chatapi.api.http.services import Services
 from chatapi.server.connections import ConnectionTable, default_limit
+from chatapi.server.metrics_port import serving_metrics
 from chatapi.server.protocol import bounded_protocol
 from chatapi.settings import Settings, SettingsError
 from chatapi.wiring import running
@@ -43,8 +44,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 logger = structlog.get_logger()
 
 
-def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+def serve(
+    app: FastAPI, settings: Settings, listener: socket.socket, metrics_listener: socket.socket | None = None
+) -> None:
     """Serve until a signal; a second signal skips the drain. Running answers are stored in both cases.
+
+    The metrics are served on `metrics_listener`, if there is one.
 
     Raises:
         SettingsError: the configured store, or another server, cannot be used.
@@ -52,7 +57,7 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, settings, listener))
+        runner.run(_serve(app, settings, listener, metrics_listener))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -61,29 +66,40 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         SettingsError: the address does not exist here or is in use.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(_reason(settings, error)) from error
+    listener = _listen(settings.host, settings.port, "PORT", "--port")
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # its connections inherit them
         listener.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
     return listener
 
 
-def _reason(settings: Settings, error: OSError | UnicodeError) -> str:
-    host, port = settings.host, settings.port
+def listen_for_metrics(settings: Settings) -> socket.socket | None:
+    """Open the socket of the metrics, if they are on and have a port of their own. Raises: as `listen` does."""
+    if settings.metrics == "off" or settings.metrics_port is None:
+        return None
+    return _listen(settings.host, settings.metrics_port, "CHATAPI_METRICS_PORT", "CHATAPI_METRICS_PORT")
+
+
+def _listen(host: str, port: int, variable: str, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(_reason(host, port, variable, option, error)) from error
+
+
+def _reason(host: str, port: int, variable: str, option: str, error: OSError | UnicodeError) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, socket.gaierror | UnicodeError) or number == errno.EADDRNOTAVAIL:
         return f"HOST: this machine has no address {host}. Choose 127.0.0.1, or 0.0.0.0 for all addresses."
     if number == errno.EADDRINUSE:
-        return f"PORT: another program uses port {port} on {host}. Choose another port: --port {_other(port)}."
+        advice = f"Choose another port: {option} {_other(port)}."
+        return f"{variable}: another program uses port {port} on {host}. {advice}"
     if number == errno.EACCES:
         return (
-            f"PORT: this user may not listen on port {port}: ports below 1024 need the rights of root. Choose another "
-            "port (--port 8000), and let a proxy listen there (deploy/)."
+            f"{variable}: this user may not listen on port {port}: ports below 1024 need the rights of root. "
+            f"Choose another port ({option} 8000), and let a proxy listen there (deploy/)."
         )
-    return f"PORT: cannot listen on {host} port {port}: {error}."
+    return f"{variable}: cannot listen on {host} port {port}: {error}."
 
 
 def _other(port: int) -> int:
@@ -96,7 +112,9 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def _serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+async def _serve(
+    app: FastAPI, settings: Settings, listener: socket.socket, metrics_listener: socket.socket | None
+) -> None:
     in_all = settings.max_connections or default_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     per_address = settings.max_connections_per_address or max(1, in_all // 2)
     table = ConnectionTable(asyncio.get_running_loop(), in_all, per_address, settings.write_seconds)
@@ -112,10 +130,12 @@ async def _serve(app: FastAPI, settings: Settings, listener: socket.socket) -> N
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
-    async with running(app.state.services):
+    services = app.state.services
+    services.metrics.gauge("client_connections", "Open connections of clients.", lambda: len(table))
+    async with running(services), serving_metrics(services, metrics_listener):
         try:
             copies = [listener.dup() for _ in range(ACCEPTS_PER_TURN - 1)]
-            await Server(config, app.state.services, settings).serve(sockets=[listener, *copies])
+            await Server(config, services, settings).serve(sockets=[listener, *copies])
         finally:
             table.close()
 

@@ -11,12 +11,14 @@ answer and does not fail it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from chatapi.errors import StoreUnavailable
+from chatapi.metrics import Metrics
 from chatapi.model.log import Log
 from chatapi.store.drivers.driver import Append, Batch, Committed, Driver, Fenced, Transaction
 
@@ -45,8 +47,15 @@ class LogWriter(Protocol):
 class GroupCommit:
     """Batches all writes of one replica."""
 
-    def __init__(self, driver: Driver, replica: str, write_retry_seconds: float = WRITE_RETRY_SECONDS) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        replica: str,
+        write_retry_seconds: float = WRITE_RETRY_SECONDS,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._driver = driver
+        self._metrics = metrics or Metrics()
         self._replica = replica
         self._write_retry_seconds = write_retry_seconds
         self._queue: list[tuple[Callable[[], Transaction[Any]], asyncio.Future[Any]]] = []
@@ -80,7 +89,9 @@ class GroupCommit:
         """
         self._require_open()
         if self._driver.concurrent:
+            begun = time.perf_counter()
             (result,) = (await self._driver.commit(Batch(self._replica, [transaction], durable=durable))).results
+            self._metrics.committed(time.perf_counter() - begun, 1, 0, isinstance(result, StoreUnavailable))
             if isinstance(result, Exception):
                 raise result
             committed: T = result
@@ -119,6 +130,11 @@ class GroupCommit:
         self._due.set()
         await done
 
+    @property
+    def waiting(self) -> int:
+        """The number of transactions, and of answers with text, that wait for the next commit."""
+        return len(self._queue) + len(self._pending)
+
     def _require_open(self) -> None:
         if self._task is None or self._task.done():
             raise StoreUnavailable("The store is closed.")
@@ -143,14 +159,16 @@ class GroupCommit:
         durable, self._durable = self._durable, False
         appends = [Append(writer.id, writer.log.uncommitted()) for writer in writers]
         batch = Batch(self._replica, [transaction for transaction, _ in queue], appends, durable)
+        begun = time.perf_counter()
         try:
             outcome = await self._driver.commit(batch) if queue or appends else Committed([])
         except Exception as error:  # every caller gets an answer, and the next batch is tried
             if not isinstance(error, StoreUnavailable):
                 logger.exception("unforeseen error", where="group commit")
-            failed = StoreUnavailable()
-            failed.__cause__ = error.__cause__ or error
-            outcome = Committed([failed] * len(queue), unstored={writer.id for writer in writers})
+            refusal = StoreUnavailable()
+            refusal.__cause__ = error.__cause__ or error
+            outcome = Committed([refusal] * len(queue), unstored={writer.id for writer in writers})
+        self._count(batch, outcome, begun)
         for writer, append in zip(writers, appends, strict=True):
             if writer.id in outcome.unstored:
                 self._retry(writer)
@@ -175,6 +193,12 @@ class GroupCommit:
         """Return the writers whose text is part of the next batch."""
         writers, self._pending = list(self._pending.values()), {}
         return writers
+
+    def _count(self, batch: Batch, outcome: Committed, begun: float) -> None:
+        """Count a batch in the metrics, unless it was empty."""
+        if batch.transactions or batch.appends:
+            failed = bool(outcome.unstored) or any(isinstance(one, StoreUnavailable) for one in outcome.results)
+            self._metrics.committed(time.perf_counter() - begun, len(batch.transactions), len(batch.appends), failed)
 
     def _retry(self, writer: LogWriter) -> None:
         """Put text that was not stored into a later commit, unless it has waited too long."""

@@ -96,6 +96,11 @@ class Journal:
             raise JournalError(f"{error.strerror or error}.") from error
         return recovered
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the segments that are in use."""
+        return self._segment_bytes * (len(self._full) + len(self._old) + (self._current is not None))
+
     def discard_old(self) -> None:
         """Remove the segments of earlier processes; call it when their text is stored durably."""
         for path in self._old:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from chatapi.errors import StoreUnavailable
+from chatapi.metrics import Metrics
 from chatapi.store.drivers.driver import Append, Driver
 from chatapi.store.group_commit import RETRY_SECONDS, GroupCommit, LogWriter
 from chatapi.store.journal import Journal
@@ -20,8 +21,15 @@ FORGET_SECONDS = 1.0  # between checks for logs in memory that no read needs
 class JournaledCommit(GroupCommit):
     """Commits transactions in batches, and log text at once."""
 
-    def __init__(self, driver: Driver, journal: Journal, replica: str, write_retry_seconds: float) -> None:
-        super().__init__(driver, replica, write_retry_seconds)
+    def __init__(
+        self,
+        driver: Driver,
+        journal: Journal,
+        replica: str,
+        write_retry_seconds: float,
+        metrics: Metrics | None = None,
+    ) -> None:
+        super().__init__(driver, replica, write_retry_seconds, metrics)
         self._journal = journal
         self._scheduled: asyncio.Handle | None = None
         self._sync_timer: asyncio.TimerHandle | None = None
@@ -86,6 +94,7 @@ class JournaledCommit(GroupCommit):
             self._journal.append(appends)
         except StoreUnavailable:
             self._last_commit = self._loop.time()
+            self._metrics.journal_failed()
             for writer in writers:
                 self._retry(writer)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chatapi.metrics import Metrics
 from chatapi.model import Clock, new_id
 from chatapi.store.aliases import Aliases
 from chatapi.store.deployment import Deployment
@@ -33,14 +34,15 @@ class Store:
         lease_seconds: float = LEASE_SECONDS,
         write_retry_seconds: float = WRITE_RETRY_SECONDS,
         limits: StoreLimits | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.replica = new_id("rep")
         self.lease_seconds = lease_seconds
         self.write_retry_seconds = write_retry_seconds
         self.group_commit: GroupCommit = (
-            GroupCommit(driver, self.replica, write_retry_seconds)
+            GroupCommit(driver, self.replica, write_retry_seconds, metrics)
             if driver.journal is None
-            else JournaledCommit(driver, driver.journal, self.replica, write_retry_seconds)
+            else JournaledCommit(driver, driver.journal, self.replica, write_retry_seconds, metrics)
         )
         shared = driver, self.group_commit, clock, Quotas(limits or StoreLimits())
         self.sessions = Sessions(*shared)
@@ -70,6 +72,15 @@ class Store:
         """Commit the queue, as far as the database accepts it, and close the database."""
         await self.group_commit.close()
         await self._driver.close()
+
+    def load(self) -> dict[tuple[str, ...], float]:
+        """Return the numbers of jobs in the queues of the store, by queue and state."""
+        return {("group-commit", "waiting"): self.group_commit.waiting, **self._driver.load()}
+
+    @property
+    def journal_bytes(self) -> int:
+        """The size of the journal; 0 where there is none."""
+        return self._driver.journal.size_bytes if self._driver.journal is not None else 0
 
     @property
     def shared(self) -> bool:

@@ -35,6 +35,7 @@ from chatapi.http_client import (
     Response,
     TransportError,
 )
+from chatapi.metrics import Metrics
 from chatapi.model import Clock, Microseconds, wall_clock
 from chatapi.upstream.chat_completions import ChatCompletions
 from chatapi.upstream.forwarding import ForwardedAnswer, ForwardedRequest
@@ -105,6 +106,7 @@ class Upstream:
         api: UpstreamAPI = "auto",
         default_model: str = "",
         clock: Clock = wall_clock,
+        metrics: Metrics | None = None,
     ) -> None:
         posted = {**_HEADERS, "Content-Type": JSON}
         self._endpoints = {path: Endpoint("POST", f"{base_url}/{path}", posted) for path in PATHS}
@@ -113,6 +115,7 @@ class Upstream:
         self._base_url = base_url
         self._client = HTTPClient(connect_seconds, proxy)
         self._clock = clock
+        self._metrics = metrics or Metrics()
         origin = origin_of(base_url)
         self._providers = Providers.of(api, is_openai(base_url), developer_role, origin, max_request_bytes)
         self._default_model = DefaultModel(default_model, announced=is_openai_itself(base_url), today=today)
@@ -157,7 +160,9 @@ class Upstream:
             provider = providers.select(request, adjustments)
             body = provider.write(request, adjustments)
             endpoint = self._endpoints[provider.path]
-            response = await self._ask(endpoint, credential, providers.encode(body), (EVENTS, JSON, PLAIN))
+            response = await self._ask(
+                endpoint, request.model, credential, providers.encode(body), (EVENTS, JSON, PLAIN)
+            )
             if isinstance(response, Response):
                 if adjustments != known:
                     self._remember(request.model, adjustments)
@@ -178,22 +183,23 @@ class Upstream:
 
     # Passing on
 
-    async def passthrough(self, credential: Credential, body: bytes, choices: int) -> Passthrough:
+    async def passthrough(self, model: str, credential: Credential, body: bytes, choices: int) -> Passthrough:
         """Send a streamed request as it is, to pass its answer on; the caller gives it back with `release`.
 
         Raises:
             UpstreamError: the upstream refused it, is broken or cannot be reached, after two retries where that helps.
         """
-        response = await self._ask_or_raise(credential, body, (EVENTS, PLAIN))
+        response = await self._ask_or_raise(model, credential, body, (EVENTS, PLAIN))
         return Passthrough(response, credential, read_metadata(response.headers, credential), choices)
 
-    async def complete(self, credential: Credential, body: bytes, most_bytes: int) -> PassthroughBody:
+    async def complete(self, model: str, credential: Credential, body: bytes, most_bytes: int) -> PassthroughBody:
         """Send a request as it is and return its answer, which comes in one piece.
 
         Raises:
             UpstreamError: the upstream refused it, is broken or cannot be reached, after two retries where that helps.
         """
-        return await self._read_body(await self._ask_or_raise(credential, body, (JSON,)), credential, most_bytes)
+        response = await self._ask_or_raise(model, credential, body, (JSON,))
+        return await self._read_body(response, credential, most_bytes)
 
     @asynccontextmanager
     async def forward(
@@ -273,19 +279,21 @@ class Upstream:
 
     # Requests
 
-    async def _ask_or_raise(self, credential: Credential, body: bytes, media_types: tuple[str, ...]) -> Response:
-        response = await self._ask(self._completions, credential, body, media_types)
+    async def _ask_or_raise(
+        self, model: str, credential: Credential, body: bytes, media_types: tuple[str, ...]
+    ) -> Response:
+        response = await self._ask(self._completions, model, credential, body, media_types)
         if isinstance(response, _Refusal):
             raise response.error
         return response
 
     async def _ask(
-        self, endpoint: Endpoint, credential: Credential, body: bytes, media_types: tuple[str, ...]
+        self, endpoint: Endpoint, model: str, credential: Credential, body: bytes, media_types: tuple[str, ...]
     ) -> Response | _Refusal:
         """Post a request; again, where that may help and nothing of an answer has come."""
         for attempt in range(RETRIES + 1):
             try:
-                response = await self._post(endpoint, credential, body, media_types)
+                response = await self._counted_post(endpoint, model, credential, body, media_types)
             except UpstreamUnavailable as error:
                 if attempt == RETRIES:
                     raise
@@ -294,8 +302,20 @@ class Upstream:
                 pause = _pause_before_retry(response.error, attempt) if isinstance(response, _Refusal) else None
                 if pause is None or attempt == RETRIES:
                     return response
+            self._metrics.upstream_retried()
             await asyncio.sleep(pause or 0.0)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _counted_post(
+        self, endpoint: Endpoint, model: str, credential: Credential, body: bytes, media_types: tuple[str, ...]
+    ) -> Response | _Refusal:
+        try:
+            response = await self._post(endpoint, credential, body, media_types)
+        except UpstreamError as error:
+            self._metrics.upstream_responded(model, error.code)
+            raise
+        self._metrics.upstream_responded(model, response.error.code if isinstance(response, _Refusal) else None)
+        return response
 
     async def _post(
         self, endpoint: Endpoint, credential: Credential, body: bytes, media_types: tuple[str, ...]

@@ -13,6 +13,7 @@ from chatapi.auth.keys import Key, KeyPolicy, owner_tag
 from chatapi.generations.manager import Generations
 from chatapi.limits import BodyBudget, FairQueue, KnownOwners, LeakyBuckets, RateLimit
 from chatapi.limits.fair_queue import MAX_WAITING
+from chatapi.metrics import Metrics
 from chatapi.prices import Prices
 from chatapi.settings import Settings
 from chatapi.store import Store
@@ -75,9 +76,11 @@ class Services:
     bodies: BodyBudget
     links: list[Link]
     prices: Prices
+    metrics: Metrics
     hosted_tools: Literal["pass", "reject", "omit"] = "reject"
     demo_key: str | None = None  # public: the demo's upstream accepts any key
     secret: bytes = b""
+    open_requests: int = 0
     warned_of_proxy: bool = False
     warned_of_shared_address: bool = False
     attempts: Attempts = field(default_factory=Attempts)
@@ -87,6 +90,14 @@ class Services:
     def owner(self, key: Key) -> str:
         """Return the owner tag of a key."""
         return owner_tag(self.secret, key)
+
+    def queue_load(self) -> dict[tuple[str, ...], float]:
+        """Return the numbers of jobs in the fair queues, by queue and state."""
+        return {
+            (name, state): number
+            for name, queue in self._queues.items()
+            for state, number in (("active", queue.active), ("waiting", queue.waiting))
+        }
 
     def queue(self, queue: WorkQueue) -> FairQueue:
         """Return this service's instance of a queue."""

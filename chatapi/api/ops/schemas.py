@@ -6,7 +6,26 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from chatapi.api.http.openapi import NO_KEY, Content, Example, Time, event_content, json_content, operation, reference
+from chatapi.api.http.openapi import (
+    NO_KEY,
+    Content,
+    Example,
+    Time,
+    event_content,
+    json_content,
+    operation,
+    reference,
+    text_content,
+)
+from chatapi.errors import MetricsTokenRequired, NotFound
+
+METRICS_TYPES = (
+    "text/plain; version=1.0.0; charset=utf-8; escaping=underscores",
+    "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+    "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+)
 
 
 class Health(TypedDict):
@@ -78,6 +97,18 @@ GET_HEALTH = operation(
     Content("application/json", reference(Unhealthy), 503, "The server does not accept requests.", ("Retry-After",)),
     security=NO_KEY,
     examples=(Example("get", key=False),),
+)
+GET_METRICS = operation(
+    "getMetrics",
+    "Read metrics",
+    """Return the metrics of this process for Prometheus, in its text format or in OpenMetrics, as `Accept` asks. Only
+    with `CHATAPI_METRICS=on` and without `CHATAPI_METRICS_PORT`; otherwise, and without a token for requests that a
+    proxy forwarded, this is a 404. With `CHATAPI_METRICS_TOKEN`, send the token as `Authorization: Bearer`.
+    docs/metrics.md describes the metrics.""",
+    text_content("text/plain; version=0.0.4; charset=utf-8", "The metrics."),
+    *(text_content(one, "The metrics.") for one in METRICS_TYPES),
+    errors=(NotFound, MetricsTokenRequired),
+    security=NO_KEY,
 )
 PROBE_STREAM = operation(
     "probeStream",

@@ -131,3 +131,6 @@ class Driver(Protocol):
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         """Run a transaction that only reads, on one consistent state."""
+
+    def load(self) -> dict[tuple[str, ...], float]:
+        """Return the numbers of jobs, by queue and state (`waiting` or `busy`), for the metrics."""

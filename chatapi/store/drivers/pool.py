@@ -55,7 +55,8 @@ class Connections(Generic[C]):
         run for the other half: with one limit for both, an overloaded pool would start each job just before its limit
         and finish none.
         """
-        self._name = name
+        self.name = name
+        self.busy = 0  # connections that run a job
         self._count = count
         self._connect = connect
         self._broken = broken
@@ -65,12 +66,15 @@ class Connections(Generic[C]):
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop
 
+    @property
+    def waiting(self) -> int:
+        """The number of jobs that wait for a connection."""
+        return self._jobs.qsize()
+
     def open(self) -> None:
         """Start to accept jobs. Each connection is opened for its first job."""
         self._loop = asyncio.get_running_loop()
-        self._tasks = [
-            asyncio.create_task(self._work(), name=f"{self._name}-{number}") for number in range(self._count)
-        ]
+        self._tasks = [asyncio.create_task(self._work(), name=f"{self.name}-{number}") for number in range(self._count)]
 
     async def close(self) -> None:
         """Finish queued jobs, and close the connections."""
@@ -97,6 +101,7 @@ class Connections(Generic[C]):
         while (job := await self._jobs.get()) is not None:
             result: Any = None
             failure: Exception | None = None
+            self.busy += 1
             try:
                 if self._loop.time() > job.begin_by:
                     raise StoreUnavailable  # its caller has stopped waiting by now
@@ -107,12 +112,14 @@ class Connections(Generic[C]):
             except self._broken as error:
                 failure = StoreUnavailable()
                 failure.__cause__ = error
-                logger.warning("store connection closed", connection=self._name, reason=type(error).__name__)
+                logger.warning("store connection closed", connection=self.name, reason=type(error).__name__)
                 if connection is not None:
                     connection.terminate()
                     connection = None
             except Exception as error:  # the job's own exception, raised to its caller
                 failure = error
+            finally:
+                self.busy -= 1
             if not job.done.cancelled():
                 if failure is None:
                     job.done.set_result(result)

@@ -122,6 +122,13 @@ class PostgresDriver:
                 outcome.unstored = {append.generation_id for append in batch.appends}
         return outcome
 
+    def load(self) -> dict[tuple[str, ...], float]:
+        return {
+            (pool.name, state): number
+            for pool in (self._writers, self._readers, self._text)
+            for state, number in (("waiting", pool.waiting), ("busy", pool.busy))
+        }
+
     async def _commit_one(self, transaction: Callable[[], Transaction[Any]]) -> Any:
         """Return the transaction's result, or the exception that it raised."""
         try:

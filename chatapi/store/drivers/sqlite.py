@@ -179,6 +179,9 @@ class SQLiteDriver:
         rows, *_ = [connection.execute(_dialect(sql), values).fetchall() for sql, values in statements]
         return rows
 
+    def load(self) -> dict[tuple[str, ...], float]:
+        return {(worker.name, "waiting"): worker.waiting for worker in (self._writer, *self._readers)}
+
     def _commit(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
         try:
             return self._commit_together(connection, batch)
@@ -292,15 +295,20 @@ class _Worker:
     """A thread that owns one connection and runs one job after the other."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._jobs: SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
 
+    @property
+    def waiting(self) -> int:
+        """The number of jobs that wait."""
+        return self._jobs.qsize()
+
     async def start(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._work, args=(connect, opened), name=self._name, daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(connect, opened), name=self.name, daemon=True)
         self._thread.start()
         await opened
 

@@ -29,9 +29,9 @@ class WholePassthrough(Response):
     """A completion in one piece."""
 
     def __init__(
-        self, services: Services, credential: Credential, owner: str, body: bytes, limit: Limit | None
+        self, services: Services, model: str, credential: Credential, owner: str, body: bytes, limit: Limit | None
     ) -> None:
-        self._services, self._credential, self._owner = services, credential, owner
+        self._services, self._model, self._credential, self._owner = services, model, credential, owner
         self._body, self._limit = body, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +39,7 @@ class WholePassthrough(Response):
         async with services.generations.admission.reserve_slot(self._owner):
             with StreamSupervisor(services.settings, receive) as supervisor:
                 most_bytes = services.settings.max_context_bytes
-                whole = await services.upstream.complete(self._credential, self._body, most_bytes)
+                whole = await services.upstream.complete(self._model, self._credential, self._body, most_bytes)
             if supervisor.client_left:
                 return
             mark_accepted(HTTPConnection(scope))
@@ -51,9 +51,16 @@ class StreamPassthrough(Response):
     """A streamed completion. Its status waits for the upstream's, but at most `status_seconds`."""
 
     def __init__(
-        self, services: Services, credential: Credential, owner: str, body: bytes, limit: Limit | None, choices: int
+        self,
+        services: Services,
+        model: str,
+        credential: Credential,
+        owner: str,
+        body: bytes,
+        limit: Limit | None,
+        choices: int,
     ) -> None:
-        self._services, self._credential, self._owner = services, credential, owner
+        self._services, self._model, self._credential, self._owner = services, model, credential, owner
         self._body, self._limit = body, limit
         self._choices = choices
 
@@ -61,7 +68,8 @@ class StreamPassthrough(Response):
         upstream = self._services.upstream
         async with self._services.generations.admission.reserve_slot(self._owner):
             opening = asyncio.create_task(
-                upstream.passthrough(self._credential, self._body, self._choices), name="passthrough-opening"
+                upstream.passthrough(self._model, self._credential, self._body, self._choices),
+                name="passthrough-opening",
             )
             try:
                 await self._pass_on(opening, scope, receive, send)

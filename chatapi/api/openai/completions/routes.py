@@ -67,9 +67,10 @@ async def create(request: Request) -> Response:
         await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
         return await _translate(request, key, body, len(raw))
     limit = request.state.limit = await services.rate_limit.take(owner)
+    model = str(body.get("model"))
     if stream:
-        return StreamPassthrough(services, Credential(key), owner, raw, limit, choice_count(body))
-    return WholePassthrough(services, Credential(key), owner, raw, limit)
+        return StreamPassthrough(services, model, Credential(key), owner, raw, limit, choice_count(body))
+    return WholePassthrough(services, model, Credential(key), owner, raw, limit)
 
 
 @router.get("/v1/chat/completions/{completion_id}", **GET_COMPLETION)

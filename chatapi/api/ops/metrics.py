@@ -1,0 +1,46 @@
+"""GET /metrics: the numbers of this process for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+
+from fastapi import APIRouter, Request
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from chatapi.api.http.identity import is_forwarded
+from chatapi.api.http.services import Services, services_of
+from chatapi.api.ops.schemas import GET_METRICS
+from chatapi.errors import MetricsTokenRequired, NotFound
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/metrics", **GET_METRICS)
+async def metrics(request: Request) -> Response:
+    """Serve the metrics, unless they are off or have a port of their own."""
+    services = services_of(request)
+    settings = services.settings
+    if settings.metrics == "off" or settings.metrics_port is not None:
+        raise NotFound
+    if settings.metrics_token is None and is_forwarded(request):
+        raise NotFound  # a proxy that passes everything on would publish them
+    return await scrape(services, request)
+
+
+async def scrape(services: Services, request: HTTPConnection) -> Response:
+    """Return the response to a scrape. Rendering takes milliseconds, so it runs on a thread.
+
+    Raises:
+        MetricsTokenRequired: the request does not bring the token of the settings.
+    """
+    token = services.settings.metrics_token
+    if token is not None:
+        sent = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(sent, f"Bearer {token}".encode()):
+            raise MetricsTokenRequired
+    from chatapi.metrics.exposition import expose  # here: its package takes a tenth of a second to import
+
+    found = await asyncio.to_thread(expose, services.metrics.snapshot(), request.headers.get("accept", ""))
+    return Response(found.body, headers={"Content-Type": found.content_type})
