@@ -1,4 +1,4 @@
-"""The command line: serve, demo, migrate, doctor."""
+"""The command line: serve, demo, migrate, doctor, backup, restore."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from chatapi.settings import Settings, SettingsError, read_settings, variable_na
 
 EXAMPLE_PRICES = Path(__file__).with_name("prices.example.json")
 SIMULATOR_READY = "Simulator listening on "
+MIB = 1024 * 1024
+SECRET = "secret"  # noqa: S105 - the name of a file in a backup
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 2 when it cannot start, 130 after Ctrl-C during a start.
 
-    `migrate` and `doctor` have further statuses; their `--help` lists them.
+    `migrate`, `doctor`, `backup` and `restore` have further statuses; their `--help` lists them.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -33,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _migrate(options.source, options.target)
             case "doctor":
                 return _doctor(options.url)
+            case "backup":
+                return _backup(options.folder)
+            case "restore":
+                return _restore(options.folder, options.replace)
             case _:
                 _serve(read_settings(_overrides(options)))
     except SettingsError as error:
@@ -100,7 +106,34 @@ def _parser() -> argparse.ArgumentParser:
         metavar="https://HOST",
         help="the address that clients use: also check whether the proxy before a running server delays streams",
     )
+    _add_backups(commands)
     return parser
+
+
+def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    backup = commands.add_parser(
+        "backup",
+        help="copy the SQLite file and all that belongs to it, while the server runs",
+        description="Copy the SQLite file, the secret and the text of running answers to a new folder. The server may "
+        "run: everything that it acknowledged before the backup began is in it. The copy is checked as a whole, and "
+        "the folder appears when that succeeded. It contains the secret of the owners and all conversations: keep it "
+        "as carefully as the original.",
+        epilog="Exit status: 0, made and verified; 1, not made, and the message names the reason; 2, the settings "
+        "cannot be read.",
+    )
+    backup.add_argument("folder", type=Path, help="the folder to create")
+    restore = commands.add_parser(
+        "restore",
+        help="put a backup in the place of the settings",
+        description="Check a backup as a whole, and put it in the place that DATABASE_URL names. Stop the server "
+        "first. After an interruption run the same command again.",
+        epilog="Exit status: 0, restored; 1, not restored, and the message names the reason; 2, the settings cannot "
+        "be read.",
+    )
+    restore.add_argument("folder", type=Path, help="the folder of the backup")
+    restore.add_argument(
+        "--replace", action="store_true", help="move data that is there into a folder beside it, which is printed"
+    )
 
 
 def _add_address(parser: argparse.ArgumentParser, default: str | None = argparse.SUPPRESS) -> None:
@@ -143,6 +176,45 @@ def _doctor(url: str | None) -> int:
         print("Stopped.", file=sys.stderr)
         return 1
     return 0 if well else 1
+
+
+def _backup(folder: Path) -> int:
+    settings = read_settings()
+    from chatapi.backup import BackupFailed, backup  # here, as below
+
+    try:
+        manifest = backup(settings, folder, _show_progress)
+    except BackupFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    size = sum(file.size for file in manifest.files)
+    print(
+        f"{folder}: {manifest.sessions} sessions with {manifest.messages} messages, {size / MIB:.1f} MiB in "
+        f"{len(manifest.files)} files, verified."
+    )
+    if SECRET not in {file.name for file in manifest.files}:
+        print("It does not contain the secret, which is in CHATAPI_SECRET: keep that too.")
+    return 0
+
+
+def _restore(folder: Path, replace: bool) -> int:
+    settings = read_settings()
+    from chatapi.backup import BackupFailed, restore  # here, as below
+
+    try:
+        manifest, replaced = restore(settings, folder, replace)
+    except BackupFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{settings.database_path}: {manifest.sessions} sessions of {manifest.created_at} restored.")
+    if replaced is not None:
+        print(f"The data that was there is in {replaced}. Delete that when you do not need it any more.")
+    return 0
+
+
+def _show_progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_key: str | None = None) -> None:

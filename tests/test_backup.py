@@ -1,0 +1,271 @@
+"""Backups: made under load they miss nothing that was acknowledged, and only a whole one is restored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from chatapi.auth.keys import fingerprint, load_secret
+from chatapi.backup import BackupFailed, backup, restore
+from chatapi.settings import Settings
+from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.store.drivers.sqlite import _migrate
+from tests.reader import Reader
+from tests.server_process import KEY, PROJECT, Serve, Service, environment_without_settings, run_command
+
+WRITERS = 4
+
+
+def settings_of(database: Path) -> Settings:
+    return Settings(database_url=f"sqlite:///{database}")
+
+
+def database_of(service: Service) -> Path:
+    return service.folder / service.environment["DATABASE_URL"].removeprefix("sqlite:///")
+
+
+@pytest.mark.one_process("PostgreSQL has its own backups")
+def test_a_backup_under_load_has_everything_that_was_acknowledged(
+    serve: Serve, simulator: Simulator, gate: Gate, tmp_path: Path
+) -> None:
+    service = serve(CHATAPI_RATE_LIMIT="0")
+    simulator.script = scripts.held(gate)
+    running = [Reader.chat(service) for _ in range(3)]
+    for reader in running:
+        reader.read_until("Hello")
+    simulator.script = None
+    texts: dict[str, str] = {}
+    ended = threading.Event()
+    wrote = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            answer = service.send(f"Message {len(texts)}")
+            texts[answer.headers["X-Session-ID"]] = answer.text
+            if len(texts) > 2 * WRITERS:
+                wrote.set()
+
+    writers = [threading.Thread(target=write) for _ in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    try:
+        assert wrote.wait(30)
+        acknowledged = dict(texts)
+        done = run_command(
+            "backup",
+            str(tmp_path / "copy"),
+            cwd=service.folder,
+            settings={"DATABASE_URL": service.environment["DATABASE_URL"]},
+        )
+        assert done.returncode == 0, done.stderr
+    finally:
+        ended.set()
+        for writer in writers:
+            writer.join()
+    gate.open()
+    assert len(texts) > len(acknowledged), "the server accepted messages meanwhile"
+
+    home = tmp_path / "restored"
+    home.mkdir()
+    target = {"DATABASE_URL": f"sqlite:///{home / 'chat.db'}"}
+    done = run_command("restore", str(tmp_path / "copy"), cwd=home, settings=target)
+    assert done.returncode == 0, done.stderr
+    restored = serve(**target)
+    for session_id, text in acknowledged.items():
+        assert restored.messages(session_id, key=KEY)[-1]["content"] == text
+    for reader in running:
+        answer = restored.messages(reader.session_id, key=KEY)[-1]
+        assert (answer["content"][:5], answer["status"]) == ("Hello", "interrupted")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of a file with a secret and a journal."""
+    folder = tmp_path_factory.mktemp("made")
+    database = folder / "chat.db"
+    make_database(database)
+    (folder / "chat.db.journal").mkdir()
+    (folder / "chat.db.journal" / "00000001.segment").write_bytes(b"text of a running answer")
+    backup(settings_of(database), folder / "copy", lambda _: None)
+    return folder / "copy"
+
+
+def make_database(path: Path) -> None:
+    """Create an empty database with its secret, as a first start does."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        _migrate(connection)
+        tag = fingerprint(load_secret(path.with_name(path.name + ".secret")))
+        connection.execute("INSERT INTO agreement VALUES ('secret', ?)", (tag,))
+
+
+def test_a_backup_has_all_files_for_its_owner_only_and_a_manifest(made: Path) -> None:
+    manifest = json.loads((made / "manifest.json").read_text())
+    assert [file["name"] for file in manifest["files"]] == ["database", "journal/00000001.segment", "secret"]
+    assert made.stat().st_mode & 0o777 == 0o700, "other users cannot open the folder"
+    assert not (made / "database-wal").exists()
+
+
+def test_all_files_are_restored(made: Path, tmp_path: Path) -> None:
+    database = tmp_path / "new" / "chat.db"
+    restore(settings_of(database), made, replace=False)
+    for name, place in {
+        "database": database,
+        "secret": tmp_path / "new" / "chat.db.secret",
+        "journal/00000001.segment": tmp_path / "new" / "chat.db.journal" / "00000001.segment",
+    }.items():
+        assert place.read_bytes() == (made / name).read_bytes()
+        assert place.stat().st_mode & 0o077 == 0
+
+
+def test_data_that_is_there_is_kept_unless_it_is_to_be_replaced(made: Path, tmp_path: Path) -> None:
+    database = tmp_path / "chat.db"
+    database.write_bytes(b"other data")
+    (tmp_path / "chat.db-wal").write_bytes(b"of the other data")
+    with pytest.raises(BackupFailed, match="--replace"):
+        restore(settings_of(database), made, replace=False)
+    assert database.read_bytes() == b"other data"
+    _, aside = restore(settings_of(database), made, replace=True)
+    assert aside is not None
+    assert (aside / "chat.db").read_bytes() == b"other data"
+    assert (aside / "chat.db-wal").exists()
+    assert not (tmp_path / "chat.db-wal").exists(), "a log of other data would spoil the database"
+    assert database.read_bytes() == (made / "database").read_bytes()
+
+
+@pytest.mark.parametrize("kept", [["secret"], ["secret", "journal/00000001.segment"]])
+def test_an_interrupted_restoration_is_continued(made: Path, tmp_path: Path, kept: list[str]) -> None:
+    database = tmp_path / "chat.db"
+    restore(settings_of(database), made, replace=False)
+    database.unlink()
+    if len(kept) == 1:
+        shutil.rmtree(tmp_path / "chat.db.journal")
+    (tmp_path / "chat.db.restoring").write_bytes(b"half of it")
+    restore(settings_of(database), made, replace=False)
+    assert database.read_bytes() == (made / "database").read_bytes()
+
+
+def break_byte(backup_folder: Path) -> None:
+    data = bytearray((backup_folder / "database").read_bytes())
+    data[len(data) // 2] ^= 1
+    (backup_folder / "database").write_bytes(data)
+
+
+def leave_out_the_secret(backup_folder: Path) -> None:
+    (backup_folder / "secret").unlink()
+
+
+def name_another_place(backup_folder: Path) -> None:
+    text = (backup_folder / "manifest.json").read_text()
+    (backup_folder / "manifest.json").write_text(text.replace('"secret"', '"journal/../../elsewhere.segment"'))
+
+
+def write_by_a_newer_version(backup_folder: Path) -> None:
+    manifest = json.loads((backup_folder / "manifest.json").read_text())
+    (backup_folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 9999}))
+
+
+def lose_the_manifest(backup_folder: Path) -> None:
+    (backup_folder / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [break_byte, leave_out_the_secret, name_another_place, write_by_a_newer_version, lose_the_manifest],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_a_spoiled_backup_changes_nothing(made: Path, tmp_path: Path, spoil: object) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    assert callable(spoil)
+    spoil(copy)
+    (tmp_path / "place").mkdir()
+    with pytest.raises(BackupFailed):
+        restore(settings_of(tmp_path / "place" / "chat.db"), copy, replace=True)
+    assert not list((tmp_path / "place").iterdir())
+
+
+def test_a_database_of_another_secret_is_not_backed_up(tmp_path: Path) -> None:
+    make_database(tmp_path / "chat.db")
+    (tmp_path / "chat.db.secret").unlink()
+    with pytest.raises(BackupFailed, match="CHATAPI_SECRET"):
+        backup(settings_of(tmp_path / "chat.db"), tmp_path / "copy", lambda _: None)
+    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
+
+
+def test_a_damaged_database_is_not_backed_up(tmp_path: Path) -> None:
+    make_database(tmp_path / "chat.db")
+    with (tmp_path / "chat.db").open("r+b") as file:
+        for page in range(1, (tmp_path / "chat.db").stat().st_size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 64)
+    with pytest.raises(BackupFailed, match=r"damaged|malformed"):
+        backup(settings_of(tmp_path / "chat.db"), tmp_path / "copy", lambda _: None)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_killed_backup_leaves_nothing_that_looks_like_one_and_the_next_one_works(tmp_path: Path) -> None:
+    make_database(tmp_path / "chat.db")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from chatapi.backup import backup; "
+        "from chatapi.settings import Settings; "
+        "backup(Settings(database_url=sys.argv[1]), Path(sys.argv[2]), "
+        "lambda line: os.kill(os.getpid(), signal.SIGKILL) if line == 'verifying' else None)"
+    )
+    url = f"sqlite:///{tmp_path / 'chat.db'}"
+    env = environment_without_settings() | {"PYTHONPATH": str(PROJECT)}
+    killed = subprocess.run(
+        [sys.executable, "-c", code, url, str(tmp_path / "copy")], env=env, cwd=tmp_path, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "copy").exists()
+    assert (tmp_path / "copy.partial").exists()
+    backup(settings_of(tmp_path / "chat.db"), tmp_path / "copy", lambda _: None)
+    assert not (tmp_path / "copy.partial").exists()
+
+
+def test_a_segment_that_is_removed_meanwhile_is_in_the_backup(tmp_path: Path) -> None:
+    make_database(tmp_path / "chat.db")
+    journal = tmp_path / "chat.db.journal"
+    journal.mkdir()
+    first, second = journal / "00000001.segment", journal / "00000002.segment"
+    first.write_bytes(b"before")
+
+    def change(line: str) -> None:
+        if line == "copying the database":
+            with first.open("ab") as file:
+                file.write(b" and after")
+            first.unlink()
+            second.write_bytes(b"new")
+
+    backup(settings_of(tmp_path / "chat.db"), tmp_path / "copy", change)
+    copies = tmp_path / "copy" / "journal"
+    assert (copies / first.name).read_bytes() == b"before and after"
+    assert (copies / second.name).read_bytes() == b"new"
+    assert not (tmp_path / "copy" / "links").exists()
+
+
+@pytest.mark.one_process("PostgreSQL has its own backups")
+def test_the_commands_refuse_with_a_sentence(service: Service, made: Path, tmp_path: Path) -> None:
+    ours = {"DATABASE_URL": f"sqlite:///{database_of(service)}"}
+    cases = {
+        ("backup", str(made)): (ours, "exists"),
+        ("restore", str(made), "--replace"): (ours, "Stop that server first"),
+        ("restore", str(tmp_path)): (ours, "is not a backup"),
+        ("backup", str(tmp_path / "new")): ({"DATABASE_URL": "postgresql://localhost/x"}, "pg_dump"),
+    }
+    for arguments, (settings, sentence) in cases.items():
+        done = run_command(*arguments, cwd=tmp_path, settings=settings)
+        assert done.returncode == 1, done.stderr
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
