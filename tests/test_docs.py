@@ -100,11 +100,15 @@ DEPLOYMENT = [
     "deploy/chatapi.service",
     "deploy/compose.single.yaml",
     "deploy/haproxy.cfg",
+    "deploy/kubernetes/chatapi.yaml",
+    "deploy/prometheus/prometheus.yaml",
+    "deploy/traefik.yaml",
     "deploy/nginx.conf",
     "README.md",
     "SECURITY.md",
     "docs/scaling.md",
     "docs/operating.md",
+    "docs/metrics.md",
 ]
 RESERVED = 3  # of PostgreSQL's connections, by default, for superusers
 
@@ -159,6 +163,26 @@ def test_the_balancer_refuses_as_the_service_does() -> None:
     statuses = {error.code: error.status for error in every_error()}
     assert found[2] == "application/problem+json"
     assert int(found[1]) == body["status"] == statuses[body["code"]]
+
+
+def test_probes_ask_for_paths_that_exist_and_a_pod_has_time_to_drain() -> None:
+    paths = set(make_document(create_app(Settings()))["paths"])
+    manifest = (PROJECT / "deploy/kubernetes/chatapi.yaml").read_text()
+    probes = re.findall(r"httpGet: \{path: (\S+), port: http\}", manifest)
+    assert probes == ["/livez", "/livez", "/readyz"]
+    others = [
+        re.findall(pattern, (PROJECT / name).read_text())
+        for name, pattern in (
+            ("deploy/traefik.yaml", r"path: (/\S+)"),
+            ("deploy/haproxy.cfg", r"meth GET uri (\S+)"),
+            ("Dockerfile", r"\]\}(/\w+)"),
+        )
+    ]
+    assert others == [["/readyz"]] * 3
+    assert {*probes, "/readyz"} <= paths
+    (grace,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", manifest)
+    (pause,) = re.findall(r'command: \[sleep, "(\d+)"\]', manifest)
+    assert float(grace) >= float(pause) + Settings().drain_seconds + 20
 
 
 # The language of comments, docstrings, messages and documents. A limit is a number of uses per 1,000 words; one use in
