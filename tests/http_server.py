@@ -97,6 +97,7 @@ async def serving(play: Play, tls: ssl.SSLContext | None = None) -> AsyncIterato
         listener.close()
         await server.stop()
         await listener.wait_closed()
+        await turn_the_loop()  # closes aborted connections
 
 
 def answering(*responses: bytes) -> Play:
