@@ -58,8 +58,7 @@ class Doctor:
 
     def __call__(self, *arguments: str, **variables: str) -> Told:
         settings = {"OPENAI_BASE_URL": self.upstream_url, **variables}
-        forked = "SSL_CERT_FILE" not in variables  # aiohttp reads it on import
-        ran = run_command("doctor", *arguments, cwd=self.folder, forked=forked, settings=settings)
+        ran = run_command("doctor", *arguments, cwd=self.folder, settings=settings)
         said = ran.stdout + ran.stderr
         assert not ran.stderr, said
         for secret in (SECRET, OTHER_SECRET, PASSWORD):

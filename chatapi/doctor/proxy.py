@@ -6,6 +6,7 @@ when they arrive.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Mapping
@@ -13,9 +14,8 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from chatapi.doctor.finding import Check, Finding, Reporter
+from chatapi.http_client import Endpoint, HTTPClient, Response, TransportError
 from chatapi.wire.probe import PROBE_LINES, PROBE_PATH, PROBE_SECONDS
 
 MAX_SECONDS = 15.0
@@ -40,13 +40,11 @@ async def check(url: str) -> Check:
         yield found.failure("--url must be an http or https URL without a user and a query.")
         return
     asked = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, deflate, br"}  # as a browser asks
-    timeout = aiohttp.ClientTimeout(total=MAX_SECONDS)
+    client = HTTPClient(MAX_SECONDS)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, auto_decompress=False, trust_env=False) as client,
-            client.get(url.rstrip("/") + PROBE_PATH, headers=asked, allow_redirects=False) as response,
-        ):
-            if response.status != HTTPStatus.OK or response.content_type != "text/event-stream":
+        async with asyncio.timeout(MAX_SECONDS):
+            response = await client.send(Endpoint("GET", url.rstrip("/") + PROBE_PATH, asked))
+            if response.status != HTTPStatus.OK or response.media_type != "text/event-stream":
                 yield _no_stream(response)
                 return
             yield found.ok("this server answers there.")
@@ -54,17 +52,19 @@ async def check(url: str) -> Check:
     except TimeoutError:
         yield found.failure(f"the stream does not end within {MAX_SECONDS:g} s: a proxy holds it back.")
         return
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        yield found.failure(f"the request cannot be asked there: {type(error).__name__}. Check --url and its TLS.")
+    except (TransportError, ValueError) as error:
+        yield found.failure(f"the request cannot be asked there: {error}. Check --url and its TLS.")
         return
-    if encoding := seen.headers.get("Content-Encoding"):
+    finally:
+        client.close()
+    if encoding := seen.headers.get("content-encoding"):
         yield found.failure(
             f"it compresses streams ({encoding}), which holds them back. Switch that off for text/event-stream and "
             "text/plain."
         )
     else:
         yield _timing(seen.times)
-    if "no-transform" in seen.headers.get("Cache-Control", ""):
+    if "no-transform" in seen.headers.get("cache-control", ""):
         yield found.ok("it leaves Cache-Control: no-transform in place.")
     else:
         yield found.warning(
@@ -74,19 +74,19 @@ async def check(url: str) -> Check:
         yield _forwarding(seen.request, parts.hostname)
 
 
-def _no_stream(response: aiohttp.ClientResponse) -> Finding:
+def _no_stream(response: Response) -> Finding:
     if response.status in {301, 302, 303, 307, 308}:
         return found.failure("it redirects. Set --url to the address that it redirects to.")
     return found.failure(
-        f"GET {PROBE_PATH} gives status {response.status} and {response.content_type}: no server of this version is "
-        "there, or the proxy does not pass that path on."
+        f"GET {PROBE_PATH} gives status {response.status} and {response.media_type or 'no media type'}: no server of "
+        "this version is there, or the proxy does not pass that path on."
     )
 
 
-async def _read(response: aiohttp.ClientResponse) -> ProbeResult:
+async def _read(response: Response) -> ProbeResult:
     times: list[float] = []
     body = b""
-    async for data in response.content.iter_any():
+    while data := await response.read():
         body += data
         times += [time.perf_counter()] * (body.count(b"\n\n") - len(times))
         if len(body) > MAX_BYTES:

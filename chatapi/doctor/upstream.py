@@ -8,9 +8,16 @@ import time
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from chatapi.doctor.finding import Check, Finding, Reporter
+from chatapi.http_client import (
+    CertificateRefused,
+    ConnectTimeout,
+    Endpoint,
+    HTTPClient,
+    Malformed,
+    TLSFailed,
+    TransportError,
+)
 from chatapi.settings import Settings
 from chatapi.upstream.model_ends import announced_end, listed_end, notice, today
 from chatapi.upstream.providers import is_openai_itself
@@ -26,41 +33,41 @@ found = Reporter("Model API")
 async def check(settings: Settings) -> Check:
     """Connect as the service does, and report the status."""
     url = f"{settings.openai_base_url}/models"
-    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=settings.connect_seconds)
-    async with aiohttp.ClientSession(timeout=timeout, proxy=settings.upstream_proxy, trust_env=False) as client:
-        begun = time.perf_counter()
-        try:
-            async with client.get(url, allow_redirects=False) as response:
-                took = time.perf_counter() - begun
-                yield _answered(response.status, took)
-                body = bytearray()
-                while response.status == HTTPStatus.OK and len(body) < LIST_BYTES:
-                    if not (some := await response.content.readany()):
-                        break
-                    body += some
-                yield _default_model(settings, bytes(body))
-        except aiohttp.ClientConnectorCertificateError as error:
-            reason = getattr(error.certificate_error, "verify_message", "") or "it is not valid"
-            yield found.failure(
+    client = HTTPClient(settings.connect_seconds, settings.upstream_proxy)
+    begun = time.perf_counter()
+    body = b""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            response = await client.send(Endpoint("GET", url))
+            took = time.perf_counter() - begun
+            while response.status == HTTPStatus.OK and len(body) < LIST_BYTES and (some := await response.read()):
+                body += some
+    except (TransportError, TimeoutError) as error:
+        yield _not_answered(error)
+        return
+    finally:
+        client.close()
+    yield _answered(response.status, took)
+    yield _default_model(settings, body)
+    yield await _tls(url)
+
+
+def _not_answered(error: TransportError | TimeoutError) -> Finding:
+    match error:
+        case CertificateRefused():
+            reason = error.detail or "it is not valid"
+            return found.failure(
                 f"its TLS certificate is refused: {reason}. Correct OPENAI_BASE_URL, or make this machine trust it."
             )
-            return
-        except aiohttp.ClientConnectorSSLError:
-            yield found.failure("the server there speaks no TLS that this machine accepts. Correct OPENAI_BASE_URL.")
-            return
-        except TimeoutError:
-            yield found.failure("it does not answer in time. Correct OPENAI_BASE_URL, or allow connections to it.")
-            return
-        except (aiohttp.ClientConnectionError, OSError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            yield found.failure(
-                f"it cannot be reached: {reason}. Correct OPENAI_BASE_URL, or allow this machine to connect to it."
-            )
-            return
-        except (aiohttp.ClientError, ValueError):
-            yield found.failure("the server there does not answer in HTTP. Correct OPENAI_BASE_URL.")
-            return
-    yield await _tls(url)
+        case TLSFailed():
+            return found.failure("the server there speaks no TLS that this machine accepts. Correct OPENAI_BASE_URL.")
+        case ConnectTimeout() | TimeoutError():
+            return found.failure("it does not answer in time. Correct OPENAI_BASE_URL, or allow connections to it.")
+        case Malformed():
+            return found.failure("the server there does not answer in HTTP. Correct OPENAI_BASE_URL.")
+    return found.failure(
+        f"it cannot be reached: {error}. Correct OPENAI_BASE_URL, or allow this machine to connect to it."
+    )
 
 
 def _answered(status: int, took: float) -> Finding:

@@ -13,6 +13,7 @@ from chatapi.http_client.errors import (
     Disconnected,
     Malformed,
     RequestBodyError,
+    TLSFailed,
     TransportError,
 )
 from chatapi.http_client.response import Receiver, Response
@@ -26,6 +27,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectTimeout",
     "CertificateRefused",
+    "TLSFailed",
     "Disconnected",
     "Malformed",
     "RequestBodyError",

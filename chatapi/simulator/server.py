@@ -16,9 +16,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from aiohttp import web
-
 from .demo import Demo
+from .http import Exchange, Server
 from .record import ReceivedRequest
 from .scripts import Cut, HalfClose, Hang, Pause, Responder, Script, Send, Step, Wait
 
@@ -27,7 +26,7 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 BACKLOG_CONNECTIONS: Final = 1024  # a benchmark opens all its streams at once
 START_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 10.0
-FAREWELL_SECONDS: Final = 0.05  # aiohttp waits this long for handlers to end; a hanging script never ends
+FAREWELL_SECONDS: Final = 0.05  # for handlers to end when the server stops; a hanging script never ends
 
 # SO_LINGER with a timeout of 0 makes close send RST. Windows uses shorts in this structure.
 RESET_ON_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -54,7 +53,7 @@ class Simulator:
         self._changed = threading.Condition()
         self._stopping = False
         self._origin: str | None = None
-        self._runner: web.AppRunner | None = None
+        self._server: Server | None = None
 
     @property
     def url(self) -> str:
@@ -83,36 +82,22 @@ class Simulator:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Start listening; port 0 selects a free port."""
         self._stopping = False
-        application = web.Application(client_max_size=MAX_BODY_BYTES)
-        application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(
-            application,
-            access_log=None,
-            handler_cancellation=True,  # cancels the handler when its client disconnects
-            shutdown_timeout=FAREWELL_SECONDS,
-        )
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host, port, backlog=BACKLOG_CONNECTIONS).start()
-        except OSError:
-            await self._runner.cleanup()
-            raise
+        self._server = Server(self._handle, MAX_BODY_BYTES)
+        bound = await self._server.start(host, port, BACKLOG_CONNECTIONS)
         shown_host = f"[{host}]" if ":" in host else host
-        self._origin = f"http://{shown_host}:{self._runner.addresses[0][1]}"
+        self._origin = f"http://{shown_host}:{bound}"
 
     async def stop(self) -> None:
         """Stop listening and close every connection. Clients closed this way are not recorded as `left`."""
         self._stopping = True
         self._origin = None
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.stop(FAREWELL_SECONDS)
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        received = await self._receive(request)
-        script = self._script_for(received)
-        response = web.StreamResponse(status=script.status, headers=script.headers)
+    async def _handle(self, exchange: Exchange) -> None:
+        received = self._receive(exchange)
         try:
-            await _Player(request, response, received).play(script)
+            await _Player(exchange, received).play(self._script_for(received))
         except ConnectionError:
             self._note_left(received)
         except asyncio.CancelledError:
@@ -120,15 +105,14 @@ class Simulator:
             raise
         finally:
             received.ended.set()
-        return response
 
-    async def _receive(self, request: web.Request) -> ReceivedRequest:
+    def _receive(self, exchange: Exchange) -> ReceivedRequest:
         received = ReceivedRequest(
-            method=request.method,
-            path=request.path,
-            query=request.query_string,
-            headers=request.headers,
-            raw=await request.read(),
+            method=exchange.method,
+            path=exchange.path,
+            query=exchange.query,
+            headers=exchange.headers,
+            raw=bytes(exchange.body),
         )
         with self._changed:
             self._received.append(received)
@@ -150,9 +134,8 @@ class Simulator:
 class _Player:
     """Plays one script to one client."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, received: ReceivedRequest) -> None:
-        self._request = request
-        self._response = response
+    def __init__(self, exchange: Exchange, received: ReceivedRequest) -> None:
+        self._exchange = exchange
         self._received = received
         self._due = asyncio.get_running_loop().time()  # scheduled end of the last pause
 
@@ -163,9 +146,9 @@ class _Player:
             ConnectionError: the client disconnected.
         """
         await self._play_steps(script.before_headers)
-        await self._response.prepare(self._request)
+        await self._exchange.begin(script.status, script.headers)
         await self._play_steps(script.steps)
-        await self._response.write_eof()
+        await self._exchange.end()
 
     async def _play_steps(self, steps: Iterable[Step]) -> None:
         for step in steps:
@@ -187,10 +170,10 @@ class _Player:
                     await self._half_close()
 
     async def _write(self, data: bytes) -> None:
-        if self._response.prepared:
-            await self._response.write(data)
+        if self._exchange.began:
+            await self._exchange.write(data)
         else:
-            self._transport().write(data)
+            await self._exchange.write_raw(data)
         self._received.note_sent(len(data))
 
     async def _write_pieces(self, step: Send) -> None:
@@ -204,23 +187,17 @@ class _Player:
         await asyncio.sleep(self._due - now)
 
     def _cut(self) -> None:
-        transport = self._transport()
+        transport = self._exchange.transport
         self._received.ended.set()  # closed by us: the client did not leave
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         transport.abort()
 
     async def _half_close(self) -> None:
-        transport = self._transport()
+        transport = self._exchange.transport
         self._received.ended.set()
         transport.write_eof()
         await _until_cancelled()
-
-    def _transport(self) -> asyncio.Transport:
-        transport = self._request.transport
-        if transport is None:
-            raise ConnectionResetError("The client disconnected")
-        return transport
 
 
 async def _until_cancelled() -> None:
