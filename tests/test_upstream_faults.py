@@ -20,6 +20,7 @@ import requests
 
 from chatapi.simulator import (
     Chunks,
+    Cut,
     Gate,
     Hang,
     Pause,
@@ -71,6 +72,12 @@ REFUSALS = [
         502,
         "upstream_broken",
         id="an error as an event",
+    ),
+    pytest.param(
+        Script(200, {"Content-Type": "application/json", "Content-Length": "99"}, [Send(b'{"choices":'), Cut()]),
+        502,
+        "upstream_broken",
+        id="one JSON object that breaks off",
     ),
     pytest.param(Script(204, {}), 502, "upstream_broken", id="204"),
     pytest.param(Script(999, {"Retry-After": str(NOT_FOR_NOW)}), 503, "upstream_unavailable", id="999"),

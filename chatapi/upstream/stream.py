@@ -571,7 +571,12 @@ class Answer:
         """
         delivery = _Delivery(self.response, self._parser, take)
         if self._is_document:
-            delivery.receive_document(await self._read_document())
+            try:
+                body = await self._read_document()
+            except TransportError as error:
+                delivery.end(error)
+            else:
+                delivery.receive_document(body)
         else:
             self.response.push_to(delivery)
             while not await delivery.is_over():
