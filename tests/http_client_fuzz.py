@@ -1,6 +1,6 @@
 """Fuzz the HTTP client: valid responses in any pieces, cut off anywhere, and with bytes changed.
 
-Whatever arrives, the exchange ends, and with nothing but a `TransportError`. A response is complete only if it is: the
+Every exchange ends, and no other error than a `TransportError` is raised. A response is complete only if it is: the
 same body as in one piece, and where bytes were changed, the same as for h11, another parser.
 `python -m tests.http_client_fuzz` runs it for minutes, `tests/test_http_client_fuzz.py` for a moment.
 """
@@ -221,7 +221,7 @@ def check_truncated(sample: Sample, length: int, cuts: list[int]) -> None:
 
 
 def check_changed(sample: Sample, edits: list[tuple[int, str, bytes]], cuts: list[int]) -> None:
-    """Whatever arrives, the exchange ends; it is complete only as another parser reads it, in any pieces."""
+    """Every exchange ends; it is complete only as another parser reads it, in any pieces."""
     raw = changed(sample.raw, edits)
     outcome = LOOP.run_until_complete(receive(raw, cuts))
     whole = LOOP.run_until_complete(receive(raw, []))
