@@ -35,6 +35,14 @@ class Package:
     files: dict[str, str]
 
 
+ICONS = (
+    "archive", "arrow-down", "arrow-up", "brain", "chart-column", "check", "chevron-down", "chevron-left", "chevron-right",
+    "circle-question-mark", "copy", "download", "ellipsis", "file-text", "git-branch", "globe", "key-round", "keyboard",
+    "lightbulb", "list-ordered", "list-plus", "menu", "monitor", "moon", "panel-left", "paperclip", "pencil", "pin",
+    "pin-off", "play", "refresh-cw", "search", "settings", "sliders-horizontal", "square", "square-pen", "star", "sun",
+    "table-2", "trash", "triangle-alert", "unplug", "upload", "user-round", "wrench", "x", "zap",
+)  # fmt: skip
+
 PACKAGES = [
     Package(
         "htm",
@@ -71,6 +79,16 @@ PACKAGES = [
         "BSD-3-Clause",
         "KvOKXODaiFmId9xaq3xc5xCL66wVLUuOngDbO9B/kewbFTqdGbn2nJxNhN3H5R1cgDTVj6R8vH0zgiNDEGjpDw==",
         {"es/highlight.min.js": "highlight.js", "LICENSE": "licences/highlight.txt"},
+    ),
+    Package(
+        "lucide",
+        "1.65.0",
+        "ISC",
+        "mtWm+77jbrebaz5Nv7lqL0Oj41fuNPxtUOjm1UxHjCDiwKqE5uEYxcfyZcnZrz9KDcmYQbIWcovs/bn+s16kEw==",
+        {
+            **{f"dist/esm/icons/{icon}.mjs": f"lucide/{icon}.js" for icon in ICONS},
+            "LICENSE": "licences/lucide.txt",
+        },
     ),
     Package(
         "katex",

@@ -59,6 +59,24 @@ class ChatPage:
         self.page.get_by_role("button", name=f"Actions for {title}").click()
         self.page.get_by_role("menuitem", name=item).click()
 
+    def open_settings(self, entry: str) -> None:
+        """Open the settings of the page and choose an entry, a button or a link."""
+        if not self.page.get_by_role("dialog", name="Settings", exact=True).is_visible():
+            self.press("Settings")
+        dialog = self.page.get_by_role("dialog", name="Settings", exact=True)
+        dialog.get_by_role("button", name=entry).or_(dialog.get_by_role("link", name=entry)).click()
+
+    def forget_key(self) -> None:
+        """Forget the key."""
+        self.open_settings("Forget the key")
+
+    def choose_model(self, name: str) -> None:
+        """Choose a model for the next messages, by the name that is typed into the search."""
+        self.page.locator(".composer .model").click()
+        self.page.get_by_label("Search models").fill(name)
+        self.page.keyboard.press("Enter")
+        expect(self.page.locator(".composer .model")).to_have_text(name)
+
     def expect_answer(self, text: str, number: int = -1) -> None:
         """Expect an answer, by default the last one, to have this text and to be complete."""
         answer = self.answers.nth(number)

@@ -75,7 +75,7 @@ def test_key_is_stored_only_on_request_and_never_in_an_address(
         chat_page.page.reload()
         expect(chat_page.box if remember else chat_page.page.get_by_label("OpenAI API key")).to_be_visible()
         assert not [address for address in visitor.requests if key in address]
-    chat_page.press("Forget the key")
+    chat_page.forget_key()
     expect(chat_page.page.get_by_label("OpenAI API key")).to_have_value("")
     assert key not in chat_page.page.evaluate("JSON.stringify(sessionStorage)")
 
@@ -93,7 +93,7 @@ def test_changing_the_key_leaves_nothing_of_the_previous_one(
     chat_page.page.evaluate("dispatchEvent(new Event('online'))")
     chat_page.send("Annas second")
     expect(chat_page.answers.last.get_by_role("status")).to_contain_text("cannot be reached")
-    chat_page.press("Forget the key")
+    chat_page.forget_key()
     expect(chat_page.page.get_by_label("OpenAI API key")).to_have_value("")
     assert held
     chat_page.page.unroute_all()
@@ -142,7 +142,7 @@ def test_remembered_key_is_shared_with_other_tabs_until_it_is_forgotten(
     second = ChatPage(visitor, server)
     expect(second.box).to_be_visible()
     second.box.fill("A draft")
-    chat_page.press("Forget the key")
+    chat_page.forget_key()
     for tab in (chat_page, second):
         expect(tab.page.get_by_label("OpenAI API key")).to_have_value("")
         kept = tab.page.evaluate("JSON.stringify([sessionStorage, localStorage])")
@@ -195,7 +195,7 @@ def test_answer_shows_figures_and_names_the_chat(chat_page: ChatPage) -> None:
     chat_page.send("Count to 5")
     chat_page.expect_answer("1 2 3 4 5")
     expect(chat_page.answers.locator(".figures")).to_contain_text(
-        re.compile(r"gpt-4\.1-mini.*tokens.*first word after")
+        re.compile(r"gpt-4\.1-mini.*Tokens.*First word after")
     )
     expect(chat_page.page.get_by_role("navigation").get_by_role("link", name="Count to 5")).to_be_visible()
     expect(chat_page.page).to_have_title("Count to 5")
@@ -346,7 +346,7 @@ def test_edit_creates_a_branch_and_arrows_switch_branches(chat_page: ChatPage) -
     expect(chat_page.questions).to_have_count(2)
     chat_page.press("Next version", chat_page.questions.first)
     chat_page.expect_answer("1 2 3 4")
-    chat_page.press("Another answer", chat_page.answers.last)
+    chat_page.press("Regenerate", chat_page.answers.last)
     expect(chat_page.answers.last).to_contain_text("2/2")
     chat_page.expect_answer("1 2 3 4")
     for copies in (2, 3):
@@ -377,7 +377,7 @@ def test_search_opens_the_chat_at_the_hit(chat_page: ChatPage) -> None:
 def test_exported_chat_can_be_imported(chat_page: ChatPage, tmp_path: Path) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
-    chat_page.press("Another answer", chat_page.answers.last)
+    chat_page.press("Regenerate", chat_page.answers.last)
     expect(chat_page.answers.last).to_contain_text("2/2")
     saved = {}
     for item, ending in [("Export as JSON", "json"), ("Export as Markdown", "md")]:
@@ -390,14 +390,14 @@ def test_exported_chat_can_be_imported(chat_page: ChatPage, tmp_path: Path) -> N
     assert len(json.loads(saved["json"].read_text())["messages"]) == 3
     first = chat_page.session_id
     with chat_page.page.expect_file_chooser() as chooser:
-        chat_page.press("Import a chat")
+        chat_page.open_settings("Import a chat")
     chooser.value.set_files(saved["json"])
     chat_page.page.wait_for_function("first => location.hash !== `#/${first}`", arg=first)
     expect(chat_page.page).to_have_title("Count to 2 (2)")
     expect(chat_page.answers.last).to_contain_text("2/2")
     chat_page.expect_answer("1 2")
     with chat_page.page.expect_file_chooser() as chooser:
-        chat_page.press("Import a chat")
+        chat_page.open_settings("Import a chat")
     chooser.value.set_files(saved["md"])
     expect(chat_page.page.get_by_text("is not an exported chat")).to_be_visible()
 
@@ -425,21 +425,25 @@ def test_chat_can_be_renamed_deleted_and_restored(server: Service, chat_page: Ch
 def test_model_and_parameters_are_stored_with_the_chat(
     server: Service, chat_page: ChatPage, upstream: Simulator, key: str
 ) -> None:
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     chat_page.page.get_by_label("Developer message").fill("Be brief.")
-    chat_page.page.get_by_label("Model").fill("gpt-4.1-nano")
-    chat_page.page.get_by_label("Temperature (0 to 2)").fill("0.5")
+    chat_page.page.get_by_label("Temperature", exact=True).fill("0.5")
+    chat_page.page.get_by_label("Top p").fill("0.9")
+    chat_page.press("Reset: Top p")
     chat_page.press("Save")
+    chat_page.choose_model("gpt-4.1-nano")
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
     body = upstream.requests[-1].body
     assert (body["model"], body["temperature"]) == ("gpt-4.1-nano", 0.5)
+    assert "top_p" not in body
     assert body["messages"][0] == {"role": "developer", "content": "Be brief."}
-    expect(chat_page.answers.get_by_role("button", name="Another answer")).to_be_visible()  # the turn is stored
+    expect(chat_page.answers.get_by_role("button", name="Regenerate")).to_be_visible()  # the turn is stored
     chat_page.page.reload()
     chat_page.expect_answer("1 2")
-    chat_page.press("Settings of this chat")
-    expect(chat_page.page.get_by_label("Model")).to_have_value("gpt-4.1-nano")
+    expect(chat_page.page.locator(".composer .model")).to_have_text("gpt-4.1-nano")
+    chat_page.press("Chat settings")
+    expect(chat_page.page.get_by_label("Temperature", exact=True)).to_have_value("0.5")
     expect(chat_page.page.get_by_label("Developer message")).to_have_value("Be brief.")
 
 
@@ -466,7 +470,7 @@ def test_pasted_image_is_sent(chat_page: ChatPage, upstream: Simulator) -> None:
 def test_usage_is_shown_by_day_model_and_chat(chat_page: ChatPage) -> None:
     chat_page.send("Count to 7")
     chat_page.expect_answer("1 2 3 4 5 6 7")
-    chat_page.page.get_by_role("link", name="Usage").click()
+    chat_page.open_settings("Usage")
     expect(chat_page.page.get_by_role("img", name="Tokens by day").locator("rect")).to_have_count(1)
     expect(chat_page.page.get_by_role("region", name="By model")).to_contain_text("gpt-4.1-mini")
     expect(chat_page.page.get_by_role("region", name="By chat")).to_contain_text("Count to 7")
@@ -477,13 +481,10 @@ def test_usage_is_shown_by_day_model_and_chat(chat_page: ChatPage) -> None:
 
 
 def test_unknown_model_is_not_used_in_the_next_chat(chat_page: ChatPage) -> None:
-    chat_page.press("Settings of this chat")
-    chat_page.page.get_by_label("Model").fill("gpt-nope")
-    expect(chat_page.page.get_by_text("Unknown model")).to_be_visible()
-    chat_page.press("Save")
+    chat_page.choose_model("gpt-nope")
     chat_page.send("Hi")
     expect(chat_page.answers.get_by_role("alert")).to_contain_text("does not exist")
-    expect(chat_page.page.locator("header .model")).to_have_text("gpt-nope")
+    expect(chat_page.page.locator(".composer .model")).to_have_text("gpt-nope")
     chat_page.press("New chat")
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
@@ -546,8 +547,8 @@ def test_position_is_kept_while_another_view_is_open(server: Service, chat_page:
     read.evaluate("element => element.scrollIntoView({block: 'center'})")
     expect(chat_page.page.get_by_role("button", name="Go to the latest message")).to_be_visible()
     before = read.bounding_box()
-    for name in ("New chat", "Usage"):
-        chat_page.page.get_by_role("navigation").get_by_text(name).click()
+    for leave in (lambda: chat_page.press("New chat"), lambda: chat_page.open_settings("Usage")):
+        leave()
         expect(read).to_have_count(0)
         chat_page.page.go_back()
         expect(read).to_be_in_viewport()
@@ -613,7 +614,7 @@ def test_rate_limit_names_the_wait_and_keeps_the_text(serve: Serve, open_page: O
 def test_text_typed_offline_is_kept_and_sent_later(chat_page: ChatPage, visitor: Visitor) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
-    expect(chat_page.answers.get_by_role("button", name="Another answer")).to_be_visible()  # the turn is stored
+    expect(chat_page.answers.get_by_role("button", name="Regenerate")).to_be_visible()  # the turn is stored
     visitor.context.set_offline(True)
     chat_page.send("Count to 3")
     expect(chat_page.answers.last.get_by_role("status")).to_contain_text("cannot be reached")
@@ -656,15 +657,15 @@ def test_missing_chat_is_reported(chat_page: ChatPage) -> None:
 def test_focus_returns_to_its_element_or_to_the_message_box(chat_page: ChatPage) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
-    for opener in ("Settings of this chat", "Show keyboard shortcuts"):
+    for opener in ("Chat settings", "Settings"):
         chat_page.press(opener)
         chat_page.page.keyboard.press("Escape")
-        expect(chat_page.page.get_by_role("button", name=opener)).to_be_focused()
+        expect(chat_page.page.get_by_role("button", name=opener, exact=True)).to_be_focused()
     chat_page.box.focus()
     chat_page.page.keyboard.press("Control+k")
     chat_page.page.keyboard.press("Escape")
     expect(chat_page.box).to_be_focused()
-    chat_page.press("Another answer", chat_page.answers.last)
+    chat_page.press("Regenerate", chat_page.answers.last)
     expect(chat_page.answers.last).to_contain_text("2/2")
     expect(chat_page.box).to_be_focused()
     chat_page.press("Edit", chat_page.questions.last)

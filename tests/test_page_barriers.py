@@ -56,9 +56,16 @@ def test_no_view_has_accessibility_violations(
     expect(chat_page.answers.last).to_have_attribute("aria-busy", "false")
     assert accessibility_violations(chat_page.page) == []
 
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     assert accessibility_violations(chat_page.page) == []
     chat_page.press("Cancel")
+    for button in ("Settings", "Model: gpt-4.1-mini"):
+        chat_page.press(button)
+        expect(chat_page.page.get_by_role("dialog")).to_be_visible()
+        assert accessibility_violations(chat_page.page) == []
+        chat_page.page.keyboard.press("Escape")
+    chat_page.press("gpt-4.1-mini", chat_page.answers.last)
+    assert accessibility_violations(chat_page.page) == []
     chat_page.page.keyboard.press("Control+k")
     chat_page.page.get_by_role("combobox", name="Search your chats").fill("markdown")
     expect(chat_page.page.get_by_role("dialog").get_by_role("option").first).to_be_visible()
@@ -70,7 +77,7 @@ def test_no_view_has_accessibility_violations(
     chat_page.page.get_by_role("button", name="Actions for Break off").click()
     assert accessibility_violations(chat_page.page) == []
     chat_page.page.keyboard.press("Escape")
-    chat_page.page.get_by_role("link", name="Usage").click()
+    chat_page.open_settings("Usage")
     expect(chat_page.page.get_by_role("img", name="Tokens by day")).to_be_visible()
     assert accessibility_violations(chat_page.page) == []
 
@@ -125,14 +132,14 @@ def test_every_control_is_reachable_with_the_keyboard(server: Service, visitor: 
         "New chat",
         "Count to 3",
         "Actions for Count to 3",
-        "Usage",
-        "Theme",
-        "Show keyboard shortcuts",
-        "Forget the key",
-        "Settings of this chat",
+        "Hide the sidebar",
+        "Settings",
+        "Chat settings",
+        "Model: gpt-4.1-mini",
         "Copy",
         "Edit",
-        "Another answer",
+        "Regenerate",
+        "gpt-4.1-mini",
         "Conversation",
         "Message",
     } <= reached

@@ -22,10 +22,10 @@ def test_demo_answers_after_two_clicks(visitor: Visitor) -> None:
         chat_page.press("Start chatting")
         chat_page.press("Count to 100")
         chat_page.expect_answer(" ".join(map(str, range(1, 101))))
-        expect(chat_page.page.get_by_text("simulator", exact=True)).to_be_visible()
+        expect(chat_page.page.get_by_text("Demo", exact=True)).to_be_visible()
         expect(chat_page.answers.locator(".figures")).to_contain_text("$0.0")
 
 
 def test_readme_shows_the_pictures_that_the_script_makes() -> None:
-    shown = set(re.findall(r"docs/pictures/(\w+)\.png", (PROJECT / "README.md").read_text()))
-    assert shown == set(PICTURES) == {path.stem for path in FOLDER.iterdir()}
+    shown = set(re.findall(r"docs/pictures/(\w+)\.webp", (PROJECT / "README.md").read_text()))
+    assert shown == set(PICTURES) == {path.stem for path in FOLDER.iterdir() if not path.name.startswith("before-")}

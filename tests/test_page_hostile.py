@@ -82,7 +82,7 @@ def test_hostile_titles_and_messages_neither_run_nor_load(server: Service, chat_
     while (shown := articles.count()) < len(TEXTS):
         chat_page.page.get_by_role("log").evaluate("log => log.scrollTop = 0")
         expect(articles).not_to_have_count(shown)
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     chat_page.press("Cancel")
     for words in ("script", "onerror", "javascript"):
         chat_page.page.keyboard.press("Control+k")

@@ -144,7 +144,7 @@ def test_attachments_and_instructions_of_a_new_chat_are_kept(chat_page: ChatPage
         {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"Notes"}
     )
     expect(chat_page.page.locator(".attachments")).to_contain_text("notes.txt")
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     chat_page.page.get_by_label("Developer message").fill("Be brief.")
     chat_page.press("Save")
     chat_page.page.get_by_role("link", name="Count to 2").click()
@@ -152,7 +152,7 @@ def test_attachments_and_instructions_of_a_new_chat_are_kept(chat_page: ChatPage
     chat_page.press("New chat")
     expect(chat_page.page.locator(".attachments")).to_contain_text("notes.txt")
     chat_page.page.reload()
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     expect(chat_page.page.get_by_label("Developer message")).to_have_value("Be brief.")
 
 
@@ -160,12 +160,12 @@ def test_unsaved_instructions_survive_closing_the_dialog_and_a_failed_save(chat_
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
     instructions = chat_page.page.get_by_label("Developer message")
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     instructions.fill("Be brief.")
     chat_page.page.keyboard.press("Control+k")
     expect(instructions).to_be_visible()
     chat_page.page.keyboard.press("Escape")
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     expect(instructions).to_have_value("Be brief.")
     chat_page.page.route(SESSION, lambda route: route.abort() if route.request.method == "PATCH" else route.fallback())
     chat_page.press("Save")
@@ -174,7 +174,7 @@ def test_unsaved_instructions_survive_closing_the_dialog_and_a_failed_save(chat_
     chat_page.press("Save")
     expect(chat_page.page.get_by_role("dialog")).to_have_count(0)
     chat_page.page.reload()
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     expect(instructions).to_have_value("Be brief.")
 
 
@@ -219,7 +219,7 @@ def test_outdated_response_does_not_replace_newer_messages(server: Service, chat
     chat_page.page.wait_for_function("() => held.length === 1")
     chat_page.send("Count to 3")
     readings.release(1)
-    expect(chat_page.answers.last.locator(".figures")).to_contain_text("tokens")
+    expect(chat_page.answers.last.locator(".figures")).to_contain_text("Tokens")
     readings.release(0)
     chat_page.expect_answer("1 2 3")
     expect(chat_page.questions).to_have_count(2)
@@ -248,7 +248,7 @@ def test_failed_read_after_an_answer_can_be_retried(chat_page: ChatPage) -> None
     chat_page.page.unroute(MESSAGES)
     chat_page.alert.get_by_role("button", name="Try again").click()
     expect(chat_page.alert).to_have_count(0)
-    expect(chat_page.answers.last.locator(".figures")).to_contain_text("tokens")
+    expect(chat_page.answers.last.locator(".figures")).to_contain_text("Tokens")
 
 
 def test_unreadable_answer_is_requested_once(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:
@@ -516,7 +516,7 @@ def test_focus_follows_the_replaced_control(chat_page: ChatPage) -> None:
     chat_page.page.keyboard.press("Escape")
     expect(chat_page.box).to_be_focused()
     for _ in range(2):
-        chat_page.press("Another answer", chat_page.answers.last)
+        chat_page.press("Regenerate", chat_page.answers.last)
         chat_page.expect_answer("1 2")
         expect(chat_page.answers.last).to_contain_text(re.compile(r"(\d)/\1"))
     chat_page.press("Previous version", chat_page.answers.last)
@@ -525,7 +525,7 @@ def test_focus_follows_the_replaced_control(chat_page: ChatPage) -> None:
 
 
 def test_selection_that_ends_outside_a_dialog_does_not_close_it(chat_page: ChatPage) -> None:
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     box = chat_page.page.get_by_label("Developer message").bounding_box()
     assert box is not None
     chat_page.page.mouse.move(box["x"] + 20, box["y"] + 20)
@@ -560,7 +560,7 @@ def test_old_failures_and_answers_are_not_announced_again(chat_page: ChatPage, u
     expect(chat_page.answers.get_by_role("alert")).to_have_count(0)
     chat_page.page.reload()
     chat_page.expect_answer("1 2")
-    chat_page.press("Settings of this chat")
+    chat_page.press("Chat settings")
     chat_page.page.get_by_label("Developer message").fill("Be brief.")
     chat_page.press("Save")
     expect(chat_page.page.get_by_role("dialog")).to_have_count(0)
@@ -571,13 +571,15 @@ def test_print_shows_the_whole_chat_in_dark_text(
     server: Service, new_visitor: Callable[..., Visitor], key: str
 ) -> None:
     chat_page = ChatPage(new_visitor(color_scheme="dark"), server).enter(key)
-    chat_page.page.get_by_label("Theme").select_option("dark")
+    chat_page.press("Settings")
+    chat_page.page.get_by_role("dialog").get_by_text("Dark").click()
+    chat_page.page.keyboard.press("Escape")
     for number in (30, 31, 32):
         chat_page.send(f"Count to {number}" + "\nplease" * 20)
         expect(chat_page.answers.last).to_have_attribute("aria-busy", "false")
         expect(chat_page.answers.last).to_contain_text(str(number))
     chat_page.page.emulate_media(media="print")
-    assert chat_page.page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 31, 36)"
+    assert chat_page.page.evaluate("getComputedStyle(document.body).color") == "rgb(26, 27, 30)"
     assert chat_page.page.evaluate("document.querySelector('.scroller').scrollHeight <= document.body.scrollHeight")
     assert chat_page.page.evaluate("document.body.scrollHeight > innerHeight")
     expect(chat_page.box).to_be_hidden()

@@ -6,6 +6,7 @@ import http.client
 import json
 import posixpath
 import re
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from chatapi.api.ops.bundle import MAP, SCRIPT, STYLE, BundleError, bundle
 from chatapi.api.ops.page import CONTENT_HASH, FILES, PAGE, POLICY, hash_files, read_files
 from scripts.vendor import VENDOR, compare
 from tests.browser import Visitor
+from tests.node_clients import FOLDER, node
 from tests.server_process import Service
 
 pytestmark = pytest.mark.one_process("files are the same wherever they are served")
@@ -183,6 +185,14 @@ def test_other_paths_are_not_found(shared: Service, path: str) -> None:
 def test_other_methods_are_not_allowed(shared: Service) -> None:
     assert shared.post("/").status_code == 405
     assert shared.delete("/web/main.js").status_code == 405
+
+
+@pytest.mark.needs_node
+def test_types_of_the_page_are_right() -> None:
+    compiler = FOLDER / "node_modules/typescript/bin/tsc"
+    command = [node(), str(compiler), "--pretty", "false", "-p", str(FOLDER / "tsconfig.page.json")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.stdout == ""
 
 
 def test_vendored_libraries_match_their_checksums() -> None:

@@ -1,4 +1,5 @@
 // Numbers and times, in the language of the browser.
+import { strings } from "./strings.js";
 
 /**
  * @typedef {import("./types.d.ts").Message} Message
@@ -57,6 +58,17 @@ function priceOf(prices, model) {
   const family = model.replace(/-\d{4}-\d{2}-\d{2}$/, "");
   for (const name of [model, family]) if (Object.hasOwn(prices.models, name)) return prices.models[name];
   return null;
+}
+
+/**
+ * The price of a million tokens, or null if it is unknown.
+ * @param {Prices} prices
+ * @param {string} model
+ */
+export function price(prices, model) {
+  const found = priceOf(prices, model);
+  if (found === null || prices.currency === null) return null;
+  return strings.models.price(money(found.input, prices.currency), money(found.output, prices.currency));
 }
 
 /**

@@ -31,6 +31,7 @@ export const strings = {
     too_many_generations: "Too many answers are running with this key. Wait until one ends, or stop one.",
     unavailable: "The server is not available at the moment. Try again in a moment.",
   },
+  inSeconds: (/** @type {number} */ seconds) => `(${seconds} s)`,
   starting: "Starting …",
   retry: "Try again",
   dismiss: "Dismiss",
@@ -40,7 +41,10 @@ export const strings = {
   copy: "Copy",
   copied: "Copied",
   menu: "Chats",
-  simulated: "simulator",
+  name: "OpenAI Chat API",
+  foldSidebar: "Hide the sidebar",
+  unfoldSidebar: "Show the sidebar",
+  simulated: "Demo",
   skip: "Skip to the message box",
 
   key: {
@@ -71,8 +75,6 @@ export const strings = {
     newChat: "New chat",
     search: "Search",
     searchKeys: "Ctrl K",
-    usage: "Usage",
-    import: "Import a chat",
     untitled: "New chat",
     none: "No chats yet.",
     more: "Show more",
@@ -106,7 +108,7 @@ export const strings = {
 
   composer: {
     label: "Message",
-    placeholder: "Write a message",
+    placeholder: "Ask anything",
     send: "Send",
     stop: "Stop the answer",
     wait: "The answer is still running. Press Esc to stop it, or wait until it ends to send your message.",
@@ -122,13 +124,26 @@ export const strings = {
   conversation: {
     label: "Conversation",
     hello: "What would you like to know?",
-    suggestions: ["Show me Markdown", "Count to 100", "My name is Ada. Remember it."],
+    /** Starts of messages, with their icons. @type {[import("./view/icons.js").IconName, string][]} */
+    suggestions: [
+      ["idea", "Explain in simple words: "],
+      ["edit", "Improve this text: "],
+      ["tool", "Find the error in this code: "],
+      ["list", "Make a plan for "],
+    ],
+    /** @type {[import("./view/icons.js").IconName, string][]} */
+    demoSuggestions: [
+      ["table", "Show me Markdown"],
+      ["list", "Count to 100"],
+      ["user", "My name is Ada. Remember it."],
+      ["file", "Tell me a long story"],
+    ],
     loading: "Loading the chat …",
     loadOlder: "Load earlier messages",
     loadingOlder: "Loading earlier messages …",
     gone: "This chat does not exist. It was deleted, or it belongs to another key.",
     latest: "Go to the latest message",
-    settings: "Settings of this chat",
+    settings: "Chat settings",
   },
 
   message: {
@@ -139,7 +154,8 @@ export const strings = {
     thinking: "Thinking …",
     reasoning: "Reasoning",
     reasoningNow: "Reasoning …",
-    call: (/** @type {string} */ name) => `Call of ${name}`,
+    thought: (/** @type {string} */ time) => `Thought for ${time}`,
+    call: (/** @type {string} */ name) => `Used ${name}`,
     result: "Result",
     sources: "Sources",
     refusal: "The model declined:",
@@ -148,8 +164,10 @@ export const strings = {
     file: "Attached file",
     sending: "Sending …",
     stopping: "Stopping …",
-    reconnecting: "Reconnecting … The text so far is kept, and the rest will follow.",
-    unsent: "The server cannot be reached. The message will be sent as soon as possible.",
+    reconnecting: "Reconnecting …",
+    reconnectingText: "The text so far is kept, and the rest will follow.",
+    unsent: "The server cannot be reached.",
+    unsentText: "The message will be sent as soon as possible.",
     showAll: "Show all",
     retryNow: "Retry now",
     lost: "Not connected. The answer may be continuing on the server.",
@@ -157,7 +175,7 @@ export const strings = {
     edit: "Edit",
     editLabel: "Edit the message",
     sendEdit: "Send",
-    regenerate: "Another answer",
+    regenerate: "Regenerate",
     retry: "Try again",
     fork: "New chat from here",
     previous: "Previous version",
@@ -166,9 +184,19 @@ export const strings = {
     nothing: "The answer is empty.",
     cutShort: "The answer reached its length limit.",
     filtered: "The answer was cut off by a content filter.",
-    tokens: (/** @type {string} */ input, /** @type {string} */ output) => `${input} → ${output} tokens`,
-    estimated: "estimated",
-    first: (/** @type {string} */ seconds) => `first word after ${seconds}`,
+    kept: "The text so far is kept.",
+    interruptedText: "The server stopped before the answer was complete.",
+    details: "Details of the answer",
+    figures: {
+      time: "Time",
+      model: "Model",
+      tokens: "Tokens",
+      cost: "Cost",
+      first: "First word after",
+      speed: "Speed",
+    },
+    tokens: (/** @type {string} */ input, /** @type {string} */ output, /** @type {boolean} */ estimated) =>
+      `${input} in, ${output} out${estimated ? " (estimated)" : ""}`,
     speed: (/** @type {string} */ rate) => `${rate} tokens/s`,
   },
 
@@ -178,7 +206,7 @@ export const strings = {
     completed: "",
     stopped: "Stopped",
     failed: "Failed",
-    interrupted: "Interrupted: the server stopped before the answer was complete. The text so far is kept.",
+    interrupted: "Interrupted",
   },
   /** @type {Record<Status, string>} for screen readers, before the text */
   announced: {
@@ -188,25 +216,60 @@ export const strings = {
     failed: "", // its message is an alert
     interrupted: "",
   },
+  code: { wrap: "Wrap", unwrap: "Do not wrap", download: "Download", copyTable: "Copy as CSV" },
   /** For screen readers, in place of content that is not read out. */
   spoken: { code: "(code)", table: "(table)", formula: "(formula)" },
   announcedSending: "Message sent. Waiting for the answer.",
+
+  models: {
+    choose: "Choose a model",
+    current: (/** @type {string} */ model) => `Model: ${model}`,
+    search: "Search models",
+    favourites: "Favourites",
+    used: "Last used",
+    preset: "Default",
+    all: "All models",
+    use: (/** @type {string} */ model) => `Use “${model}”`,
+    unknown: "Unknown model",
+    favourite: (/** @type {string} */ model) => `Favourite: ${model}`,
+    retired: "Retired",
+    reasons: "Reasoning",
+    images: "Images",
+    context: (/** @type {string} */ tokens) => `${tokens} context`,
+    price: (/** @type {string} */ input, /** @type {string} */ output) => `${input} in, ${output} out per million tokens`,
+    effort: "Effort",
+    defaultEffort: "Default effort",
+    /** @type {Record<string, string>} */
+    efforts: { none: "None", minimal: "Minimal", low: "Low", medium: "Medium", high: "High" },
+  },
 
   settings: {
     heading: "Chat settings",
     developerMessage: "Developer message",
     developerHint: "Instructions sent before the conversation, starting with the next message.",
-    model: "Model",
-    modelHint: "Choose from the list or type a name.",
-    unknownModel: "Unknown model",
     parameters: "Parameters",
-    parametersHint: "Empty: model default",
-    temperature: "Temperature (0 to 2)",
-    top_p: "Top p (0 to 1)",
-    max_completion_tokens: "Maximum tokens per answer",
+    preset: "Default",
+    reset: (/** @type {string} */ name) => `Reset: ${name}`,
+    temperature: "Temperature",
+    temperatureHint: "Low values give predictable answers, high values varied ones.",
+    top_p: "Top p",
+    top_pHint: "The share of likely words to choose from. Change this or the temperature, not both.",
+    max_completion_tokens: "Max output tokens",
+    max_completion_tokensHint: "A longer answer is cut off.",
     reasoning_effort: "Reasoning effort",
+    reasoning_effortHint: "For models that reason before they answer.",
     seed: "Seed",
-    unset: "—",
+    seedHint: "The same seed gives similar answers to the same message.",
+  },
+
+  preferences: {
+    heading: "Settings",
+    appearance: "Appearance",
+    data: "Data",
+    key: "Key",
+    help: "Help",
+    usage: "Usage and costs",
+    import: "Import a chat",
   },
 
   usage: {
@@ -244,7 +307,7 @@ export const strings = {
 
   help: {
     heading: "Keyboard shortcuts",
-    open: "Show keyboard shortcuts",
+    open: "Keyboard shortcuts",
     /** @type {[string, string][]} */
     keys: [
       ["Enter", "Send (a new line on touch screens)"],
@@ -253,6 +316,7 @@ export const strings = {
       ["↑", "Edit the last message (if the box is empty)"],
       ["Ctrl/⌘ K", "Search"],
       ["Ctrl/⌘ Shift O", "New chat"],
+      ["Ctrl/⌘ B", "Show or hide the sidebar"],
       ["?", "Show this list"],
     ],
     reference: "HTTP reference",

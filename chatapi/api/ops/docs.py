@@ -28,6 +28,7 @@ POLICY = (
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 HEADERS = {"Cache-Control": "no-cache"}
+STYLES = ("/web/style/tokens.css", "/web/style/elements.css", "/docs.css")  # the first two are those of the chat page
 
 
 @router.get("/docs")
@@ -105,7 +106,9 @@ class _Page:
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}: reference</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark"><link rel="icon" href="/web/icon.svg" type="image/svg+xml">'
-            '<script src="/docs.js"></script><link rel="stylesheet" href="/docs.css"></head><body>'
+            '<script src="/docs.js"></script>'
+            + "".join(f'<link rel="stylesheet" href="{address}">' for address in STYLES)
+            + "</head><body>"
             f'<header><strong>{title}</strong><a href="/">Chat</a><a href="/openapi.json">openapi.json</a>'
             '<label for="key">Key <input id="key" type="password" autocomplete="off" spellcheck="false" '
             'placeholder="for “Try it”; stays on this page"></label></header>'
@@ -201,7 +204,7 @@ class _Page:
             )
         return (
             f'<details><summary>Try it</summary><form data-method="{method}" data-path="{escape(path)}">{fields}'
-            '<div><button type="submit">Send</button> <button type="button" disabled>Stop reading</button></div></form>'
+            '<div><button type="submit" class="primary">Send</button> <button type="button" disabled>Stop reading</button></div></form>'
             '<pre hidden tabindex="0" aria-live="polite"></pre></details>'
         )
 

@@ -134,7 +134,7 @@ export class BlockRenderer {
    * @param {boolean} open
    */
   #updateTable(block, token, open) {
-    const table = /** @type {HTMLTableElement} */ (block.node.firstElementChild);
+    const table = /** @type {HTMLTableElement} */ (block.node.querySelector("table"));
     const rows = [token.header, ...token.rows];
     rows.forEach((cells, index) => {
       let row = block.blocks[index];

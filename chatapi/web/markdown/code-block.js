@@ -1,9 +1,14 @@
-// Code blocks: the element, its text as it grows, and the button that copies it.
+// Code blocks and the buttons of blocks: the element, its text as it grows; copy, download, wrap.
 import { copyText } from "../clipboard.js";
 import { strings } from "../strings.js";
 import { highlight } from "./highlighting.js";
 
 const COPIED_MS = 2000; // how long the button confirms a copy
+/** Endings of file names that differ from the name of the language. @type {Record<string, string>} */
+const ENDINGS = {
+  bash: "sh", "c#": "cs", "c++": "cpp", csharp: "cs", golang: "go", javascript: "js", kotlin: "kt", markdown: "md", perl: "pl",
+  plaintext: "txt", powershell: "ps1", python: "py", ruby: "rb", rust: "rs", shell: "sh", text: "txt", typescript: "ts",
+}; // prettier-ignore
 
 /** @param {string} language */
 export function createCodeBlock(language) {
@@ -12,10 +17,12 @@ export function createCodeBlock(language) {
   const head = createElement("div", "code-head");
   const name = createElement("span", "language");
   name.textContent = language;
-  const button = /** @type {HTMLButtonElement} */ (createElement("button", "copy"));
-  button.type = "button";
-  button.textContent = strings.copy;
-  head.append(name, button);
+  head.append(
+    name,
+    createButton("wrap", strings.code.wrap),
+    createButton("download", strings.code.download),
+    createButton("copy", strings.copy),
+  );
   const box = createElement("pre");
   box.tabIndex = 0; // for scrolling with the keyboard
   const code = createElement("code");
@@ -23,6 +30,14 @@ export function createCodeBlock(language) {
   box.append(code);
   block.append(head, box);
   return block;
+}
+
+/** @param {string} className @param {string} label */
+export function createButton(className, label) {
+  const button = /** @type {HTMLButtonElement} */ (createElement("button", className));
+  button.type = "button";
+  button.textContent = label;
+  return button;
 }
 
 /**
@@ -47,18 +62,68 @@ export function updateCode(block, text, open) {
 }
 
 /**
- * Handle a click: copy the code if it was on the copy button of a code block.
+ * Handle a click on a button of a code block or a table.
  * @param {Event} event
  */
-export async function copyCode(event) {
-  const button = event.target instanceof Element ? event.target.closest("button.copy") : null;
-  const code = button?.closest(".code-block")?.querySelector("code");
-  if (!button || !code) return;
-  if (!(await copyText(code.textContent ?? ""))) return;
+export async function onBlockClick(event) {
+  const button = event.target instanceof Element ? event.target.closest("button") : null;
+  const block = button?.closest(".code-block, .table-block");
+  const text = block?.querySelector("code")?.textContent ?? "";
+  switch (button?.className) {
+    case "wrap":
+      button.textContent = block?.classList.toggle("wrapped") ? strings.code.unwrap : strings.code.wrap;
+      return;
+    case "download":
+      return download(text, block?.querySelector(".language")?.textContent ?? "");
+    case "copy":
+      return confirmCopy(button, await copyText(text));
+    case "copy-table":
+      return confirmCopy(button, await copyText(toCsv(/** @type {HTMLTableElement} */ (block?.querySelector("table")))));
+  }
+}
+
+/** @param {Element} button @param {boolean} isCopied */
+function confirmCopy(button, isCopied) {
+  if (!isCopied) return;
+  const label = button.textContent;
+  if (label === strings.copied) return;
   button.textContent = strings.copied;
   setTimeout(() => {
-    button.textContent = strings.copy;
+    button.textContent = label;
   }, COPIED_MS);
+}
+
+/**
+ * The cells of a table as comma-separated values (RFC 4180).
+ * @param {HTMLTableElement} table
+ */
+function toCsv(table) {
+  const quote = (/** @type {string} */ text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const line = (/** @type {HTMLTableRowElement} */ row) => [...row.cells].map((cell) => quote(cellText(cell))).join(",");
+  return `${[...table.rows].map(line).join("\r\n")}\r\n`;
+}
+
+/** The text of a cell; a formula as its source. @param {HTMLTableCellElement} cell */
+function cellText(cell) {
+  const copy = /** @type {HTMLElement} */ (cell.cloneNode(true));
+  for (const formula of copy.querySelectorAll(".math"))
+    formula.textContent = formula.querySelector("annotation")?.textContent ?? formula.textContent;
+  return (copy.textContent ?? "").trim();
+}
+
+/**
+ * Save a text as a file.
+ * @param {string} text
+ * @param {string} language decides the ending of the name
+ */
+function download(text, language) {
+  const name = language.toLowerCase();
+  const ending = Object.hasOwn(ENDINGS, name) ? ENDINGS[name] : /^[a-z0-9]{1,8}$/.test(name) ? name : "txt";
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  link.download = `code.${ending}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 /** @param {string} name @param {string} [className] */

@@ -1,5 +1,6 @@
 // Creates the elements of blocks, with fixed names and attributes.
-import { createCodeBlock, createElement } from "./code-block.js";
+import { strings } from "../strings.js";
+import { createButton, createCodeBlock, createElement } from "./code-block.js";
 
 /** @typedef {import("../vendor/marked.js").Token} Token */
 
@@ -82,10 +83,12 @@ export function createNode(kind, token) {
 }
 
 function createTable() {
+  const block = createElement("div", "table-block");
   const box = createElement("div", "table-scroll");
   box.tabIndex = 0; // for scrolling with the keyboard
   box.append(createElement("table"));
-  return box;
+  block.append(box, createButton("copy-table", strings.code.copyTable));
+  return block;
 }
 
 /**

@@ -5,7 +5,7 @@
 // item and in tables down to the cell, so that a selection, the focus and the scroll position are kept.
 
 import { BlockRenderer } from "./blocks.js";
-import { copyCode } from "./code-block.js";
+import { onBlockClick } from "./code-block.js";
 import { withoutUndecidedLine } from "./complete.js";
 import { isShown } from "./nodes.js";
 import { BlockReader } from "./reader.js";
@@ -28,11 +28,13 @@ export class StreamingMarkdown {
   #finished = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer = undefined;
+  /** @type {Element | null} */
+  #caret = null;
 
   /** @param {HTMLElement} element */
   constructor(element) {
     this.element = element;
-    element.addEventListener("click", copyCode);
+    element.addEventListener("click", onBlockClick);
   }
 
   /**
@@ -70,7 +72,37 @@ export class StreamingMarkdown {
     this.#renderer.reconcile(this.element, open, tokens, !this.ended, 0);
     this.#blocks.push(...open);
     if (!this.ended) this.#finished += tokens.slice(0, finished).filter(isShown).length;
+    this.#moveCaret();
     const cost = performance.now() - started;
     this.restUntil = started + cost + Math.max(FRAME_MS - cost, cost * (SHARE - 1));
   }
+
+  /** Mark the element at whose end the next text will appear. */
+  #moveCaret() {
+    const end = this.ended ? null : lastLine(this.element);
+    if (end === this.#caret) return;
+    this.#caret?.classList.remove("caret");
+    if (this.#caret?.className === "") this.#caret.removeAttribute("class");
+    end?.classList.add("caret");
+    this.#caret = end;
+  }
+}
+
+/**
+ * The innermost block at the end of an element; null if it has none.
+ * @param {Element} element
+ */
+function lastLine(element) {
+  let last = element.lastElementChild;
+  while (last?.matches("ul, ol, li, blockquote, .code-block, .table-block")) {
+    const inner = last.matches(".code-block") ? last.querySelector("code") : last.matches(".table-block") ? lastCell(last) : last.lastElementChild;
+    if (inner === null) break;
+    last = inner;
+  }
+  return last;
+}
+
+/** @param {Element} table */
+function lastCell(table) {
+  return [...table.querySelectorAll("th, td")].at(-1) ?? null;
 }

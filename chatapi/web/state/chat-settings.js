@@ -1,11 +1,10 @@
 // The settings of one session: model and parameters. They are stored in the session's metadata, so that every device
 // and client finds them.
-import { localStore } from "./storage.js";
+import { modelChoice } from "./model-choice.js";
 
 /** @typedef {import("../types.d.ts").ChatSettings} ChatSettings */
 
 const PREFIX = "chat."; // of the names in the metadata
-const LAST_MODEL = "chatapi.model"; // the default of a new session
 
 /** @type {(keyof ChatSettings)[]} */
 const NAMES = ["model", "temperature", "top_p", "max_completion_tokens", "reasoning_effort", "seed"];
@@ -14,7 +13,7 @@ const NUMBERS = new Set(["temperature", "top_p", "max_completion_tokens", "seed"
 /** The settings of one session. Changes are saved one after the other. */
 export class SessionSettings {
   /** @type {ChatSettings} */
-  values = { ...emptySettings(), model: localStore.get(LAST_MODEL) ?? "" };
+  values = { ...emptySettings(), model: modelChoice.last };
   /** Resolves when all changes so far were saved: whether the last one succeeded. @type {Promise<boolean>} */
   saved = Promise.resolve(true);
 
@@ -51,15 +50,6 @@ function withSettings(metadata, settings) {
   const others = Object.entries(metadata).filter(([name]) => !name.startsWith(PREFIX));
   const ours = NAMES.filter((name) => settings[name] !== "").map((name) => [PREFIX + name, settings[name]]);
   return Object.fromEntries([...others, ...ours]);
-}
-
-/** @param {ChatSettings} settings */
-export function rememberModel(settings) {
-  localStore.set(LAST_MODEL, settings.model);
-}
-
-export function forgetModel() {
-  localStore.set(LAST_MODEL, null);
 }
 
 /**

@@ -4,8 +4,8 @@ import { isAboutKey } from "../error-text.js";
 import { plainText } from "../markdown/plain-text.js";
 import { strings } from "../strings.js";
 import { Account } from "./account.js";
-import { forgetModel } from "./chat-settings.js";
 import { Conversation } from "./conversation.js";
+import { modelChoice } from "./model-choice.js";
 import { Observable } from "./observable.js";
 import { Sessions } from "./sessions.js";
 import { drafts } from "./storage.js";
@@ -102,7 +102,7 @@ export class Chat extends Observable {
 
   #signOutHere() {
     drafts.clear();
-    forgetModel();
+    modelChoice.forget();
     this.#restart(false);
   }
 

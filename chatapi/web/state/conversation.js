@@ -1,8 +1,9 @@
 // One open session: its messages along the active path, and the turn that is running.
 import { ApiError, NetworkError, isRequestError } from "../api/client.js";
 import { Answer } from "./answer.js";
-import { SessionSettings, readSettings, rememberModel } from "./chat-settings.js";
+import { SessionSettings, readSettings } from "./chat-settings.js";
 import { MessageList } from "./message-list.js";
+import { modelChoice } from "./model-choice.js";
 import { Observable } from "./observable.js";
 import { drafts } from "./storage.js";
 import { DEVELOPER_DRAFT, SENT_DRAFT, Turn, attachmentsOf } from "./turn.js";
@@ -39,6 +40,8 @@ export class Conversation extends Observable {
   error = null;
   /** A message that could not be sent, for the composer to take back. An edit stays in its own draft. @type {OutgoingMessage | null} */
   returnedDraft = null;
+  /** The start of a message, for the composer to take. @type {string | null} */
+  suggestion = null;
   /** Attachments of the next message. @type {Attachment[]} */
   attachments = [];
   /** @type {ScrollTarget | null} */
@@ -378,7 +381,7 @@ export class Conversation extends Observable {
     const ours = this.#turn !== null;
     if (answer.state === "refused") await this.#onRefused(answer);
     else if (answer.state === "ended") {
-      if (answer.status === "completed") rememberModel(this.settings);
+      if (answer.status === "completed") modelChoice.remember(this.settings.model);
       await this.#read(); // if it fails, the streamed text stays
       this.#onChange(this, ours);
     }
@@ -437,6 +440,12 @@ export class Conversation extends Observable {
    */
   #returnToComposer(message) {
     this.returnedDraft = message.replaces === null ? message : null;
+    this.changed();
+  }
+
+  /** Write the start of a message into the composer. @param {string} text */
+  suggest(text) {
+    this.suggestion = text;
     this.changed();
   }
 

@@ -86,3 +86,14 @@ export function setTheme(chosen) {
   localStore.set(THEME, chosen === "system" ? null : chosen);
   document.documentElement.dataset.theme = chosen;
 }
+
+const FOLDED = "chatapi.sidebar-folded";
+
+export function sidebarIsFolded() {
+  return localStore.get(FOLDED) !== null;
+}
+
+/** @param {boolean} isFolded */
+export function foldSidebar(isFolded) {
+  localStore.set(FOLDED, isFolded ? "yes" : null);
+}

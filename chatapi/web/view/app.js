@@ -5,6 +5,7 @@ import { strings } from "../strings.js";
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { KeyPage } from "./key.js";
 import { ChatLayout } from "./layout.js";
+import { Notice } from "./notice.js";
 
 /** @typedef {import("../state/chat.js").Chat} Chat */
 
@@ -26,10 +27,7 @@ export function App({ chat }) {
 
   if (error !== null)
     return html`<main class="key-page">
-      <div class="card" role="alert">
-        <p>${errorText(error)}</p>
-        <div class="buttons"><button type="button" class="primary" onClick=${start}>${strings.retry}</button></div>
-      </div>
+      <${Notice} text=${errorText(error)} step=${{ label: strings.retry, act: () => void start() }} />
     </main>`;
   if (chat.account.config === null) return html`<main class="key-page"><p class="hint" role="status">${strings.starting}</p></main>`;
   if (!chat.account.hasKey) return html`<${KeyPage} chat=${chat} />`;

@@ -8,6 +8,8 @@ import { isComposing } from "./composition.js";
 import { useFileDrop } from "./file-drop.js";
 import { focusComposer, isTouch } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
+import { EffortPicker, ModelPicker } from "./model-picker.js";
+import { Notice } from "./notice.js";
 
 /**
  * @typedef {import("../state/chat.js").Chat} Chat
@@ -49,6 +51,13 @@ export function Composer({ chat, conversation }) {
     if (returnedDraft.text) write(text.trim() ? `${returnedDraft.text}\n\n${text}` : returnedDraft.text);
     conversation.setAttachments([...returnedDraft.attachments, ...conversation.attachments]);
   }, [conversation.returnedDraft]);
+  useEffect(() => {
+    const { suggestion } = conversation;
+    if (suggestion === null) return;
+    conversation.suggestion = null;
+    write(suggestion);
+    box.current?.focus();
+  }, [conversation.suggestion]);
   useLayoutEffect(() => fitToText(box.current), [text]);
   useEffect(focusComposer, []);
   // The button that had the focus may be gone: stop, a suggestion, try again.
@@ -117,7 +126,7 @@ export function Composer({ chat, conversation }) {
     class="composer ${isDropping ? "dropping" : ""}"
     onSubmit=${(/** @type {Event} */ event) => [event.preventDefault(), send()]}
   >
-    ${problem !== null && html`<p class="notice" role="alert">${problem}</p>`}
+    ${problem !== null && html`<${Notice} text=${problem} onDismiss=${() => setProblem(null)} />`}
     <p class="hint" role="status">${mustWait ? strings.composer.wait : ""}</p>
     ${attachments.length > 0 &&
     html`<ul class="attachments">
@@ -128,25 +137,28 @@ export function Composer({ chat, conversation }) {
         </li>`,
       )}
     </ul>`}
+    <textarea
+      ref=${box}
+      id="composer"
+      dir="auto"
+      rows="1"
+      aria-label=${strings.composer.label}
+      placeholder=${isDropping ? strings.composer.dropHere : strings.composer.placeholder}
+      enterkeyhint=${isTouch() ? "enter" : "send"}
+      value=${text}
+      onInput=${(/** @type {InputEvent} */ event) => write(/** @type {HTMLTextAreaElement} */ (event.target).value)}
+      onKeyDown=${onKeyDown}
+      onPaste=${onPaste}
+    ></textarea>
     <div class="composer-row">
       <${IconButton} icon="attach" label=${strings.composer.attach} onClick=${() => file.current?.click()} />
       <input ref=${file} type="file" multiple hidden
         onChange=${() => [void attach([...(file.current?.files ?? [])]), file.current && (file.current.value = "")]} />
-      <textarea
-        ref=${box}
-        id="composer"
-        dir="auto"
-        rows="1"
-        aria-label=${strings.composer.label}
-        placeholder=${isDropping ? strings.composer.dropHere : strings.composer.placeholder}
-        enterkeyhint=${isTouch() ? "enter" : "send"}
-        value=${text}
-        onInput=${(/** @type {InputEvent} */ event) => write(/** @type {HTMLTextAreaElement} */ (event.target).value)}
-        onKeyDown=${onKeyDown}
-        onPaste=${onPaste}
-      ></textarea>
+      <${ModelPicker} chat=${chat} conversation=${conversation} />
+      <${EffortPicker} conversation=${conversation} model=${conversation.settings.model || (chat.account.config?.default_model ?? "")} />
+      <span class="gap"></span>
       ${conversation.isAnswering
-        ? html`<${IconButton} icon="stop" class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`
+        ? html`<${IconButton} icon="stop" filled class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`
         : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!canSend} onClick=${send} />`}
     </div>
   </form>`;

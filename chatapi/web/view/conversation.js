@@ -7,6 +7,7 @@ import { html, useEffect, useRef } from "../vendor/htm-preact.js";
 import { Composer } from "./composer.js";
 import { Icon, IconButton } from "./icons.js";
 import { MessageView } from "./message.js";
+import { Notice } from "./notice.js";
 import { useFollowEnd, useStablePosition } from "./scrolling.js";
 
 /**
@@ -39,11 +40,12 @@ export function ConversationView({ chat, conversation }) {
     setTimeout(() => message.classList.remove("target"), HIGHLIGHT_MS);
   }, [conversation.scrollTarget, shown]);
 
-  return html`<div class="conversation">
+  const isEmpty = shown.length === 0 && conversation.state === "ready";
+  return html`<div class="conversation ${isEmpty ? "empty" : ""}">
     <div class="scroller" ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label=${strings.conversation.label}>
       <div class="content" ref=${content}>
         <${Older} conversation=${conversation} scroller=${scroller} />
-        <${Empty} chat=${chat} conversation=${conversation} />
+        ${isEmpty ? html`<${Hello} />` : html`<${Absent} chat=${chat} conversation=${conversation} />`}
         ${shown.map(
           (message, index) => html`<${MessageView}
             key=${message.key}
@@ -55,14 +57,38 @@ export function ConversationView({ chat, conversation }) {
         )}
       </div>
     </div>
-    ${!atEnd && html`<${IconButton} icon="down" class="to-end" label=${strings.conversation.latest} onClick=${scrollToEnd} />`}
-    <${ErrorBanner} chat=${chat} conversation=${conversation} />
-    <${Composer} chat=${chat} conversation=${conversation} />
+    <div class="dock">
+      ${!atEnd && html`<${IconButton} icon="down" class="to-end" label=${strings.conversation.latest} onClick=${scrollToEnd} />`}
+      <${ErrorBanner} chat=${chat} conversation=${conversation} />
+      <${Composer} chat=${chat} conversation=${conversation} />
+    </div>
+    <div class="below">${isEmpty && html`<${Suggestions} chat=${chat} conversation=${conversation} />`}</div>
   </div>`;
 }
 
-/** Shown in place of messages. @param {{chat: Chat, conversation: Conversation}} properties */
-function Empty({ chat, conversation }) {
+/** The greeting of a new session. */
+function Hello() {
+  return html`<div class="hello"><h2>${strings.conversation.hello}</h2></div>`;
+}
+
+/**
+ * Messages to start with. The demo sends them; elsewhere they are written into the composer, because an answer costs.
+ * @param {{chat: Chat, conversation: Conversation}} properties
+ */
+function Suggestions({ chat, conversation }) {
+  const isDemo = chat.account.config?.demo ?? false;
+  const choose = (/** @type {string} */ text) =>
+    isDemo ? void conversation.send(text, []) : conversation.suggest(text);
+  const suggestions = isDemo ? strings.conversation.demoSuggestions : strings.conversation.suggestions;
+  return html`<div class="suggestions">
+    ${suggestions.map(
+      ([icon, text]) => html`<button type="button" onClick=${() => choose(text)}><${Icon} name=${icon} /><span>${text}</span></button>`,
+    )}
+  </div>`;
+}
+
+/** Shown in place of messages that are loading or do not exist. @param {{chat: Chat, conversation: Conversation}} properties */
+function Absent({ chat, conversation }) {
   if (conversation.state === "gone")
     return html`<div class="hint centre">
       <p role="status">${strings.conversation.gone}</p>
@@ -70,16 +96,7 @@ function Empty({ chat, conversation }) {
     </div>`;
   if (conversation.state === "loading" && conversation.error === null)
     return html`<p class="hint centre" role="status">${strings.conversation.loading}</p>`;
-  if (conversation.shown.length > 0 || conversation.state !== "ready") return null;
-  return html`<div class="hello">
-    <h2>${strings.conversation.hello}</h2>
-    ${chat.account.config?.demo &&
-    html`<div class="suggestions">
-      ${strings.conversation.suggestions.map(
-        (text) => html`<button type="button" onClick=${() => conversation.send(text, [])}>${text}</button>`,
-      )}
-    </div>`}
-  </div>`;
+  return null;
 }
 
 /** Loads earlier messages when it scrolls into view. @param {{conversation: Conversation, scroller: {current: HTMLElement | null}}} properties */
@@ -112,13 +129,11 @@ function ErrorBanner({ chat, conversation }) {
   const { error } = conversation;
   if (error === null || conversation.state === "gone") return null;
   const canReload = conversation.isStale || chat.sessions.error !== null;
-  const reload = () => Promise.all([conversation.load(), chat.sessions.load()]);
-  return html`<div class="error-banner" role="alert">
-    <${Icon} name="warning" />
-    <span>${errorText(error)}</span>
-    ${error instanceof ApiError && isAboutKey(error.code) && html`<button type="button" onClick=${() => chat.changeKey()}>${strings.key.change}</button>`}
-    ${canReload && html`<button type="button" onClick=${reload}>${strings.retry}</button>`}
-    ${conversation.state !== "loading" &&
-    html`<${IconButton} icon="close" label=${strings.dismiss} onClick=${() => conversation.dismissError()} />`}
-  </div>`;
+  const reload = () => void Promise.all([conversation.load(), chat.sessions.load()]);
+  const isRefusal = error instanceof ApiError;
+  const step = isRefusal && isAboutKey(error.code)
+    ? { label: strings.key.change, act: () => chat.changeKey() }
+    : canReload ? { label: strings.retry, act: reload } : null;
+  return html`<${Notice} text=${errorText(error)} step=${step}
+    onDismiss=${conversation.state === "loading" ? undefined : () => conversation.dismissError()} />`;
 }

@@ -3,6 +3,7 @@ import { html, useState } from "../vendor/htm-preact.js";
 import { errorText } from "../error-text.js";
 import { useWatch } from "../state/observable.js";
 import { strings } from "../strings.js";
+import { Icon } from "./icons.js";
 import { useId } from "./id.js";
 
 /** @typedef {{kind: "good" | "bad" | "neutral", text: string}} CheckResult */
@@ -36,6 +37,7 @@ export function KeyPage({ chat }) {
   // The hidden field is for password managers, which store a password under a user name.
   return html`<main class="key-page">
     <form class="card" onSubmit=${onSubmit}>
+      <${Icon} name="key" />
       <h1>${strings.key.heading}</h1>
       <p>${account.config?.demo ? strings.key.demo : strings.key.lead}</p>
       <input type="text" name="username" autocomplete="username" value=${strings.key.label} hidden readonly />

@@ -1,11 +1,13 @@
 // The layout of the chat: sidebar, header, conversation, dialogs; and the keyboard shortcuts.
 import { useWatch } from "../state/observable.js";
+import { foldSidebar, sidebarIsFolded } from "../state/storage.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { isComposing } from "./composition.js";
 import { ConversationView } from "./conversation.js";
 import { Help } from "./help.js";
 import { IconButton } from "./icons.js";
+import { Preferences } from "./preferences.js";
 import { Search } from "./search.js";
 import { SettingsDialog } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
@@ -15,11 +17,17 @@ import { UsageView } from "./usage.js";
 
 /** @param {{chat: Chat}} properties */
 export function ChatLayout({ chat }) {
-  const [dialog, setDialog] = useState(/** @type {"search" | "help" | "settings" | null} */ (null));
+  const [dialog, setDialog] = useState(/** @type {"search" | "help" | "settings" | "preferences" | null} */ (null));
   const [menu, setMenu] = useState(false); // the sidebar on narrow screens
+  const [isFolded, setFolded] = useState(sidebarIsFolded()); // the sidebar on wide screens
   const { conversation } = chat;
   useWatch(conversation, chat.sessions);
   const close = () => setDialog(null);
+  const toggleSidebar = () => {
+    if (isNarrow()) return setMenu(!menu);
+    foldSidebar(!isFolded);
+    setFolded(!isFolded);
+  };
 
   useEffect(() => {
     const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
@@ -28,11 +36,13 @@ export function ChatLayout({ chat }) {
       const key = event.key.toLowerCase();
       const isSearch = command && key === "k";
       const isNewChat = command && event.shiftKey && key === "o";
+      const isSidebar = command && !event.shiftKey && key === "b";
       const { conversation: shown, view } = chat;
       if (document.querySelector("dialog[open]")) {
-        if (!isSearch && !isNewChat) return; // the open dialog stays: it may hold unsaved text
+        if (!isSearch && !isNewChat && !isSidebar) return; // the open dialog stays: it may hold unsaved text
       } else if (isSearch) setDialog("search");
       else if (isNewChat) void chat.openSession(null);
+      else if (isSidebar) toggleSidebar();
       else if (key === "?" && !isTextField(event.target)) setDialog("help");
       else if (key === "escape" && menu) setMenu(false);
       else if (key === "escape" && view === "chat" && shown.isAnswering) void shown.stop();
@@ -41,7 +51,7 @@ export function ChatLayout({ chat }) {
     };
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);
-  }, [chat, menu]);
+  }, [chat, menu, isFolded]);
   useEffect(() => setMenu(false), [conversation, chat.view]);
   useEffect(() => {
     if (menu) document.getElementById("new-chat")?.focus();
@@ -56,19 +66,22 @@ export function ChatLayout({ chat }) {
     document.title = chat.view === "usage" ? strings.usage.heading : title;
   });
 
-  return html`<div class="layout ${menu ? "menu-open" : ""}">
+  return html`<div class="layout ${menu ? "menu-open" : ""} ${isFolded ? "folded" : ""}">
     ${chat.view === "chat" && html`<a class="skip" href="#composer" onClick=${skipToComposer}>${strings.skip}</a>`}
-    <${Sidebar} chat=${chat} onSearch=${() => setDialog("search")} onHelp=${() => setDialog("help")} onOpen=${() => setMenu(false)} />
+    <${Sidebar} chat=${chat} onSearch=${() => setDialog("search")} onSettings=${() => setDialog("preferences")} onFold=${toggleSidebar}
+      onOpen=${() => setMenu(false)} />
     ${menu && html`<div class="shade" onClick=${() => setMenu(false)}></div>`}
     <main>
       <header class="top">
         <${IconButton} icon="menu" class="narrow" label=${strings.menu} expanded=${menu} onClick=${() => setMenu(!menu)} />
+        ${isFolded &&
+        html`<${IconButton} icon="sidebar" class="wide-only" label=${strings.unfoldSidebar} shortcut="Ctrl B" onClick=${toggleSidebar} />
+          <${IconButton} icon="compose" class="wide-only" label=${strings.sessions.newChat} onClick=${() => chat.openSession(null)} />`}
         <h1 dir="auto">${chat.view === "usage" ? strings.usage.heading : title}</h1>
         ${chat.view === "chat" &&
         html`${chat.account.config?.demo && html`<span class="badge">${strings.simulated}</span>`}
-          <span class="model">${conversation.settings.model || chat.account.config?.default_model}</span>
-          <${IconButton} icon="settings" label=${strings.conversation.settings} disabled=${conversation.state !== "ready"} onClick=${() => setDialog("settings")} />`}
-        <${IconButton} icon="plus" class="narrow" label=${strings.sessions.newChat} onClick=${() => chat.openSession(null)} />
+          <${IconButton} icon="sliders" label=${strings.conversation.settings} disabled=${conversation.state !== "ready"} onClick=${() => setDialog("settings")} />`}
+        <${IconButton} icon="compose" class="narrow" label=${strings.sessions.newChat} onClick=${() => chat.openSession(null)} />
       </header>
       ${chat.view === "usage"
         ? html`<${UsageView} chat=${chat} />`
@@ -76,6 +89,7 @@ export function ChatLayout({ chat }) {
     </main>
     ${dialog === "search" && html`<${Search} chat=${chat} onClose=${close} />`}
     ${dialog === "help" && html`<${Help} onClose=${close} />`}
+    ${dialog === "preferences" && html`<${Preferences} chat=${chat} onClose=${close} onHelp=${() => setDialog("help")} />`}
     ${dialog === "settings" && html`<${SettingsDialog} key=${keyOf(conversation)} chat=${chat} conversation=${conversation} onClose=${close} />`}
     <${ToastList} toasts=${chat.toasts} />
     <div class="hidden" role="status" aria-live="polite">${chat.announcement}</div>
@@ -99,6 +113,11 @@ function ToastList({ toasts }) {
 function titleOf({ conversation, sessions }) {
   const listed = sessions.list.find((session) => session.session_id === conversation.id);
   return (listed ?? conversation.session)?.title ?? strings.sessions.untitled;
+}
+
+/** Whether the sidebar is a layer over the page, as in layout.css. */
+function isNarrow() {
+  return matchMedia("(max-width: 48rem)").matches;
 }
 
 /** @param {EventTarget | null} target */

@@ -2,48 +2,58 @@
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { Icon } from "./icons.js";
 import { useId } from "./id.js";
+import { moveFocus, usePopup } from "./popup.js";
 
-/** @param {{label: string, items: [string, () => void][]}} properties `items` are labels and actions */
-export function Menu({ label, items }) {
+/**
+ * An entry of a menu; null is a line between two groups. `checked` makes it one of several choices.
+ * @typedef {{label: string, icon?: import("./icons.js").IconName, act: () => void, checked?: boolean, danger?: boolean,
+ *   disabled?: boolean} | null} MenuItem
+ */
+
+/**
+ * @param {{label: string, items: MenuItem[], class?: string, disabled?: boolean, children?: unknown}} properties `children`
+ *   are shown in the button, by default an icon
+ */
+export function Menu({ label, items, class: more = "icon-button", disabled = false, children }) {
   const [open, setOpen] = useState(false);
-  const box = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const button = useRef(/** @type {HTMLButtonElement | null} */ (null));
+  const layer = useRef(/** @type {HTMLDivElement | null} */ (null));
   const id = useId();
-  const buttons = () => /** @type {HTMLElement[]} */ ([...(box.current?.querySelectorAll("[role=menuitem]") ?? [])]);
+  usePopup(open, button, layer, () => setOpen(false));
+  const entries = () =>
+    /** @type {HTMLElement[]} */ ([...(layer.current?.querySelectorAll("[role^=menuitem]:enabled") ?? [])]);
   useEffect(() => {
-    if (!open) return;
-    buttons()[0]?.focus();
-    const closeFromOutside = (/** @type {Event} */ event) => {
-      if (!box.current?.contains(/** @type {Node} */ (event.target))) setOpen(false);
-    };
-    addEventListener("pointerdown", closeFromOutside);
-    return () => removeEventListener("pointerdown", closeFromOutside);
+    if (open) (entries().find((entry) => entry.ariaChecked === "true") ?? entries()[0])?.focus();
   }, [open]);
   const close = () => {
     setOpen(false);
-    box.current?.querySelector("button")?.focus();
+    button.current?.focus();
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (!open) return;
-    const all = buttons();
-    const at = all.indexOf(/** @type {HTMLElement} */ (document.activeElement));
     if (event.key === "Escape") close();
-    else if (event.key === "ArrowDown") all[(at + 1) % all.length].focus();
-    else if (event.key === "ArrowUp") all[(at - 1 + all.length) % all.length].focus();
-    else if (event.key === "Home") all[0].focus();
-    else if (event.key === "End") all[all.length - 1].focus();
     else if (event.key === "Tab") setOpen(false);
-    else return;
+    else if (!moveFocus(event, entries())) return;
     if (event.key !== "Tab") event.preventDefault();
     event.stopPropagation();
   };
-  return html`<div class="menu" ref=${box} onKeyDown=${onKeyDown}>
-    <button type="button" class="icon-button" aria-label=${label} title=${label} aria-haspopup="menu" aria-expanded=${open}
-      aria-controls=${open ? id : undefined} onClick=${() => setOpen(!open)}><${Icon} name="more" /></button>
+  return html`<div class="menu" onKeyDown=${onKeyDown}>
+    <button type="button" ref=${button} class=${more} aria-label=${label} title=${label} aria-haspopup="menu" aria-expanded=${open}
+      aria-controls=${open ? id : undefined} disabled=${disabled} onClick=${() => setOpen(!open)}>
+      ${children ?? html`<${Icon} name="more" />`}
+    </button>
     ${open &&
-    html`<div class="menu-items" role="menu" id=${id} aria-label=${label}>
-      ${items.map(
-        ([text, act]) => html`<button type="button" role="menuitem" tabindex="-1" onClick=${() => [close(), act()]}>${text}</button>`,
-      )}
+    html`<div class="popup menu-items" role="menu" id=${id} ref=${layer} popover="manual" aria-label=${label}>
+      ${items.map((item) => {
+        if (item === null) return html`<hr />`;
+        const { label: text, icon, act, checked, danger = false, disabled: isOff = false } = item;
+        return html`<button type="button" class=${danger ? "danger" : ""} tabindex="-1" disabled=${isOff}
+          role=${checked === undefined ? "menuitem" : "menuitemradio"} aria-checked=${checked}
+          onClick=${() => [close(), act()]}>
+          ${icon && html`<${Icon} name=${icon} />`}<span>${text}</span>
+          ${checked && html`<span class="checked"><${Icon} name="done" /></span>`}
+        </button>`;
+      })}
     </div>`}
   </div>`;
 }

@@ -3,7 +3,8 @@ import { copyText } from "../clipboard.js";
 import { cost, count, duration, pace, time } from "../format.js";
 import { strings } from "../strings.js";
 import { html, useState } from "../vendor/htm-preact.js";
-import { IconButton } from "./icons.js";
+import { Icon, IconButton } from "./icons.js";
+import { useId } from "./id.js";
 
 /**
  * @typedef {import("../state/chat.js").Chat} Chat
@@ -32,22 +33,30 @@ export function Versions({ conversation, message }) {
   </span>`;
 }
 
-/** Model, tokens, cost and speed of an answer. @param {{chat: Chat, message: ShownMessage}} properties */
+/** The model of an answer, which expands to tokens, cost and speed. @param {{chat: Chat, message: ShownMessage}} properties */
 export function Figures({ chat, message }) {
+  const [open, setOpen] = useState(false);
+  const id = useId();
   const { usage } = message;
   const { first, rate } = pace(message);
-  const tokens = usage && strings.message.tokens(count(usage.input_tokens), count(usage.output_tokens));
-  const figures = [
-    message.model,
-    usage?.estimated ? `${tokens} (${strings.message.estimated})` : tokens,
-    cost(chat.account.prices, message.model, usage),
-    first !== null && strings.message.first(duration(first)),
-    rate !== null && strings.message.speed(rate.toFixed(rate < 10 ? 1 : 0)),
-  ].filter(Boolean);
-  return html`<span class="figures" dir="ltr">
-    <time datetime=${message.created_at}>${time(message.created_at)}</time>
-    ${figures.map((figure) => html`<span>${figure}</span>`)}
-  </span>`;
+  const price = cost(chat.account.prices, message.model, usage);
+  const { figures } = strings.message;
+  /** @type {[string, string | null][]} */
+  const rows = [
+    [figures.time, time(message.created_at)],
+    [figures.model, message.model],
+    [figures.tokens, usage && strings.message.tokens(count(usage.input_tokens), count(usage.output_tokens), usage.estimated)],
+    [figures.cost, price],
+    [figures.first, first === null ? null : duration(first)],
+    [figures.speed, rate === null ? null : strings.message.speed(rate.toFixed(rate < 10 ? 1 : 0))],
+  ];
+  return html`<button type="button" class="chip" dir="ltr" title=${strings.message.details} aria-expanded=${open} aria-controls=${id}
+      onClick=${() => setOpen(!open)}>
+      ${message.model ?? time(message.created_at)}<${Icon} name="open" />
+    </button>
+    <dl class="figures" dir="ltr" id=${id} hidden=${!open}>
+      ${rows.map(([name, value]) => value && html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
+    </dl>`;
 }
 
 /** @param {{text: string}} properties */

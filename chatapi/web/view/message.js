@@ -55,7 +55,6 @@ function InputView({ conversation, message }) {
       ${message.parts.map((part, index) => html`<${InputPart} key=${index} part=${part} />`)}
     </div>
     <footer>
-      <${Versions} conversation=${conversation} message=${message} />
       <time datetime=${message.created_at}>${time(message.created_at)}</time>
       <${CopyButton} text=${message.content} />
       ${isUser &&
@@ -67,6 +66,7 @@ function InputView({ conversation, message }) {
         disabled=${conversation.isAnswering}
         onClick=${() => setEditing(true)}
       />`}
+      <${Versions} conversation=${conversation} message=${message} />
     </footer>
   </article>`;
 }

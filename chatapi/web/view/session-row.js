@@ -56,10 +56,11 @@ export function SessionRow({ chat, session, current, answering, onOpen }) {
     <${Menu}
       label=${strings.sessions.actions(title)}
       items=${[
-        [strings.sessions.rename, () => setRenaming(session.title ?? "")],
-        [strings.sessions.exportMarkdown, () => exportSession(chat, session.session_id, "markdown")],
-        [strings.sessions.exportJson, () => exportSession(chat, session.session_id, "json")],
-        [strings.sessions.delete, remove],
+        { label: strings.sessions.rename, icon: "edit", act: () => setRenaming(session.title ?? "") },
+        { label: strings.sessions.exportMarkdown, icon: "export", act: () => exportSession(chat, session.session_id, "markdown") },
+        { label: strings.sessions.exportJson, icon: "export", act: () => exportSession(chat, session.session_id, "json") },
+        null,
+        { label: strings.sessions.delete, icon: "delete", danger: true, act: remove },
       ]}
     />
   </li>`;

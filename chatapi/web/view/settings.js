@@ -1,10 +1,13 @@
-// The settings dialog of a session: developer message, model and parameters.
-import { html, useEffect, useState } from "../vendor/htm-preact.js";
+// The settings dialog of a session: developer message and parameters.
+import { html, useState } from "../vendor/htm-preact.js";
 import { errorText } from "../error-text.js";
+import { factsOf } from "../state/model-facts.js";
 import { useWatch } from "../state/observable.js";
 import { drafts } from "../state/storage.js";
 import { strings } from "../strings.js";
 import { Dialog } from "./dialog.js";
+import { IconButton } from "./icons.js";
+import { Notice } from "./notice.js";
 import { useId } from "./id.js";
 
 /**
@@ -13,7 +16,7 @@ import { useId } from "./id.js";
  * @typedef {import("../types.d.ts").ChatSettings} ChatSettings
  */
 
-const EFFORTS = ["minimal", "low", "medium", "high"];
+/** Bounds of a slider, and where it stands without a value. @typedef {{min: number, max: number, step: number, preset: number}} Range */
 
 /** @param {{chat: Chat, conversation: Conversation, onClose: () => void}} properties */
 export function SettingsDialog({ chat, conversation, onClose }) {
@@ -24,14 +27,8 @@ export function SettingsDialog({ chat, conversation, onClose }) {
   const [settings, setSettings] = useState(conversation.settings);
   const [error, setError] = useState(/** @type {Error | null} */ (null));
   const id = useId();
-  useEffect(() => {
-    if (chat.account.models.length === 0) void chat.account.loadModels();
-  }, []);
-
-  const { models } = chat.account;
-  const isUnknown = settings.model !== "" && models.length > 0 && !models.includes(settings.model);
-  const set = (/** @type {keyof ChatSettings} */ name) => (/** @type {Event} */ event) =>
-    setSettings({ ...settings, [name]: /** @type {HTMLInputElement} */ (event.target).value });
+  const isUnfamiliar = factsOf(settings.model || (chat.account.config?.default_model ?? "")).context === null;
+  const set = (/** @type {keyof ChatSettings} */ name, /** @type {string} */ value) => setSettings({ ...settings, [name]: value });
   const save = async (/** @type {Event} */ event) => {
     event.preventDefault();
     const isSaved =
@@ -50,10 +47,8 @@ export function SettingsDialog({ chat, conversation, onClose }) {
     drafts.set(place, "");
     onClose();
   };
-  const number = (/** @type {keyof ChatSettings} */ name, /** @type {Record<string, string>} */ bounds) => html`<label>
-    ${strings.settings[/** @type {"seed"} */ (name)]}
-    <input type="number" ...${bounds} value=${settings[name]} onInput=${set(name)} />
-  </label>`;
+  const field = (/** @type {keyof ChatSettings} */ name, /** @type {Range | null} */ range = null) =>
+    html`<${Parameter} name=${name} value=${settings[name]} range=${range} onChange=${(/** @type {string} */ value) => set(name, value)} />`;
 
   return html`<${Dialog} heading=${strings.settings.heading} onClose=${onClose} class="settings">
     <form onSubmit=${save}>
@@ -68,39 +63,55 @@ export function SettingsDialog({ chat, conversation, onClose }) {
         onInput=${onInput}
       ></textarea>
       <p class="hint" id="${id}-developer-hint">${strings.settings.developerHint}</p>
-      <label for="${id}-model">${strings.settings.model}</label>
-      <input
-        id="${id}-model"
-        list="${id}-models"
-        autocomplete="off"
-        spellcheck=${false}
-        placeholder=${chat.account.config?.default_model}
-        aria-describedby="${id}-model-hint"
-        value=${settings.model}
-        onInput=${set("model")}
-      />
-      <datalist id="${id}-models">${chat.account.models.map((model) => html`<option value=${model}></option>`)}</datalist>
-      <p class="hint" id="${id}-model-hint">${isUnknown ? strings.settings.unknownModel : strings.settings.modelHint}</p>
-      <fieldset>
+      <fieldset class="parameters">
         <legend>${strings.settings.parameters}</legend>
-        <p class="hint">${strings.settings.parametersHint}</p>
-        ${number("temperature", { min: "0", max: "2", step: "any" })}
-        ${number("top_p", { min: "0", max: "1", step: "any" })}
-        ${number("max_completion_tokens", { min: "1", step: "1" })}
-        ${number("seed", { step: "1" })}
-        <label>
-          ${strings.settings.reasoning_effort}
-          <select value=${settings.reasoning_effort} onChange=${set("reasoning_effort")}>
-            <option value="">${strings.settings.unset}</option>
-            ${EFFORTS.map((effort) => html`<option value=${effort}>${effort}</option>`)}
-          </select>
-        </label>
+        ${field("temperature", { min: 0, max: 2, step: 0.1, preset: 1 })}
+        ${field("top_p", { min: 0, max: 1, step: 0.05, preset: 1 })}
+        ${field("max_completion_tokens")}
+        ${field("seed")}
+        ${isUnfamiliar && html`<${Effort} value=${settings.reasoning_effort} onChange=${(/** @type {string} */ value) => set("reasoning_effort", value)} />`}
       </fieldset>
-      ${error !== null && html`<p class="notice" role="alert">${errorText(error)}</p>`}
+      ${error !== null && html`<${Notice} text=${errorText(error)} />`}
       <div class="buttons">
         <button type="button" onClick=${discard}>${strings.cancel}</button>
         <button type="submit" class="primary">${strings.save}</button>
       </div>
     </form>
   <//>`;
+}
+
+/**
+ * A parameter: its value, a slider or a field, and a button that returns it to the model's default.
+ * @param {{name: keyof ChatSettings, value: string, range: Range | null, onChange: (value: string) => void}} properties
+ */
+function Parameter({ name, value, range, onChange }) {
+  const id = useId();
+  const texts = /** @type {Record<string, string>} */ (/** @type {unknown} */ (strings.settings));
+  const onInput = (/** @type {Event} */ event) => onChange(/** @type {HTMLInputElement} */ (event.target).value);
+  const input = { id, value: value === "" && range ? String(range.preset) : value, "aria-describedby": `${id}-hint`, onInput };
+  return html`<div class="parameter ${value === "" ? "unset" : ""}">
+    <label for=${id}>${texts[name]}</label>
+    ${range !== null && html`<output for=${id}>${value === "" ? strings.settings.preset : value}</output>`}
+    <span class="reset">
+      ${value !== "" && html`<${IconButton} icon="regenerate" label=${strings.settings.reset(texts[name])} onClick=${() => onChange("")} />`}
+    </span>
+    ${range === null
+      ? html`<input type="number" min=${name === "seed" ? undefined : "1"} step="1" placeholder=${strings.settings.preset} ...${input} />`
+      : html`<input type="range" min=${range.min} max=${range.max} step=${range.step} ...${input} />`}
+    <p class="hint" id="${id}-hint">${texts[`${name}Hint`]}</p>
+  </div>`;
+}
+
+/** The effort for a model that the page does not know. @param {{value: string, onChange: (value: string) => void}} properties */
+function Effort({ value, onChange }) {
+  const id = useId();
+  const onInput = (/** @type {Event} */ event) => onChange(/** @type {HTMLSelectElement} */ (event.target).value);
+  return html`<div class="parameter">
+    <label for=${id}>${strings.settings.reasoning_effort}</label>
+    <select id=${id} value=${value} aria-describedby="${id}-hint" onChange=${onInput}>
+      <option value="">${strings.settings.preset}</option>
+      ${Object.entries(strings.models.efforts).map(([effort, label]) => html`<option value=${effort}>${label}</option>`)}
+    </select>
+    <p class="hint" id="${id}-hint">${strings.settings.reasoning_effortHint}</p>
+  </div>`;
 }

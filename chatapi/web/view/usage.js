@@ -4,6 +4,7 @@ import { errorText } from "../error-text.js";
 import { calendarDay, compact, count, money } from "../format.js";
 import { strings } from "../strings.js";
 import { StackedBars } from "./chart.js";
+import { Notice } from "./notice.js";
 
 /**
  * @typedef {import("../types.d.ts").UsageReport} UsageReport
@@ -47,9 +48,7 @@ export function UsageView({ chat }) {
       </label>
     </div>
     ${error !== null &&
-    html`<div class="notice" role="alert">
-      ${errorText(error)} <button type="button" onClick=${() => setAttempt(attempt + 1)}>${strings.retry}</button>
-    </div>`}
+    html`<${Notice} text=${errorText(error)} step=${{ label: strings.retry, act: () => setAttempt(attempt + 1) }} />`}
     ${error === null && reports === null && html`<p class="hint" role="status">${strings.usage.loading}</p>`}
     ${reports !== null && html`<${Report} reports=${reports} dates=${dates} />`}
   </div>`;

@@ -1,0 +1,64 @@
+// The settings of the page: appearance, data, the key, help.
+import { setTheme, theme } from "../state/storage.js";
+import { strings } from "../strings.js";
+import { html, useRef, useState } from "../vendor/htm-preact.js";
+import { Dialog } from "./dialog.js";
+import { Icon } from "./icons.js";
+import { importSession } from "./transfer.js";
+
+/** @typedef {import("../state/chat.js").Chat} Chat */
+
+/** @param {{chat: Chat, onClose: () => void, onHelp: () => void}} properties */
+export function Preferences({ chat, onClose, onHelp }) {
+  const file = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const isDemo = chat.account.config?.demo ?? false;
+  const onFile = () => {
+    const chosen = file.current?.files?.[0];
+    if (!chosen) return;
+    onClose();
+    void importSession(chat, chosen);
+  };
+  return html`<${Dialog} heading=${strings.preferences.heading} onClose=${onClose} class="preferences">
+    <section>
+      <h3>${strings.preferences.appearance}</h3>
+      <${Theme} />
+    </section>
+    <section>
+      <h3>${strings.preferences.data}</h3>
+      <a class="wide plain button" href="#/usage" onClick=${onClose}><${Icon} name="usage" /> ${strings.preferences.usage}</a>
+      <button type="button" class="wide plain" onClick=${() => file.current?.click()}>
+        <${Icon} name="import" /> ${strings.preferences.import}
+      </button>
+      <input ref=${file} type="file" accept="application/json,.json" hidden onChange=${onFile} />
+    </section>
+    <section>
+      <h3>${strings.preferences.help}</h3>
+      <button type="button" class="wide plain" onClick=${onHelp}><${Icon} name="keyboard" /> ${strings.help.open} <kbd>?</kbd></button>
+      <a class="wide plain button" href="/docs" target="_blank" rel="noopener"><${Icon} name="help" /> ${strings.help.reference}</a>
+    </section>
+    <section>
+      <h3>${strings.preferences.key}</h3>
+      <button type="button" class="wide plain" onClick=${() => (isDemo ? chat.changeKey() : chat.signOut())}>
+        <${Icon} name="key" /> ${isDemo ? strings.key.change : strings.key.forget}
+      </button>
+    </section>
+  <//>`;
+}
+
+function Theme() {
+  const [chosen, setChosen] = useState(theme());
+  /** @type {[import("../state/storage.js").Theme, import("./icons.js").IconName][]} */
+  const themes = [
+    ["system", "monitor"],
+    ["light", "sun"],
+    ["dark", "moon"],
+  ];
+  return html`<div class="segments" role="radiogroup" aria-label=${strings.theme.label}>
+    ${themes.map(
+      ([name, icon]) => html`<label>
+        <input type="radio" name="theme" value=${name} checked=${chosen === name} onChange=${() => [setTheme(name), setChosen(name)]} />
+        <${Icon} name=${icon} /> ${strings.theme[name]}
+      </label>`,
+    )}
+  </div>`;
+}
