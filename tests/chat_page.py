@@ -59,6 +59,11 @@ class ChatPage:
         self.page.get_by_role("button", name=f"Actions for {title}").click()
         self.page.get_by_role("menuitem", name=item).click()
 
+    def choose_action(self, message: Locator, item: str) -> None:
+        """Open the menu of a message and choose an item."""
+        self.press("More actions", message)
+        self.page.get_by_role("menuitem", name=item).click()
+
     def open_settings(self, entry: str) -> None:
         """Open the settings of the page and choose an entry, a button or a link."""
         if not self.page.get_by_role("dialog", name="Settings", exact=True).is_visible():

@@ -246,7 +246,7 @@ def test_killed_server_loses_no_text(serve: Serve, simulator: Simulator, open_pa
     service.start()
     expect(chat_page.answers.get_by_role("alert")).to_contain_text("Interrupted")
     chat_page.expect_answer("Hello")
-    chat_page.answers.get_by_role("button", name="Try again").click()
+    chat_page.press("Regenerate", chat_page.answers.last)
     expect(chat_page.answers).to_contain_text("You said: “Hi”")
     expect(chat_page.answers).to_contain_text("2/2")
 
@@ -350,7 +350,7 @@ def test_edit_creates_a_branch_and_arrows_switch_branches(chat_page: ChatPage) -
     expect(chat_page.answers.last).to_contain_text("2/2")
     chat_page.expect_answer("1 2 3 4")
     for copies in (2, 3):
-        chat_page.press("New chat from here", chat_page.answers.last)
+        chat_page.choose_action(chat_page.answers.last, "New chat from here")
         expect(chat_page.page).to_have_title(f"Count to 2 ({copies})")
         chat_page.expect_answer("1 2 3 4")
 
@@ -717,19 +717,95 @@ def test_enter_that_ends_a_composition_neither_sends_nor_saves(chat_page: ChatPa
     expect(chat_page.questions).to_have_count(1)
 
 
-def test_enter_during_an_answer_says_what_to_do_and_keeps_the_text(
+def test_message_sent_during_an_answer_waits_for_its_end(
     chat_page: ChatPage, upstream: Simulator, gate: Gate
 ) -> None:
     upstream.script = scripts.held(gate, "Hello", " there.")
     chat_page.send("Hi")
     chat_page.expect_running_answer("Hello")
-    chat_page.send("Count to 3")
-    hint = chat_page.page.get_by_text("The answer is still running. Press Esc to stop it")
-    expect(hint).to_be_visible()
+    chat_page.send("And you?")
+    waiting = chat_page.page.get_by_role("status").filter(has_text="Sent when the answer is complete")
+    expect(waiting).to_contain_text("And you?")
+    chat_page.press("Back to the message box")
+    expect(chat_page.box).to_have_value("And you?")
+    chat_page.box.press("Enter")
+    expect(waiting).to_be_visible()
+    chat_page.page.reload()
+    chat_page.expect_running_answer("Hello")
+    expect(chat_page.box).to_have_value("And you?")
+    chat_page.box.press("Enter")
+    chat_page.box.fill("Later")
     gate.open()
+    expect(chat_page.questions).to_have_count(2)
     chat_page.expect_answer("Hello there.")
-    expect(hint).to_have_count(0)
+    expect(waiting).to_have_count(0)
+    expect(chat_page.box).to_have_value("Later")
+
+
+def test_queued_message_can_interrupt_the_answer(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    chat_page.send("Hi")
+    chat_page.expect_running_answer("Hello")
+    chat_page.send("Count to 3")
+    upstream.script = None
+    chat_page.press("Stop and send now")
+    chat_page.expect_answer("1 2 3")
+    expect(chat_page.answers.first).to_contain_text("Stopped")
+
+
+def test_queued_message_returns_if_the_answer_is_stopped(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    chat_page.send("Hi")
+    chat_page.expect_running_answer("Hello")
+    chat_page.send("Count to 3")
+    chat_page.page.keyboard.press("Escape")
+    expect(chat_page.answers.last).to_contain_text("Stopped")
     expect(chat_page.box).to_have_value("Count to 3")
+    expect(chat_page.questions).to_have_count(1)
+
+
+def test_cut_answer_is_continued_from_its_text(chat_page: ChatPage, upstream: Simulator) -> None:
+    upstream.script = scripts.cut_after("Half of")
+    chat_page.send("Hi")
+    expect(chat_page.answers.get_by_role("alert")).to_contain_text("The text so far is kept.")
+    upstream.script = scripts.answer(" the answer.")
+    chat_page.press("Continue", chat_page.answers.last)
+    chat_page.expect_answer("the answer.")
+    expect(chat_page.page.get_by_text("Continued", exact=True)).to_be_visible()
+    expect(chat_page.questions).to_have_count(1)
+    *_, kept, request = upstream.requests[-1].body["messages"]
+    assert kept == {"role": "assistant", "content": "Half of"}
+    assert request["content"].startswith("Continue exactly")
+
+
+def test_message_is_deleted_with_its_answer(server: Service, chat_page: ChatPage, key: str) -> None:
+    for number in (2, 3):
+        chat_page.send(f"Count to {number}")
+        chat_page.expect_answer(" ".join(map(str, range(1, number + 1))))
+    expect(chat_page.answers.last.get_by_role("button", name="More actions")).to_be_enabled()
+    chat_page.choose_action(chat_page.questions.first, "Delete")
+    chat_page.press("Cancel")
+    chat_page.choose_action(chat_page.questions.first, "Delete")
+    chat_page.press("Delete", chat_page.page.get_by_role("dialog"))
+    expect(chat_page.questions).to_have_count(1)
+    chat_page.expect_answer("1 2 3")
+    kept = server.get(f"/api/sessions/{chat_page.session_id}/messages", key=key).json()["data"]
+    assert [message["content"] for message in kept] == ["Count to 3", "1 2 3"]
+
+
+def test_answer_is_regenerated_with_another_model(chat_page: ChatPage, upstream: Simulator) -> None:
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    chat_page.press("Regenerate with another model", chat_page.answers.last)
+    chat_page.page.get_by_label("Search models").fill("nano")
+    chat_page.page.get_by_role("button", name="Favourite: gpt-4.1-nano").click()
+    chat_page.page.keyboard.press("Escape")
+    chat_page.press("Regenerate with another model", chat_page.answers.last)
+    expect(chat_page.page.get_by_role("heading", name="Favourites")).to_be_visible()
+    chat_page.page.get_by_label("Search models").press("Enter")  # the first one
+    expect(chat_page.answers.last).to_contain_text("2/2")
+    assert upstream.requests[-1].body["model"] == "gpt-4.1-nano"
+    expect(chat_page.page.locator(".composer .model")).to_have_text("gpt-4.1-mini")
 
 
 def test_scrolled_up_position_is_kept_while_text_arrives(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:

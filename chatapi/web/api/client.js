@@ -174,6 +174,16 @@ export class Api {
   }
 
   /**
+   * Delete one message. The messages after it follow the one before.
+   * @param {string} id
+   * @param {string} messageId
+   */
+  async deleteMessage(id, messageId) {
+    const conversation = id.replace(/^ses_/, "conv_"); // the same session in OpenAI's API
+    await this.request("DELETE", `/v1/conversations/${conversation}/items/${messageId}`);
+  }
+
+  /**
    * @param {string} id
    * @param {string} messageId
    * @returns {Promise<Session>} a new session with a copy of the path that ends at this message

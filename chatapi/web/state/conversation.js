@@ -1,12 +1,13 @@
 // One open session: its messages along the active path, and the turn that is running.
-import { ApiError, NetworkError, isRequestError } from "../api/client.js";
-import { Answer } from "./answer.js";
-import { SessionSettings, readSettings } from "./chat-settings.js";
+import { isRequestError } from "../api/client.js";
+import { strings } from "../strings.js";
+import { SessionSettings } from "./chat-settings.js";
 import { MessageList } from "./message-list.js";
-import { modelChoice } from "./model-choice.js";
 import { Observable } from "./observable.js";
+import { Reader } from "./reader.js";
+import { Sender } from "./sender.js";
 import { drafts } from "./storage.js";
-import { DEVELOPER_DRAFT, SENT_DRAFT, Turn, attachmentsOf } from "./turn.js";
+import { DEVELOPER_DRAFT, SENT_DRAFT, attachmentsOf } from "./turn.js";
 
 /**
  * @typedef {import("../api/client.js").Api} Api
@@ -22,8 +23,6 @@ import { DEVELOPER_DRAFT, SENT_DRAFT, Turn, attachmentsOf } from "./turn.js";
  * @typedef {{messageId: string, control: string | null}} ScrollTarget
  */
 
-const MAX_REVEAL_PAGES = 100; // that are loaded to find a message
-
 /**
  * A position to return to: a message, and the distance of its top from the top of the view in pixels.
  * @typedef {{messageId: string, offset: number}} ReadingPosition
@@ -34,8 +33,10 @@ export class Conversation extends Observable {
   id;
   /** @type {Session | null} */
   session = null;
-  /** The answer that streams, or the last one that did. @type {Answer | null} */
+  /** The answer that streams, or the last one that did. @type {import("./answer.js").Answer | null} */
   answer = null;
+  /** The turn that was started here and is not in the list yet. @type {import("./turn.js").Turn | null} */
+  turn = null;
   /** Why the last action failed. @type {Error | null} */
   error = null;
   /** A message that could not be sent, for the composer to take back. An edit stays in its own draft. @type {OutgoingMessage | null} */
@@ -52,25 +53,15 @@ export class Conversation extends Observable {
   state;
   /** Of a session that is not created yet; kept as a draft. */
   developerMessage;
+  isHidden = false;
 
-  #api;
-  #onChange;
-  #list;
-  #settings;
-  #hidden = false;
-  /** The turn that was started here and is not in the list yet. @type {Turn | null} */
-  #turn = null;
-  /** Whether a message waits until the previous turn is in the list. */
-  #preparing = false;
-  /** @type {Promise<boolean> | null} */
-  #loading = null;
-  /** The number of reads, and which of them is shown. */
-  #reads = 0;
-  #shownRead = 0;
-  /** Why the last read failed. @type {Error | null} */
-  #readError = null;
-  /** A running answer that the server refuses to stream; it is not requested again automatically. @type {string | null} */
-  #refusedGeneration = null;
+  // The parts of this object. They change it, and only they and the views use these fields.
+  api;
+  onChange;
+  list;
+  sessionSettings;
+  reader = new Reader(this);
+  sender = new Sender(this);
 
   /**
    * @param {Api} api
@@ -80,10 +71,10 @@ export class Conversation extends Observable {
    */
   constructor(api, id, onChange) {
     super();
-    this.#api = api;
-    this.#onChange = onChange;
-    this.#list = new MessageList(api);
-    this.#settings = new SessionSettings((edit) => this.#editMetadata(edit));
+    this.api = api;
+    this.onChange = onChange;
+    this.list = new MessageList(api);
+    this.sessionSettings = new SessionSettings((edit) => this.#editMetadata(edit));
     this.id = id;
     this.state = id === null ? "ready" : "loading";
     this.developerMessage = id === null ? drafts.get(DEVELOPER_DRAFT) : "";
@@ -91,19 +82,19 @@ export class Conversation extends Observable {
 
   /** The stored messages, from the oldest that is loaded. */
   get messages() {
-    return this.#list.messages;
+    return this.list.messages;
   }
 
   get hasOlder() {
-    return this.#list.olderCursor !== null;
+    return this.list.olderCursor !== null;
   }
 
   get isLoadingOlder() {
-    return this.#list.isLoadingOlder;
+    return this.list.isLoadingOlder;
   }
 
   get settings() {
-    return this.#settings.values;
+    return this.sessionSettings.values;
   }
 
   get isAnswering() {
@@ -117,136 +108,58 @@ export class Conversation extends Observable {
 
   /** Whether the messages may be out of date, because the last read failed. */
   get isStale() {
-    return this.#readError !== null;
+    return this.reader.error !== null;
   }
 
   /** The text that is being sent and may return to the composer. */
   get pendingText() {
-    const isPending = this.#turn !== null && this.isAnswering && this.answer?.generationId === null;
-    return isPending ? this.#turn?.message.text : null;
+    const isPending = this.turn !== null && this.isAnswering && this.answer?.generationId === null;
+    return isPending ? this.turn?.message.text : null;
   }
 
   /** The path as it is shown, including the running turn. */
   get shown() {
-    return this.#list.shown(this.#turn, this.answer);
+    return this.list.shown(this.turn, this.answer);
   }
 
   // Reading
 
   /** Read the newest messages, and follow a running answer. Never throws: a failure is stored in `error`. */
   async load() {
-    this.#loading ??= this.#read().finally(() => {
-      this.#loading = null;
-    });
-    await this.#loading;
-  }
-
-  /**
-   * As `load`, also while another read runs: the one that started later wins. Does nothing while a turn of this page
-   * runs. Returns whether the messages are up to date.
-   */
-  async #read() {
-    const turn = this.#turn;
-    if (this.id === null || (turn !== null && this.isAnswering && !this.isDetached)) return false;
-    this.#reads += 1;
-    const read = this.#reads;
-    const isOutdated = () => read < this.#shownRead || this.#turn !== turn;
-    const { saved } = this.#settings;
-    try {
-      await saved;
-      const [session, page] = await Promise.all([this.#api.session(this.id), this.#api.messages(this.id, null)]);
-      if (isOutdated()) return this.#turn === null;
-      this.#shownRead = read;
-      this.#finishTurn(turn);
-      if (this.isDetached) this.answer = null;
-      this.session = session;
-      this.#list.replaceEnd(page.data.reverse(), page.next_cursor);
-      if (this.#settings.saved === saved) this.#settings.values = readSettings(session.metadata);
-      this.state = "ready";
-      if (this.error === this.#readError) this.error = null;
-      this.#readError = null;
-    } catch (error) {
-      if (isOutdated()) return false;
-      this.#setError(error);
-      this.#readError = this.error;
-      if (isGone(error)) this.#clear();
-      return false;
-    } finally {
-      this.changed();
-    }
-    const { last } = this.#list;
-    if (last?.status === "running" && !this.isAnswering && last.generation_id !== this.#refusedGeneration) this.#follow(last);
-    return true;
-  }
-
-  /** @param {Turn | null} turn that is in the list now */
-  #finishTurn(turn) {
-    if (turn === null) return;
-    if (this.answer?.messageId) this.#list.keepKeys(this.answer.messageId, turn);
-    this.#turn = null;
-  }
-
-  /** Show that the session does not exist. */
-  #clear() {
-    this.state = "gone";
-    this.#turn = null;
-    this.answer = null;
-    this.#list.clear();
+    await this.reader.load();
   }
 
   /** Close the connection of a running answer while the session is not shown: a browser has six per server. */
   hide() {
-    this.#hidden = true;
+    this.isHidden = true;
     this.answer?.detach();
     this.changed();
   }
 
   async show() {
-    this.#hidden = false;
+    this.isHidden = false;
     if (this.isDetached) await this.reattach();
     else await this.refresh();
   }
 
   /** Check whether a detached answer has ended. */
   async pollStatus() {
-    if (this.id === null || !this.isDetached) return;
-    try {
-      const page = await this.#api.messages(this.id, null, 1);
-      if (page.data[0]?.status === "running" || !this.isDetached) return;
-    } catch (error) {
-      if (error instanceof NetworkError) return; // poll again later
-    }
-    await this.reattach();
-    this.#onChange(this, false);
+    if (await this.reader.pollStatus()) this.onChange(this, false);
   }
 
   /** Read the session again if another client has changed it. */
   async refresh() {
-    if (this.id === null || this.isAnswering) return;
-    const isRunning = this.#list.last?.status === "running";
-    if (this.session !== null && this.#turn === null && this.#readError === null && !isRunning) {
-      try {
-        const session = await this.#api.session(this.id);
-        if (session.last_updated === this.session.last_updated && session.head === this.session.head) return;
-      } catch (error) {
-        if (!isRequestError(error)) throw error;
-        if (!isGone(error)) return; // check again later
-      }
-    }
-    await this.#read();
+    await this.reader.refresh();
+  }
+
+  /** Read a detached or lost answer again. */
+  async reattach() {
+    await this.reader.reattach();
   }
 
   /** Load the page before the oldest message. */
   async loadOlder() {
-    if (this.id === null) return;
-    try {
-      const loading = this.#list.loadOlder(this.id);
-      this.changed();
-      await loading;
-    } catch (error) {
-      this.#setError(error);
-    }
-    this.changed();
+    await this.reader.loadOlder();
   }
 
   /**
@@ -254,43 +167,13 @@ export class Conversation extends Observable {
    * @param {string} messageId
    */
   async reveal(messageId) {
-    await this.load();
-    const isLoaded =
-      (await this.#loadUpTo(messageId)) || ((await this.switchTo(messageId)) && (await this.#loadUpTo(messageId)));
-    if (isLoaded) this.scrollTo({ messageId, control: null });
-  }
-
-  /**
-   * Load pages until this message is in the list. Returns whether it is.
-   * @param {string} messageId
-   */
-  async #loadUpTo(messageId) {
-    const id = /** @type {string} */ (this.id);
-    const isLoaded = () => this.#list.get(messageId) !== undefined;
-    await this.#attempt(async () => {
-      for (let page = 0; page < MAX_REVEAL_PAGES && this.hasOlder && !isLoaded(); page += 1)
-        await this.#list.loadOlder(id); // not rendered before the message is found
-    });
-    return isLoaded();
+    if (await this.reader.find(messageId)) this.scrollTo({ messageId, control: null });
   }
 
   /** @param {ScrollTarget} target */
   scrollTo(target) {
     this.scrollTarget = target;
     this.changed();
-  }
-
-  /** @param {Message} running */
-  #follow(running) {
-    this.answer = Answer.follow(this.#api, {
-      session_id: /** @type {string} */ (this.id),
-      generation_id: /** @type {string} */ (running.generation_id),
-      message_id: running.id,
-      model: running.model,
-    });
-    if (this.#hidden) this.answer.detach();
-    this.changed();
-    void this.#readAnswer(this.answer);
   }
 
   // Sending
@@ -302,12 +185,15 @@ export class Conversation extends Observable {
   }
 
   /**
-   * Send a message, and read the answer. Returns when the answer is over; never throws.
+   * Send a message, and read the answer. Returns when the answer is over; never throws. While another answer runs, the
+   * message waits until that is complete.
    * @param {string} text
    * @param {Attachment[]} attachments
    */
   async send(text, attachments) {
-    await this.#startTurn({ text, attachments, replaces: null });
+    const message = { text, attachments, replaces: null };
+    if (this.isAnswering) this.sender.queue(message);
+    else await this.sender.send(message);
   }
 
   /**
@@ -316,131 +202,26 @@ export class Conversation extends Observable {
    * @param {string} text
    */
   async edit(message, text) {
-    await this.#startTurn({ text, attachments: attachmentsOf(message), replaces: message.id });
+    await this.sender.send({ text, attachments: attachmentsOf(message), replaces: message.id });
   }
 
   /**
    * Request another version of an answer.
    * @param {Message} message
+   * @param {string} [model] another one than that of the session
    */
-  async regenerate(message) {
-    await this.#startTurn({ text: "", attachments: [], replaces: message.id });
+  async regenerate(message, model) {
+    await this.sender.send({ text: "", attachments: [], replaces: message.id, model });
   }
 
-  /** @param {OutgoingMessage} message */
-  async #startTurn(message) {
-    if (this.isAnswering || this.#preparing) return this.#returnToComposer(message);
-    if (this.#turn !== null && !(await this.#listLastTurn())) return this.#returnToComposer(message);
-    this.error = null;
-    this.returnedDraft = null;
-    this.#turn = new Turn(message, this.#list.get(message.replaces), this.id);
-    const session = this.id === null ? { developer_message: this.developerMessage } : { session_id: this.id };
-    const answer = new Answer(this.#api, this.#turn.body(this.settings, session));
-    this.answer = answer;
-    const unwatch = answer.watch(() => {
-      if (answer.sessionId === null) return;
-      unwatch();
-      this.#onConfirmed(answer.sessionId);
-    });
-    this.changed();
-    await this.#readAnswer(answer);
-    unwatch();
-  }
-
-  /** Read the previous turn from the server before the next one starts. Returns whether it succeeded. */
-  async #listLastTurn() {
-    this.#preparing = true;
-    await this.#read();
-    this.#preparing = false;
-    return this.#turn === null && !this.isAnswering;
-  }
-
-  /**
-   * The server has stored the message.
-   * @param {string} sessionId
-   */
-  #onConfirmed(sessionId) {
-    this.#turn?.forgetDraft();
-    if (this.id === null) this.#onCreated(sessionId);
-    if (this.#hidden) this.answer?.detach();
-    this.#onChange(this, true);
-    this.changed();
-  }
-
-  /** @param {string} id of the session that the first message has created */
-  #onCreated(id) {
-    this.id = id;
-    drafts.set(DEVELOPER_DRAFT, "");
-    void this.#settings.save();
-  }
-
-  /** @param {Answer} answer */
-  async #readAnswer(answer) {
-    await answer.read();
-    if (answer !== this.answer) return;
-    const ours = this.#turn !== null;
-    if (answer.state === "refused") await this.#onRefused(answer);
-    else if (answer.state === "ended") {
-      if (answer.status === "completed") modelChoice.remember(this.settings.model);
-      await this.#read(); // if it fails, the streamed text stays
-      this.#onChange(this, ours);
-    }
-    this.changed();
-  }
-
-  /**
-   * Handle a refused request. Either a running answer cannot be read; or the message is stored, with an answer that
-   * failed at once; or the message was rejected.
-   * @param {Answer} answer
-   */
-  async #onRefused({ refusal, generationId }) {
-    const response = refusal instanceof ApiError ? refusal : null;
-    if (generationId !== null) {
-      this.#refusedGeneration = generationId;
-      await this.#read();
-      if (this.#list.last?.status === "running") this.error = refusal;
-    } else if (response !== null && response.generationId !== null && response.status !== 409) {
-      this.#turn?.forgetDraft();
-      if (this.id === null && response.sessionId !== null) this.#onCreated(response.sessionId);
-      if (response.status === 429 && response.retryAfter !== null)
-        this.#list.keepRetryAfter(response.generationId, response.retryAfter);
-      await this.#read(); // the failed answer shows the reason
-      this.#onChange(this, true);
-    } else {
-      const message = this.#turn?.message ?? null;
-      this.#turn = null;
-      this.answer = null;
-      if (response?.status === 409) await this.#read();
-      this.error = refusal;
-      if (message !== null) this.#returnToComposer(message);
-    }
+  /** Ask the model to continue its last answer from the text that is kept. The view joins both. */
+  async continueAnswer() {
+    await this.sender.send({ text: strings.message.continueRequest, attachments: [], replaces: null });
   }
 
   /** Stop the running answer. Its text so far is kept. */
   async stop() {
-    const { answer } = this;
-    if (answer === null || answer.isOver) return;
-    try {
-      await answer.stop();
-    } catch (error) {
-      this.#setError(error);
-      this.changed();
-    }
-    if (this.isDetached) await this.reattach();
-    const turn = this.#turn;
-    if (answer.state !== "lost" || answer.generationId !== null || answer !== this.answer || turn === null) return;
-    this.#turn = null;
-    this.answer = null;
-    this.#returnToComposer(turn.message);
-  }
-
-  /**
-   * Offer a message that the server has not confirmed to the composer.
-   * @param {OutgoingMessage} message
-   */
-  #returnToComposer(message) {
-    this.returnedDraft = message.replaces === null ? message : null;
-    this.changed();
+    await this.sender.stop();
   }
 
   /** Write the start of a message into the composer. @param {string} text */
@@ -455,12 +236,6 @@ export class Conversation extends Observable {
     if (this.id === null) drafts.set(SENT_DRAFT, "");
   }
 
-  /** Read a detached or lost answer again. */
-  async reattach() {
-    this.#refusedGeneration = null;
-    await this.#read();
-  }
-
   // Changing the session
 
   /**
@@ -468,15 +243,33 @@ export class Conversation extends Observable {
    * @param {string} messageId
    */
   async switchTo(messageId) {
-    if (this.id === null) return false;
     const { id } = this;
-    const isChanged = await this.#attempt(async () => {
-      this.session = await this.#api.changeSession(id, { head: messageId });
+    if (id === null) return false;
+    const isChanged = await this.attempt(async () => {
+      this.session = await this.api.changeSession(id, { head: messageId });
     });
-    if (!isChanged) return false;
-    this.#turn = null;
+    return isChanged && this.#readPath();
+  }
+
+  /**
+   * Delete messages of the active path. The messages after them stay, and follow the ones before.
+   * @param {Message[]} messages
+   */
+  async deleteMessages(messages) {
+    const { id } = this;
+    if (id === null) return;
+    await this.attempt(async () => {
+      for (const message of messages) await this.api.deleteMessage(id, message.id);
+    });
+    await this.#readPath();
+    this.onChange(this, true);
+  }
+
+  /** Read the active path after a change of the tree. Returns whether it succeeded. */
+  async #readPath() {
+    this.turn = null;
     this.answer = null;
-    return this.#read();
+    return this.reader.read();
   }
 
   /**
@@ -485,12 +278,12 @@ export class Conversation extends Observable {
    * @returns {Promise<Session | null>} null if it failed
    */
   async fork(message) {
-    if (this.id === null) return null;
     const { id } = this;
+    if (id === null) return null;
     /** @type {Session | null} */
     let session = null;
-    await this.#attempt(async () => {
-      session = await this.#api.fork(id, message.id);
+    await this.attempt(async () => {
+      session = await this.api.fork(id, message.id);
     });
     return session;
   }
@@ -500,16 +293,16 @@ export class Conversation extends Observable {
    * @returns {Promise<boolean>} whether it was saved
    */
   async changeDeveloperMessage(text) {
-    if (this.id === null) {
+    const { id } = this;
+    if (id === null) {
       this.developerMessage = text;
       drafts.set(DEVELOPER_DRAFT, text);
       this.changed();
       return true;
     }
-    const { id } = this;
-    return this.#attempt(async () => {
-      this.session = await this.#api.changeSession(id, { developer_message: text });
-      this.#onChange(this, true);
+    return this.attempt(async () => {
+      this.session = await this.api.changeSession(id, { developer_message: text });
+      this.onChange(this, true);
       this.changed();
     });
   }
@@ -519,9 +312,9 @@ export class Conversation extends Observable {
    * @returns {Promise<boolean>} whether they were saved, or will be when the session is created
    */
   async changeSettings(settings) {
-    this.#settings.values = settings;
+    this.sessionSettings.values = settings;
     this.changed();
-    return this.id === null || this.#settings.save();
+    return this.id === null || this.sessionSettings.save();
   }
 
   /**
@@ -529,13 +322,30 @@ export class Conversation extends Observable {
    * @returns {Promise<boolean>} whether it was saved
    */
   #editMetadata(edit) {
-    return this.#attempt(async () => {
+    return this.attempt(async () => {
       const id = /** @type {string} */ (this.id);
-      const { metadata } = this.session ?? (await this.#api.session(id));
+      const { metadata } = this.session ?? (await this.api.session(id));
       const edited = edit(metadata);
       if (JSON.stringify(edited) !== JSON.stringify(metadata))
-        this.session = await this.#api.changeSession(id, { metadata: edited });
+        this.session = await this.api.changeSession(id, { metadata: edited });
     });
+  }
+
+  // Called by the parts
+
+  /** @param {import("./turn.js").Turn | null} turn that is in the list now */
+  finishTurn(turn) {
+    if (turn === null) return;
+    if (this.answer?.messageId) this.list.keepKeys(this.answer.messageId, turn);
+    this.turn = null;
+  }
+
+  /** Show that the session does not exist. */
+  clear() {
+    this.state = "gone";
+    this.turn = null;
+    this.answer = null;
+    this.list.clear();
   }
 
   dismissError() {
@@ -547,25 +357,20 @@ export class Conversation extends Observable {
    * Run a request. Returns whether it succeeded; a failure is stored in `error`.
    * @param {() => Promise<void>} request
    */
-  async #attempt(request) {
+  async attempt(request) {
     try {
       await request();
       return true;
     } catch (error) {
-      this.#setError(error);
+      this.setError(error);
       this.changed();
       return false;
     }
   }
 
   /** @param {unknown} error */
-  #setError(error) {
+  setError(error) {
     if (!isRequestError(error)) throw error;
     this.error = error;
   }
-}
-
-/** @param {unknown} error */
-function isGone(error) {
-  return error instanceof ApiError && error.status === 404 && error.code !== null; // a proxy's 404 means nothing
 }

@@ -1,5 +1,6 @@
 // A turn that this page has started: the outgoing message, its draft, and how both are shown until the server lists them.
 import { requestFields } from "./chat-settings.js";
+import { factsOf } from "./model-facts.js";
 import { drafts } from "./storage.js";
 
 /**
@@ -16,8 +17,8 @@ import { drafts } from "./storage.js";
  */
 
 /**
- * `replaces` is the id of a message of which this one is a new version.
- * @typedef {{text: string, attachments: Attachment[], replaces: string | null}} OutgoingMessage
+ * `replaces` is the id of a message of which this one is a new version; `model` is another one than that of the session.
+ * @typedef {{text: string, attachments: Attachment[], replaces: string | null, model?: string}} OutgoingMessage
  */
 
 export const SENT_DRAFT = "sent"; // place of the first message of a session while it is being sent
@@ -65,9 +66,9 @@ export class Turn {
    * @param {{session_id: string} | {developer_message: string}} session an existing one, or a new one
    */
   body(settings, session) {
-    const { text, attachments, replaces } = this.message;
+    const { text, attachments, replaces, model } = this.message;
     return {
-      ...requestFields(settings),
+      ...requestFields(model === undefined ? settings : withModel(settings, model)),
       ...session,
       ...(this.asks && text !== "" ? { user_message: text } : {}),
       ...(replaces === null ? {} : { replace: replaces }),
@@ -111,6 +112,16 @@ export class Turn {
   #placeholder(key) {
     return { key, retryAfter: null, id: key, model: null, usage: null, created_at: this.#startedAt, parent_id: null, sibling_ids: [] };
   }
+}
+
+/**
+ * The settings with another model. An effort that it does not accept is left out.
+ * @param {ChatSettings} settings
+ * @param {string} model
+ */
+function withModel(settings, model) {
+  const { reasoning_effort: effort } = settings;
+  return { ...settings, model, reasoning_effort: factsOf(model).efforts.includes(effort) ? effort : "" };
 }
 
 /** Whether the server has assigned this message its id. @param {Message} message */

@@ -3,9 +3,11 @@ import { failureText, isAboutKey } from "../error-text.js";
 import { useWatchByFrame } from "../state/observable.js";
 import { strings } from "../strings.js";
 import { html } from "../vendor/htm-preact.js";
-import { IconButton } from "./icons.js";
+import { Icon, IconButton } from "./icons.js";
 import { Markdown } from "./markdown.js";
 import { CopyButton, Figures, Versions } from "./message-controls.js";
+import { MessageMenu } from "./message-menu.js";
+import { ModelButton } from "./model-picker.js";
 import { Notice } from "./notice.js";
 import { Reasoning, Sources, ToolCall } from "./steps.js";
 
@@ -14,6 +16,9 @@ import { Reasoning, Sources, ToolCall } from "./steps.js";
  * @typedef {import("../types.d.ts").Part} Part
  * @typedef {import("../types.d.ts").Status} Status
  */
+
+/** Why a complete answer ends early, by finish reason. @type {Record<string, string | undefined>} */
+const CUT = { length: strings.message.cutShort, content_filter: strings.message.filtered };
 
 /** @param {import("./message.js").MessageProperties} properties */
 export function AnswerView({ chat, conversation, message, last }) {
@@ -35,10 +40,14 @@ export function AnswerView({ chat, conversation, message, last }) {
     html`<footer>
       <${Versions} conversation=${conversation} message=${message} />
       ${text && html`<${CopyButton} text=${text} />`}
-      ${!conversation.isAnswering &&
-      message.generation_id !== undefined &&
-      html`<${IconButton} icon="regenerate" label=${strings.message.regenerate} class="regenerate" onClick=${() => conversation.regenerate(message)} />
-        <${IconButton} icon="branch" label=${strings.message.fork} class="fork" onClick=${() => chat.forkSession(message)} />`}
+      ${message.generation_id !== undefined &&
+      html`<${IconButton} icon="regenerate" label=${strings.message.regenerate} class="regenerate" disabled=${conversation.isAnswering}
+          onClick=${() => conversation.regenerate(message)} />
+        <${ModelButton} chat=${chat} current=${message.model ?? ""} label=${strings.message.regenerateWith} class="icon-button slim"
+          disabled=${conversation.isAnswering} onChoose=${(/** @type {string} */ model) => void conversation.regenerate(message, model)}>
+          <${Icon} name="open" />
+        <//>
+        <${MessageMenu} chat=${chat} conversation=${conversation} message=${message} />`}
       <${Figures} chat=${chat} message=${message} />
     </footer>`}
   </article>`;
@@ -86,24 +95,24 @@ function Outcome({ chat, conversation, message, status, last }) {
       step=${{ label: strings.message.reattach, act: () => void conversation.reattach() }} />`;
   const finish = answer?.finishReason ?? message.finish_reason;
   const hasText = message.parts.length > 0 || (answer?.parts.length ?? 0) > 0;
-  if (status === "completed") {
-    const cut = finish === "length" ? strings.message.cutShort : finish === "content_filter" ? strings.message.filtered : "";
-    return cut || !hasText ? html`<p class="outcome">${cut || strings.message.nothing}</p>` : null;
+  const canContinue = last && hasText && message.generation_id !== undefined;
+  const goOn = { label: strings.message.continue, act: () => void conversation.continueAnswer(), disabled: conversation.isAnswering };
+  if (status === "completed" || status === "stopped") {
+    const reason = status === "stopped" ? strings.ended.stopped : CUT[finish ?? ""];
+    if (reason === undefined) return hasText ? null : html`<p class="outcome">${strings.message.nothing}</p>`;
+    return html`<p class="outcome">
+      ${reason} ${canContinue && html`<button type="button" onClick=${goOn.act}><${Icon} name="continue" /> ${goOn.label}</button>`}
+    </p>`;
   }
-  if (status === "stopped") return html`<p class="outcome">${strings.ended.stopped}</p>`;
   const error = answer?.error ?? message.error ?? { code: "internal_error", detail: "" };
-  const changesKey = isAboutKey(error.code);
-  const retry = message.generation_id === undefined ? null : {
-    label: strings.retry,
-    act: () => void conversation.regenerate(message),
-    disabled: conversation.isAnswering,
-  };
+  const retry = { label: strings.retry, act: () => void conversation.regenerate(message), disabled: conversation.isAnswering };
+  const next = message.generation_id === undefined ? null : canContinue ? goOn : retry;
   return html`<${Notice}
     role=${last ? "alert" : undefined}
     heading=${strings.ended[status]}
     text=${status === "failed" ? failureText(error.code, error.detail, message.retryAfter) : strings.message.interruptedText}
     kept=${hasText ? strings.message.kept : ""}
     wait=${message.retryAfter}
-    step=${changesKey ? { label: strings.key.change, act: () => chat.changeKey() } : retry}
+    step=${isAboutKey(error.code) ? { label: strings.key.change, act: () => chat.changeKey() } : next}
   />`;
 }

@@ -26,14 +26,26 @@ export function Composer({ chat, conversation }) {
   });
   const { attachments } = conversation;
   const [problem, setProblem] = useState(/** @type {string | null} */ (null));
-  const [isWaiting, setWaiting] = useState(false); // a send was attempted while an answer runs
   const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const file = useRef(/** @type {HTMLInputElement | null} */ (null));
 
+  const { queued } = conversation.sender;
   const write = (/** @type {string} */ written) => {
     setText(written);
-    drafts.set(place, written);
+    saveDraft(written);
   };
+  // A queued message exists in this page only, so it is kept with the draft.
+  const saveDraft = (/** @type {string} */ written) =>
+    drafts.set(place, [conversation.sender.queued?.text, written].filter(Boolean).join("\n\n"));
+  const isQueued = useRef(false);
+  useEffect(() => {
+    const isSending = conversation.pendingText !== null; // its draft is kept by its turn
+    if (isQueued.current !== (queued !== null) && !isSending) saveDraft(text);
+    isQueued.current = queued !== null;
+  }, [queued]);
+  useEffect(() => {
+    if (conversation.pendingText === null && text !== "" && drafts.get(place) === "") drafts.set(place, text);
+  }, [conversation.pendingText]);
   // Text that is written while a session is being created belongs to that session.
   const previousPlace = useRef(place);
   useEffect(() => {
@@ -63,7 +75,6 @@ export function Composer({ chat, conversation }) {
   // The button that had the focus may be gone: stop, a suggestion, try again.
   useEffect(() => {
     if (document.activeElement === document.body) focusComposer();
-    if (!conversation.isAnswering) setWaiting(false);
   }, [conversation.answer, conversation.isAnswering]);
 
   const attach = async (/** @type {Iterable<File>} */ files) => {
@@ -85,12 +96,10 @@ export function Composer({ chat, conversation }) {
   };
   const isDropping = useFileDrop(conversation, attach);
   const hasContent = text.trim() !== "" || attachments.length > 0;
-  const canSend = hasContent && !conversation.isAnswering && conversation.state === "ready";
-  const mustWait = isWaiting && conversation.isAnswering;
+  const canSend = hasContent && conversation.state === "ready";
   const isTooLong = () =>
     new TextEncoder().encode(text).length > (chat.account.config?.max_message_bytes ?? Infinity);
   const send = () => {
-    setWaiting(hasContent && conversation.isAnswering);
     if (!canSend) return;
     if (isTooLong()) {
       setProblem(strings.composer.tooLong);
@@ -99,7 +108,7 @@ export function Composer({ chat, conversation }) {
     setText("");
     conversation.setAttachments([]);
     setProblem(null);
-    chat.announce(strings.announcedSending);
+    chat.announce(conversation.isAnswering ? strings.composer.queue : strings.announcedSending);
     void conversation.send(text, attachments);
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
@@ -127,7 +136,7 @@ export function Composer({ chat, conversation }) {
     onSubmit=${(/** @type {Event} */ event) => [event.preventDefault(), send()]}
   >
     ${problem !== null && html`<${Notice} text=${problem} onDismiss=${() => setProblem(null)} />`}
-    <p class="hint" role="status">${mustWait ? strings.composer.wait : ""}</p>
+    ${queued !== null && html`<${Queued} conversation=${conversation} message=${queued} />`}
     ${attachments.length > 0 &&
     html`<ul class="attachments">
       ${attachments.map(
@@ -157,11 +166,27 @@ export function Composer({ chat, conversation }) {
       <${ModelPicker} chat=${chat} conversation=${conversation} />
       <${EffortPicker} conversation=${conversation} model=${conversation.settings.model || (chat.account.config?.default_model ?? "")} />
       <span class="gap"></span>
-      ${conversation.isAnswering
-        ? html`<${IconButton} icon="stop" filled class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`
-        : html`<${IconButton} icon="send" class="primary send" label=${strings.composer.send} disabled=${!canSend} onClick=${send} />`}
+      ${conversation.isAnswering &&
+      html`<${IconButton} icon="stop" filled class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`}
+      ${(hasContent || !conversation.isAnswering) &&
+      html`<${IconButton} icon=${conversation.isAnswering ? "queue" : "send"} class="primary send" disabled=${!canSend} onClick=${send}
+        label=${conversation.isAnswering ? strings.composer.queue : strings.composer.send} />`}
     </div>
   </form>`;
+}
+
+/**
+ * The message that waits for the end of an answer.
+ * @param {{conversation: Conversation, message: import("../state/turn.js").OutgoingMessage}} properties
+ */
+function Queued({ conversation, message }) {
+  const { sender } = conversation;
+  return html`<div class="queued" role="status">
+    <${Icon} name="queue" />
+    <p><span>${strings.composer.queued}</span> <bdi>${message.text || strings.composer.attachmentCount(message.attachments.length)}</bdi></p>
+    <button type="button" onClick=${() => sender.sendQueuedNow()}>${strings.composer.sendNow}</button>
+    <${IconButton} icon="close" label=${strings.composer.unqueue} onClick=${() => sender.unqueue()} />
+  </div>`;
 }
 
 /** Make a box as high as its text. @param {HTMLTextAreaElement | null} box */

@@ -9,6 +9,7 @@ import { EditForm } from "./edit-form.js";
 import { focusComposer } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
 import { CopyButton, Versions } from "./message-controls.js";
+import { MessageMenu } from "./message-menu.js";
 
 /**
  * @typedef {import("../state/chat.js").Chat} Chat
@@ -31,11 +32,13 @@ const MAX_UNFOLDED_CHARACTERS = 6000; // of one part; a longer one is folded
 export function MessageView({ chat, conversation, message, last }) {
   if (message.role === "assistant")
     return html`<${AnswerView} chat=${chat} conversation=${conversation} message=${message} last=${last} />`;
-  return html`<${InputView} conversation=${conversation} message=${message} />`;
+  if (message.role === "user" && message.content === strings.message.continueRequest)
+    return html`<div class="joint" id=${message.id}><span>${strings.message.continued}</span></div>`;
+  return html`<${InputView} chat=${chat} conversation=${conversation} message=${message} last=${last} />`;
 }
 
-/** A message that is not an answer. @param {{conversation: Conversation, message: ShownMessage}} properties */
-function InputView({ conversation, message }) {
+/** A message that is not an answer. @param {MessageProperties} properties */
+function InputView({ chat, conversation, message, last }) {
   const [editing, setEditing] = useState(() => drafts.get(message.id) !== "");
   const isUser = message.role === "user";
   const name = strings.message[isUser ? "user" : message.role === "tool" ? "tool" : "system"];
@@ -65,7 +68,8 @@ function InputView({ conversation, message }) {
         class="edit"
         disabled=${conversation.isAnswering}
         onClick=${() => setEditing(true)}
-      />`}
+      />
+      <${MessageMenu} chat=${chat} conversation=${conversation} message=${message} last=${last} />`}
       <${Versions} conversation=${conversation} message=${message} />
     </footer>
   </article>`;

@@ -18,27 +18,35 @@ import { moveFocus, usePopup } from "./popup.js";
 
 /** @param {{chat: Chat, conversation: Conversation}} properties */
 export function ModelPicker({ chat, conversation }) {
-  useWatch(chat.account, conversation, modelChoice);
+  useWatch(conversation);
+  const current = conversation.settings.model || (chat.account.config?.default_model ?? "");
+  return html`<${ModelButton} chat=${chat} current=${current} class="choice model" label=${strings.models.current(current)}
+    disabled=${conversation.state !== "ready"}
+    onChoose=${(/** @type {string} */ model) => void conversation.changeSettings({ ...conversation.settings, model })}>
+    <span>${current}</span><${Icon} name="open" />
+  <//>`;
+}
+
+/**
+ * A button that opens the list of models.
+ * @param {{chat: Chat, current: string, label: string, class: string, disabled?: boolean, onChoose: (model: string) => void,
+ *   children?: unknown}} properties
+ */
+export function ModelButton({ chat, current, label, class: kind, disabled = false, onChoose, children }) {
   const [open, setOpen] = useState(false);
   const button = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const layer = useRef(/** @type {HTMLDivElement | null} */ (null));
   usePopup(open, button, layer, () => setOpen(false));
-  const current = conversation.settings.model || (chat.account.config?.default_model ?? "");
   const close = () => {
     setOpen(false);
     button.current?.focus();
   };
-  const choose = (/** @type {string} */ model) => {
-    close();
-    void conversation.changeSettings({ ...conversation.settings, model });
-  };
   return html`<div class="menu">
-    <button type="button" ref=${button} class="choice model" aria-haspopup="dialog" aria-expanded=${open} title=${strings.models.choose}
-      aria-label=${strings.models.current(current)} disabled=${conversation.state !== "ready"}
-      onClick=${() => setOpen(!open)}><span>${current}</span><${Icon} name="open" /></button>
+    <button type="button" ref=${button} class=${kind} aria-haspopup="dialog" aria-expanded=${open} title=${label} aria-label=${label}
+      disabled=${disabled} onClick=${() => setOpen(!open)}>${children}</button>
     ${open &&
     html`<div class="popup models" ref=${layer} popover="manual" role="dialog" aria-label=${strings.models.choose}>
-      <${ModelList} chat=${chat} current=${current} onChoose=${choose} onClose=${close} />
+      <${ModelList} chat=${chat} current=${current} onClose=${close} onChoose=${(/** @type {string} */ model) => [close(), onChoose(model)]} />
     </div>`}
   </div>`;
 }
@@ -46,7 +54,7 @@ export function ModelPicker({ chat, conversation }) {
 /**
  * @param {{chat: Chat, current: string, onChoose: (model: string) => void, onClose: () => void}} properties
  */
-export function ModelList({ chat, current, onChoose, onClose }) {
+function ModelList({ chat, current, onChoose, onClose }) {
   const { account } = chat;
   useWatch(account, modelChoice);
   const [words, setWords] = useState("");
