@@ -14,7 +14,7 @@ from chatapi.api.openai import models, proxy
 from chatapi.api.openai.completions import routes as completions
 from chatapi.api.openai.conversations import routes as conversations
 from chatapi.api.openai.responses import routes as responses
-from chatapi.api.ops import docs, health, metrics, page
+from chatapi.api.ops import docs, health, metrics, page, plug
 from chatapi.api.sessions import routes as sessions
 from chatapi.api.sessions import search, transfer
 from chatapi.middleware import Admission, Boundary, HeadAsGet, LastResort
@@ -78,6 +78,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         config.router,
         docs.router,
         page.router,
+        *([plug.router] if demo_key is not None else []),
     ):
         app.router.routes += router.routes  # directly: an included router matches each request twice
     error_responses.install(app, {openai_errors.PREFIX: openai_errors.render})

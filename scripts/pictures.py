@@ -47,10 +47,10 @@ class Demo:
 
 
 @contextmanager
-def demo() -> Iterator[Demo]:
-    """Run `./run demo` with its own port and database."""
+def demo(pace_ms: int = 1) -> Iterator[Demo]:
+    """Run `./run demo` with its own port and database, at this pace of words."""
     port = str(free_port())
-    command = [sys.executable, str(PROJECT / "app.py"), "demo", "--pace-ms", "1"]
+    command = [sys.executable, str(PROJECT / "app.py"), "demo", "--pace-ms", str(pace_ms)]
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PORT": port, "DATABASE_URL": f"sqlite:///{folder}/demo.db", "LOG_LEVEL": "WARNING"}
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:

@@ -717,9 +717,7 @@ def test_enter_that_ends_a_composition_neither_sends_nor_saves(chat_page: ChatPa
     expect(chat_page.questions).to_have_count(1)
 
 
-def test_message_sent_during_an_answer_waits_for_its_end(
-    chat_page: ChatPage, upstream: Simulator, gate: Gate
-) -> None:
+def test_message_sent_during_an_answer_waits_for_its_end(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:
     upstream.script = scripts.held(gate, "Hello", " there.")
     chat_page.send("Hi")
     chat_page.expect_running_answer("Hello")

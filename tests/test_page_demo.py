@@ -26,6 +26,28 @@ def test_demo_answers_after_two_clicks(visitor: Visitor) -> None:
         expect(chat_page.answers.locator(".figures")).to_contain_text("$0.0")
 
 
+def test_killed_server_loses_no_text_and_its_answer_is_continued(visitor: Visitor) -> None:
+    with demo(pace_ms=20) as served:
+        chat_page = ChatPage(visitor, served)
+        chat_page.press("Start chatting")
+        chat_page.press("Tell me a long story")
+        text = chat_page.answers.locator(".markdown")
+        expect(text).to_contain_text("Her rules were short")
+        second = ChatPage(visitor, served, f"/#/{chat_page.session_id}")
+        expect(second.answers.locator(".markdown")).to_contain_text("Her rules were short")
+        seen = text.inner_text()
+        chat_page.press("Pull the plug")
+        for tab in (chat_page, second):
+            expect(tab.answers.get_by_role("alert")).to_contain_text("Interrupted")
+            assert tab.answers.locator(".markdown").inner_text().startswith(seen.rstrip(".,").rsplit(" ", 1)[0])
+        chat_page.press("Continue")
+        expect(chat_page.answers).to_have_count(2)
+        for tab in (chat_page, second):
+            expect(tab.answers.last.locator(".markdown")).to_contain_text("the click of the key.")
+        kept = chat_page.answers.locator(".markdown").all_inner_texts()
+        assert " ".join("".join(kept).split()).count("Then came the night of the great storm") == 1
+
+
 def test_readme_shows_the_pictures_that_the_script_makes() -> None:
     shown = set(re.findall(r"docs/pictures/(\w+)\.webp", (PROJECT / "README.md").read_text()))
     assert shown == set(PICTURES) == {path.stem for path in FOLDER.iterdir() if not path.name.startswith("before-")}

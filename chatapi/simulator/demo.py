@@ -17,7 +17,7 @@ from . import responses, wire
 from .record import ReceivedRequest
 from .rest import other_route
 from .scripts import FORBIDDEN, INVALID_KEY, Pause, Refusal, Script, Step, json_body, stream_steps, words
-from .showpiece import MARKDOWN
+from .showpiece import MARKDOWN, STORY
 
 COMPLETIONS: Final = "/v1/chat/completions"
 RESPONSES: Final = "/v1/responses"
@@ -42,6 +42,8 @@ ASKS_WHAT_WAS_SAID: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 ASKS_FOR_FORMATS: Final = re.compile(r"\bmarkdown\b|\bformat(?:ted|ting)?\b", re.IGNORECASE)
+ASKS_FOR_A_STORY: Final = re.compile(r"\btell\b.*\b(?:story|tale)\b", re.IGNORECASE)
+ASKS_TO_CONTINUE: Final = re.compile(r"^\s*(?:please\s+)?continue\b", re.IGNORECASE)
 TELLS_A_NAME: Final = re.compile(r"\b(?:my\s+name\s+is|call\s+me|i\s+am|i['\u2019]m)\s+\w", re.IGNORECASE)
 
 Value = TypeVar("Value")
@@ -530,6 +532,10 @@ def speak(chat: Chat) -> str:
         return wire.encode(sample(chat.schema))
     if chat.messages and chat.messages[-1].role == "tool":
         return f"The tool says: {quote(chat.messages[-1].text)}"
+    if ASKS_TO_CONTINUE.search(chat.asked) and (rest := rest_of_answer(chat)):
+        return rest
+    if ASKS_FOR_A_STORY.search(chat.asked):
+        return STORY
     if count := COUNT.search(chat.asked):
         return count_to(int(re.sub(r"\D", "", count[1])))
     if ASKS_FOR_FORMATS.search(chat.asked):
@@ -542,6 +548,18 @@ def speak(chat: Chat) -> str:
         f"You said: {quote(chat.asked)} With that I have been sent {counted(chat)}. I am a simulator, not a real "
         "model, but I can show what is remembered: ask me what you said before, or ask me to count to 20."
     )
+
+
+def rest_of_answer(chat: Chat) -> str:
+    """Return the part of an answer that its last messages do not contain; empty if they are not the start of one."""
+    texts = [message.text for message in chat.messages]
+    for at in range(len(chat.messages) - 2, 0, -1):
+        if chat.messages[at].role == "assistant" and not ASKS_TO_CONTINUE.search(texts[at - 1]):
+            written = "".join(text for text in texts[at:-1] if not ASKS_TO_CONTINUE.search(text))
+            before = replace(chat, messages=chat.messages[:at])
+            whole = speak(before)
+            return whole[len(written) :] if whole.startswith(written) else ""
+    return ""
 
 
 def count_to(number: int) -> str:

@@ -234,6 +234,14 @@ export const strings = {
   spoken: { code: "(code)", table: "(table)", formula: "(formula)" },
   announcedSending: "Message sent. Waiting for the answer.",
 
+  demo: {
+    try: "While it answers:",
+    reload: "Reload the page",
+    tab: "Open a second tab",
+    pull: "Pull the plug",
+    pulled: "The server was killed and is starting again. No text that you saw is lost.",
+  },
+
   models: {
     choose: "Choose a model",
     current: (/** @type {string} */ model) => `Model: ${model}`,

@@ -204,7 +204,8 @@ class _Page:
             )
         return (
             f'<details><summary>Try it</summary><form data-method="{method}" data-path="{escape(path)}">{fields}'
-            '<div><button type="submit" class="primary">Send</button> <button type="button" disabled>Stop reading</button></div></form>'
+            '<div><button type="submit" class="primary">Send</button> '
+            '<button type="button" disabled>Stop reading</button></div></form>'
             '<pre hidden tabindex="0" aria-live="polite"></pre></details>'
         )
 

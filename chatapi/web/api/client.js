@@ -296,6 +296,15 @@ export class Api {
   }
 }
 
+/** Kill the server of the demo, which starts again. @param {Api} api */
+export async function pullThePlug(api) {
+  try {
+    await api.request("POST", "/demo/plug", { body: {} });
+  } catch (error) {
+    if (!(error instanceof NetworkError)) throw error; // the response may be cut off too
+  }
+}
+
 /** @param {string} id of a session; may come from the address bar, so it is encoded */
 function sessionPath(id) {
   return `/api/sessions/${encodeURIComponent(id)}`;

@@ -21,7 +21,7 @@ import { Reasoning, Sources, ToolCall } from "./steps.js";
 const CUT = { length: strings.message.cutShort, content_filter: strings.message.filtered };
 
 /** @param {import("./message.js").MessageProperties} properties */
-export function AnswerView({ chat, conversation, message, last }) {
+export function AnswerView({ chat, conversation, message, last, continued }) {
   const { answer } = message;
   useWatchByFrame(answer);
   const status = answer?.status ?? message.status;
@@ -35,8 +35,10 @@ export function AnswerView({ chat, conversation, message, last }) {
     <${Sources} parts=${parts} />
     ${running
       ? html`<${Connection} answer=${answer} />`
-      : html`<${Outcome} chat=${chat} conversation=${conversation} message=${message} status=${status} last=${last} />`}
+      : !continued &&
+        html`<${Outcome} chat=${chat} conversation=${conversation} message=${message} status=${status} last=${last} />`}
     ${!running &&
+    !continued &&
     html`<footer>
       <${Versions} conversation=${conversation} message=${message} />
       ${text && html`<${CopyButton} text=${text} />`}

@@ -5,8 +5,9 @@ import { useWatch } from "../state/observable.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
 import { Composer } from "./composer.js";
+import { DemoBar } from "./demo.js";
 import { Icon, IconButton } from "./icons.js";
-import { MessageView } from "./message.js";
+import { MessageView, isContinuation } from "./message.js";
 import { Notice } from "./notice.js";
 import { useFollowEnd, useStablePosition } from "./scrolling.js";
 
@@ -53,12 +54,14 @@ export function ConversationView({ chat, conversation }) {
             conversation=${conversation}
             message=${message}
             last=${index === shown.length - 1}
+            continued=${isContinuation(shown[index + 1])}
           />`,
         )}
       </div>
     </div>
     <div class="dock">
       ${!atEnd && html`<${IconButton} icon="down" class="to-end" label=${strings.conversation.latest} onClick=${scrollToEnd} />`}
+      ${chat.account.config?.demo && conversation.isAnswering && html`<${DemoBar} chat=${chat} conversation=${conversation} />`}
       <${ErrorBanner} chat=${chat} conversation=${conversation} />
       <${Composer} chat=${chat} conversation=${conversation} />
     </div>

@@ -37,6 +37,7 @@ import squarePen from "../vendor/lucide/square-pen.js";
 import square from "../vendor/lucide/square.js";
 import star from "../vendor/lucide/star.js";
 import sun from "../vendor/lucide/sun.js";
+import squares from "../vendor/lucide/copy-plus.js";
 import table from "../vendor/lucide/table-2.js";
 import trash from "../vendor/lucide/trash.js";
 import triangleAlert from "../vendor/lucide/triangle-alert.js";
@@ -89,6 +90,7 @@ const ICONS = {
   stop: square,
   sun,
   table,
+  tabs: squares,
   tool: wrench,
   unpin: pinOff,
   unplug,

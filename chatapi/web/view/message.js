@@ -26,15 +26,21 @@ const MAX_UNFOLDED_CHARACTERS = 6000; // of one part; a longer one is folded
  * @property {Conversation} conversation
  * @property {ShownMessage} message
  * @property {boolean} last
+ * @property {boolean} [continued] whether the next message continues this answer
  */
 
 /** @param {MessageProperties} properties */
-export function MessageView({ chat, conversation, message, last }) {
+export function MessageView({ chat, conversation, message, last, continued }) {
   if (message.role === "assistant")
-    return html`<${AnswerView} chat=${chat} conversation=${conversation} message=${message} last=${last} />`;
-  if (message.role === "user" && message.content === strings.message.continueRequest)
+    return html`<${AnswerView} chat=${chat} conversation=${conversation} message=${message} last=${last} continued=${continued} />`;
+  if (isContinuation(message))
     return html`<div class="joint" id=${message.id}><span>${strings.message.continued}</span></div>`;
   return html`<${InputView} chat=${chat} conversation=${conversation} message=${message} last=${last} />`;
+}
+
+/** Whether a message only asks for the rest of the answer before it. @param {ShownMessage | undefined} message */
+export function isContinuation(message) {
+  return message?.role === "user" && message.content === strings.message.continueRequest;
 }
 
 /** A message that is not an answer. @param {MessageProperties} properties */
