@@ -66,10 +66,17 @@ class ChatPage:
 
     def open_settings(self, entry: str) -> None:
         """Open the settings of the page and choose an entry, a button or a link."""
-        if not self.page.get_by_role("dialog", name="Settings", exact=True).is_visible():
-            self.press("Settings")
         dialog = self.page.get_by_role("dialog", name="Settings", exact=True)
+        if not dialog.is_visible():
+            self.show_sidebar()
+            self.press("Settings")
         dialog.get_by_role("button", name=entry).or_(dialog.get_by_role("link", name=entry)).click()
+
+    def show_sidebar(self) -> None:
+        """Open the sidebar of a narrow page."""
+        self.page.locator(".sidebar").wait_for(state="attached")
+        if self.page.get_by_role("navigation").is_hidden():
+            self.press("Chats")
 
     def forget_key(self) -> None:
         """Forget the key."""

@@ -390,14 +390,14 @@ def test_exported_chat_can_be_imported(chat_page: ChatPage, tmp_path: Path) -> N
     assert len(json.loads(saved["json"].read_text())["messages"]) == 3
     first = chat_page.session_id
     with chat_page.page.expect_file_chooser() as chooser:
-        chat_page.open_settings("Import a chat")
+        chat_page.open_settings("Import chats")
     chooser.value.set_files(saved["json"])
     chat_page.page.wait_for_function("first => location.hash !== `#/${first}`", arg=first)
     expect(chat_page.page).to_have_title("Count to 2 (2)")
     expect(chat_page.answers.last).to_contain_text("2/2")
     chat_page.expect_answer("1 2")
     with chat_page.page.expect_file_chooser() as chooser:
-        chat_page.open_settings("Import a chat")
+        chat_page.open_settings("Import chats")
     chooser.value.set_files(saved["md"])
     expect(chat_page.page.get_by_text("is not an exported chat")).to_be_visible()
 
@@ -438,7 +438,7 @@ def test_model_and_parameters_are_stored_with_the_chat(
     assert (body["model"], body["temperature"]) == ("gpt-4.1-nano", 0.5)
     assert "top_p" not in body
     assert body["messages"][0] == {"role": "developer", "content": "Be brief."}
-    expect(chat_page.answers.get_by_role("button", name="Regenerate")).to_be_visible()  # the turn is stored
+    expect(chat_page.answers.get_by_role("button", name="Regenerate", exact=True)).to_be_visible()  # the turn is stored
     chat_page.page.reload()
     chat_page.expect_answer("1 2")
     expect(chat_page.page.locator(".composer .model")).to_have_text("gpt-4.1-nano")
@@ -547,8 +547,8 @@ def test_position_is_kept_while_another_view_is_open(server: Service, chat_page:
     read.evaluate("element => element.scrollIntoView({block: 'center'})")
     expect(chat_page.page.get_by_role("button", name="Go to the latest message")).to_be_visible()
     before = read.bounding_box()
-    for leave in (lambda: chat_page.press("New chat"), lambda: chat_page.open_settings("Usage")):
-        leave()
+    for leave, name in ((chat_page.press, "New chat"), (chat_page.open_settings, "Usage")):
+        leave(name)
         expect(read).to_have_count(0)
         chat_page.page.go_back()
         expect(read).to_be_in_viewport()
@@ -614,7 +614,7 @@ def test_rate_limit_names_the_wait_and_keeps_the_text(serve: Serve, open_page: O
 def test_text_typed_offline_is_kept_and_sent_later(chat_page: ChatPage, visitor: Visitor) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
-    expect(chat_page.answers.get_by_role("button", name="Regenerate")).to_be_visible()  # the turn is stored
+    expect(chat_page.answers.get_by_role("button", name="Regenerate", exact=True)).to_be_visible()  # the turn is stored
     visitor.context.set_offline(True)
     chat_page.send("Count to 3")
     expect(chat_page.answers.last.get_by_role("status")).to_contain_text("cannot be reached")
@@ -796,7 +796,7 @@ def test_answer_is_regenerated_with_another_model(chat_page: ChatPage, upstream:
     chat_page.expect_answer("1 2")
     chat_page.press("Regenerate with another model", chat_page.answers.last)
     chat_page.page.get_by_label("Search models").fill("nano")
-    chat_page.page.get_by_role("button", name="Favourite: gpt-4.1-nano").click()
+    chat_page.press("Favourite: gpt-4.1-nano")
     chat_page.page.keyboard.press("Escape")
     chat_page.press("Regenerate with another model", chat_page.answers.last)
     expect(chat_page.page.get_by_role("heading", name="Favourites")).to_be_visible()

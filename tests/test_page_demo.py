@@ -12,6 +12,8 @@ from tests.browser import Visitor
 from tests.chat_page import ChatPage
 from tests.server_process import PROJECT
 
+START_MS = 60_000  # for a server to start on a busy machine, and the page to try again
+
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 
@@ -38,7 +40,7 @@ def test_killed_server_loses_no_text_and_its_answer_is_continued(visitor: Visito
         seen = text.inner_text()
         chat_page.press("Pull the plug")
         for tab in (chat_page, second):
-            expect(tab.answers.get_by_role("alert")).to_contain_text("Interrupted")
+            expect(tab.answers.get_by_role("alert")).to_contain_text("Interrupted", timeout=START_MS)
             assert tab.answers.locator(".markdown").inner_text().startswith(seen.rstrip(".,").rsplit(" ", 1)[0])
         chat_page.press("Continue")
         expect(chat_page.answers).to_have_count(2)

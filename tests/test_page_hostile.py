@@ -97,6 +97,6 @@ def test_upstream_error_message_is_shown_as_text(chat_page: ChatPage, upstream: 
     for payload in TEXTS[:3]:
         upstream.script = scripts.refuse(400, message=payload)
         chat_page.send(payload)
-        expect(chat_page.answers.last.get_by_role("alert")).to_contain_text(f"Failed: {payload}")
+        expect(chat_page.answers.last.get_by_role("alert")).to_contain_text(payload)
     assert not has_run(chat_page)
     assert chat_page.page.locator("article script, article img").count() == 0

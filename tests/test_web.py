@@ -57,7 +57,7 @@ def test_policy_allows_this_server_only(shared: Service, path: str) -> None:
     ("path", "kind"),
     [
         ("main.js", "text/javascript; charset=utf-8"),
-        ("style/base.css", "text/css; charset=utf-8"),
+        ("style/elements.css", "text/css; charset=utf-8"),
         ("vendor/marked.js", "text/javascript; charset=utf-8"),
         ("vendor/vendor.json", "application/json"),
         ("vendor/fonts/KaTeX_Main-Regular.woff2", "font/woff2"),
@@ -87,7 +87,7 @@ def test_addresses_with_the_content_hash_are_kept_and_others_revalidated(shared:
     assert hash_files(read_files(tmp_path)) != first
 
 
-@pytest.mark.parametrize("path", ["/", f"/web/{CONTENT_HASH}/vendor/marked.js", "/web/style/base.css"])
+@pytest.mark.parametrize("path", ["/", f"/web/{CONTENT_HASH}/vendor/marked.js", "/web/style/elements.css"])
 def test_text_is_compressed_for_clients_that_accept_it(shared: Service, path: str) -> None:
     plain = shared.get(path, headers={"Accept-Encoding": "identity"})
     for accepted, coding in [
@@ -139,7 +139,7 @@ def test_known_etag_gets_304(shared: Service) -> None:
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == first.headers["etag"]
     assert shared.get("/web/main.js", headers={"If-None-Match": '"other"'}).status_code == 200
-    assert shared.get("/web/style/base.css").headers["etag"] != first.headers["etag"]
+    assert shared.get("/web/style/elements.css").headers["etag"] != first.headers["etag"]
 
 
 @pytest.mark.parametrize("path", ["/", "/web/vendor/marked.js"])

@@ -16,8 +16,6 @@ export interface Part {
   call_id?: string;
   name?: string;
   arguments?: string;
-  /** Ours: how long reasoning took, if this page has seen it. */
-  seconds?: number;
   annotation?: { type?: string; url?: string; title?: string; url_citation?: { url?: string; title?: string } };
   url?: string;
   data?: string;

@@ -1,9 +1,10 @@
 // Reconciles the blocks that are shown with those that were read.
+import { strings } from "../strings.js";
 import { updateCode } from "./code-block.js";
 import { completeMarkup } from "./complete.js";
 import { mathHtml, renderMath } from "./math.js";
 import { morph } from "./morph.js";
-import { createNode, isShown, itemContent, kindOf, verbatim } from "./nodes.js";
+import { createNode, isShown, itemContent, kindOf, quoteContent, verbatim } from "./nodes.js";
 import { inlineHtml } from "./reader.js";
 import { isBalanced, sanitize, stripUnknownAttributes } from "./sanitize.js";
 
@@ -114,6 +115,9 @@ export class BlockRenderer {
         block.node.textContent = token.text;
         return;
       case "blockquote":
+        return this.reconcile(block.node, block.blocks, quoteContent(token), open, depth + 1);
+      case "details":
+        /** @type {HTMLElement} */ (block.node.firstElementChild).textContent = token.summary || strings.details;
         return this.reconcile(block.node, block.blocks, token.tokens ?? [], open, depth + 1);
       case "list":
         block.node.className = token.loose ? "loose" : "tight";

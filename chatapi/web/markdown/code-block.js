@@ -1,7 +1,7 @@
 // Code blocks and the buttons of blocks: the element, its text as it grows; copy, download, wrap.
 import { copyText } from "../clipboard.js";
 import { strings } from "../strings.js";
-import { highlight } from "./highlighting.js";
+import { highlight, highlightGrowing } from "./highlighting.js";
 
 const COPIED_MS = 2000; // how long the button confirms a copy
 /** Endings of file names that differ from the name of the language. @type {Record<string, string>} */
@@ -51,14 +51,16 @@ export function updateCode(block, text, open) {
   const shown = open ? text.replace(/(?:^|\n) {0,3}(?:`{1,}|~{1,})$/, "") : text;
   const previous = code.textContent ?? "";
   if (shown !== previous) {
-    const only = code.firstChild;
-    if (only instanceof Text && code.childNodes.length === 1 && shown.startsWith(previous)) {
-      only.appendData(shown.slice(previous.length));
+    const last = code.lastChild;
+    if (last instanceof Text && shown.startsWith(previous)) {
+      last.appendData(shown.slice(previous.length));
     } else {
       code.textContent = shown;
     }
   }
-  if (!open) highlight(code, block.querySelector(".language")?.textContent ?? "");
+  const language = block.querySelector(".language")?.textContent ?? "";
+  if (open) highlightGrowing(code, language);
+  else highlight(code, language);
 }
 
 /**

@@ -28,6 +28,8 @@ export function kindOf(token) {
       return `code ${languageOf(token)}`;
     case "table":
       return `table ${token.align}`;
+    case "blockquote":
+      return alertOf(token) === null ? "blockquote" : `alert ${alertOf(token)}`;
     case "td":
     case "th":
       return `${token.type} ${token.align}`;
@@ -37,6 +39,39 @@ export function kindOf(token) {
     default:
       return token.type;
   }
+}
+
+const ALERT = /^\[!(NOTE|TIP|IMPORTANT|WARNING|CAUTION)\][ \t]*(?:\n|$)/i;
+
+/**
+ * The kind of an alert as on GitHub, a quotation that starts with `[!NOTE]`; null for other quotations.
+ * @param {Token} quote
+ */
+function alertOf(quote) {
+  const [first] = (quote.tokens ?? []).filter(isShown);
+  return first?.type === "paragraph" ? (ALERT.exec(first.text)?.[1].toLowerCase() ?? null) : null;
+}
+
+/**
+ * The blocks of a quotation, without the mark of an alert.
+ * @param {Token} quote
+ * @returns {Token[]}
+ */
+export function quoteContent(quote) {
+  const tokens = (quote.tokens ?? []).filter(isShown);
+  if (alertOf(quote) === null) return tokens;
+  const [first, ...others] = tokens;
+  const text = first.text.replace(ALERT, "");
+  return text === "" ? others : [{ ...first, text }, ...others];
+}
+
+/** @param {string} kind */
+function createAlert(kind) {
+  const alert = createElement("div", `alert ${kind}`);
+  const title = createElement("p", "alert-title");
+  title.textContent = strings.alerts[kind];
+  alert.append(title);
+  return alert;
 }
 
 /** @param {Token} token */
@@ -63,6 +98,13 @@ export function createNode(kind, token) {
       if (name === "math") block.dir = "ltr";
       return block;
     }
+    case "details": {
+      const details = createElement("details");
+      details.append(createElement("summary"));
+      return details;
+    }
+    case "alert":
+      return createAlert(kind.slice(name.length + 1));
     case "list_item":
       return createElement("li");
     case "td":

@@ -33,6 +33,7 @@ function blockText(token, links) {
       return strings.spoken.formula;
     case "list":
       return token.items.map((/** @type {Token} */ item) => blockText(item, links)).join(", ");
+    case "details":
     case "blockquote":
     case "list_item":
       return (token.tokens ?? []).filter(isShown).map((child) => blockText(child, links)).join(" ");

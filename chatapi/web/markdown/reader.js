@@ -1,5 +1,6 @@
 // Reads Markdown with marked: blocks incrementally, as a text grows, and the inline content of one block as HTML.
 import { Lexer, Marked, Parser } from "../vendor/marked.js";
+import { detailsToken } from "./details.js";
 import { mathTokens } from "./math.js";
 import { isShown, verbatim } from "./nodes.js";
 import { escapeHtml, hasKnownTags, stripUnknownAttributes } from "./sanitize.js";
@@ -14,7 +15,7 @@ const NESTED = /^(?:[ \t]*(?:>|[-*+][ \t]|\d{1,9}[.)][ \t])){100}/m; // 100 quot
 const MAX_MARKS = 1500; // characters in a paragraph that may start emphasis, code or a link; beyond that it is not prose
 const LONG_WORD = /[\w.!#$%&'*+/=?^`{|}~-]{2000}/; // marked tries each of its characters as the start of an email address
 
-const marked = new Marked({ gfm: true, extensions: mathTokens });
+const marked = new Marked({ gfm: true, extensions: [...mathTokens, detailsToken] });
 marked.use({
   renderer: {
     html: ({ text }) => (hasKnownTags(text) ? stripUnknownAttributes(text) : escapeHtml(text)),

@@ -94,7 +94,7 @@ export class StreamingMarkdown {
  */
 function lastLine(element) {
   let last = element.lastElementChild;
-  while (last?.matches("ul, ol, li, blockquote, .code-block, .table-block")) {
+  while (last?.matches("ul, ol, li, blockquote, details, .alert, .code-block, .table-block")) {
     const inner = last.matches(".code-block") ? last.querySelector("code") : last.matches(".table-block") ? lastCell(last) : last.lastElementChild;
     if (inner === null) break;
     last = inner;

@@ -50,6 +50,8 @@ export class Answer extends Observable {
   error = null;
   /** Why the request was refused. @type {Error | null} */
   refusal = null;
+  /** How long the model has reasoned, in seconds, if this page has seen it from the start. @type {number | null} */
+  thoughtSeconds = null;
   /** Whether a stop was requested. */
   stopping = false;
 
@@ -61,6 +63,9 @@ export class Answer extends Observable {
   /** @type {object | null} */
   #body;
   #idempotencyKey = randomKey();
+  /** Whether this page has sent the message, and so sees the answer from its start. */
+  #isSent;
+  #thoughtSince = 0;
 
   /**
    * @param {Api} api
@@ -70,6 +75,7 @@ export class Answer extends Observable {
     super();
     this.#api = api;
     this.#body = body;
+    this.#isSent = body !== null;
   }
 
   /**
@@ -222,12 +228,25 @@ export class Answer extends Observable {
    */
   #append(type, data) {
     const last = this.parts.at(-1);
+    this.#measureThought(type, last?.type);
     const continues = last !== undefined && last.type === type && last.call_id === data.call_id;
     if (type === "tool_call") {
       if (continues) last.arguments += data.arguments;
       else this.parts.push({ type, call_id: data.call_id, name: data.name, arguments: data.arguments });
     } else if (continues) last.text += data.text;
     else this.parts.push({ type, text: data.text });
+  }
+
+  /**
+   * Reasoning lasts from its first part to the first part of another kind.
+   * @param {string} type of the part that arrives
+   * @param {string | undefined} lastType of the one before
+   */
+  #measureThought(type, lastType) {
+    const isThought = type === "reasoning";
+    if (isThought && lastType === undefined && this.#isSent) this.#thoughtSince = performance.now();
+    if (!isThought && lastType === "reasoning" && this.#thoughtSince > 0 && this.thoughtSeconds === null)
+      this.thoughtSeconds = (performance.now() - this.#thoughtSince) / 1000;
   }
 
   /**

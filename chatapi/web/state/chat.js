@@ -4,7 +4,9 @@ import { isAboutKey } from "../error-text.js";
 import { plainText } from "../markdown/plain-text.js";
 import { strings } from "../strings.js";
 import { Account } from "./account.js";
+import { Attention } from "./attention.js";
 import { Conversation } from "./conversation.js";
+import { importAll } from "./bulk.js";
 import { modelChoice } from "./model-choice.js";
 import { Observable } from "./observable.js";
 import { Sessions } from "./sessions.js";
@@ -29,6 +31,7 @@ export class Chat extends Observable {
   account = new Account(this.api);
   sessions = new Sessions(this.api, (id) => this.#tabs.send({ changed: id }));
   toasts = new Toasts();
+  attention = new Attention();
   /** @type {Conversation} */
   conversation;
   /** @type {"chat" | "usage"} */
@@ -102,6 +105,7 @@ export class Chat extends Observable {
 
   #signOutHere() {
     drafts.clear();
+    this.sessions.forgetPins();
     modelChoice.forget();
     this.#restart(false);
   }
@@ -200,11 +204,31 @@ export class Chat extends Observable {
   }
 
   /**
-   * Add a document that an export made as a new session, and open it.
-   * @param {unknown} document
+   * Add documents that exports made as new sessions, and open the last one.
+   * @param {unknown[]} documents
    */
-  async importSession(document) {
-    await this.#openCopy(await this.api.import(document));
+  async importSessions(documents) {
+    const last = await importAll(this.api, documents);
+    if (last !== null) await this.#openCopy(last);
+  }
+
+  /** All sessions were deleted, or as many as possible. */
+  async onAllDeleted() {
+    this.#open = [];
+    await this.openSession(null);
+    await this.sessions.load();
+    this.#tabs.send({ changed: null });
+  }
+
+  /**
+   * Pin or archive a session, or undo that.
+   * @param {Session} session
+   * @param {import("./sessions.js").Flag} flag
+   */
+  async toggleFlag(session, flag) {
+    await this.sessions.toggleFlag(session, flag);
+    const { conversation } = this;
+    if (conversation.id === session.session_id) await conversation.refresh(); // its copy of the metadata is old
   }
 
   /**
@@ -240,9 +264,11 @@ export class Chat extends Observable {
     if (conversation.id !== null) this.#keep(conversation);
     if (ours) this.#tabs.send({ changed: conversation.id });
     void this.sessions.load();
-    if (isShown && conversation.answer?.isOver && conversation.answer !== this.#announcedAnswer) {
+    if (conversation.answer?.isOver && conversation.answer !== this.#announcedAnswer) {
       this.#announcedAnswer = conversation.answer;
-      this.announce(endAnnouncement(conversation));
+      const text = plainText(conversation.messages.at(-1)?.content ?? "", ANNOUNCED_CHARACTERS);
+      if (isShown) this.announce(endAnnouncement(conversation, text));
+      this.attention.onAnswer(conversation.session?.title ?? "", text, () => void this.openSession(conversation.id));
     }
     this.changed();
   }
@@ -309,10 +335,13 @@ function titleOfCopy(title, others) {
   for (let number = 2; ; number += 1) if (!titles.has(`${base} (${number})`)) return `${base} (${number})`;
 }
 
-/** @param {Conversation} conversation whose answer has ended */
-function endAnnouncement({ messages, error }) {
+/**
+ * @param {Conversation} conversation whose answer has ended
+ * @param {string} text of the answer
+ */
+function endAnnouncement({ messages, error }, text) {
   const last = messages.at(-1);
   if (last?.role !== "assistant" || error !== null) return "";
   const label = strings.announced[last.status];
-  return label && `${label} ${plainText(last.content, ANNOUNCED_CHARACTERS)}`;
+  return label && `${label} ${text}`;
 }

@@ -336,7 +336,9 @@ export class Conversation extends Observable {
   /** @param {import("./turn.js").Turn | null} turn that is in the list now */
   finishTurn(turn) {
     if (turn === null) return;
-    if (this.answer?.messageId) this.list.keepKeys(this.answer.messageId, turn);
+    const { messageId, thoughtSeconds } = this.answer ?? {};
+    if (messageId) this.list.keepKeys(messageId, turn);
+    if (messageId && thoughtSeconds) this.list.keepThought(messageId, thoughtSeconds);
     this.turn = null;
   }
 

@@ -19,6 +19,8 @@ export class MessageList {
   #turns = new Map();
   /** Times that refusals named, in seconds, by the id of the generation. @type {Map<string, number>} */
   #retryAfter = new Map();
+  /** Seconds of reasoning that this page has measured, by the id of the answer. @type {Map<string, number>} */
+  #thoughts = new Map();
   /** @type {Promise<void> | null} */
   #loadingOlder = null;
 
@@ -88,6 +90,15 @@ export class MessageList {
   }
 
   /**
+   * Keep the duration of reasoning. The server does not store it.
+   * @param {string} answerId
+   * @param {number} seconds
+   */
+  keepThought(answerId, seconds) {
+    this.#thoughts.set(answerId, seconds);
+  }
+
+  /**
    * Keep the time after which a refused answer can be requested again. The server does not store it.
    * @param {string} generationId
    * @param {number} seconds
@@ -120,6 +131,7 @@ export class MessageList {
     const key = own ? own.answerKey : following?.asks ? following.questionKey : message.id;
     const live = answer !== null && answer.generationId === message.generation_id ? answer : undefined;
     const retryAfter = this.#retryAfter.get(message.generation_id ?? "") ?? null;
-    return { ...message, key, retryAfter, answer: message.status === "running" ? live : undefined };
+    const thoughtSeconds = this.#thoughts.get(message.id) ?? null;
+    return { ...message, key, retryAfter, thoughtSeconds, answer: message.status === "running" ? live : undefined };
   }
 }

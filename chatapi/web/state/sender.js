@@ -170,7 +170,6 @@ export class Sender {
     this.#interrupts = true;
     this.#conversation.changed();
     await this.stop();
-    this.settleQueue();
   }
 
   /** Send the queued message if the answer before it is complete; return it to the composer if that failed. */

@@ -1,12 +1,18 @@
-// The list of the user's sessions, most recently used first: load, rename, delete.
+// The list of the user's sessions, most recently used first: load, rename, pin, archive, delete.
 import { ApiError, isRequestError } from "../api/client.js";
 import { Observable } from "./observable.js";
+import { localStore } from "./storage.js";
 
 /**
  * @typedef {import("../api/client.js").Api} Api
  * @typedef {import("../types.d.ts").Session} Session
  */
 
+/** What a user can mark a session with; stored in its metadata. @typedef {"pinned" | "archived"} Flag */
+
+const PREFIX = "page."; // of the flags in the metadata
+const PINS = "chatapi.pins"; // ids of pinned sessions, which are shown even if they are on a later page of the list
+const MAX_PINS = 20; // that are requested one by one
 export const UNDO_SECONDS = 7; // the delay of a deletion, in which it can be undone
 
 export class Sessions extends Observable {
@@ -38,7 +44,40 @@ export class Sessions extends Observable {
 
   /** Load the first page again. Never throws: a failure is stored in `error`. */
   async load() {
+    const isFirst = !this.loaded;
     await this.#attempt(() => this.#loadPage(null));
+    if (isFirst && this.loaded) await this.#loadPins();
+  }
+
+  /** Load the pinned sessions that are not in the list. */
+  async #loadPins() {
+    const missing = storedPins().filter((id) => !this.list.some((session) => session.session_id === id));
+    const found = await Promise.allSettled(missing.slice(-MAX_PINS).map((id) => this.#api.session(id)));
+    const sessions = found.flatMap((one) => (one.status === "fulfilled" && hasFlag(one.value, "pinned") ? [one.value] : []));
+    this.list = this.#withoutDeleted([...this.list, ...sessions]);
+    this.changed();
+  }
+
+  /**
+   * Set or remove a flag. Returns whether it succeeded.
+   * @param {Session} session
+   * @param {Flag} flag
+   */
+  async toggleFlag(session, flag) {
+    const id = session.session_id;
+    const isSet = hasFlag(session, flag);
+    return this.#attempt(async () => {
+      const { metadata } = await this.#api.session(id);
+      const { [PREFIX + flag]: _, ...others } = metadata;
+      const changed = await this.#api.changeSession(id, { metadata: isSet ? others : { ...others, [PREFIX + flag]: "yes" } });
+      this.list = this.list.map((known) => (known.session_id === id ? changed : known));
+      if (flag === "pinned") storePins([...storedPins().filter((one) => one !== id), ...(isSet ? [] : [id])]);
+      this.#onChange(id);
+    });
+  }
+
+  forgetPins() {
+    storePins([]);
   }
 
   /** Load the next page. */
@@ -167,4 +206,19 @@ export class Sessions extends Observable {
       this.changed();
     }
   }
+}
+
+/** @param {Session} session @param {Flag} flag */
+export function hasFlag(session, flag) {
+  return session.metadata[PREFIX + flag] === "yes";
+}
+
+/** @returns {string[]} */
+function storedPins() {
+  return (localStore.get(PINS) ?? "").split(" ").filter(Boolean);
+}
+
+/** @param {string[]} ids */
+function storePins(ids) {
+  localStore.set(PINS, ids.join(" "));
 }

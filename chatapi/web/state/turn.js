@@ -12,8 +12,9 @@ import { drafts } from "./storage.js";
 
 /**
  * A message as it is shown. `key` stays the same when the server assigns the message its id; `answer` is present while
- * the answer streams; `retryAfter` is the time that a refusal of this answer named, in seconds.
- * @typedef {Message & {key: string, answer?: Answer, retryAfter: number | null}} ShownMessage
+ * the answer streams; `retryAfter` is the time that a refusal of this answer named, in seconds; `thoughtSeconds` is how
+ * long the model has reasoned, if this page has measured it.
+ * @typedef {Message & {key: string, answer?: Answer, retryAfter: number | null, thoughtSeconds: number | null}} ShownMessage
  */
 
 /**
@@ -110,7 +111,7 @@ export class Turn {
 
   /** @param {string} key */
   #placeholder(key) {
-    return { key, retryAfter: null, id: key, model: null, usage: null, created_at: this.#startedAt, parent_id: null, sibling_ids: [] };
+    return { key, retryAfter: null, thoughtSeconds: null, id: key, model: null, usage: null, created_at: this.#startedAt, parent_id: null, sibling_ids: [] };
   }
 }
 

@@ -28,10 +28,11 @@ export function AnswerView({ chat, conversation, message, last, continued }) {
   const parts = answer !== undefined && (answer.parts.length || !message.parts.length) ? answer.parts : message.parts;
   const running = answer !== undefined && !answer.isOver;
   const live = running && answer.state === "streaming" ? "streaming" : "";
+  const thoughtSeconds = answer?.thoughtSeconds ?? message.thoughtSeconds;
   const text = parts.filter((part) => part.type === "text").map((part) => part.text).join("");
   return html`<article class="message assistant ${status} ${live}" aria-label=${strings.message.assistant} aria-busy=${running} id=${message.id} tabindex="-1">
     <h2 class="hidden">${strings.message.assistant}</h2>
-    ${parts.map((part, index) => html`<${AnswerPart} key=${index} part=${part} open=${running && index === parts.length - 1} />`)}
+    ${parts.map((part, index) => html`<${AnswerPart} key=${index} part=${part} seconds=${thoughtSeconds} open=${running && index === parts.length - 1} />`)}
     <${Sources} parts=${parts} />
     ${running
       ? html`<${Connection} answer=${answer} />`
@@ -55,15 +56,15 @@ export function AnswerView({ chat, conversation, message, last, continued }) {
   </article>`;
 }
 
-/** @param {{part: Part, open: boolean}} properties `open` while more of it may follow */
-function AnswerPart({ part, open }) {
+/** @param {{part: Part, seconds: number | null, open: boolean}} properties `open` while more of it may follow */
+function AnswerPart({ part, seconds, open }) {
   switch (part.type) {
     case "text":
       return html`<${Markdown} text=${part.text ?? ""} ended=${!open} />`;
     case "refusal":
       return html`<p class="refusal" dir="auto"><b>${strings.message.refusal}</b> ${part.text}</p>`;
     case "reasoning":
-      return html`<${Reasoning} part=${part} open=${open} />`;
+      return html`<${Reasoning} part=${part} seconds=${seconds} open=${open} />`;
     case "tool_call":
       return html`<${ToolCall} part=${part} open=${open} />`;
     default:
@@ -110,7 +111,7 @@ function Outcome({ chat, conversation, message, status, last }) {
   const retry = { label: strings.retry, act: () => void conversation.regenerate(message), disabled: conversation.isAnswering };
   const next = message.generation_id === undefined ? null : canContinue ? goOn : retry;
   return html`<${Notice}
-    role=${last ? "alert" : undefined}
+    role=${last ? "alert" : null}
     heading=${strings.ended[status]}
     text=${status === "failed" ? failureText(error.code, error.detail, message.retryAfter) : strings.message.interruptedText}
     kept=${hasText ? strings.message.kept : ""}

@@ -16,6 +16,8 @@ import { Notice } from "./notice.js";
  * @typedef {import("../state/conversation.js").Conversation} Conversation
  */
 
+const LONG_PASTE_CHARACTERS = 10_000; // a longer text becomes a file, which keeps the message readable
+
 /** @param {{chat: Chat, conversation: Conversation}} properties keyed by the conversation: each has its own draft */
 export function Composer({ chat, conversation }) {
   useWatch(conversation);
@@ -124,9 +126,22 @@ export function Composer({ chat, conversation }) {
       last.click();
     }
   };
+  const pasteAsText = (/** @type {string} */ pasted) => {
+    const others = conversation.attachments.filter((one) => one.name !== strings.composer.pastedName);
+    conversation.setAttachments(others);
+    write(`${box.current?.value ?? ""}${pasted}`);
+    box.current?.focus();
+  };
   const onPaste = (/** @type {ClipboardEvent} */ event) => {
     const files = event.clipboardData?.files;
-    if (!files?.length || event.clipboardData?.types.includes("text/plain")) return; // office programs add an image to text
+    const pasted = event.clipboardData?.getData("text/plain") ?? "";
+    if (pasted.length > LONG_PASTE_CHARACTERS) {
+      event.preventDefault();
+      void attach([new File([pasted], strings.composer.pastedName, { type: "text/plain" })]);
+      chat.toasts.show(strings.composer.pasted, { label: strings.composer.pasteAsText, act: () => pasteAsText(pasted) });
+      return;
+    }
+    if (!files?.length || pasted !== "") return; // office programs add an image to text
     event.preventDefault();
     void attach(files);
   };

@@ -10,11 +10,16 @@ import { IconButton } from "./icons.js";
  */
 export function Dialog({ heading, onClose, class: more = "", children }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  const isMounted = useRef(true); // the event of the last close comes after the element is gone
+  const onCloseEvent = () => {
+    if (isMounted.current) onClose();
+  };
   useLayoutEffect(() => {
     const focused = document.activeElement;
     const element = dialog.current;
     element?.showModal();
     return () => {
+      isMounted.current = false;
       element?.close(); // first: an open dialog lets nothing outside take the focus
       if (focused instanceof HTMLElement && focused !== document.body && focused.isConnected) focused.focus();
       else focusComposer();
@@ -35,8 +40,8 @@ export function Dialog({ heading, onClose, class: more = "", children }) {
     ref=${dialog}
     class="dialog ${more}"
     aria-labelledby="dialog-heading"
-    onClose=${onClose}
-    onCancel=${onClose}
+    onClose=${onCloseEvent}
+    onCancel=${onCloseEvent}
     onPointerDown=${onPointerDown}
     onKeyDown=${onKeyDown}
   >

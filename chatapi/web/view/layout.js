@@ -21,7 +21,7 @@ export function ChatLayout({ chat }) {
   const [menu, setMenu] = useState(false); // the sidebar on narrow screens
   const [isFolded, setFolded] = useState(sidebarIsFolded()); // the sidebar on wide screens
   const { conversation } = chat;
-  useWatch(conversation, chat.sessions);
+  useWatch(conversation, chat.sessions, chat.attention);
   const close = () => setDialog(null);
   const toggleSidebar = () => {
     if (isNarrow()) return setMenu(!menu);
@@ -63,12 +63,13 @@ export function ChatLayout({ chat }) {
   };
   const title = titleOf(chat);
   useEffect(() => {
-    document.title = chat.view === "usage" ? strings.usage.heading : title;
+    const shown = chat.view === "usage" ? strings.usage.heading : title;
+    document.title = chat.attention.isWanted ? strings.done(shown) : shown;
   });
 
   return html`<div class="layout ${menu ? "menu-open" : ""} ${isFolded ? "folded" : ""}">
     ${chat.view === "chat" && html`<a class="skip" href="#composer" onClick=${skipToComposer}>${strings.skip}</a>`}
-    <${Sidebar} chat=${chat} onSearch=${() => setDialog("search")} onSettings=${() => setDialog("preferences")} onFold=${toggleSidebar}
+    <${Sidebar} chat=${chat} onSearch=${() => setDialog("search")} onSettings=${() => [setMenu(false), setDialog("preferences")]} onFold=${toggleSidebar}
       onOpen=${() => setMenu(false)} />
     ${menu && html`<div class="shade" onClick=${() => setMenu(false)}></div>`}
     <main>

@@ -31,8 +31,7 @@ export function Menu({ label, items, class: more = "icon-button", disabled = fal
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (!open) return;
-    if (event.key === "Escape") close();
-    else if (event.key === "Tab") setOpen(false);
+    if (event.key === "Tab") setOpen(false);
     else if (!moveFocus(event, entries())) return;
     if (event.key !== "Tab") event.preventDefault();
     event.stopPropagation();

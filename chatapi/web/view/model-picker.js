@@ -46,15 +46,13 @@ export function ModelButton({ chat, current, label, class: kind, disabled = fals
       disabled=${disabled} onClick=${() => setOpen(!open)}>${children}</button>
     ${open &&
     html`<div class="popup models" ref=${layer} popover="manual" role="dialog" aria-label=${strings.models.choose}>
-      <${ModelList} chat=${chat} current=${current} onClose=${close} onChoose=${(/** @type {string} */ model) => [close(), onChoose(model)]} />
+      <${ModelList} chat=${chat} current=${current} onChoose=${(/** @type {string} */ model) => [close(), onChoose(model)]} />
     </div>`}
   </div>`;
 }
 
-/**
- * @param {{chat: Chat, current: string, onChoose: (model: string) => void, onClose: () => void}} properties
- */
-function ModelList({ chat, current, onChoose, onClose }) {
+/** @param {{chat: Chat, current: string, onChoose: (model: string) => void}} properties */
+function ModelList({ chat, current, onChoose }) {
   const { account } = chat;
   useWatch(account, modelChoice);
   const [words, setWords] = useState("");
@@ -71,8 +69,7 @@ function ModelList({ chat, current, onChoose, onClose }) {
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (isComposing(event)) return;
     const isInField = event.target instanceof HTMLInputElement;
-    if (event.key === "Escape") onClose();
-    else if (event.key === "Enter" && isInField) buttons()[0]?.click();
+    if (event.key === "Enter" && isInField) buttons()[0]?.click();
     else if (event.key === "ArrowUp" && buttons()[0] === document.activeElement) box.current?.querySelector("input")?.focus();
     else if ((isInField && !event.key.startsWith("Arrow")) || !moveFocus(event, buttons())) return;
     event.preventDefault();
@@ -110,6 +107,15 @@ function ModelRow({ chat, model, current, onChoose }) {
   const isFavourite = modelChoice.favourites.includes(model);
   const cost = price(chat.account.prices, model);
   const facts = [cost, isKnown && strings.models.context(compact(context))].filter(Boolean);
+  const toggle = (/** @type {Event} */ event) => {
+    const list = /** @type {Element} */ (event.currentTarget).closest(".popup");
+    modelChoice.toggleFavourite(model);
+    // The row moves to another group: its new button takes the focus.
+    requestAnimationFrame(() => {
+      const button = list?.querySelector(`[aria-label="${CSS.escape(strings.models.favourite(model))}"]`);
+      if (button instanceof HTMLElement) button.focus();
+    });
+  };
   return html`<li>
     <button type="button" class="model-name" aria-current=${current ? "true" : undefined} onClick=${() => onChoose(model)}>
       <span>
@@ -122,7 +128,7 @@ function ModelRow({ chat, model, current, onChoose }) {
       ${current && html`<${Icon} name="done" />`}
     </button>
     <${IconButton} icon="star" filled=${isFavourite} pressed=${isFavourite} label=${strings.models.favourite(model)}
-      onClick=${() => modelChoice.toggleFavourite(model)} />
+      onClick=${toggle} />
   </li>`;
 }
 
@@ -163,7 +169,8 @@ function groupsOf(models, preset, words) {
     [used.length ? strings.models.used : strings.models.preset, recent],
     [strings.models.all, sortModels(others)],
   ];
+  const isExact = (/** @type {string} */ model) => (model.toLowerCase() === words ? 1 : 0);
   return groups
-    .map(([name, list]) => /** @type {[string, string[]]} */ ([name, list.filter(matches)]))
+    .map(([name, list]) => /** @type {[string, string[]]} */ ([name, list.filter(matches).sort((a, b) => isExact(b) - isExact(a))]))
     .filter(([, list]) => list.length > 0);
 }

@@ -1,4 +1,4 @@
-// The card about an error: what happened, what is kept, one next step, and the time until the step makes sense.
+// The card about an error: the event, the text that is kept, one next step, and the time until it makes sense.
 import { strings } from "../strings.js";
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { Icon, IconButton } from "./icons.js";
@@ -7,18 +7,18 @@ import { Icon, IconButton } from "./icons.js";
 
 /**
  * @param {object} properties
- * @param {string} properties.text what happened, and why
+ * @param {string} properties.text the event and its reason
  * @param {string} [properties.heading]
  * @param {string} [properties.kept]
  * @param {Step | null} [properties.step]
  * @param {number | null} [properties.wait] seconds until the step can succeed
  * @param {() => void} [properties.onDismiss]
  * @param {boolean} [properties.mild] whether it is a warning, not a failure
- * @param {"alert" | "status"} [properties.role]
+ * @param {"alert" | "status" | null} [properties.role] null if it is not announced
  */
 export function Notice({ text, heading, kept, step = null, wait = null, onDismiss, mild = false, role = "alert" }) {
   const left = useCountdown(wait);
-  return html`<div class="notice ${mild ? "mild" : ""}" role=${role}>
+  return html`<div class="notice ${mild ? "mild" : ""}" role=${role ?? undefined}>
     <${Icon} name="warning" />
     <div class="notice-text">
       ${heading && html`<p><b>${heading}</b></p>`}

@@ -1,11 +1,13 @@
 // Layers that open beside a button: menus and lists. They are in the browser's top layer, so that no box cuts them off.
 import { useEffect, useLayoutEffect } from "../vendor/htm-preact.js";
+import { isComposing } from "./composition.js";
 
 const GAP = 4; // pixels between the button and the layer
 const MARGIN = 8; // pixels between the layer and the edge of the window
 
 /**
- * Show `layer` beside `button` while it is mounted, above it if there is more space. A press outside closes it.
+ * Show `layer` beside `button` while it is mounted, above it if there is more space. A press outside or Escape
+ * closes it.
  * @param {boolean} open
  * @param {{current: HTMLElement | null}} button
  * @param {{current: HTMLElement | null}} layer an element with the attribute `popover="manual"`
@@ -28,8 +30,20 @@ export function usePopup(open, button, layer, onClose) {
       const target = /** @type {Node} */ (event.target);
       if (!layer.current?.contains(target) && !button.current?.contains(target)) onClose();
     };
+    // Wherever the focus is: it is on no element after the focused one was removed.
+    const closeOnEscape = (/** @type {KeyboardEvent} */ event) => {
+      if (event.key !== "Escape" || isComposing(event)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      onClose();
+      button.current?.focus();
+    };
     addEventListener("pointerdown", closeFromOutside);
-    return () => removeEventListener("pointerdown", closeFromOutside);
+    addEventListener("keydown", closeOnEscape, { capture: true });
+    return () => {
+      removeEventListener("pointerdown", closeFromOutside);
+      removeEventListener("keydown", closeOnEscape, { capture: true });
+    };
   }, [open]);
 }
 

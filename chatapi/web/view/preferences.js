@@ -1,16 +1,19 @@
 // The settings of the page: appearance, data, the key, help.
+import { useWatch } from "../state/observable.js";
 import { setTheme, theme } from "../state/storage.js";
 import { strings } from "../strings.js";
 import { html, useRef, useState } from "../vendor/htm-preact.js";
+import { Confirm } from "./confirm.js";
 import { Dialog } from "./dialog.js";
 import { Icon } from "./icons.js";
-import { importSession } from "./transfer.js";
+import { deleteAllSessions, exportAllSessions, importSession } from "./transfer.js";
 
 /** @typedef {import("../state/chat.js").Chat} Chat */
 
 /** @param {{chat: Chat, onClose: () => void, onHelp: () => void}} properties */
 export function Preferences({ chat, onClose, onHelp }) {
   const file = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const [isAsking, setAsking] = useState(false); // whether to delete everything
   const isDemo = chat.account.config?.demo ?? false;
   const onFile = () => {
     const chosen = file.current?.files?.[0];
@@ -18,16 +21,26 @@ export function Preferences({ chat, onClose, onHelp }) {
     onClose();
     void importSession(chat, chosen);
   };
+  if (isAsking)
+    return html`<${Confirm} heading=${strings.preferences.deleteAllHeading} text=${strings.preferences.deleteAllText}
+      action=${strings.preferences.deleteAll} onClose=${onClose} onConfirm=${() => void deleteAllSessions(chat)} />`;
   return html`<${Dialog} heading=${strings.preferences.heading} onClose=${onClose} class="preferences">
     <section>
       <h3>${strings.preferences.appearance}</h3>
       <${Theme} />
+      <${NotifySwitch} chat=${chat} />
     </section>
     <section>
       <h3>${strings.preferences.data}</h3>
       <a class="wide plain button" href="#/usage" onClick=${onClose}><${Icon} name="usage" /> ${strings.preferences.usage}</a>
       <button type="button" class="wide plain" onClick=${() => file.current?.click()}>
         <${Icon} name="import" /> ${strings.preferences.import}
+      </button>
+      <button type="button" class="wide plain" onClick=${() => [onClose(), void exportAllSessions(chat)]}>
+        <${Icon} name="export" /> ${strings.preferences.exportAll}
+      </button>
+      <button type="button" class="wide plain danger" onClick=${() => setAsking(true)}>
+        <${Icon} name="delete" /> ${strings.preferences.deleteAll}
       </button>
       <input ref=${file} type="file" accept="application/json,.json" hidden onChange=${onFile} />
     </section>
@@ -43,6 +56,20 @@ export function Preferences({ chat, onClose, onHelp }) {
       </button>
     </section>
   <//>`;
+}
+
+/** @param {{chat: Chat}} properties */
+function NotifySwitch({ chat }) {
+  const { attention } = chat;
+  useWatch(attention);
+  const onChange = async () => {
+    const isSet = await attention.setNotifies(!attention.notifies);
+    if (!isSet) chat.toasts.show(strings.preferences.notifyRefused);
+    attention.changed(); // the box shows what was possible
+  };
+  return html`<label class="check">
+    <input type="checkbox" checked=${attention.notifies} onChange=${onChange} /> ${strings.preferences.notify}
+  </label>`;
 }
 
 function Theme() {

@@ -37,6 +37,7 @@ export function Search({ chat, onClose }) {
         const page = await chat.api.search(words.trim(), cursor, signal);
         found = [...found, ...page.data];
         cursor = page.next_cursor;
+        found = grouped(found);
         setHits(found);
         setNextCursor(cursor);
         if (cursor === null || found.length >= before.length + ENOUGH_HITS) break;
@@ -104,7 +105,8 @@ export function Search({ chat, onClose }) {
           onClick=${() => open(hit)}
           onPointerMove=${() => setChosen(index)}
         >
-          <span class="hit-title" dir="auto">${hit.title ?? strings.sessions.untitled}</span>
+          ${hit.session_id !== hits[index - 1]?.session_id &&
+          html`<span class="hit-title" dir="auto">${hit.title ?? strings.sessions.untitled}</span>`}
           <span class="hit-where">${kindOf(hit)} · ${time(hit.created_at)}</span>
           <span class="hit-snippet" dir="auto"><${Snippet} hit=${hit} /></span>
         </li>`,
@@ -116,6 +118,17 @@ export function Search({ chat, onClose }) {
       ${hasFailed ? strings.retry : strings.search.searchOlder}
     </button>`}
   <//>`;
+}
+
+/**
+ * The hits of one session after each other; sessions in the order of their first hit.
+ * @param {Hit[]} hits
+ */
+function grouped(hits) {
+  /** @type {Map<string, Hit[]>} */
+  const sessions = new Map();
+  for (const hit of hits) sessions.set(hit.session_id, [...(sessions.get(hit.session_id) ?? []), hit]);
+  return [...sessions.values()].flat();
 }
 
 /** @param {Hit} hit */

@@ -1,4 +1,5 @@
 // One session in the sidebar: its link, its menu, and the field that renames it.
+import { hasFlag } from "../state/sessions.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { isComposing } from "./composition.js";
@@ -42,6 +43,7 @@ export function SessionRow({ chat, session, current, answering, onOpen }) {
     neighbour?.focus();
     chat.deleteSession(session.session_id);
   };
+  const [isPinned, isArchived] = [hasFlag(session, "pinned"), hasFlag(session, "archived")];
   return html`<li ref=${row} class=${current ? "current" : ""}>
     <a
       href="#/${session.session_id}"
@@ -56,10 +58,12 @@ export function SessionRow({ chat, session, current, answering, onOpen }) {
     <${Menu}
       label=${strings.sessions.actions(title)}
       items=${[
+        { label: isPinned ? strings.sessions.unpin : strings.sessions.pin, icon: isPinned ? "unpin" : "pin", act: () => void chat.toggleFlag(session, "pinned") },
         { label: strings.sessions.rename, icon: "edit", act: () => setRenaming(session.title ?? "") },
         { label: strings.sessions.exportMarkdown, icon: "export", act: () => exportSession(chat, session.session_id, "markdown") },
         { label: strings.sessions.exportJson, icon: "export", act: () => exportSession(chat, session.session_id, "json") },
         null,
+        { label: isArchived ? strings.sessions.unarchive : strings.sessions.archive, icon: "archive", act: () => void chat.toggleFlag(session, "archived") },
         { label: strings.sessions.delete, icon: "delete", danger: true, act: remove },
       ]}
     />

@@ -1,8 +1,9 @@
 // The sidebar: the list of sessions, and the entries to search and settings.
 import { errorText } from "../error-text.js";
 import { useWatch } from "../state/observable.js";
+import { hasFlag } from "../state/sessions.js";
 import { strings } from "../strings.js";
-import { html } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { Icon, IconButton } from "./icons.js";
 import { Notice } from "./notice.js";
 import { SessionRow } from "./session-row.js";
@@ -20,6 +21,9 @@ const ICON = /** @type {HTMLLinkElement} */ (document.querySelector("link[rel=ic
 export function Sidebar({ chat, onSearch, onSettings, onFold, onOpen }) {
   const { sessions, conversation } = chat;
   useWatch(sessions, conversation);
+  const [isArchive, setArchive] = useState(false); // whether the archived sessions are shown
+  const hasArchive = sessions.list.some((session) => hasFlag(session, "archived"));
+  const shown = sessions.list.filter((session) => hasFlag(session, "archived") === (isArchive && hasArchive));
   const open = (/** @type {string | null} */ id) => {
     onOpen();
     void chat.openSession(id);
@@ -43,7 +47,7 @@ export function Sidebar({ chat, onSearch, onSettings, onFold, onOpen }) {
       !isShownInBanner(chat, sessions.error) &&
       html`<${Notice} text=${errorText(sessions.error)} step=${{ label: strings.retry, act: () => void sessions.load() }} />`}
       ${sessions.loaded && sessions.list.length === 0 && html`<p class="hint">${strings.sessions.none}</p>`}
-      ${byAge(sessions.list).map(
+      ${groupsOf(shown).map(
         ([age, list]) => html`<section key=${age}>
           <h2>${age}</h2>
           <ul>
@@ -60,6 +64,10 @@ export function Sidebar({ chat, onSearch, onSettings, onFold, onOpen }) {
           </ul>
         </section>`,
       )}
+      ${hasArchive &&
+      html`<button type="button" class="plain wide" aria-pressed=${isArchive} onClick=${() => setArchive(!isArchive)}>
+        <${Icon} name="archive" /> ${isArchive ? strings.sessions.leaveArchive : strings.sessions.openArchive}
+      </button>`}
       ${sessions.nextCursor !== null &&
       html`<button type="button" class="plain wide" onClick=${() => sessions.loadMore()}>${strings.sessions.more}</button>`}
     </div>
@@ -75,16 +83,18 @@ function isShownInBanner({ view, conversation }, error) {
 }
 
 /**
- * Group sessions by age, in the order of the list.
+ * Group sessions: the pinned ones, then by age, in the order of the list.
  * @param {Session[]} list
  * @returns {[string, Session[]][]}
  */
-function byAge(list) {
+function groupsOf(list) {
   const today = new Date().setHours(0, 0, 0, 0);
   const day = 86_400_000;
   /** @type {Map<string, Session[]>} */
   const groups = new Map();
-  for (const session of list) {
+  const pinned = list.filter((session) => hasFlag(session, "pinned"));
+  if (pinned.length > 0) groups.set(strings.sessions.pinned, pinned);
+  for (const session of list.filter((session) => !hasFlag(session, "pinned"))) {
     const used = Date.parse(session.last_updated);
     const { today: t, yesterday: y, week: w, older: o } = strings.sessions;
     const age = used >= today ? t : used >= today - day ? y : used >= today - 7 * day ? w : o;

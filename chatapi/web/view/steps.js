@@ -17,10 +17,9 @@ function Step({ icon, label, class: kind, live = false, children }) {
   </details>`;
 }
 
-/** @param {{part: Part, open: boolean}} properties `open` while more of it may follow */
-export function Reasoning({ part, open }) {
-  const { seconds } = part;
-  const label = open ? strings.message.reasoningNow : seconds ? strings.message.thought(duration(seconds)) : strings.message.reasoning;
+/** @param {{part: Part, seconds: number | null, open: boolean}} properties `open` while more of it may follow */
+export function Reasoning({ part, seconds, open }) {
+  const label = open ? strings.message.reasoningNow : seconds !== null ? strings.message.thought(duration(seconds)) : strings.message.reasoning;
   return html`<${Step} icon="idea" class="reasoning" label=${label} live=${open}>
     <${Markdown} text=${part.text ?? ""} ended=${!open} />
   <//>`;

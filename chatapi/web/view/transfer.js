@@ -1,6 +1,7 @@
-// Export to a file and import from one.
+// Export to files and import from them, and the deletion of all sessions.
 import { ApiError } from "../api/client.js";
 import { errorText } from "../error-text.js";
+import { deleteAll, documentsIn, exportAll } from "../state/bulk.js";
 import { strings } from "../strings.js";
 
 /** @typedef {import("../state/chat.js").Chat} Chat */
@@ -12,16 +13,20 @@ import { strings } from "../strings.js";
  * @param {"markdown" | "json"} format
  */
 export async function exportSession(chat, id, format) {
-  try {
+  await reporting(chat, async () => {
     const { name, content } = await chat.api.export(id, format);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(content);
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  } catch (error) {
-    chat.toasts.show(errorText(error));
-  }
+    save(content, name);
+  });
+}
+
+/** Download all sessions as one file. @param {Chat} chat */
+export async function exportAllSessions(chat) {
+  await reporting(chat, async () => {
+    chat.toasts.show(strings.sessions.exporting);
+    const document = await exportAll(chat.api, () => {});
+    const day = new Date().toISOString().slice(0, 10);
+    save(new Blob([JSON.stringify(document)], { type: "application/json" }), `chats-${day}.json`);
+  });
 }
 
 /**
@@ -30,9 +35,36 @@ export async function exportSession(chat, id, format) {
  */
 export async function importSession(chat, file) {
   try {
-    await chat.importSession(JSON.parse(await file.text()));
+    await chat.importSessions(documentsIn(JSON.parse(await file.text())));
   } catch (error) {
     const isInvalid = error instanceof SyntaxError || (error instanceof ApiError && error.code === "invalid_request");
     chat.toasts.show(isInvalid ? strings.sessions.notAnExport(file.name) : errorText(error));
   }
+}
+
+/** @param {Chat} chat */
+export async function deleteAllSessions(chat) {
+  await reporting(chat, async () => {
+    await deleteAll(chat.api);
+    chat.toasts.show(strings.sessions.allDeleted);
+  });
+  await chat.onAllDeleted();
+}
+
+/** @param {Chat} chat @param {() => Promise<void>} work */
+async function reporting(chat, work) {
+  try {
+    await work();
+  } catch (error) {
+    chat.toasts.show(errorText(error));
+  }
+}
+
+/** @param {Blob} content @param {string} name */
+function save(content, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(content);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

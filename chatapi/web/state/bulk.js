@@ -1,0 +1,93 @@
+// Work on all sessions of the user, one after the other: export, import, deletion.
+import { ApiError } from "../api/client.js";
+
+/**
+ * @typedef {import("../api/client.js").Api} Api
+ * @typedef {import("../types.d.ts").Session} Session
+ */
+
+const FORMAT = "chatapi.sessions"; // of a file with several exported sessions
+const MAX_WAITS = 20; // for a rate limit, in a row
+
+/**
+ * Export all sessions with all branches as one document, which `documentsIn` reads.
+ * @param {Api} api
+ * @param {(done: number) => void} onProgress
+ * @throws {ApiError | import("../api/client.js").NetworkError}
+ */
+export async function exportAll(api, onProgress) {
+  const sessions = [];
+  for (const { session_id: id } of await allSessions(api)) {
+    const { content } = await patiently(() => api.export(id, "json"));
+    sessions.push(JSON.parse(await content.text()));
+    onProgress(sessions.length);
+  }
+  return { format: FORMAT, version: 1, sessions };
+}
+
+/**
+ * The exported sessions in a file: one, or those of `exportAll`.
+ * @param {any} document
+ * @returns {unknown[]}
+ */
+export function documentsIn(document) {
+  return document?.format === FORMAT && Array.isArray(document.sessions) ? document.sessions : [document];
+}
+
+/**
+ * Add exported sessions as new ones. Returns the last one.
+ * @param {Api} api
+ * @param {unknown[]} documents
+ * @throws {ApiError | import("../api/client.js").NetworkError}
+ */
+export async function importAll(api, documents) {
+  let last = null;
+  for (const document of documents) last = await patiently(() => api.import(document));
+  return last;
+}
+
+/**
+ * Delete all sessions.
+ * @param {Api} api
+ * @throws {ApiError | import("../api/client.js").NetworkError}
+ */
+export async function deleteAll(api) {
+  for (const { session_id: id } of await allSessions(api)) {
+    await patiently(() => api.deleteSession(id, false)).catch((error) => {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error; // another device has deleted it
+    });
+  }
+}
+
+/** @param {Api} api */
+async function allSessions(api) {
+  /** @type {Session[]} */
+  const all = [];
+  /** @type {string | null} */
+  let cursor = null;
+  do {
+    const at = /** @type {string | null} */ (cursor);
+    /** @type {import("../types.d.ts").Page<Session>} */
+    const page = await patiently(() => api.sessions(at));
+    all.push(...page.data);
+    cursor = page.next_cursor;
+  } while (cursor !== null);
+  return all;
+}
+
+/**
+ * Repeat a request that a rate limit refuses, after the time that the server names.
+ * @template T
+ * @param {() => Promise<T>} request
+ * @returns {Promise<T>}
+ */
+async function patiently(request) {
+  for (let waits = 0; ; waits += 1) {
+    try {
+      return await request();
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 429 || waits >= MAX_WAITS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 1) * 1000));
+    }
+  }
+}

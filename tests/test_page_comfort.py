@@ -1,0 +1,170 @@
+"""What makes the page pleasant every day: order among chats, long texts, attention for a finished answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from chatapi.simulator import Gate, Simulator, scripts
+from tests.browser import Visitor
+from tests.chat_page import ChatPage
+from tests.server_process import Serve, Service
+
+pytestmark = pytest.mark.one_process("the page is the same on any of them")
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Serve) -> Service:
+    return serve_module(CHATAPI_RATE_LIMIT="0")
+
+
+@pytest.fixture
+def chat_page(server: Service, visitor: Visitor, key: str) -> ChatPage:
+    return ChatPage(visitor, server).enter(key, remember=True)
+
+
+def ask(server: Service, key: str, text: str, **more: str) -> str:
+    """Send a message and wait for its answer. Returns the id of the session."""
+    answer = server.send(text, key=key, **more)
+    assert answer.content
+    return answer.headers["x-session-id"]
+
+
+def make_chats(server: Service, key: str, *texts: str) -> None:
+    for text in texts:
+        ask(server, key, text)
+
+
+def test_pinned_chats_are_first_and_archived_ones_are_out_of_the_way(
+    server: Service, chat_page: ChatPage, key: str
+) -> None:
+    make_chats(server, key, "Count to 2", "Count to 3", "Count to 4")
+    chat_page.page.reload()
+    links = chat_page.page.get_by_role("navigation").get_by_role("link")
+    expect(links).to_have_text(["Count to 4", "Count to 3", "Count to 2"])
+    chat_page.choose("Count to 2", "Pin")
+    expect(chat_page.page.get_by_role("heading", name="Pinned")).to_be_visible()
+    expect(links.first).to_have_text("Count to 2")
+    chat_page.choose("Count to 4", "Archive")
+    expect(links).to_have_text(["Count to 2", "Count to 3"])
+    links.first.click()  # the settings of an open chat keep its pin
+    chat_page.expect_answer("1 2")
+    chat_page.choose_model("gpt-4.1-nano")
+    chat_page.page.reload()
+    expect(chat_page.page.get_by_role("heading", name="Pinned")).to_be_visible()
+    chat_page.press("Archived chats")
+    expect(links).to_have_text(["Count to 4"])
+    chat_page.choose("Count to 4", "Move out of the archive")
+    expect(links).to_have_count(3)
+    chat_page.choose("Count to 2", "Unpin")
+    expect(chat_page.page.get_by_role("heading", name="Pinned")).to_have_count(0)
+
+
+def test_pinned_chat_of_a_later_page_is_shown(server: Service, chat_page: ChatPage, key: str) -> None:
+    make_chats(server, key, "Count to 2")
+    chat_page.page.reload()
+    chat_page.choose("Count to 2", "Pin")
+    expect(chat_page.page.get_by_role("heading", name="Pinned")).to_be_visible()
+    for _ in range(51):
+        server.post("/api/sessions", key=key, json={"developer_message": ""})
+    chat_page.page.reload()
+    expect(chat_page.page.get_by_role("button", name="Show more")).to_be_visible()
+    expect(chat_page.page.get_by_role("navigation").get_by_role("link").first).to_have_text("Count to 2")
+
+
+def test_all_chats_are_exported_deleted_and_imported(
+    server: Service, chat_page: ChatPage, tmp_path: Path, key: str
+) -> None:
+    make_chats(server, key, "Count to 2", "Count to 3")
+    chat_page.page.reload()
+    links = chat_page.page.get_by_role("navigation").get_by_role("link")
+    with chat_page.page.expect_download() as download:
+        chat_page.open_settings("Export all chats")
+    saved = tmp_path / "chats.json"
+    download.value.save_as(saved)
+    assert len(json.loads(saved.read_text())["sessions"]) == 2
+    chat_page.open_settings("Delete all chats")
+    chat_page.press("Delete all chats", chat_page.page.get_by_role("dialog", name="Delete all chats?"))
+    expect(links).to_have_count(0)
+    assert server.get("/api/sessions", key=key).json()["data"] == []
+    with chat_page.page.expect_file_chooser() as chooser:
+        chat_page.open_settings("Import chats")
+    chooser.value.set_files(saved)
+    expect(links).to_have_count(2)
+
+
+def test_long_paste_becomes_a_file_or_text_on_request(chat_page: ChatPage) -> None:
+    paste = """text => {
+        const pasted = new DataTransfer();
+        pasted.setData('text/plain', text);
+        const event = new ClipboardEvent('paste', { clipboardData: pasted, bubbles: true, cancelable: true });
+        document.getElementById('composer').dispatchEvent(event);
+    }"""
+    chat_page.page.evaluate(paste, "word " * 3000)
+    attachments = chat_page.page.locator(".attachments")
+    expect(attachments).to_contain_text("pasted.txt")
+    expect(chat_page.box).to_have_value("")
+    chat_page.press("Paste as text")
+    expect(attachments).to_have_count(0)
+    expect(chat_page.box).to_have_value("word " * 3000)
+
+
+def test_hits_are_grouped_by_chat(server: Service, chat_page: ChatPage, key: str) -> None:
+    first = ask(server, key, "My cat is Mimi")
+    ask(server, key, "My dog likes Mimi")
+    ask(server, key, "Mimi again", session_id=first)
+    chat_page.page.keyboard.press("Control+k")
+    chat_page.page.get_by_role("combobox", name="Search your chats").fill("mimi")
+    options = chat_page.page.get_by_role("dialog").get_by_role("option")
+    expect(options.nth(4)).to_be_visible()
+    expect(chat_page.page.locator(".hit-title")).to_have_count(2)
+
+
+def test_title_and_icon_show_an_answer_that_ended_while_the_page_was_hidden(
+    chat_page: ChatPage, upstream: Simulator, gate: Gate
+) -> None:
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    chat_page.send("Hi")
+    chat_page.expect_running_answer("Hello")
+    hide = """isHidden => {
+        Object.defineProperty(document, 'hidden', { value: isHidden, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    chat_page.page.evaluate(hide, True)
+    gate.open()
+    expect(chat_page.page).to_have_title("● Hi")
+    icon = chat_page.page.locator("link[rel=icon]")
+    assert str(icon.get_attribute("href")).endswith("/icon-done.svg")
+    chat_page.page.evaluate(hide, False)
+    expect(chat_page.page).to_have_title("Hi")
+    assert str(icon.get_attribute("href")).endswith("/icon.svg")
+
+
+def test_sidebar_can_be_hidden_and_stays_hidden(chat_page: ChatPage) -> None:
+    sidebar = chat_page.page.get_by_role("navigation")
+    chat_page.page.keyboard.press("Control+b")
+    expect(sidebar).to_be_hidden()
+    chat_page.page.reload()
+    expect(chat_page.box).to_be_visible()
+    expect(sidebar).to_be_hidden()
+    chat_page.press("Show the sidebar")
+    expect(sidebar).to_be_visible()
+
+
+def test_effort_is_offered_for_models_that_reason_and_its_time_is_shown(
+    chat_page: ChatPage, upstream: Simulator
+) -> None:
+    effort = chat_page.page.get_by_role("button", name="Reasoning effort")
+    expect(effort).to_have_count(0)
+    chat_page.choose_model("o3")
+    effort.click()
+    chat_page.page.get_by_role("menuitemradio", name="High").click()
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    assert upstream.requests[-1].body["reasoning_effort"] == "high"
+    expect(chat_page.answers.locator(".reasoning summary")).to_contain_text("Thought for")
+    expect(chat_page.answers.get_by_role("button", name="Regenerate", exact=True)).to_be_visible()
+    expect(chat_page.answers.locator(".reasoning summary")).to_contain_text("Thought for")
