@@ -296,10 +296,11 @@ CREATE_RESPONSE = operation(
 
 **Events.** Each has a name and, as data, an object with the same `type` and a `sequence_number`. The last is
 `response.completed`, `response.incomplete` (also when it was cancelled) or `response.failed`, then `data: [DONE]`.
-Comments break each silence. If the answer cannot be read to its end, an `error` event closes the stream, without
-`[DONE]`. Numbers rise with gaps: the event's position in the log times 16, plus its place among the events there. A
-number identifies the same event with the same text on every read and every replica, while the answer runs and
-afterwards, and `starting_after` continues exactly after it.""",
+Events of hosted tools, and those that this server does not know, come as the upstream sent them, with this response's
+numbers; previews of images are left out. Comments break each silence. If the answer cannot be read to its end, an
+`error` event closes the stream, without `[DONE]`. Numbers rise with gaps: the event's position in the log times 16,
+plus its place among the events there. A number identifies the same event with the same text on every read and every
+replica, while the answer runs and afterwards, and `starting_after` continues exactly after it.""",
     json_content(ResponseObject, "The response.", 200, *OPTIONAL_IDS, "X-Omitted-Tools"),
     event_content("The events of the response.", EVENTS, *OPTIONAL_IDS, "X-Omitted-Tools"),
     no_content("The client disconnected."),
