@@ -342,6 +342,16 @@ def test_items_of_hosted_tools_are_sent_on_from_a_client_that_stores_them(
     ]
 
 
+def test_conversations_hold_items_of_hosted_tools(translating: Service, upstream: Simulator, key: str) -> None:
+    sdk = client(translating, key)
+    given: Any = [{"role": "user", "content": "Look"}, *hosted_items.ITEMS]
+    conversation = sdk.conversations.create(items=given)
+    assert hosted(sdk.conversations.items.list(conversation.id, order="asc").data) == hosted_items.ITEMS
+    upstream.script = response("Done.")
+    sdk.responses.create(model="gpt-5.4", input="And?", conversation=conversation.id)
+    assert len(upstream.requests[-1].body["input"]) == len(given) + 1
+
+
 def test_chat_completions_show_hosted_items_as_they_came(translating: Service, upstream: Simulator, key: str) -> None:
     upstream.script = event_stream(*map(Send, hosted_items.frames()))
     search: Any = {"type": "web_search"}

@@ -36,14 +36,14 @@ class NewItems(Body):
     metadata: dict[Text, Text] | None = None
 
 
-def read_new_items(settings: Settings, values: Any, references: References) -> tuple[NewMessage, ...]:
-    """Read items to add to a conversation as messages.
+def read_new_items(settings: Settings, values: Any, references: References, *, keep: bool) -> tuple[NewMessage, ...]:
+    """Read items to add to a conversation as messages. `keep`: as `items.read_items`.
 
     Raises:
         InvalidRequest, ItemNotFound: as `items.read_items`, or there are more than `MAX_NEW_ITEMS`.
     """
     if isinstance(values, list) and len(values) > MAX_NEW_ITEMS:
         raise InvalidRequest.field("items", f"Must have at most {MAX_NEW_ITEMS} items.")
-    messages = read_items(values, "items", references, keep=True)
+    messages = read_items(values, "items", references, keep=keep)
     check_sizes(messages, "items", settings.max_message_bytes)
     return messages

@@ -42,7 +42,8 @@ async def create(request: Request) -> JSONResponse:
     request.state.limit = await services.rate_limit.take(owner)
     body = validate(NewConversation, await _read_object(request))
     items = body.items if body.items is not None else []
-    messages = read_new_items(services.settings, items, await find_references(services, owner, items))
+    keep = services.hosted_tools == "pass"
+    messages = read_new_items(services.settings, items, await find_references(services, owner, items), keep=keep)
     session = await services.store.sessions.create_with_messages(owner, body.metadata or {}, messages)
     return JSONResponse(_conversation(session))
 
@@ -86,7 +87,7 @@ async def add_items(request: Request, conversation_id: str, include: Include = N
     request.state.limit = await services.rate_limit.take(caller.owner)
     body = validate(NewItems, await _read_object(request))
     references = await find_references(services, caller.owner, body.items)
-    new = read_new_items(services.settings, body.items, references)
+    new = read_new_items(services.settings, body.items, references, keep=services.hosted_tools == "pass")
     session_id = session_of_conversation(conversation_id)
     with not_found_as(ConversationNotFound):
         ids = await services.store.messages.add(session_id, caller.owner, make_authorizer(caller, Action.CHANGE), new)
