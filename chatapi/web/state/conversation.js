@@ -336,9 +336,9 @@ export class Conversation extends Observable {
   /** @param {import("./turn.js").Turn | null} turn that is in the list now */
   finishTurn(turn) {
     if (turn === null) return;
-    const { messageId, thoughtSeconds } = this.answer ?? {};
+    const { messageId, thoughtSeconds } = this.answer ?? { messageId: null, thoughtSeconds: null };
     if (messageId) this.list.keepKeys(messageId, turn);
-    if (messageId && thoughtSeconds) this.list.keepThought(messageId, thoughtSeconds);
+    if (messageId && thoughtSeconds !== null) this.list.keepThought(messageId, thoughtSeconds);
     this.turn = null;
   }
 
