@@ -329,10 +329,12 @@ async def test_a_connection_that_is_closed_while_it_is_free_is_not_used() -> Non
 
     def accept() -> socket.socket:
         peer, _ = listener.accept()
+        peer.settimeout(SECONDS)
         peer.recv(65536)
         return peer
 
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(SECONDS)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
     async with client_of() as client:
         first = asyncio.create_task(client.send(Endpoint("GET", url)))
