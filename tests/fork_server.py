@@ -97,11 +97,16 @@ class ForkServer:
         self._control.close()
         self._process.wait()
 
-    def start(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> ForkedProcess:
-        """Start `python` with these arguments: a path, or `-m` and a module. Its standard error is a pipe."""
-        reads, writes = os.pipe()
-        with open(os.devnull, "w") as null, os.fdopen(writes, "w") as stderr:
-            return ForkedProcess(self._fork(arguments, env, cwd, null, stderr), os.fdopen(reads))
+    def start(
+        self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, stderr: int | None = None
+    ) -> ForkedProcess:
+        """Start `python` with these arguments: a path, or `-m` and a module.
+
+        Its standard error is a pipe, which the caller reads, or the descriptor `stderr`.
+        """
+        reads, writes = os.pipe() if stderr is None else (os.open(os.devnull, os.O_RDONLY), os.dup(stderr))
+        with open(os.devnull, "w") as null, os.fdopen(writes, "w") as errors:
+            return ForkedProcess(self._fork(arguments, env, cwd, null, errors), os.fdopen(reads))
 
     def run(
         self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float

@@ -24,7 +24,8 @@ import requests
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.simulator import running as run_simulator
 from chatapi.telemetry.logging import BACKLOG_BYTES, ConsoleRenderer, LineWriter, render_json
-from tests.server_process import END_SECONDS, PROJECT, Service
+from tests.fork_server import ForkedProcess, fork_server
+from tests.server_process import END_SECONDS, PROJECT, Service, environment_without_settings
 
 FULL_DISK = "/dev/full"
 PIPE_BYTES = 64 * 1024
@@ -175,7 +176,7 @@ def test_lines_for_people(event: dict[str, Any], line: str) -> None:
 # The server
 
 
-ARGUMENTS = [sys.executable, str(PROJECT / "app.py"), "--port"]
+WITHOUT_STDERR = ["bash", "-c", 'exec "$@" 2>&-', "bash"]
 
 
 @pytest.fixture
@@ -186,21 +187,26 @@ def simulator() -> Iterator[Simulator]:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, upstream: Simulator, **popen: Any) -> Iterator[Service]:
-    """A server on a free port, whose log goes where `popen` says. After a SIGTERM it must end with status 0."""
+def running(folder: Path, upstream: Simulator, stderr: int | None, **environment: Any) -> Iterator[Service]:
+    """A server on a free port that logs to this descriptor, or has no standard error. A SIGTERM must end it well."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    service = Service(folder, upstream.url, CHATAPI_DRAIN_SECONDS="60", **popen.pop("environment", {}))
+    service = Service(folder, upstream.url, CHATAPI_DRAIN_SECONDS="60", **environment)
     service.url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([*command, str(port)], cwd=folder, env=os.environ | service.environment, **popen) as process:
+    arguments = [str(PROJECT / "app.py"), "--port", str(port)]
+    env = environment_without_settings() | service.environment
+    with (
+        fork_server().start(arguments, env=env, cwd=folder, stderr=stderr)
+        if stderr is not None
+        else subprocess.Popen([*WITHOUT_STDERR, sys.executable, *arguments], env=env, cwd=folder)
+    ) as process:
         try:
             wait_for(lambda: answers(process, service))
             yield service
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
             assert process.wait(END_SECONDS) == 0
         finally:
-            process.kill()
+            process.send_signal(signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -211,7 +217,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def answers(process: subprocess.Popen[Any], service: Service) -> bool:
+def answers(process: subprocess.Popen[Any] | ForkedProcess, service: Service) -> bool:
     """Whether the server accepts connections yet. It must not have ended."""
     assert process.poll() is None
     try:
@@ -232,17 +238,17 @@ def test_a_log_that_cannot_be_written_stops_neither_answers_nor_the_drain(
     broken_pipe = os.pipe()
     os.close(broken_pipe[0])
     with open(FULL_DISK, "wb") as full_disk:
-        cases: list[tuple[list[str], Path, dict[str, Any]]] = [
-            (ARGUMENTS, unread, {"stderr": pipe[1]}),
-            (ARGUMENTS, tmp_path / "broken", {"stderr": broken_pipe[1]}),
-            (ARGUMENTS, full, {"stderr": full_disk}),
-            (["bash", "-c", 'exec "$@" 2>&-', "bash", *ARGUMENTS], closed, {}),
+        cases: list[tuple[Path, int | None]] = [
+            (unread, pipe[1]),
+            (tmp_path / "broken", broken_pipe[1]),
+            (full, full_disk.fileno()),
+            (closed, None),
         ]
-        for command, folder, popen in cases:
+        for folder, stderr in cases:
             folder.mkdir()
             gate = Gate()
             simulator.script = scripts.held(gate)
-            with running(command, folder, simulator, **popen) as service:
+            with running(folder, simulator, stderr) as service:
                 for _ in range(40):  # 8 KiB of log: more than the pipe holds
                     assert service.get("/api/sessions/none").status_code == 404
                 with service.send("Hello") as response:
@@ -264,9 +270,7 @@ def on_a_terminal(simulator: Simulator, folder: Path, **environment: str) -> str
     """The log of a server on a terminal that answered a health check, a 404 and a chat."""
     master, slave = pty.openpty()
     try:
-        with running(
-            ARGUMENTS, folder, simulator, stderr=slave, environment={"CHATAPI_LOG_FORMAT": "auto", **environment}
-        ) as service:
+        with running(folder, simulator, slave, **({"CHATAPI_LOG_FORMAT": "auto"} | environment)) as service:
             assert service.get("/api/sessions/none").status_code == 404
             assert service.get("/api/nowhere").status_code == 404
             assert service.send("Count to 5").text == "1 2 3 4 5"
