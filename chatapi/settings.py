@@ -31,6 +31,9 @@ UNPREFIXED = frozenset(
         *("https_proxy", "no_proxy", "no_color"),
     }
 )
+FILE = "_FILE"  # after the name of a secret setting: the path of a file with its value
+SECRETS = ("database_url", "redis_url", "secret", "metrics_token")
+MAX_SECRET_BYTES = 64 * 1024
 SHARED = {"HTTPS_PROXY", "NO_PROXY"}  # with other programs, many of which read the names in lower case
 # Kubernetes sets these in every container for a service that is named "chatapi".
 KUBERNETES_NAME = re.compile(
@@ -403,6 +406,7 @@ def read_settings(overrides: Mapping[str, str] | None = None, defaults: Mapping[
     for source in (defaults or {}, _env_file(), os.environ, overrides or {}):
         variables |= {name: value for name, value in source.items() if value}
     _check_names(variables)
+    _read_secrets(variables)
     values = {field: found for field in Settings.model_fields if (found := _find(variables, variable_name(field)))}
     try:
         settings = Settings.model_validate(values)
@@ -419,6 +423,31 @@ def variable_name(field: str) -> str:
     return field.upper() if field in UNPREFIXED else PREFIX + field.upper()
 
 
+def _read_secrets(variables: dict[str, str]) -> None:
+    """Add the settings whose values are in files, as Docker and Kubernetes provide secrets.
+
+    Raises:
+        SettingsError: a file cannot be read, or the setting has a value besides.
+    """
+    for name in map(variable_name, SECRETS):
+        path = variables.pop(name + FILE, None)
+        if path is None:
+            continue
+        if name in variables:
+            raise SettingsError(f"{name}{FILE}: {name} is set too. Set one of them.")
+        try:
+            with Path(path).open("rb") as file:
+                value = file.read(MAX_SECRET_BYTES + 1).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise SettingsError(f"{name}{FILE}: the file {path} cannot be read: {reason}.") from error
+        if not value or len(value) > MAX_SECRET_BYTES:
+            raise SettingsError(
+                f"{name}{FILE}: the file {path} must have the value, in at most {MAX_SECRET_BYTES} bytes."
+            )
+        variables[name] = value
+
+
 def _env_file() -> dict[str, str]:
     try:
         return {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
@@ -433,6 +462,7 @@ def _find(variables: Mapping[str, str], name: str) -> str | None:
 
 def _check_names(variables: Mapping[str, str]) -> None:
     known = {variable_name(field): field for field in Settings.model_fields}
+    known |= {variable_name(field) + FILE: field for field in SECRETS}
     for name, value in variables.items():
         if not name.upper().startswith(PREFIX) or name in known or _is_of_kubernetes(name, value):
             continue

@@ -135,3 +135,36 @@ def test_a_proxy_of_another_kind_is_an_error_where_it_would_be_used(monkeypatch:
     with pytest.raises(SettingsError, match=r"^HTTPS_PROXY: must be http://HOST:PORT") as refused:
         read_settings()
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://user:password@localhost/name"),
+        ("REDIS_URL", "redis://:password@localhost"),
+        ("CHATAPI_SECRET", "s" * 32),
+        ("CHATAPI_METRICS_TOKEN", "t" * 16),
+    ],
+)
+def test_a_secret_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{value}\n")
+    monkeypatch.setenv(f"{name}_FILE", str(file))
+    field = name.removeprefix("CHATAPI_").lower()
+    assert getattr(read_settings(), field) == value
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name}_FILE: {name} is set too"):
+        read_settings()
+    monkeypatch.delenv(name)
+    for spoil in (lambda: file.write_text("\n"), lambda: file.write_bytes(b"\xff" * 40), file.unlink):
+        spoil()
+        with pytest.raises(SettingsError, match=f"^{name}_FILE: the file {file} ") as refused:
+            read_settings()
+        assert value not in str(refused.value)
+
+
+def test_only_secrets_may_be_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "limit").write_text("5")
+    monkeypatch.setenv("CHATAPI_RATE_LIMIT_FILE", str(tmp_path / "limit"))
+    with pytest.raises(SettingsError, match="CHATAPI_RATE_LIMIT_FILE is not a setting"):
+        read_settings()
