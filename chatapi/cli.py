@@ -1,4 +1,4 @@
-"""The command line: serve, demo, migrate, doctor, backup, restore."""
+"""The command line: serve, demo, migrate, doctor, backup, restore, retention."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _backup(options.folder)
             case "restore":
                 return _restore(options.folder, options.replace)
+            case "retention":
+                return _retention(options.dry_run)
             case _:
                 _serve(read_settings(_overrides(options)))
     except SettingsError as error:
@@ -107,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the address that clients use: also check whether the proxy before a running server delays streams",
     )
     _add_backups(commands)
+    _add_retention(commands)
     return parser
 
 
@@ -133,6 +136,20 @@ def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     restore.add_argument("folder", type=Path, help="the folder of the backup")
     restore.add_argument(
         "--replace", action="store_true", help="move data that is there into a folder beside it, which is printed"
+    )
+
+
+def _add_retention(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    retention = commands.add_parser(
+        "retention",
+        help="delete the sessions that have expired, or count them",
+        description="Delete the sessions whose last message or change is older than CHATAPI_RETENTION_DAYS (for "
+        "temporary ones CHATAPI_TEMPORARY_DAYS), and those whose `expires_at` has passed. A running server does this "
+        "by itself, every ten minutes; with SQLite this command needs the server to be stopped.",
+        epilog="Exit status: 0, done; 2, the settings or the database make it impossible.",
+    )
+    retention.add_argument(
+        "--dry-run", action="store_true", help="only count them; the server may run, and nothing is changed"
     )
 
 
@@ -209,6 +226,16 @@ def _restore(folder: Path, replace: bool) -> int:
     print(f"{settings.database_path}: {manifest.sessions} sessions of {manifest.created_at} restored.")
     if replaced is not None:
         print(f"The data that was there is in {replaced}. Delete that when you do not need it any more.")
+    return 0
+
+
+def _retention(dry_run: bool) -> int:
+    settings = read_settings()
+    from chatapi.expiry import count_expired, delete_expired  # here, as below
+
+    found = count_expired(settings) if dry_run else delete_expired(settings)
+    what = "would be deleted" if dry_run else "were deleted"
+    print(f"{found.sessions} sessions with {found.messages} messages {what}.")
     return 0
 
 

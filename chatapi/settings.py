@@ -295,6 +295,21 @@ class Settings(BaseModel):
     )
     max_sessions: int = Field(1_000_000, ge=0, description="Sessions in all; 0: no limit.")
     max_store_bytes: int = Field(256 * 1024**3, ge=0, description="Stored content of all sessions; 0: no limit.")
+    retention_days: float | None = Field(
+        None,
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="How many days a session stays after its last message or change; then it is deleted. Fractions are "
+        "allowed. Unset: for ever.",
+    )
+    temporary_days: float = Field(
+        1,
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="The same for temporary sessions.",
+    )
     connect_seconds: Seconds = Field(10, description="The limit for connecting to the model API, TLS included.")
     first_token_seconds: Seconds = Field(300, description="The limit for the first content of an answer.")
     idle_seconds: Seconds = Field(120, description="The longest pause between two pieces of content of an answer.")

@@ -117,6 +117,9 @@ class LateDriver:
     def load(self) -> dict[tuple[str, ...], float]:
         return self._driver.load()
 
+    async def erase_deleted(self) -> bool:
+        return await self._driver.erase_deleted()
+
 
 class SteppingClock:
     """The wall clock, which a test may step."""
@@ -467,7 +470,7 @@ async def test_a_periodic_task_survives_a_log_that_cannot_be_written(monkeypatch
         raise OSError("No space left on device")
 
     monkeypatch.setattr(maintenance.logger, "exception", fail)
-    task = asyncio.create_task(maintenance._repeat(step, 0))
+    task = asyncio.create_task(maintenance.repeat(step, 0))
     await soon(again.wait())
     task.cancel()
 

@@ -99,6 +99,9 @@ class Watched:
     def load(self) -> dict[tuple[str, ...], float]:
         return self.driver.load()
 
+    async def erase_deleted(self) -> bool:
+        return await self.driver.erase_deleted()
+
 
 shared_database = pytest.mark.parametrize("driver", ["postgres"], indirect=True)
 """A test about replicas, which share a database and no journal."""

@@ -57,8 +57,8 @@ class Maintenance:
         """Start the tasks."""
         self._clock_lead = self._read_clock_lead()
         self._tasks = [
-            asyncio.create_task(_repeat(self._check_timers, self._tick_seconds), name="maintenance-timers"),
-            asyncio.create_task(_repeat(self._look_at_store, self._look_seconds()), name="maintenance-store"),
+            asyncio.create_task(repeat(self._check_timers, self._tick_seconds), name="maintenance-timers"),
+            asyncio.create_task(repeat(self._look_at_store, self._look_seconds()), name="maintenance-store"),
         ]
 
     async def close(self) -> None:
@@ -140,10 +140,15 @@ class Maintenance:
             await self._store.generations.expire_orphans(orphans)
 
 
-async def _repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Take the step again and again. An unexpected error is logged, if that works, and the next step is taken."""
+async def repeat(step: Callable[[], Awaitable[object]], seconds: float, at_once: bool = False) -> None:
+    """Take the step again and again. An unexpected error is logged, if that works, and the next step is taken.
+
+    The first step is taken after `seconds`, or `at_once`.
+    """
     while True:
-        await asyncio.sleep(seconds)
+        if not at_once:
+            await asyncio.sleep(seconds)
+        at_once = False
         try:
             await step()
         except Exception:  # without timers and leases, readers wait for ever and answers are interrupted

@@ -25,6 +25,7 @@ from chatapi.errors import ChatError, Draining, SessionBusy, TooManyGenerations,
 from chatapi.generations.ephemeral import EphemeralGeneration
 from chatapi.generations.maintenance import Maintenance
 from chatapi.generations.reader import FollowedLog, LogChunks, LogReader
+from chatapi.generations.retention import RetentionJob
 from chatapi.generations.runner import GenerationRunner
 from chatapi.generations.running import CancelReason, LogChunk, RunningGeneration, RunningGenerations
 from chatapi.limits import Admission, Slot, Slots
@@ -89,6 +90,7 @@ class Generations:
         self._logs = LogReader(store, bus, self._running)
         self._ephemeral: dict[str, EphemeralGeneration] = {}
         self._maintenance = Maintenance(store, bus, self._running, self._ephemeral, settings, clock, metrics)
+        self.retention = RetentionJob(store, settings, clock, metrics)
         self._tasks: set[asyncio.Task[None]] = set()  # one for each turn that starts, runs or is being finished
         self.admission = Admission(slots)  # of answers that are not stored
         self.draining = False
@@ -310,8 +312,25 @@ class Generations:
     async def delete_session(self, session_id: str, authorizer: Authorizer) -> None:
         """Remove a session, and end the generation that runs in it; nothing of it is stored afterwards."""
         generation = await self._store.sessions.delete(session_id, authorizer)
-        if generation is None:
-            return
+        if generation is not None:
+            await self._end_deleted(generation)
+
+    async def delete_all_sessions(self, owner: str) -> int:
+        """Remove all sessions that this owner has now, as `delete_session` does each; return their number.
+
+        After an interruption, a part of them is left, and none of them in part.
+        """
+        now, deleted = self._clock(), 0
+        while True:
+            count, generations = await self._store.sessions.delete_some(owner, now)
+            for generation in generations:
+                await self._end_deleted(generation)
+            if not count:
+                return deleted
+            deleted += count
+
+    async def _end_deleted(self, generation: Generation) -> None:
+        """End a generation whose session was deleted, here or on its replica."""
         if running := await self._find_running(generation):
             await self._cancel(running, CancelReason.DELETED)
         else:
@@ -329,6 +348,7 @@ class Generations:
         await self._slots.open()
         await self._bus.open(self.abandon)
         self._maintenance.open()
+        self.retention.open()
 
     def refuse_new(self) -> None:
         """Start nothing more: this server is about to end."""
@@ -358,6 +378,7 @@ class Generations:
     async def close(self) -> None:
         """Interrupt running generations, and stop maintenance."""
         await self.drain(0, asyncio.Event())
+        await self.retention.close()
         await self._maintenance.close()
         await self._bus.close()
         await self._slots.close()

@@ -68,6 +68,7 @@ class Metrics:
         self._commit_seconds = self._histogram("store_commit_seconds", "Time of a write to the store.", COMMIT_SECONDS)
         self._committed = self._counter("store_committed", "Writes in the batches.", "kind")
         self._journal_failures = self._counter("journal_failures", "Writes to the journal that failed.")
+        self._expired = self._counter("expired_sessions", "Sessions that the retention job deleted.")
         self._lag = self._histogram(
             "event_loop_lag_seconds", "Delay of a timer: the time that all texts may be late.", LAG_SECONDS
         )
@@ -162,6 +163,10 @@ class Metrics:
     def journal_failed(self) -> None:
         """Count a write to the journal that failed; its text is written again later."""
         self._journal_failures.add()
+
+    def sessions_expired(self, count: int) -> None:
+        """Count sessions that the retention job has deleted."""
+        self._expired.add(amount=count)
 
     def loop_lagged(self, seconds: float) -> None:
         """Count one measurement of the delay of the event loop."""

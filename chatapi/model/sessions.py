@@ -18,7 +18,7 @@ class Session:
     """A conversation with one developer message.
 
     `given_title` is None until a title is set, and `""` after it was removed. `content_bytes` is the size of its
-    stored messages, about.
+    stored messages, about. `keep`, `expires_at` and `temporary` decide when retention deletes it.
     """
 
     id: str
@@ -31,6 +31,9 @@ class Session:
     created_at: Microseconds
     updated_at: Microseconds
     content_bytes: int = field(default=0, compare=False)
+    keep: bool = False
+    expires_at: Microseconds | None = None
+    temporary: bool = False
 
     @property
     def title(self) -> str | None:

@@ -182,6 +182,19 @@ class Journal:
                     self._files.submit(_remove, segment.path)
             self._full = needed
 
+    def rotate(self) -> bool:
+        """Continue in another segment if the current one has records; return False if that must be tried again later.
+
+        The segment is removed as soon as no running generation needs it.
+        """
+        if self._current is None or self._current.end == _HEADER.size:
+            return True
+        try:
+            self._next()
+        except (OSError, StoreUnavailable):
+            return False  # the next segment is not created yet, or cannot be
+        return True
+
     def sync(self) -> None:
         """Start to sync all that is written, so that it survives a power cut as well. Errors are ignored."""
         if self._current is not None:

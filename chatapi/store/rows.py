@@ -11,7 +11,10 @@ import msgspec
 from chatapi.model import Generation, Kind, Media, Message, Part, Role, Session, Status, ToolCall, Usage
 from chatapi.store.drivers.driver import CrossedRows
 
-SESSION = "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at, content_bytes"
+SESSION = (
+    "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at, content_bytes, keep, "
+    "expires_at, temporary"
+)
 GENERATION = (
     "g.id, g.session_id, g.message_id, g.status, g.model, g.dialect, g.created_at, g.first_token_at, g.ended_at, "
     "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail, g.replica"
@@ -40,6 +43,7 @@ def read_session(row: tuple[Any, ...]) -> Session:
     """Convert the columns `SESSION`."""
     values = list(row)
     values[4] = msgspec.json.decode(row[4])
+    values[10], values[12] = bool(row[10]), bool(row[12])
     return Session(*values)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from chatapi.model import (
     Authorizer,
@@ -39,8 +39,31 @@ from chatapi.titles import title_of
 SLOW_COUNT_SECONDS = 0.25  # a count of sessions that took longer is cached
 COUNT_CACHE_FACTOR = 100  # for this many times as long as it took
 
+DELETED_SESSIONS = 50  # by one transaction
+DELETED_MESSAGES = 500  # by one transaction, unless a single session has more
+
+DELETED = "deleted"  # a row of `agreement`: when rows were last deleted whose bytes may still be in the files
+
 SessionTime = Literal["created_at", "updated_at"]
 """The time that orders a list of sessions; each has an index."""
+
+
+class RetentionChoice(NamedTuple):
+    """The values to set; those that are None stay. `expires_at` is set if `sets_expiry`, also to None."""
+
+    keep: bool | None = None
+    temporary: bool | None = None
+    expires_at: Microseconds | None = None
+    sets_expiry: bool = False
+
+    def apply(self, session: Session) -> Session:
+        """Return the session with these values."""
+        return replace(
+            session,
+            keep=session.keep if self.keep is None else self.keep,
+            temporary=session.temporary if self.temporary is None else self.temporary,
+            expires_at=self.expires_at if self.sets_expiry else session.expires_at,
+        )
 
 
 class Sessions(Repository):
@@ -52,9 +75,13 @@ class Sessions(Repository):
         self._count_until = 0.0
 
     @durable_write
-    def create(self, owner: str | None, developer_message: str) -> Transaction[Session]:
+    def create(
+        self, owner: str | None, developer_message: str, retention: RetentionChoice | None = None
+    ) -> Transaction[Session]:
         """Create a session without messages."""
         session = new_session(owner, developer_message, {}, self._clock())
+        if retention is not None:
+            session = retention.apply(session)
         yield from self._quotas.take(owner, 1, 0)
         yield insert_session(session)
         return session
@@ -127,6 +154,7 @@ class Sessions(Repository):
         title: str | None = None,
         metadata: dict[str, str] | None = None,
         head: str | None = None,
+        retention: RetentionChoice | None = None,
     ) -> Transaction[Session]:
         """Set the values that are not None; an empty title removes the title.
 
@@ -151,9 +179,11 @@ class Sessions(Repository):
             metadata=session.metadata if metadata is None else metadata,
             updated_at=self._clock(),
         )
+        if retention is not None:
+            changed = retention.apply(changed)
         yield (
-            "UPDATE session SET developer_message = $2, title = $3, metadata = $4, head = $5, updated_at = $6 "
-            "WHERE id = $1",
+            "UPDATE session SET developer_message = $2, title = $3, metadata = $4, head = $5, updated_at = $6, "
+            "keep = $7, expires_at = $8, temporary = $9 WHERE id = $1",
             (
                 session_id,
                 changed.developer_message,
@@ -161,6 +191,9 @@ class Sessions(Repository):
                 encode_json(changed.metadata),
                 changed.head,
                 changed.updated_at,
+                int(changed.keep),
+                changed.expires_at,
+                int(changed.temporary),
             ),
         )
         return changed
@@ -174,6 +207,38 @@ class Sessions(Repository):
         session = authorizer((yield from find_session(session_id, lock=True)))
         return (yield from delete_session(session, self._clock()))
 
+    @durable_write
+    def delete_some(self, owner: str, created_until: Microseconds) -> Transaction[tuple[int, list[Generation]]]:
+        """Delete some of this owner's sessions that were created until then, as `delete` does each.
+
+        Return their number, and the generations that were running in them. Call it again until it deletes none: other
+        writers wait for one call only.
+        """
+        rows = yield (
+            f"SELECT {SESSION} FROM session WHERE owner = $1 AND created_at <= $2 ORDER BY created_at, id "
+            f"LIMIT {DELETED_SESSIONS} FOR UPDATE",
+            (owner, created_until),
+        )
+        sessions = some_of([read_session(row) for row in rows])
+        running = []
+        for session in sessions:
+            check_is(session.owner, owner)
+            generation = yield from delete_session(session, self._clock())
+            if generation is not None:
+                running.append(generation)
+        return len(sessions), running
+
+
+def some_of(sessions: list[Session]) -> list[Session]:
+    """Return the first sessions, as many as one transaction deletes: at least one."""
+    messages, count = 0, 0
+    for session in sessions:
+        messages += session.message_count
+        if count and messages > DELETED_MESSAGES:
+            break
+        count += 1
+    return sessions[:count]
+
 
 def new_session(owner: str | None, developer_message: str, metadata: dict[str, str], now: Microseconds) -> Session:
     """Return a session with a new ID and no messages."""
@@ -183,7 +248,7 @@ def new_session(owner: str | None, developer_message: str, metadata: dict[str, s
 def insert_session(session: Session) -> Statement:
     """Insert a session that is not stored yet."""
     return (
-        f"INSERT INTO session ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        f"INSERT INTO session ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         (
             session.id,
             session.owner,
@@ -195,6 +260,9 @@ def insert_session(session: Session) -> Statement:
             session.created_at,
             session.updated_at,
             session.content_bytes,
+            int(session.keep),
+            session.expires_at,
+            int(session.temporary),
         ),
     )
 
@@ -209,6 +277,14 @@ def find_session(session_id: str, lock: bool = False) -> Transaction[Session | N
         return None
     check_is(rows[0][0], session_id)
     return read_session(rows[0])
+
+
+def note_deletion(now: Microseconds) -> Statement:
+    """Note that bytes of deleted rows are to be removed from the files; see `store.retention`."""
+    return (
+        "INSERT INTO agreement (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (DELETED, str(now)),
+    )
 
 
 def delete_session(session: Session, now: Microseconds) -> Transaction[Generation | None]:
@@ -228,4 +304,5 @@ def delete_session(session: Session, now: Microseconds) -> Transaction[Generatio
     for table in ("message", "alias", "response"):
         yield f"DELETE FROM {table} WHERE session_id = $1", (session.id,)
     yield "DELETE FROM session WHERE id = $1", (session.id,)
+    yield note_deletion(now)
     return read_generation(running[0]) if running else None

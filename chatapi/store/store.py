@@ -14,6 +14,7 @@ from chatapi.store.imports import Imports
 from chatapi.store.journaled_commit import JournaledCommit
 from chatapi.store.messages import Messages
 from chatapi.store.quotas import Quotas, StoreLimits
+from chatapi.store.retention import Retention
 from chatapi.store.scans import Scans
 from chatapi.store.sessions import Sessions
 from chatapi.store.turns import Turns
@@ -53,6 +54,7 @@ class Store:
         self.scans = Scans(*shared)
         self.forks = Forks(*shared)
         self.imports = Imports(*shared)
+        self.retention = Retention(*shared)
         self.aliases = Aliases(*shared)
         self.deployment = Deployment(*shared, self.replica)
         self._driver = driver
@@ -72,6 +74,10 @@ class Store:
         """Commit the queue, as far as the database accepts it, and close the database."""
         await self.group_commit.close()
         await self._driver.close()
+
+    async def erase_deleted(self) -> bool:
+        """Remove the bytes of deleted rows from the files, as far as this service writes them; see `Driver`."""
+        return await self._driver.erase_deleted()
 
     def load(self) -> dict[tuple[str, ...], float]:
         """Return the numbers of jobs in the queues of the store, by queue and state."""

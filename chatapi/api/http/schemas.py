@@ -61,6 +61,9 @@ class Session(TypedDict):
     title: Annotated[str | None, Meta(description="Set by a client, or the beginning of the first user message.")]
     metadata: dict[str, str]
     head: Annotated[str | None, Meta(description="The last message of the active path.")]
+    keep: Annotated[bool, Meta(description="Whether it stays when it is not used for `CHATAPI_RETENTION_DAYS`.")]
+    temporary: Annotated[bool, Meta(description="Whether it is deleted after `CHATAPI_TEMPORARY_DAYS` without use.")]
+    expires_at: Annotated[Time | None, Meta(description="When it is deleted, also if it is used or kept.")]
 
 
 class Message(TypedDict):

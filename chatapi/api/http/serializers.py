@@ -36,6 +36,9 @@ def session_json(session: Session) -> dict[str, Any]:
         "title": session.title,
         "metadata": session.metadata,
         "head": session.head,
+        "keep": session.keep,
+        "temporary": session.temporary,
+        "expires_at": iso(session.expires_at) if session.expires_at is not None else None,
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from chatapi.api.http.identity import address_group, authorized, caller_of, work_group
+from chatapi.api.http.identity import address_group, authorized, caller_of, owner_of, work_group
 from chatapi.api.http.pagination import Cursor, PageSize, decode_cursor, encode_cursor
 from chatapi.api.http.request_body import read_body, read_optional_body
 from chatapi.api.http.serializers import iso, message_json, session_json
@@ -16,11 +17,13 @@ from chatapi.api.sessions import schemas
 from chatapi.api.sessions.schemas import ForkBody, SessionBody, SessionChangeBody
 from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.errors import InvalidRequest, KeyRequired
-from chatapi.model import DEEPEST
+from chatapi.model import DEEPEST, Microseconds
 from chatapi.store import SessionTime
+from chatapi.store.sessions import RetentionChoice
 
 router = APIRouter(tags=["sessions"])
 
+DELETIONS = WorkQueue("deletions", at_once=1)
 FORKS = WorkQueue("forks", at_once=1)  # each is one transaction, which other writers wait for
 
 
@@ -36,7 +39,9 @@ async def create_session(request: Request) -> JSONResponse:
     _check_length(request, body.developer_message)
     # By address, with or without a key: the key has not been verified.
     await core.rate_limit.take(address_group(request))
-    session = await core.store.sessions.create(caller_of(request).owner, body.developer_message)
+    session = await core.store.sessions.create(
+        caller_of(request).owner, body.developer_message, _retention_choice(body)
+    )
     return JSONResponse(
         {
             "session_id": session.id,
@@ -84,8 +89,19 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
         body.title,
         body.metadata,
         body.head,
+        _retention_choice(body),
     )
     return JSONResponse(session_json(session))
+
+
+@router.delete("/api/sessions", **schemas.DELETE_SESSIONS)
+async def delete_sessions(request: Request) -> JSONResponse:
+    """Stop the running answers of all sessions of the key, and delete these sessions."""
+    owner = owner_of(request)
+    core = services_of(request)
+    await core.rate_limit.take(owner)
+    async with core.queue(DELETIONS).turn(work_group(request)):
+        return JSONResponse({"deleted": await core.generations.delete_all_sessions(owner)})
 
 
 @router.delete("/api/sessions/{session_id}", **schemas.DELETE_SESSION)
@@ -131,6 +147,13 @@ async def list_messages(
         ends = not page or page[-1].depth == 0
     more = None if ends else encode_cursor(page[-1].depth)
     return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})
+
+
+def _retention_choice(body: SessionBody | SessionChangeBody) -> RetentionChoice:
+    expires_at = None
+    if body.expires_at is not None:
+        expires_at = Microseconds(int(datetime.fromisoformat(body.expires_at).timestamp() * 1_000_000))
+    return RetentionChoice(body.keep, body.temporary, expires_at, "expires_at" in body.model_fields_set)
 
 
 def _check_length(request: Request, developer_message: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, TypedDict
 
 from msgspec import Meta
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from chatapi.api.http.openapi import (
     BODY_ERRORS,
@@ -30,19 +31,43 @@ SESSION_ID = "The session."
 CURSOR = "`next_cursor` of the page before."
 
 
+EARLIEST_YEAR, LATEST_YEAR = 1971, 2200
+
+
+def _is_time(value: str) -> str:
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None or not EARLIEST_YEAR <= time.year <= LATEST_YEAR:
+        raise ValueError(
+            f"must be a time with an offset, such as 2030-01-31T12:00:00Z, from {EARLIEST_YEAR} to {LATEST_YEAR}"
+        )
+    return value
+
+
+ExpiryTime = Annotated[Text, Field(max_length=40, json_schema_extra={"format": "date-time"}), AfterValidator(_is_time)]
+
+
 class SessionBody(Body):
     """A session to create."""
 
     developer_message: Text
+    keep: bool | None = None
+    temporary: bool | None = None
+    expires_at: ExpiryTime | None = None
 
 
 class SessionChangeBody(Body):
-    """The fields of a session to change; a field that is absent or null stays as it is."""
+    """The fields of a session to change; one that is absent or null stays as it is. `expires_at: null` removes it."""
 
     title: Annotated[Text, Field(max_length=200)] | None = None
     developer_message: Text | None = None
     metadata: Metadata | None = None
     head: Annotated[Text, Field(max_length=64)] | None = None
+    keep: bool | None = None
+    temporary: bool | None = None
+    expires_at: ExpiryTime | None = None
 
 
 class ForkBody(Body):
@@ -57,6 +82,12 @@ class CreatedSession(TypedDict):
     session_id: str
     message: str
     created_at: Time
+
+
+class DeletedSessions(TypedDict):
+    """All sessions of the key were deleted."""
+
+    deleted: Annotated[int, Meta(description="Their number.")]
 
 
 class DeletedSession(TypedDict):
@@ -156,6 +187,16 @@ DELETE_SESSION = operation(
     security=OPTIONAL_KEY,
     errors=SESSION_ERRORS,
     examples=(Example("delete", path=SESSION),),
+)
+DELETE_SESSIONS = operation(
+    "deleteSessions",
+    "Delete all sessions",
+    """Stop the running answers of all sessions of the key, and delete these sessions with all their messages. Each
+    disappears from every route at once, in one transaction. If the response does not arrive, send the request again.
+    The sums of `GET /api/usage` stay, without ids. Sessions that other requests create meanwhile stay too.""",
+    json_content(DeletedSessions, "The sessions were deleted."),
+    security=REQUIRED_KEY,
+    errors=OWNER_ERRORS,
 )
 FORK_SESSION = operation(
     "forkSession",

@@ -132,5 +132,11 @@ class Driver(Protocol):
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         """Run a transaction that only reads, on one consistent state."""
 
+    async def erase_deleted(self) -> bool:
+        """Remove the bytes of deleted rows from the files; return False if it must be tried again later.
+
+        A server that writes the files itself removes them in its own time.
+        """
+
     def load(self) -> dict[tuple[str, ...], float]:
         """Return the numbers of jobs, by queue and state (`waiting` or `busy`), for the metrics."""

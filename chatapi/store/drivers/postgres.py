@@ -122,6 +122,9 @@ class PostgresDriver:
                 outcome.unstored = {append.generation_id for append in batch.appends}
         return outcome
 
+    async def erase_deleted(self) -> bool:
+        return True  # autovacuum does it
+
     def load(self) -> dict[tuple[str, ...], float]:
         return {
             (pool.name, state): number

@@ -20,6 +20,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -44,6 +45,8 @@ T = TypeVar("T")
 READERS = 2  # threads that only read
 LOCKED_MILLISECONDS = 2000  # how long to wait for another program that has locked the file, such as a backup
 CACHED_STATEMENTS = 256  # more than there are distinct texts
+SMALL_BYTES = 32 * 1024 * 1024  # of a file that is rebuilt after every run of the retention job with deletions
+VACUUM_SECONDS = 86_400.0  # between two rebuilds of a larger file
 CHECKPOINT_COMMITS = 250  # between checkpoints: about a thousand pages, as SQLite does by itself
 OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 _ROW_LOCK = re.compile(r" FOR UPDATE(?: OF [a-z](?:, [a-z])*)?(?: SKIP LOCKED)?")
@@ -64,6 +67,8 @@ class SQLiteDriver:
         self._synchronous = ""
         self._commits = 0  # since the last checkpoint
         self._sync_failed = False
+        self._vacuumed: tuple[str] | None = None  # the deletion whose bytes the last rebuild removed
+        self._vacuum_at = 0.0
         self.journal = Journal(journal_folder(path))
 
     async def open(self) -> None:
@@ -178,6 +183,30 @@ class SQLiteDriver:
         statements = asked.statements if isinstance(asked, Together) else (asked,)
         rows, *_ = [connection.execute(_dialect(sql), values).fetchall() for sql, values in statements]
         return rows
+
+    async def erase_deleted(self) -> bool:
+        """Rebuild the database, empty the WAL, and leave the segment of the journal that has records of ended answers.
+
+        `secure_delete` overwrites deleted rows, but not copies of them that SQLite left in other pages when it moved
+        rows between pages: only a rebuild (VACUUM) removes those. Transactions wait for it; text does not.
+        """
+        is_rotated = self.journal.rotate()
+        return await self._writer.run(self._erase) and is_rotated
+
+    def _erase(self, connection: sqlite3.Connection) -> bool:
+        try:
+            deleted = connection.execute("SELECT value FROM agreement WHERE name = 'deleted'").fetchone()
+            if deleted != self._vacuumed and self._may_vacuum():
+                connection.execute("VACUUM")
+                self._vacuumed, self._vacuum_at = deleted, time.monotonic() + VACUUM_SECONDS
+            self._replace_wal(connection)
+        except (sqlite3.Error, StoreUnavailable):
+            return False  # a reader uses the WAL, or the disk is full or fails
+        return bool(deleted == self._vacuumed)
+
+    def _may_vacuum(self) -> bool:
+        """Return whether a rebuild takes little time, or the last one was long ago."""
+        return self.path.stat().st_size <= SMALL_BYTES or time.monotonic() >= self._vacuum_at
 
     def load(self) -> dict[tuple[str, ...], float]:
         return {(worker.name, "waiting"): worker.waiting for worker in (self._writer, *self._readers)}
@@ -369,6 +398,7 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
         connection.execute(f"PRAGMA busy_timeout = {LOCKED_MILLISECONDS}")
         connection.execute("PRAGMA query_only = ON" if read_only else "PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten with zeros
     except sqlite3.Error:
         connection.close()
         raise
