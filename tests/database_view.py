@@ -92,7 +92,9 @@ class SQLiteFile(Database):
         return StoredAnswer(stored.status, [found[end] for end in sorted(found)] or stored.parts)
 
     def everything(self) -> str:
-        return super().everything() + "".join(map(str, self.records()))
+        """Return all rows as text, and the text of running answers. That of ended ones waits in the journal to leave."""
+        running = {name for (name,) in self.rows("SELECT id FROM generation WHERE status = 'running'")}
+        return super().everything() + "".join(str(record) for record in self.records() if record[0] in running)
 
     def records(self) -> Iterator[tuple[str, int, str, str]]:
         """Yield the records of the journal: generation ID, end position, kind and text."""

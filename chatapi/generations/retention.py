@@ -48,7 +48,7 @@ class RetentionJob:
         await repeat(self.run, INTERVAL_SECONDS, at_once=True)
 
     async def run(self) -> Expired:
-        """Delete what has expired, and remove deleted bytes from the files; return what was deleted.
+        """Delete what has expired, and remove deleted bytes from the files; return the number of each that it deleted.
 
         If the store is unavailable, the next run continues.
         """
