@@ -92,7 +92,7 @@ class SQLiteFile(Database):
         return StoredAnswer(stored.status, [found[end] for end in sorted(found)] or stored.parts)
 
     def everything(self) -> str:
-        """Return all rows as text, and the text of running answers. That of ended ones waits in the journal to leave."""
+        """Return all rows as text, and the text of running answers; that of ended ones leaves the journal later."""
         running = {name for (name,) in self.rows("SELECT id FROM generation WHERE status = 'running'")}
         return super().everything() + "".join(str(record) for record in self.records() if record[0] in running)
 
