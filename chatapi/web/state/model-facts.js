@@ -9,10 +9,15 @@
 const CLASSIC = ["low", "medium", "high"];
 const WITH_MINIMAL = ["minimal", ...CLASSIC];
 const WITH_NONE = ["none", ...CLASSIC];
+const WITH_HIGHEST = [...WITH_NONE, "xhigh"];
 
-/** Of OpenAI's models, by the start of the name; the first match counts. @type {[RegExp, number, string[], boolean][]} */
+/** Of OpenAI's models, by the start of the name; the first match counts. @type {[RegExp, number | null, string[], boolean][]} */
 const FAMILIES = [
-  [/^gpt-5\.\d/, 400_000, WITH_NONE, true],
+  [/^gpt-5\.4-(mini|nano)/, 400_000, WITH_HIGHEST, true],
+  [/^gpt-5\.4/, 1_050_000, WITH_HIGHEST, true],
+  [/^gpt-5\.[23]/, 400_000, WITH_HIGHEST, true],
+  [/^gpt-5\.1/, 400_000, WITH_NONE, true],
+  [/^gpt-5\.\d/, null, WITH_HIGHEST, true],
   [/^gpt-5-chat/, 128_000, [], true],
   [/^gpt-5/, 400_000, WITH_MINIMAL, true],
   [/^gpt-4\.1/, 1_047_576, [], true],
