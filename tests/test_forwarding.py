@@ -80,7 +80,7 @@ def test_both_directions_are_byte_for_byte(service: Service, upstream: Simulator
         assert "X-Secret" not in answer.headers
         received = upstream.requests[-1]
         assert received.raw == (BINARY if body is BINARY else BINARY * 2)
-        assert received.query == "a=b&c= d"
+        assert received.query == "a=b&c=%20d"
         assert received.headers["OpenAI-Beta"] == "a=b"
         assert received.headers["X-Client-Request-Id"] == answer.headers["X-Request-ID"]
         assert not {"Cookie", "X-Own"} & set(received.headers)

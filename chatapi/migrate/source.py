@@ -94,13 +94,16 @@ def _table(source: sqlite3.Connection, name: str) -> Table:
 
 def count_rows(source: sqlite3.Connection, table: Table) -> int:
     """Return the number of rows."""
-    (count,) = source.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()
+    (count,) = source.execute(f'SELECT count(*) FROM "{table.name}" WHERE {table.condition}').fetchone()
     return int(count)
 
 
 def batches(source: sqlite3.Connection, table: Table) -> Iterator[list[Row]]:
     """Yield the rows of the table in the order of their keys, in batches."""
-    rows = source.execute(f'SELECT {column_list(table.columns)} FROM "{table.name}" ORDER BY {column_list(table.key)}')
+    rows = source.execute(
+        f'SELECT {column_list(table.columns)} FROM "{table.name}" WHERE {table.condition} '
+        f"ORDER BY {column_list(table.key)}"
+    )
     batch: list[Row] = []
     size = 0
     for row in rows:

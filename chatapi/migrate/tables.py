@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from chatapi.store.retention import RETENTION_LEASE
+from chatapi.store.sessions import DELETED
+
 Row = tuple[Any, ...]
 
 
@@ -15,6 +18,11 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     key: tuple[str, ...]
     text_columns: frozenset[str]
+
+    @property
+    def condition(self) -> str:
+        """The SQL condition of the rows that are copied; each database has the other ones for itself."""
+        return f"name NOT IN ('{RETENTION_LEASE}', '{DELETED}')" if self.name == "agreement" else "TRUE"
 
     def key_of(self, row: Row) -> Row:
         """Return the primary key of a row."""

@@ -77,13 +77,15 @@ async def rows_between(
     """Return the target's rows whose keys are greater than `after` and at most `until`, ordered by bytes."""
     order = [f'"{column}" COLLATE "C"' if column in table.text_columns else f'"{column}"' for column in table.key]
     key = f"({', '.join(order)})"
-    conditions: list[str] = []
+    conditions = [table.condition]
     values: list[Any] = []
     for comparison, bound in ((">", after), ("<=", until)):
         if bound is not None:
             parameters = ", ".join(f"${len(values) + place}" for place in range(1, len(bound) + 1))
             conditions.append(f"{key} {comparison} ({parameters})")
             values += bound
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    sql = f'SELECT {column_list(columns)} FROM "{table.name}" {where} ORDER BY {", ".join(order)} LIMIT {limit}'
+    sql = (
+        f'SELECT {column_list(columns)} FROM "{table.name}" WHERE {" AND ".join(conditions)} '
+        f"ORDER BY {', '.join(order)} LIMIT {limit}"
+    )
     return [tuple(row) for row in await target.fetch(sql, *values)]

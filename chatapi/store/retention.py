@@ -27,7 +27,7 @@ def count_statement(rule: Rule) -> str:
     return f"SELECT count(*), coalesce(sum(s.message_count), 0) FROM session s WHERE {rule} AND {_IDLE}"
 
 
-_LEASE = "retention"  # a row of `agreement`: until when a replica does this, and its id
+RETENTION_LEASE = "retention"  # a row of `agreement`: until when a replica does this, and its id
 _COLUMNS = ", ".join(f"s.{column.strip()}" for column in SESSION.split(","))
 
 
@@ -49,7 +49,7 @@ class Retention(Repository):
             "INSERT INTO agreement (name, value) VALUES ($1, $2) "
             "ON CONFLICT (name) DO UPDATE SET value = excluded.value "
             "WHERE agreement.value < $3 OR agreement.value LIKE $4 RETURNING value",
-            (_LEASE, f"{now + int(seconds * 1e6):020d} {replica}", f"{now:020d}", f"% {replica}"),
+            (RETENTION_LEASE, f"{now + int(seconds * 1e6):020d} {replica}", f"{now:020d}", f"% {replica}"),
         )
         return bool(rows)
 
