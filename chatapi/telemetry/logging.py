@@ -207,6 +207,16 @@ def _redaction(policy: KeyPolicy) -> Processor:
         return value
 
     def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        texts, is_flat = [], True
+        for value in event.values():
+            if isinstance(value, str):
+                texts.append(value)
+            elif isinstance(value, dict | list | tuple):
+                is_flat = False
+        if is_flat:  # one search instead of one for each value: no key contains NUL, and NUL ends one
+            joined = "\0".join(texts)
+            if policy.redact(joined) == joined:
+                return event
         return {name: clean(value) for name, value in event.items()}
 
     return redact
