@@ -14,11 +14,11 @@ from chatapi.errors import UpstreamBroken, UpstreamError, UpstreamRateLimited, U
 from chatapi.model import Kind, Media, NewMessage, Part, Role, ToolCall, Usage
 from chatapi.simulator import wire
 from chatapi.simulator.responses import Events
+from chatapi.upstream.events import BROKE_OFF
 from chatapi.upstream.providers import USE_RESPONSES, Providers, is_openai
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.responses.request import Adjustment, find_adjustment, write_request
 from chatapi.upstream.responses.stream import (
-    BROKE_OFF,
     HELD_CHARACTERS,
     NO_END,
     NOT_CLOSED,

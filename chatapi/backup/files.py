@@ -21,6 +21,7 @@ from pathlib import Path
 from chatapi.backup.errors import BackupFailed
 from chatapi.settings import secret_beside
 from chatapi.store.drivers.sqlite import holder
+from chatapi.store.journal import journal_folder
 
 DATABASE = "database"
 SECRET = "secret"  # noqa: S105 - the name of a file
@@ -28,11 +29,6 @@ JOURNAL = "journal"
 SEGMENTS = "*.segment"
 MANIFEST = "manifest.json"
 READ_BYTES = 1024 * 1024
-
-
-def journal_of(database: Path) -> Path:
-    """Return the folder of the journal of a database, which may not exist."""
-    return database.with_name(database.name + ".journal")
 
 
 def target_of(name: str, database: Path) -> Path:
@@ -47,14 +43,14 @@ def target_of(name: str, database: Path) -> Path:
     if name == SECRET:
         return secret_beside(database)
     if folder == JOURNAL and Path(file).match(SEGMENTS) and Path(file).name == file:
-        return journal_of(database) / file
+        return journal_folder(database) / file
     raise BackupFailed(f"The manifest names a file {name!r}, which is not part of a backup.")
 
 
 def existing(database: Path) -> list[Path]:
     """Return the files and folders of the data that exist, the database's own temporary ones included."""
     beside = [database.with_name(database.name + suffix) for suffix in ("-wal", "-shm")]
-    return [path for path in (database, *beside, secret_beside(database), journal_of(database)) if path.exists()]
+    return [path for path in (database, *beside, secret_beside(database), journal_folder(database)) if path.exists()]
 
 
 def digest_of(path: Path) -> str:

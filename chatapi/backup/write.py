@@ -20,9 +20,10 @@ from urllib.parse import quote
 from chatapi import __version__
 from chatapi.auth.keys import fingerprint
 from chatapi.backup.errors import BackupFailed
-from chatapi.backup.files import DATABASE, JOURNAL, SECRET, SEGMENTS, copy_synced, digest_of, journal_of, sync
+from chatapi.backup.files import DATABASE, JOURNAL, SECRET, SEGMENTS, copy_synced, digest_of, sync
 from chatapi.backup.manifest import FORMAT, File, Manifest, write_manifest
 from chatapi.settings import Settings, secret_beside
+from chatapi.store.journal import journal_folder
 from chatapi.store.schema import pending
 
 PAGES_PER_STEP = 4096  # copied between two lines of progress
@@ -108,7 +109,7 @@ def _write(settings: Settings, database: Path, folder: Path, progress: Progress)
 def _link_segments(database: Path, folder: Path) -> None:
     """Link the segments of the journal, so that they stay when the server removes them."""
     links = folder / LINKS
-    for segment in sorted(journal_of(database).glob(SEGMENTS)):
+    for segment in sorted(journal_folder(database).glob(SEGMENTS)):
         links.mkdir(mode=0o700, exist_ok=True)
         try:
             os.link(segment, links / segment.name)

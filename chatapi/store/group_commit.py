@@ -120,7 +120,7 @@ class GroupCommit:
         self._unstored_since.pop(generation_id, None)
 
     def release(self, generation_id: str) -> None:
-        """Drop what is kept for a generation that has ended."""
+        """Forget a generation that has ended."""
 
     async def flush(self) -> None:
         """Return when all log text before this call has been committed, refused, or tried once."""

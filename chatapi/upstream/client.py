@@ -205,7 +205,7 @@ class Upstream:
     async def forward(
         self, asked: ForwardedRequest, body: AsyncIterable[bytes], credential: Credential
     ) -> AsyncIterator[ForwardedAnswer]:
-        """Send a request as it is, once, and yield its response. Leaving the block closes a response that goes on.
+        """Send a request unchanged, without retries, and yield its response; leaving the block closes it.
 
         Raises:
             UpstreamError: the upstream is broken or cannot be reached, or the body broke off.

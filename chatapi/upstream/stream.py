@@ -18,6 +18,7 @@ from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken, UpstreamError
 from chatapi.http_client import Response, TransportError
 from chatapi.model import Kind, Limit, Usage
+from chatapi.upstream.events import BROKE_OFF, EventParser
 from chatapi.upstream.finish import STOP, TOOL_CALLS, Ending, read_finish
 from chatapi.upstream.halves import Halves
 from chatapi.upstream.metadata import ResponseMetadata
@@ -27,9 +28,8 @@ from chatapi.upstream.tool_calls import ToolCallAssembler
 from chatapi.upstream.usage import read_usage
 from chatapi.wire.extras import DEEPEST, EXTRAS_BYTES, encode_extras, merge
 from chatapi.wire.loose_json import REPLACEMENT, UNREADABLE, nests_deeper_than, read_json, storable, write_json
-from chatapi.wire.sse import MAX_EVENT_BYTES, Decoder
+from chatapi.wire.sse import MAX_EVENT_BYTES
 
-BROKE_OFF = "The model API's answer broke off before its end. What came before is kept."
 NO_FINISH = "The model API ended its answer without saying that it was finished."
 NOT_PROTOCOL = "The model API sent an event that is not in its protocol."
 REASON_CHARACTERS = 64  # of a finish reason; those of OpenAI's protocol have at most 14
@@ -112,22 +112,21 @@ _REASONING_PARTS = frozenset(
 _NO_CONTENT = ("role", "name", "object", "finish_reason", "index", "function_call", "tool_calls", "annotations")
 
 
-class CompletionParser:
+class CompletionParser(EventParser):
     """Reads one answer. `feed` takes its bytes, however they are cut, and `end` its end; afterwards `error` tells.
 
     `origin` identifies the upstream to which kept fields may be sent back.
     """
 
+    document_starts = (b"{", b"[")
+
     def __init__(self, credential: Credential, origin: str = "") -> None:
+        super().__init__()
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.deltas = 0  # pieces of content, about one token each
-        self.done = False
-        self.error: UpstreamError | None = None
         self._credential = credential
         self._origin = origin
-        self._events = Decoder()
-        self._seen = False  # an event
         self._expects_text = False  # the last event had text
         self._calls: ToolCallAssembler | None = None
         self._failed_reason: str | None = None
@@ -142,39 +141,12 @@ class CompletionParser:
         """Whether the upstream has declared the answer complete, and no content came afterwards."""
         return self.finish_reason is not None and self._failed_reason is None and not self._was_early
 
-    def feed(self, data: bytes) -> Deltas | None:
-        """Take bytes and return the content in them; None if they complete no event."""
-        try:
-            payloads = self._events.feed(data)
-        except UpstreamError as error:
-            return self._fail(error, [])
-        if not payloads:
-            return None
-        self._seen = True
-        return self._take_all(payloads)
-
-    def end(self) -> Deltas:
-        """Take the end of the body, and return the rest of the content."""
-        rest = self._events.end()
-        if not self._seen and rest.lstrip().startswith((b"{", b"[")):
-            return self.document(rest)  # JSON under another name
-        deltas = self._take_all(self._events.last_events(rest), at_end=True)
-        return deltas if self.done else deltas + self.conclude(BROKE_OFF)
-
-    def document(self, body: bytes) -> Deltas:
-        """Take an answer that came as one JSON object, though a stream was asked for; or as events under that name."""
-        if body.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
-            deltas = self.feed(body) or []
-            return deltas if self.done else deltas + self.end()
-        deltas = self._take_all([body])
-        return deltas if self.done else deltas + self.conclude(NO_FINISH)
-
     def cut_off(self, error: UpstreamError) -> Deltas:
         """Take a connection that broke. An answer that was complete by then is none the worse for it."""
         return self.conclude(BROKE_OFF) if self.is_complete else self._fail(error, self._flush())
 
-    def conclude(self, no_finish: str = NO_FINISH) -> Deltas:
-        """End the answer here and return content that was held. `no_finish` is the error without a finish reason."""
+    def conclude(self, no_end: str = NO_FINISH) -> Deltas:
+        """End the answer here and return content that was held. `no_end` is the error without a finish reason."""
         if self.done:
             return []
         deltas = self._flush()
@@ -183,13 +155,9 @@ class CompletionParser:
             reason = self._credential.hide(self._failed_reason)
             self.error = UpstreamBroken(f"The model API ended its answer early, with the finish reason {reason!r}.")
         elif self.finish_reason is None:
-            self.error = UpstreamBroken(no_finish)
+            self.error = UpstreamBroken(no_end)
         elif self._calls is not None and self._calls.has_nameless:
             self.error = UpstreamBroken("The model API sent a tool call without a name.")
-        return deltas
-
-    def _fail(self, error: UpstreamError, deltas: Deltas) -> Deltas:
-        self.error, self.done = error, True
         return deltas
 
     def _flush(self) -> Deltas:

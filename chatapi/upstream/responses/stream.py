@@ -15,6 +15,7 @@ import msgspec
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken, UpstreamError
 from chatapi.model import Kind, ToolCall, Usage
+from chatapi.upstream.events import BROKE_OFF, EventParser
 from chatapi.upstream.finish import CONTENT_FILTER, LENGTH, STOP, TOOL_CALLS
 from chatapi.upstream.halves import Halves
 from chatapi.upstream.provider import Deltas
@@ -24,9 +25,7 @@ from chatapi.upstream.usage import read_usage
 from chatapi.wire.extras import ANY_ORIGIN, DEEPEST, EXTRAS_BYTES, encode_extras
 from chatapi.wire.loose_json import REPLACEMENT, UNREADABLE, nests_deeper_than, read_json, write_json
 from chatapi.wire.response_events import ITEM_ADDED, ITEM_DONE, encode_event
-from chatapi.wire.sse import Decoder
 
-BROKE_OFF = "The model API's answer broke off before its end. What came before is kept."
 NO_END = "The model API ended its answer without saying that it was finished."
 NOT_PROTOCOL = "The model API sent an event that is not in its protocol."
 NOT_CLOSED = "The model API ended its answer with an item that it had not closed."
@@ -73,22 +72,21 @@ class _Event(msgspec.Struct):
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
-class ResponsesParser:
+class ResponsesParser(EventParser):
     """Reads one answer. `feed` takes its bytes, however they are cut, and `end` its end; `error` is set afterwards.
 
     `origin` identifies the upstream to which kept items are sent back.
     """
 
+    document_starts = (b"{",)
+
     def __init__(self, credential: Credential, origin: str = "") -> None:
+        super().__init__()
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.deltas = 0  # pieces of content, about one token each
-        self.done = False
-        self.error: UpstreamError | None = None
         self._credential = credential
         self._origin = origin
-        self._events = Decoder()
-        self._seen = False  # an event
         self._next: int | None = None  # sequence number; None until one has come
         self._counts = True  # the upstream may number its events one by one
         self._counted = False  # it has done so
@@ -106,33 +104,6 @@ class ResponsesParser:
         """Whether the upstream has declared the answer complete."""
         return self.done and self.error is None and self.finish_reason is not None
 
-    def feed(self, data: bytes) -> Deltas | None:
-        """Take bytes and return the content in them; None if they complete no event."""
-        try:
-            payloads = self._events.feed(data)
-        except UpstreamError as error:
-            return self._fail(error, [])
-        if not payloads:
-            return None
-        self._seen = True
-        return self._take_all(payloads)
-
-    def end(self) -> Deltas:
-        """Take the end of the body, and return the rest of the content."""
-        rest = self._events.end()
-        if not self._seen and rest.lstrip().startswith(b"{"):
-            return self.document(rest)  # JSON under another name
-        deltas = self._take_all(self._events.last_events(rest), at_end=True)
-        return deltas if self.done else deltas + self.conclude(BROKE_OFF)
-
-    def document(self, body: bytes) -> Deltas:
-        """Take an answer that came as one JSON object, though a stream was asked for; or as events under that name."""
-        if body.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
-            deltas = self.feed(body) or []
-            return deltas if self.done else deltas + self.end()
-        deltas = self._take_all([body])
-        return deltas if self.done else deltas + self.conclude()
-
     def cut_off(self, error: UpstreamError) -> Deltas:
         """Take a connection that broke, and return content that was held."""
         return self._fail(error, self._flush())
@@ -142,10 +113,6 @@ class ResponsesParser:
         if self.done:
             return []
         return self._fail(UpstreamBroken(no_end), self._flush())
-
-    def _fail(self, error: UpstreamError, deltas: Deltas) -> Deltas:
-        self.error, self.done = error, True
-        return deltas
 
     def _flush(self) -> Deltas:
         """Return the content that was held, of items that are not closed too."""
