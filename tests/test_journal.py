@@ -53,6 +53,11 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.segment"))
 
 
+def wait_for_files(journal: Journal) -> None:
+    """Return when the journal's thread has created and removed all files that it was asked to."""
+    journal._files.submit(bool).result()
+
+
 def append_until_rolled_over(journal: Journal, generation_id: str, count: int = 60) -> str:
     """Append text of many segments; a segment that is not ready yet is awaited."""
     text = ""
@@ -95,6 +100,7 @@ def test_a_segment_is_removed_when_its_generations_have_ended(folder: Path, jour
     append_until_rolled_over(journal, "gen_2")
     assert len(segments(folder)) > 4
     journal.release("gen_2")
+    wait_for_files(journal)
     assert text_of(recover(segments(folder)).pieces["gen_1"]) == text
     journal.release("gen_1")
     journal.close()
