@@ -13,6 +13,7 @@ from chatapi.api.openai import errors as openai_errors
 from chatapi.api.openai import models, proxy
 from chatapi.api.openai.completions import routes as completions
 from chatapi.api.openai.conversations import routes as conversations
+from chatapi.api.openai.responses import operations as response_operations
 from chatapi.api.openai.responses import routes as responses
 from chatapi.api.ops import docs, health, metrics, page, plug
 from chatapi.api.sessions import routes as sessions
@@ -66,6 +67,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         models.router,
         responses.creating,
         responses.router,
+        response_operations.router,
         conversations.router,
         proxy.router,  # after all others under /v1
         sessions.router,

@@ -31,6 +31,7 @@
     │   └── Interrupted                  the server stopped before the answer was complete
     ├── UpstreamError               the model API rejected the request, failed or was not reached
     │   ├── UpstreamRejectedRequest 400
+    │   ├── UpstreamUnsupported     400
     │   ├── UpstreamRejectedKey     401
     │   ├── UpstreamForbidden       403
     │   ├── UpstreamModelNotFound   404
@@ -315,6 +316,15 @@ class UpstreamRejectedRequest(UpstreamError):
     status = 400
     code = "upstream_rejected_request"
     message = "The model API rejected the request."
+
+
+class UpstreamUnsupported(UpstreamError):
+    """The model API has no route for this operation, and this server does not do it by itself."""
+
+    status = 400
+    code = "unsupported_by_upstream"
+    message = "The model API does not support this operation."
+    retryable = False
 
 
 class UpstreamRejectedKey(UpstreamError):

@@ -138,6 +138,15 @@ class Generations:
             return earlier
         return await self._start(turn, credential, authorizer)
 
+    async def model_request(self, turn: TurnRequest, session: Session | None) -> ModelRequest:
+        """Return the request that the model would get for a turn, which is not started.
+
+        Raises:
+            ContextTooLarge: the conversation is larger than this server sends.
+        """
+        parent = turn.parent or (session.head if session is not None else None)
+        return await self._runner.model_request(turn, session, parent)
+
     async def send_ephemeral(
         self, turn: TurnRequest, credential: Credential, session: Session | None
     ) -> EphemeralHandle:

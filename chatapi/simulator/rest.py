@@ -54,7 +54,21 @@ def delete_file(request: ReceivedRequest) -> dict[str, Any]:
     return {"id": request.path.rpartition("/")[2], "object": "file", "deleted": True}
 
 
+def count_tokens(request: ReceivedRequest) -> dict[str, Any]:
+    """Return the number of words in the input and the instructions."""
+    body = request.body if isinstance(request.body, dict) else {}
+    given = body.get("input", "")
+    texts = [str(body.get("instructions") or ""), *([given] if isinstance(given, str) else map(_text_of, given))]
+    return {"object": "response.input_tokens", "input_tokens": sum(len(text.split()) for text in texts)}
+
+
+def _text_of(item: dict[str, Any]) -> str:
+    content = item.get("content", "")
+    return content if isinstance(content, str) else " ".join(str(part.get("text", "")) for part in content)
+
+
 _ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/v1/embeddings"): embed,
     ("GET", "/v1/files"): list_files,
+    ("POST", "/v1/responses/input_tokens"): count_tokens,
 }

@@ -53,6 +53,7 @@ from chatapi.upstream.refusals import (
     read_retry_after,
 )
 from chatapi.upstream.request import ModelRequest
+from chatapi.upstream.responses.operations import Operation, explain_refusal, unsupported, write_operation
 from chatapi.upstream.stream import Answer
 from chatapi.wire.extras import origin_of
 from chatapi.wire.loose_json import UNREADABLE, read_json
@@ -73,6 +74,7 @@ _HEADERS = {
     "Accept": f"{EVENTS}, {JSON}",
     "Accept-Encoding": "identity",
 }
+_POSTED = {**_HEADERS, "Content-Type": JSON}
 
 # Statuses with which servers refuse a member of a request; the others mean something else for certain.
 _ADJUSTABLE = frozenset({400, 404, 405, 406, 409, 415, 422, 500, 501})
@@ -108,8 +110,7 @@ class Upstream:
         clock: Clock = wall_clock,
         metrics: Metrics | None = None,
     ) -> None:
-        posted = {**_HEADERS, "Content-Type": JSON}
-        self._endpoints = {path: Endpoint("POST", f"{base_url}/{path}", posted) for path in PATHS}
+        self._endpoints = {path: Endpoint("POST", f"{base_url}/{path}", _POSTED) for path in PATHS}
         self._completions = self._endpoints[ChatCompletions.path]
         self._models = Endpoint("GET", f"{base_url}/models", _HEADERS)
         self._base_url = base_url
@@ -199,6 +200,26 @@ class Upstream:
             UpstreamError: the upstream refused it, is broken or cannot be reached, after two retries where that helps.
         """
         response = await self._ask_or_raise(model, credential, body, (JSON,))
+        return await self._read_body(response, credential, most_bytes)
+
+    async def operate(
+        self, operation: Operation, request: ModelRequest, credential: Credential, most_bytes: int
+    ) -> PassthroughBody:
+        """Ask for an operation of Responses, with the whole conversation, and return its answer as it is.
+
+        Raises:
+            UpstreamUnsupported: the upstream does not have it.
+            ContextTooLarge: the request is larger than this service sends.
+            UpstreamError: the upstream refused it, is broken or cannot be reached, after two retries where that helps.
+        """
+        providers = self._providers
+        if providers.api == "chat":
+            raise unsupported(operation)
+        body = providers.encode(write_operation(operation, request, providers.responses.origin))
+        endpoint = Endpoint("POST", f"{self._base_url}/{providers.responses.path}/{operation}", _POSTED)
+        response = await self._ask(endpoint, request.model, credential, body, (JSON,))
+        if isinstance(response, _Refusal):
+            raise explain_refusal(operation, response.status, response.error)
         return await self._read_body(response, credential, most_bytes)
 
     @asynccontextmanager

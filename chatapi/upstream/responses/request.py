@@ -24,6 +24,8 @@ _SAME = frozenset(
 _TRANSLATED = frozenset(
     {"max_tokens", "max_completion_tokens", "reasoning_effort", "verbosity", "response_format", "tools", "tool_choice"}
 )
+OWN = ("max_tool_calls", "truncation", "personality")
+"""Parameters that chat completions do not have, and that are sent as they came."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "store": (False,),
@@ -93,7 +95,7 @@ def write_request(request: ModelRequest, origin: str, adjustments: frozenset[str
     choice = own.get("tool_choice") or _tool_choice(parameters.get("tool_choice"))
     if choice is not None:
         body["tool_choice"] = choice
-    body |= {name: own[name] for name in ("max_tool_calls", "truncation") if own.get(name) is not None}
+    body |= {name: own[name] for name in OWN if own.get(name) is not None}
     return body
 
 

@@ -25,28 +25,6 @@ from chatapi.upstream.passthrough import Passthrough
 from chatapi.wire import sse
 
 
-class WholePassthrough(Response):
-    """A completion in one piece."""
-
-    def __init__(
-        self, services: Services, model: str, credential: Credential, owner: str, body: bytes, limit: Limit | None
-    ) -> None:
-        self._services, self._model, self._credential, self._owner = services, model, credential, owner
-        self._body, self._limit = body, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        services = self._services
-        async with services.generations.admission.reserve_slot(self._owner):
-            with StreamSupervisor(services.settings, receive) as supervisor:
-                most_bytes = services.settings.max_context_bytes
-                whole = await services.upstream.complete(self._model, self._credential, self._body, most_bytes)
-            if supervisor.client_left:
-                return
-            mark_accepted(HTTPConnection(scope))
-            headers = whole.headers | limit_headers(self._limit, whole.limit)
-            await Response(whole.body, 200, headers, "application/json")(scope, receive, send)
-
-
 class StreamPassthrough(Response):
     """A streamed completion. Its status waits for the upstream's, but at most `status_seconds`."""
 

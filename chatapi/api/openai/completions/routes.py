@@ -23,7 +23,7 @@ from chatapi.api.http.services import services_of
 from chatapi.api.http.streaming import LogResponse, read_whole
 from chatapi.api.http.supervision import unless_disconnected
 from chatapi.api.openai.common import cancels_on_disconnect, check_surrogates, require_key
-from chatapi.api.openai.completions.passthrough import StreamPassthrough, WholePassthrough
+from chatapi.api.openai.completions.passthrough import StreamPassthrough
 from chatapi.api.openai.completions.request import (
     NEW,
     choice_count,
@@ -35,6 +35,7 @@ from chatapi.api.openai.completions.request import (
 from chatapi.api.openai.completions.schemas import CREATE_COMPLETION, GET_COMPLETION
 from chatapi.api.openai.completions.stream import CompletionsEncoder, completion
 from chatapi.api.openai.ids import generation_of_completion, is_session_id
+from chatapi.api.openai.whole_answer import WholeAnswer
 from chatapi.api.turns import stream_turn, turn_headers, with_idempotency
 from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
 from chatapi.auth.credentials import Credential
@@ -70,7 +71,8 @@ async def create(request: Request) -> Response:
     model = str(body.get("model"))
     if stream:
         return StreamPassthrough(services, model, Credential(key), owner, raw, limit, choice_count(body))
-    return WholePassthrough(services, model, Credential(key), owner, raw, limit)
+    credential, most_bytes = Credential(key), services.settings.max_context_bytes
+    return WholeAnswer(services, owner, lambda: services.upstream.complete(model, credential, raw, most_bytes), limit)
 
 
 @router.get("/v1/chat/completions/{completion_id}", **GET_COMPLETION)

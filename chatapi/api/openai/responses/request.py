@@ -5,7 +5,7 @@ Every field is used, mapped to chat completions, or refused by name. No field th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -32,25 +32,37 @@ class Reasoning(Body):
     generate_summary: ShortWord | None = None
 
 
-class ResponseBody(Body):
-    """A response to create."""
+class ContextBody(Body):
+    """The fields that decide how many tokens the input has."""
 
     model: ModelName | None = None
     input: Any = None
     instructions: Text | None = None
     previous_response_id: Annotated[Text, Field(max_length=128)] | None = None
     conversation: Any = None
+    tools: list[Any] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    reasoning: Reasoning | None = None
+    text: dict[str, Any] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+
+
+class InputTokensBody(ContextBody):
+    """An input whose tokens are to be counted."""
+
+    personality: ShortWord | None = None
+
+
+class ResponseBody(ContextBody):
+    """A response to create."""
+
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     store: bool | None = None
     background: bool | None = None
     on_disconnect: Literal["continue", "cancel"] | None = None
-    tools: list[Any] | None = Field(None, max_length=MAX_TOOLS)
-    tool_choice: Any = None
-    parallel_tool_calls: bool | None = None
     max_tool_calls: int | None = Field(None, ge=1, le=1_000_000)
-    reasoning: Reasoning | None = None
-    text: dict[str, Any] | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
@@ -58,7 +70,6 @@ class ResponseBody(Body):
     max_output_tokens: int | None = Field(None, ge=1, le=10_000_000)
     top_logprobs: int | None = Field(None, ge=0, le=20)
     metadata: Metadata | None = None
-    truncation: Literal["auto", "disabled"] | None = None
     include: list[Text] | None = Field(None, max_length=32)
     service_tier: ShortWord | None = None
     user: Name | None = None
@@ -180,6 +191,22 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
         conversation_id=conversation_id,
         omitted_tools=tuple(tools.omitted),
     )
+
+
+def read_input_tokens(
+    value: dict[str, Any], settings: Settings, references: References, hosted: Hosted
+) -> ResponseRequest:
+    """Read the body of a request to count tokens, as that of a response which is not stored.
+
+    Raises:
+        InvalidRequest, ItemNotFound: as `read_request`.
+    """
+    personality = validate(InputTokensBody, value).personality
+    rest = {name: one for name, one in value.items() if name != "personality"}
+    asked = replace(read_request(rest, settings, references, hosted), store=False)
+    if personality is None:
+        return asked
+    return replace(asked, own_parameters=asked.own_parameters | {"personality": personality})
 
 
 def _own_parameters(body: ResponseBody, tools: list[dict[str, Any]], tool_choice: Any) -> dict[str, Any]:

@@ -32,18 +32,17 @@ from chatapi.api.openai.common import (
     not_found_as,
     require_key,
 )
-from chatapi.api.openai.ids import generation_of_response, session_of_conversation
 from chatapi.api.openai.responses import schemas
 from chatapi.api.openai.responses.objects import (
     decode_request_fields,
-    encode_request_fields,
     items_of_messages,
     whole_response,
 )
 from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
-from chatapi.api.turns import turn_headers, with_idempotency
-from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
+from chatapi.api.openai.responses.turns import find_response, read_turn
+from chatapi.api.turns import turn_headers
+from chatapi.auth.authorization import Action, Caller, make_authorizer
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, ConversationNotFound, InvalidRequest, PositionOutOfRange, ResponseNotFound
@@ -54,7 +53,6 @@ from chatapi.model.log import parts_of
 router = APIRouter(tags=["openai"])
 creating = APIRouter(tags=["openai"], route_class=DirectRoute)
 
-DIALECT = "responses"
 OMITTED_TOOLS_HEADER = "X-Omitted-Tools"  # the hosted tools that a request named and that were left out
 
 
@@ -71,7 +69,7 @@ async def create(request: Request) -> Response:
     asked = await run_fairly(
         request, len(raw), lambda: read_request(body, services.settings, references, services.hosted_tools)
     )
-    turn = await _read_turn(request, asked, caller)
+    turn = await read_turn(request, asked, caller)
     limit = request.state.limit = await services.rate_limit.take(owner)
     if not asked.store:
         return await _answer_unstored(request, key, asked, turn)
@@ -210,32 +208,6 @@ async def input_items(
     return JSONResponse(item_list(items, limit))
 
 
-async def _read_turn(request: Request, asked: ResponseRequest, caller: Caller) -> TurnRequest:
-    services = services_of(request)
-    assert caller.owner is not None, "the request has a key"
-    session_id, parent = None, None
-    if asked.previous_response_id is not None:
-        with not_found_as(ResponseNotFound, "previous_response_id"):
-            previous = await _find_for(services, caller, asked.previous_response_id, Action.SPEND)
-        session_id, parent = previous.session_id, previous.message_id
-    elif asked.conversation_id is not None:
-        session_id = session_of_conversation(asked.conversation_id)
-    turn = TurnRequest(
-        owner=caller.owner,
-        session_id=session_id,
-        developer_message=None,
-        input=asked.input,
-        model=asked.model,
-        dialect=DIALECT,
-        parameters=asked.parameters,
-        parent=parent,
-        instructions=asked.instructions,
-        dialect_data=encode_request_fields(asked.repeated),
-        responses_parameters=asked.own_parameters,
-    )
-    return await with_idempotency(request, services, turn) if asked.store else turn
-
-
 async def _find(request: Request, name: str, action: Action) -> Generation:
     """Return the generation of this response.
 
@@ -243,16 +215,7 @@ async def _find(request: Request, name: str, action: Action) -> Generation:
         ResponseNotFound: there is none, or the caller may not do that with it.
     """
     with not_found_as(ResponseNotFound):
-        return await _find_for(services_of(request), caller_with_key(request), name, action)
-
-
-async def _find_for(services: Services, caller: Caller, name: str, action: Action) -> Generation:
-    generation_id = generation_of_response(name)
-    generation = await services.store.generations.find(generation_id) if generation_id is not None else None
-    session = await services.store.sessions.find(generation.session_id) if generation is not None else None
-    authorize(session, caller, action)
-    assert generation is not None, "it was found with its session"
-    return generation
+        return await find_response(services_of(request), caller_with_key(request), name, action)
 
 
 async def _request_fields(services: Services, generation: Generation) -> dict[str, Any]:

@@ -7,16 +7,25 @@ from typing import Any, Literal, NotRequired, TypedDict
 from chatapi.api.http.openapi import (
     BODY_ERRORS,
     TURN_ERRORS,
+    UPSTREAM_ERRORS,
     Example,
+    allow_unknown,
     describe,
     event_content,
     json_content,
     no_content,
     operation,
 )
-from chatapi.api.openai.responses.request import ResponseBody
+from chatapi.api.openai.responses.request import InputTokensBody, ResponseBody
 from chatapi.api.openai.schemas import IDEMPOTENCY_KEY, ON_DISCONNECT, OPENAI_ERRORS, OPENAI_KEY, PAGE, Item, ItemList
-from chatapi.errors import ConversationNotFound, ItemNotFound, ResponseNotFound, SessionBusy
+from chatapi.errors import (
+    ConversationNotFound,
+    ItemNotFound,
+    ResponseNotFound,
+    SessionBusy,
+    TooManyGenerations,
+    UpstreamUnsupported,
+)
 
 RESPONSE = {"response_id": "$RESPONSE_ID"}
 RESPONSE_ID = "The response."
@@ -103,6 +112,13 @@ class ResponseObject(TypedDict):
     top_p: float
     truncation: str
     user: str | None
+
+
+class InputTokens(TypedDict):
+    """The upstream's count."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
 
 
 class DeletedResponse(TypedDict):
@@ -247,6 +263,7 @@ EVENTS: dict[str, Any] = {
     "response.failed": ResponseStatusEvent,
     "error": ResponseErrorEvent,
 }
+allow_unknown(InputTokens)
 describe(
     ResponseBody,
     input="A text, or a list of items: messages (`input_text`, `input_image` with an `image_url`, `input_file` with "
@@ -312,6 +329,29 @@ replica, while the answer runs and afterwards, and `starting_after` continues ex
         Example("create", body={"model": "gpt-4.1-mini", "input": "Hello"}),
         Example("stream", body={"model": "gpt-4.1-mini", "input": "Hello", "stream": True, "store": False}),
     ),
+)
+describe(
+    InputTokensBody,
+    input="As in a response.",
+    previous_response_id="The input follows this response; its conversation is counted too.",
+    conversation="The input follows the last message of this conversation.",
+    personality="Sent upstream.",
+)
+COUNT_INPUT_TOKENS = operation(
+    "countInputTokens",
+    "Count input tokens",
+    """Return the upstream's count of the tokens that the input of a response would have, with the messages before it.
+    It is asked through Responses. If it has none, or is asked through chat completions only
+    (`OPENAI_UPSTREAM_API=chat`), this is a 400 with the code `unsupported_by_upstream`: there is no estimate. Nothing
+    is stored. The caller's limits of requests and of running answers apply.""",
+    json_content(InputTokens, "The count, as the upstream sent it."),
+    body=InputTokensBody,
+    security=OPENAI_KEY,
+    errors=(
+        *(*OPENAI_ERRORS, *BODY_ERRORS, ResponseNotFound, ConversationNotFound, ItemNotFound, TooManyGenerations),
+        *(*UPSTREAM_ERRORS, UpstreamUnsupported),
+    ),
+    examples=(Example("count", body={"model": "gpt-4.1-mini", "input": "Hello"}),),
 )
 GET_RESPONSE = operation(
     "getResponse",

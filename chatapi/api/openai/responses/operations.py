@@ -1,0 +1,46 @@
+"""Operations of the upstream's Responses over conversations that are stored here. Their answers are passed on."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from chatapi.api.http.request_body import read_raw_body, run_fairly
+from chatapi.api.http.services import services_of
+from chatapi.api.openai.common import check_surrogates, find_references, not_found_as, require_key
+from chatapi.api.openai.responses import schemas
+from chatapi.api.openai.responses.request import read_input_tokens
+from chatapi.api.openai.responses.turns import read_turn
+from chatapi.api.openai.whole_answer import WholeAnswer
+from chatapi.auth.authorization import Action, Caller, authorize
+from chatapi.auth.credentials import Credential
+from chatapi.errors import ConversationNotFound
+
+router = APIRouter(tags=["openai"])
+
+
+@router.post("/v1/responses/input_tokens", **schemas.COUNT_INPUT_TOKENS)
+async def count_input_tokens(request: Request) -> Response:
+    """Return the upstream's count of the tokens that the input of a response would have."""
+    services = services_of(request)
+    settings = services.settings
+    key = require_key(request)
+    owner = services.owner(key)
+    caller = Caller(owner)
+    raw, body = await read_raw_body(request, settings.max_media_bytes)
+    await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
+    references = await find_references(services, owner, body.get("input"))
+    asked = await run_fairly(
+        request, len(raw), lambda: read_input_tokens(body, settings, references, services.hosted_tools)
+    )
+    turn = await read_turn(request, asked, caller)
+    limit = request.state.limit = await services.rate_limit.take(owner)
+    session = None
+    if turn.session_id is not None:
+        with not_found_as(ConversationNotFound, "conversation"):
+            session = authorize(await services.store.sessions.find(turn.session_id), caller, Action.SPEND)
+    wanted = await services.generations.model_request(turn, session)
+    credential, most_bytes = Credential(key), settings.max_context_bytes
+    return WholeAnswer(
+        services, owner, lambda: services.upstream.operate("input_tokens", wanted, credential, most_bytes), limit
+    )

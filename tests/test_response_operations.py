@@ -1,0 +1,96 @@
+"""Counts of input tokens: over the upstream's Responses, or an error that says that it has none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from chatapi.simulator import Simulator, scripts
+from tests.server_process import Serve, Service
+
+pytestmark = pytest.mark.one_process("nothing of it is stored or shared")
+
+MODEL = "gpt-4.1-mini"
+FUNCTION: Any = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+COUNTED = {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text"}
+
+
+@pytest.fixture(scope="module")
+def service(serve_module: Serve) -> Service:
+    """A server that asks its upstream through chat completions, unless it must not."""
+    return serve_module(CHATAPI_RATE_LIMIT="0")
+
+
+def client(service: Service, key: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0)
+
+
+def test_input_tokens_are_counted_by_the_upstream_with_the_conversation_before(
+    service: Service, upstream: Simulator, key: str
+) -> None:
+    sdk = client(service, key)
+    told = sdk.responses.create(model=MODEL, input="one two three")
+    count = sdk.responses.input_tokens.count(
+        model=MODEL, input="four five", instructions="six", previous_response_id=told.id, tools=[FUNCTION]
+    )
+    sent = upstream.requests[-1]
+    assert sent.path == "/v1/responses/input_tokens"
+    assert {*sent.body} == {"model", "input", "instructions", "tools"} < COUNTED
+    assert [item["role"] for item in sent.body["input"]] == ["user", "assistant", "user"]
+    assert count.input_tokens == len(f"one two three {told.output_text} four five six".split())
+    conversation = sdk.conversations.create(items=[{"type": "message", "role": "user", "content": "seven eight"}])
+    of_conversation = sdk.responses.input_tokens.count(
+        model=MODEL, conversation=conversation.id, input="nine", personality="friendly"
+    )
+    assert of_conversation.input_tokens == 3
+    assert upstream.requests[-1].body["personality"] == "friendly"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [(404, None, "unsupported_by_upstream"), (405, None, "unsupported_by_upstream"), (404, "model_not_found", None)],
+)
+def test_an_upstream_without_the_route_is_an_error_that_says_so(
+    service: Service, upstream: Simulator, key: str, status: int, code: str | None, expected: str | None
+) -> None:
+    upstream.script = scripts.Refusal(status, "Invalid URL", code=code).script()
+    with pytest.raises(openai.APIStatusError) as refused:
+        client(service, key).responses.input_tokens.count(model=MODEL, input="Hi")
+    error: Any = refused.value
+    if expected is None:
+        assert (error.status_code, error.code) == (status, code), "the upstream's own error"
+        return
+    assert (error.status_code, error.code) == (400, expected)
+    assert f"/responses/input_tokens (status {status})" in error.message
+
+
+def test_an_upstream_that_is_asked_through_chat_completions_only_is_not_asked(
+    serve: Serve, simulator: Simulator, key: str
+) -> None:
+    service = serve(OPENAI_UPSTREAM_API="chat")
+    with pytest.raises(openai.BadRequestError) as refused:
+        client(service, key).responses.input_tokens.count(model=MODEL, input="Hi")
+    assert refused.value.code == "unsupported_by_upstream"
+    assert "OPENAI_UPSTREAM_API=responses" in refused.value.message
+    assert simulator.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"temperature": 1}, "temperature"),
+        ({"previous_response_id": "resp_unknown"}, "previous_response_id"),
+        ({"conversation": "conv_unknown"}, "conversation"),
+        ({"input": [{"type": "item_reference", "id": "msg_unknown"}]}, "input.0"),
+    ],
+)
+def test_a_field_that_cannot_be_counted_is_an_error_that_names_it(
+    service: Service, upstream: Simulator, key: str, fields: dict[str, Any], named: str
+) -> None:
+    before = len(upstream.requests)
+    refused = service.post("/v1/responses/input_tokens", json={"input": "Hi"} | fields, key=key)
+    assert refused.status_code in {400, 404}
+    assert refused.json()["error"]["param"] == named
+    assert len(upstream.requests) == before
