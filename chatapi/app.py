@@ -12,6 +12,7 @@ from chatapi.api.http import error_responses
 from chatapi.api.openai import errors as openai_errors
 from chatapi.api.openai import models, proxy
 from chatapi.api.openai.completions import routes as completions
+from chatapi.api.openai.completions import stored as stored_completions
 from chatapi.api.openai.conversations import routes as conversations
 from chatapi.api.openai.responses import operations as response_operations
 from chatapi.api.openai.responses import routes as responses
@@ -68,6 +69,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         responses.creating,
         responses.router,
         response_operations.router,
+        stored_completions.router,
         conversations.router,
         proxy.router,  # after all others under /v1
         sessions.router,

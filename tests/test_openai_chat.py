@@ -214,7 +214,7 @@ def test_our_own_refusals_have_openais_form(service: Service) -> None:
         wrong = service.post("/v1/chat/completions", key=KEY, json={"messages": HELLO, "stream": True} | body)
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, param)
     assert service.get("/v1/nothing", key=KEY).json()["error"]["code"] == "not_found"
-    assert service.get("/v1/chat/completions", key=KEY).status_code == 405
+    assert service.get("/v1/conversations", key=KEY).status_code == 405
     text = service.post("/v1/chat/completions", key=KEY, data="x", headers={"Content-Type": "text/plain"})
     assert (text.status_code, text.json()["error"]["type"]) == (400, "invalid_request_error")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatapi.metrics import Metrics
 from chatapi.model import Clock, new_id
 from chatapi.store.aliases import Aliases
+from chatapi.store.completions import Completions
 from chatapi.store.deployment import Deployment
 from chatapi.store.drivers.driver import Driver
 from chatapi.store.forks import UNFINISHED_MICROSECONDS, Forks
@@ -50,6 +51,7 @@ class Store:
         self.messages = Messages(*shared)
         self.turns = Turns(*shared, self.replica, lease_seconds)
         self.generations = Generations(*shared, self.replica, lease_seconds)
+        self.completions = Completions(*shared)
         self.usage = Usages(*shared)
         self.scans = Scans(*shared)
         self.forks = Forks(*shared)

@@ -6,8 +6,12 @@ that are not read here are passed on as they are.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
+import msgspec
+
+from chatapi.api.http.request_body import Body, Metadata, validate
 from chatapi.api.openai.common import check_sizes
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage, Role, TurnRequest, visible_text
@@ -20,6 +24,7 @@ NEW = "new"  # as a session's id: create one
 MAX_CHOICES = 128  # as in OpenAI's API
 MAX_MESSAGES = 2048  # the same; in a session each becomes a row
 OWN_FIELDS = frozenset({"messages", "model", "stream", "stream_options", "metadata", "on_disconnect"})  # not passed on
+MARK_CHARACTERS = 32
 NOT_IN_SESSIONS = ("logprobs", "functions", "function_call", "audio")
 _INSTRUCTING = frozenset({Role.SYSTEM, Role.DEVELOPER})
 
@@ -43,6 +48,43 @@ def choice_count(body: dict[str, Any]) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_CHOICES:
         raise InvalidRequest.field("n", f"Must be a number from 1 to {MAX_CHOICES}.")
     return count
+
+
+def wants_storage(body: dict[str, Any]) -> bool:
+    """Return whether the completion is to be stored, and listed among the stored ones."""
+    return optional_flag(body.get("store"), "store")
+
+
+class StoredFields(Body):
+    """The metadata of a stored completion."""
+
+    metadata: Metadata | None
+
+
+def read_stored_metadata(value: Any) -> dict[str, str]:
+    """Return the metadata of a stored completion.
+
+    Raises:
+        InvalidRequest: it has too many entries, or one that is not a short text.
+    """
+    return validate(StoredFields, {"metadata": value}).metadata or {}
+
+
+def metadata_mark(name: str, value: str) -> str:
+    """Return a text of letters and digits that stands for an entry of metadata, to find completions by."""
+    entry = msgspec.json.encode([name, value])
+    return hashlib.sha256(entry).hexdigest()[:MARK_CHARACTERS]
+
+
+def encode_stored_fields(metadata: dict[str, str]) -> str:
+    """Return the metadata of a stored completion as `TurnRequest.dialect_data`, with a mark for each entry."""
+    marks = [metadata_mark(name, value) for name, value in metadata.items()]
+    return msgspec.json.encode({"metadata": metadata, "marks": marks}).decode()
+
+
+def decode_stored_fields(data: str | None) -> dict[str, str] | None:
+    """Return the metadata of a stored completion; None if the completion was not asked to be stored."""
+    return msgspec.json.decode(data, type=dict[str, Any])["metadata"] if data is not None else None
 
 
 def metadata_of(body: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +114,10 @@ def read_turn(body: dict[str, Any], settings: Settings, owner: str, session_id: 
         raise InvalidRequest.field("messages", "Must end with a message to answer.")
     parameters = {name: value for name, value in body.items() if name not in OWN_FIELDS}
     metadata = {name: value for name, value in metadata_of(body).items() if name != "session_id"}
-    if metadata:
+    stored = wants_storage(body)
+    if stored:
+        del parameters["store"]  # it is stored here, and metadata is refused upstream for what is not stored there
+    elif metadata:
         parameters["metadata"] = metadata
     return TurnRequest(
         owner=owner,
@@ -82,6 +127,7 @@ def read_turn(body: dict[str, Any], settings: Settings, owner: str, session_id: 
         model=model,
         dialect=DIALECT,
         parameters=parameters,
+        dialect_data=encode_stored_fields(read_stored_metadata(metadata)) if stored else None,
     )
 
 

@@ -29,12 +29,14 @@ from chatapi.api.openai.completions.request import (
     choice_count,
     metadata_of,
     read_turn,
+    wants_storage,
     wants_stream,
     wants_usage,
 )
 from chatapi.api.openai.completions.schemas import CREATE_COMPLETION, GET_COMPLETION
+from chatapi.api.openai.completions.stored import find_completion, stored_fields
 from chatapi.api.openai.completions.stream import CompletionsEncoder, completion
-from chatapi.api.openai.ids import generation_of_completion, is_session_id
+from chatapi.api.openai.ids import is_session_id
 from chatapi.api.openai.whole_answer import WholeAnswer
 from chatapi.api.turns import stream_turn, turn_headers, with_idempotency
 from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
@@ -61,6 +63,8 @@ async def create(request: Request) -> Response:
         return await _resume(request, resumed, stream=stream, usage=wants_usage(body))
     owner = services.owner(key)
     session_id = await _find_session_id(request, body, owner)
+    if session_id is None and wants_storage(body):
+        session_id = NEW
     if session_id is not None:
         await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
         return await _continue(request, key, body, session_id, len(raw))
@@ -85,7 +89,7 @@ async def retrieve(
     """An answer of a session by the id of its completion or generation: as one object when it has ended, or with
     `stream=true` as chunks, from after `Last-Event-ID`, if that is given."""
     require_key(request)
-    return await _resume(request, completion_id, stream=stream, usage=include_usage)
+    return await _resume(request, completion_id, stream=stream, usage=include_usage, metadata=True)
 
 
 # In a session
@@ -159,15 +163,14 @@ async def _translate(request: Request, key: Key, body: dict[str, Any], body_byte
     return LogResponse(sent.chunks, encoder, headers, services.settings.heartbeat_seconds, stop)
 
 
-async def _resume(request: Request, name: str, *, stream: bool, usage: bool) -> Response:
+async def _resume(request: Request, name: str, *, stream: bool, usage: bool, metadata: bool = False) -> Response:
     services = services_of(request)
-    generation = await services.store.generations.find(generation_of_completion(name))
-    session = await services.store.sessions.find(generation.session_id) if generation is not None else None
-    authorize(session, caller_of(request), Action.READ)
-    assert generation is not None, "it was found with its session"
+    generation = await find_completion(services, caller_of(request), name, Action.READ)
     headers = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
     if not stream:
-        return await _whole(request, (await services.generations.follow(generation.id)).chunks, headers)
+        chunks = (await services.generations.follow(generation.id)).chunks
+        more = await stored_fields(services, generation) if metadata else None
+        return await _whole(request, chunks, headers, more=more)
     followed = await services.generations.follow(generation.id, _position(request))
     encoder = CompletionsEncoder(generation, usage, followed.position, followed.before)
     return LogResponse(followed.chunks, encoder, headers, services.settings.heartbeat_seconds)
@@ -185,10 +188,11 @@ async def _whole(
     readings: LogChunks,
     headers: dict[str, str],
     on_disconnect: Callable[[], None] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> Response:
     try:
         whole = await read_whole(readings, request.receive, on_disconnect)
     except ChatError as error:
         error.headers |= headers
         raise
-    return JSONResponse(completion(*whole), headers=headers) if whole else Response(status_code=204)
+    return JSONResponse(completion(*whole) | (more or {}), headers=headers) if whole else Response(status_code=204)

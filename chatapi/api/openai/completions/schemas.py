@@ -20,7 +20,7 @@ from chatapi.api.http.openapi import (
     operation,
 )
 from chatapi.api.openai.schemas import IDEMPOTENCY_KEY, ON_DISCONNECT, OPENAI_ERRORS, OPENAI_KEY
-from chatapi.errors import PositionOutOfRange, SessionNotFound
+from chatapi.errors import PositionOutOfRange, SessionBusy, SessionNotFound
 
 OPTIONAL_IDS = ("X-Session-ID-optional", "X-Generation-ID-optional")
 
@@ -33,7 +33,7 @@ class ChatMessage(TypedDict):
 
 
 class ChatCompletionMetadata(TypedDict, total=False):
-    """Metadata for the upstream. `session_id` is for this server."""
+    """Metadata for the upstream, or of a stored completion. `session_id` is for this server."""
 
     session_id: Annotated[str, Meta(description="As `X-Session-ID`.")]
 
@@ -45,9 +45,19 @@ class ChatCompletionBody(TypedDict):
     model: NotRequired[Annotated[str, Meta(description="Required by most upstreams.")]]
     stream: NotRequired[bool | None]
     stream_options: NotRequired[dict[str, Any] | None]
+    store: NotRequired[Annotated[bool | None, Meta(description="Store the completion here, with its metadata.")]]
     metadata: NotRequired[ChatCompletionMetadata | None]
     on_disconnect: NotRequired[
         Annotated[Literal["continue", "cancel"] | None, Meta(description="In a session: as `X-On-Disconnect`.")]
+    ]
+
+
+class StoredMetadata(TypedDict):
+    """The new metadata of a stored completion."""
+
+    metadata: Annotated[
+        dict[str, str] | None,
+        Meta(description="At most 16 names of 64 characters with values of 512."),
     ]
 
 
@@ -69,6 +79,44 @@ class ChatCompletion(TypedDict):
     model: str
     choices: list[Choice]
     usage: NotRequired[dict[str, Any] | None]
+    metadata: NotRequired[Annotated[dict[str, str], Meta(description="Of a stored completion that is read again.")]]
+
+
+class CompletionList(TypedDict):
+    """A page of stored completions."""
+
+    object: Literal["list"]
+    data: list[ChatCompletion]
+    first_id: str
+    last_id: str
+    has_more: bool
+
+
+class StoredMessage(TypedDict):
+    """A message of a stored completion, with the fields of a request's message."""
+
+    id: str
+    role: str
+    content: Annotated[str | None, Meta(description="Null if the message has parts.")]
+    content_parts: Annotated[list[Any] | None, Meta(description="The parts, if the message is not only text.")]
+
+
+class StoredMessageList(TypedDict):
+    """A page of messages."""
+
+    object: Literal["list"]
+    data: list[StoredMessage]
+    first_id: str
+    last_id: str
+    has_more: bool
+
+
+class DeletedCompletion(TypedDict):
+    """The completion was deleted."""
+
+    id: str
+    object: Literal["chat.completion.deleted"]
+    deleted: bool
 
 
 class ChunkChoice(TypedDict):
@@ -97,6 +145,7 @@ allow_unknown(
     ChatCompletionBody,
     Choice,
     ChatCompletion,
+    StoredMessage,
     ChunkChoice,
     ChatCompletionChunk,
 )
@@ -130,6 +179,9 @@ is ignored. The turn is stored, continues when the client disconnects (unless `X
   or only the new ones.
 - With `new`, all messages become the history of the new session.
 - A request has at most 2,048 messages.
+
+**With `store: true`** the completion is stored here with its metadata, in a new session unless the request names one,
+and is listed by `GET /v1/chat/completions`. Neither `store` nor `metadata` go to the upstream.
 
 Fields other than `messages`, `model`, `stream`, `stream_options`, `on_disconnect` and `metadata.session_id` are
 passed on. `n` above 1,
@@ -176,4 +228,55 @@ GET_COMPLETION = operation(
     security=OPENAI_KEY,
     errors=(*OPENAI_ERRORS, *SESSION_ERRORS, PositionOutOfRange, *TURN_ERRORS),
     examples=(Example("get", path={"completion_id": "$COMPLETION_ID"}),),
+)
+_COMPLETION = {"completion_id": "The id of the completion or of its generation."}
+_PATH = {"completion_id": "$COMPLETION_ID"}
+_PAGE = {"limit": "Items per page.", "order": "`desc`: the last item first."}
+LIST_COMPLETIONS = operation(
+    "listChatCompletions",
+    "List stored completions",
+    """List the completions of the key whose requests had `store: true` and whose answers have ended, not failed.
+    `metadata[name]=value` in the query, up to 16 times, selects those with these entries.""",
+    json_content(CompletionList, "A page of completions."),
+    parameters={
+        "model": "Only completions of this model.",
+        **_PAGE,
+        "after": "The id of a completion: the page begins after it.",
+    },
+    security=OPENAI_KEY,
+    errors=OPENAI_ERRORS,
+    examples=(Example("list"),),
+)
+UPDATE_COMPLETION = operation(
+    "updateChatCompletion",
+    "Update a stored completion",
+    "Set the metadata of a completion whose request had `store: true`, and return the completion.",
+    json_content(ChatCompletion, "The completion."),
+    parameters=_COMPLETION,
+    body=StoredMetadata,
+    security=OPENAI_KEY,
+    errors=(*OPENAI_ERRORS, *BODY_ERRORS, SessionNotFound),
+    examples=(Example("update", path=_PATH, body={"metadata": {"topic": "demo"}}),),
+)
+DELETE_COMPLETION = operation(
+    "deleteChatCompletion",
+    "Delete a completion",
+    """Delete the answer, and the input of its turn unless another answer follows it. A running answer is stopped. If
+    the session is empty then, it is deleted. While another answer of the session is running, it is a 409.""",
+    json_content(DeletedCompletion, "The completion was deleted."),
+    parameters=_COMPLETION,
+    security=OPENAI_KEY,
+    errors=(*OPENAI_ERRORS, SessionNotFound, SessionBusy),
+    examples=(Example("delete", path=_PATH),),
+)
+LIST_COMPLETION_MESSAGES = operation(
+    "listChatCompletionMessages",
+    "List the messages of a completion",
+    """List the messages of the completion's own turn, without its answer. If the turn began its session, the first is
+    the developer message. The order is `asc` by default.""",
+    json_content(StoredMessageList, "A page of messages."),
+    parameters={**_COMPLETION, **_PAGE, "after": "The id of a message: the page begins after it."},
+    security=OPENAI_KEY,
+    errors=(*OPENAI_ERRORS, SessionNotFound),
+    examples=(Example("list", path=_PATH),),
 )

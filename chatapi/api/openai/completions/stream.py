@@ -16,7 +16,7 @@ from chatapi.api.http.streaming import ENDED_WELL, EVENT_TEXT_BYTES
 from chatapi.api.openai.errors import openai_error
 from chatapi.api.openai.ids import completion_id
 from chatapi.errors import ChatError, from_code
-from chatapi.model import Generation, Kind, Piece, Usage
+from chatapi.model import Generation, Kind, Part, Piece, Usage
 from chatapi.model.log import cut, parts_of
 from chatapi.wire import sse
 from chatapi.wire.chat_messages import answer_message
@@ -44,7 +44,11 @@ def usage_object(usage: Usage | None) -> dict[str, Any] | None:
 
 def completion(generation: Generation, pieces: list[Piece]) -> dict[str, Any]:
     """Return the `chat.completion` object of an answer that ended well."""
-    parts = parts_of(pieces)
+    return completion_of(generation, parts_of(pieces))
+
+
+def completion_of(generation: Generation, parts: tuple[Part, ...]) -> dict[str, Any]:
+    """Return the `chat.completion` object of an answer of these parts."""
     text = "".join(part.text for part in parts if part.kind is Kind.TEXT)
     refusal = "".join(part.text for part in parts if part.kind is Kind.REFUSAL)
     reasoning = "".join(part.text for part in parts if part.kind is Kind.REASONING)

@@ -40,7 +40,7 @@ from chatapi.api.openai.responses.objects import (
 )
 from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
-from chatapi.api.openai.responses.turns import find_response, read_turn
+from chatapi.api.openai.responses.turns import DIALECT, find_response, read_turn
 from chatapi.api.turns import turn_headers
 from chatapi.auth.authorization import Action, Caller, make_authorizer
 from chatapi.auth.credentials import Credential
@@ -219,7 +219,9 @@ async def _find(request: Request, name: str, action: Action) -> Generation:
 
 
 async def _request_fields(services: Services, generation: Generation) -> dict[str, Any]:
-    """Return the fields of a response's request that the response repeats."""
+    """Return the fields of a response's request that the response repeats; none of another dialect's request."""
+    if generation.dialect != DIALECT:
+        return {}
     return decode_request_fields(await services.store.generations.find_dialect_data(generation.id))
 
 
