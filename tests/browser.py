@@ -25,8 +25,40 @@ FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # other hosts do not resolve
 ]
-SECONDS = 15.0  # timeout of every wait in a page
+SECONDS = 45.0  # timeout of every wait in a page, long enough for a busy machine
 AXE = FOLDER / "node_modules/axe-core/axe.min.js"
+# Timers of four seconds or more wait for `advanceTimers`. Waits before retries are random, thus no whole milliseconds: they
+# end by themselves.
+HELD_TIMERS = """(() => {
+    const { setTimeout, setInterval, clearTimeout } = window;
+    const held = new Map();
+    let now = 0;
+    let lastId = 1e9; // above those of the browser
+    const isLong = delay => Number.isInteger(delay) && delay >= 4000;
+    const hold = (run, delay, repeats) => {
+        lastId += 1;
+        held.set(lastId, { run, delay, repeats, due: now + delay });
+        return lastId;
+    };
+    const clear = id => { if (!held.delete(id)) clearTimeout(id); };
+    window.setTimeout = (run, delay = 0, ...more) =>
+        isLong(delay) ? hold(() => run(...more), delay, false) : setTimeout(run, delay, ...more);
+    window.setInterval = (run, delay = 0, ...more) =>
+        isLong(delay) ? hold(() => run(...more), delay, true) : setInterval(run, delay, ...more);
+    window.clearTimeout = window.clearInterval = clear;
+    window.advanceTimers = milliseconds => {
+        const end = now + milliseconds;
+        for (;;) {
+            const [id, timer] = [...held].sort((one, other) => one[1].due - other[1].due)[0] ?? [];
+            if (timer === undefined || timer.due > end) break;
+            now = timer.due;
+            if (timer.repeats) timer.due += timer.delay;
+            else held.delete(id);
+            timer.run();
+        }
+        now = end;
+    };
+})()"""
 POLICY = "Content Security Policy|Permissions.Policy|Trusted(HTML|Script)"  # in console messages about violations
 SELF_CONTAINED = ("data:", "blob:", "about:")  # addresses without a request
 
@@ -73,6 +105,13 @@ class Visitor:
         self.context.on("request", self._on_request)
         self.context.on("weberror", self._on_error)
         self.context.on("console", self._on_console)
+
+    def hold_timers(self) -> None:
+        """Hold the page's long timers until `ChatPage.pass_time`: its periodic requests, and the end of an undo.
+
+        Otherwise a slow machine decides whether one falls between two steps of a test.
+        """
+        self.context.add_init_script(HELD_TIMERS)
 
     def open(self, service: Served, path: str = "/", **options: Any) -> Page:
         """Open this server in a new tab. The options are those of Playwright's `goto`."""

@@ -101,6 +101,14 @@ class ChatPage:
         expect(answer.locator(".markdown").last).to_have_text(text)
         expect(answer).to_have_attribute("aria-busy", "true")
 
+    def expect_stored_turn(self) -> None:
+        """Expect the last turn to be read from the server, so that the next one is sent at once."""
+        expect(self.answers.last.get_by_role("button", name="Regenerate", exact=True)).to_be_visible()
+
+    def pass_time(self, seconds: int) -> None:
+        """Run the timers that end in this time: checks for changes every 4 and 10 s, deletions after 7 s."""
+        self.page.evaluate("milliseconds => advanceTimers(milliseconds)", seconds * 1000)
+
     @property
     def session_id(self) -> str:
         """The open chat, once the address names it."""

@@ -245,11 +245,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def new_visitor(browser: Browser) -> Iterator[Callable[..., Visitor]]:
-    """Open browser contexts with these options; at the end each one is checked and closed."""
+    """Open browser contexts with these options and held timers; at the end each one is checked and closed."""
     visitors: list[Visitor] = []
 
     def come(**options: Any) -> Visitor:
         visitors.append(Visitor(browser, **options))
+        visitors[-1].hold_timers()
         return visitors[-1]
 
     yield come

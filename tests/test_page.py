@@ -297,22 +297,28 @@ def test_stop_closes_the_upstream_and_keeps_the_text(chat_page: ChatPage, upstre
 
 
 def test_eight_answers_run_at_once_and_each_can_be_opened_and_stopped(
-    chat_page: ChatPage, upstream: Simulator, gate: Gate
+    server: Service, chat_page: ChatPage, upstream: Simulator, gate: Gate
 ) -> None:
     # A browser opens six connections to a server.
     upstream.script = scripts.held(gate, "Hello", " there.")
     links = chat_page.page.get_by_role("navigation").get_by_role("link")
+    session_ids = []
     for number in range(8):
         chat_page.press("New chat")
         chat_page.send(f"Hi {number}")
         chat_page.expect_running_answer("Hello")
+        session_ids.append(chat_page.session_id)
     links.filter(has_text="Hi 0").click()
     chat_page.expect_running_answer("Hello")
     chat_page.press("Stop the answer")
     expect(chat_page.answers.last).to_contain_text("Stopped")
     expect(chat_page.page.get_by_label("answering")).to_have_count(7)
     gate.open()
-    expect(chat_page.page.get_by_label("answering")).to_have_count(0)  # by polling
+    for session_id in session_ids:
+        server.wait_for_log("generation", session_id=session_id)
+    expect(chat_page.page.get_by_label("answering")).to_have_count(7)
+    chat_page.pass_time(4)
+    expect(chat_page.page.get_by_label("answering")).to_have_count(0)
     links.filter(has_text="Hi 3").click()
     chat_page.expect_answer("Hello there.")
 
@@ -438,7 +444,7 @@ def test_model_and_parameters_are_stored_with_the_chat(
     assert (body["model"], body["temperature"]) == ("gpt-4.1-nano", 0.5)
     assert "top_p" not in body
     assert body["messages"][0] == {"role": "developer", "content": "Be brief."}
-    expect(chat_page.answers.get_by_role("button", name="Regenerate", exact=True)).to_be_visible()  # the turn is stored
+    chat_page.expect_stored_turn()
     chat_page.page.reload()
     chat_page.expect_answer("1 2")
     expect(chat_page.page.locator(".composer .model")).to_have_text("gpt-4.1-nano")
@@ -568,16 +574,15 @@ def test_list_scrolls_to_the_open_chat(server: Service, visitor: Visitor, key: s
 
 
 def test_message_from_another_device_appears_in_the_open_chat(server: Service, visitor: Visitor, key: str) -> None:
-    visitor.context.clock.install()
     chat_page = ChatPage(visitor, server).enter(key)
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
     server.send("Count to 3", session_id=chat_page.session_id, key=key)
-    chat_page.page.clock.fast_forward(11_000)
+    chat_page.pass_time(10)
     chat_page.expect_answer("1 2 3")
     expect(chat_page.questions).to_have_count(2)
     server.delete(f"/api/sessions/{chat_page.session_id}", key=key)
-    chat_page.page.clock.fast_forward(11_000)
+    chat_page.pass_time(10)
     expect(chat_page.page.get_by_text("This chat does not exist")).to_be_visible()
 
 
@@ -614,7 +619,7 @@ def test_rate_limit_names_the_wait_and_keeps_the_text(serve: Serve, open_page: O
 def test_text_typed_offline_is_kept_and_sent_later(chat_page: ChatPage, visitor: Visitor) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
-    expect(chat_page.answers.get_by_role("button", name="Regenerate", exact=True)).to_be_visible()  # the turn is stored
+    chat_page.expect_stored_turn()
     visitor.context.set_offline(True)
     chat_page.send("Count to 3")
     expect(chat_page.answers.last.get_by_role("status")).to_contain_text("cannot be reached")

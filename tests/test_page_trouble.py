@@ -211,6 +211,7 @@ def test_failed_rename_keeps_the_title_in_its_field(chat_page: ChatPage) -> None
 def test_outdated_response_does_not_replace_newer_messages(server: Service, chat_page: ChatPage, key: str) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
+    chat_page.expect_stored_turn()
     readings = DelayedResponses(chat_page, "/messages")
     server.patch(f"/api/sessions/{chat_page.session_id}", key=key, json={"developer_message": "Be brief."})
     chat_page.page.evaluate(
@@ -341,11 +342,10 @@ def test_silent_server_times_out(
 ) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
-    chat_page.page.clock.install()
     chat_page.page.route(MESSAGES, lambda _route: None)
     chat_page.page.reload()
     expect(chat_page.page.get_by_text("Loading the chat")).to_be_visible()
-    chat_page.page.clock.fast_forward(61_000)
+    chat_page.pass_time(60)
     trouble = chat_page.page.get_by_role("main").get_by_role("alert")
     expect(trouble).to_contain_text("cannot be reached")
     expect(trouble.get_by_role("button", name="Dismiss")).to_have_count(0)
@@ -411,12 +411,11 @@ def test_stop_with_a_broken_connection_closes_the_upstream(
 def test_failed_deletion_restores_the_chat_and_shows_the_reason(chat_page: ChatPage) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
-    chat_page.page.clock.install()
     chat_page.page.route(SESSION, lambda route: route.abort() if route.request.method == "DELETE" else route.fallback())
     link = chat_page.page.get_by_role("link", name="Count to 2")
     chat_page.choose("Count to 2", "Delete")
     expect(link).to_have_count(0)
-    chat_page.page.clock.fast_forward(8_000)
+    chat_page.pass_time(7)
     expect(link).to_be_visible()
     expect(chat_page.page.get_by_role("navigation").get_by_role("alert")).to_contain_text("cannot be reached")
 
@@ -468,9 +467,8 @@ def test_second_tab_follows_sends_renames_and_deletions(
     chat_page.page.get_by_label("Title").fill("Numbers")
     chat_page.page.keyboard.press("Enter")
     expect(other.page.get_by_role("link", name="Numbers")).to_be_visible()
-    chat_page.page.clock.install()
     chat_page.choose("Numbers", "Delete")
-    chat_page.page.clock.fast_forward(8_000)
+    chat_page.pass_time(7)
     expect(other.page.get_by_role("link", name="Numbers")).to_have_count(0)
     expect(other.page.get_by_text("This chat does not exist")).to_be_visible()
 
@@ -480,6 +478,7 @@ def test_busy_session_keeps_the_message_and_shows_the_running_answer(
 ) -> None:
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
+    chat_page.expect_stored_turn()
     upstream.script = scripts.held(gate, "Hello", " there.")
     with server.send("Hi", session_id=chat_page.session_id, key=key, stream=True):
         chat_page.send("Count to 3")
@@ -491,6 +490,25 @@ def test_busy_session_keeps_the_message_and_shows_the_running_answer(
     upstream.script = None
     chat_page.box.press("Enter")
     chat_page.expect_answer("1 2 3")
+
+
+def test_message_waits_for_an_answer_that_another_device_has_started(
+    server: Service, chat_page: ChatPage, upstream: Simulator, gate: Gate, key: str
+) -> None:
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    chat_page.expect_stored_turn()
+    upstream.script = scripts.held(gate, "Hello", " there.")
+    with server.send("Hi", session_id=chat_page.session_id, key=key, stream=True):
+        chat_page.pass_time(10)
+        chat_page.expect_running_answer("Hello")
+        chat_page.send("Count to 3")
+        expect(chat_page.page.get_by_text("Sent when the answer is complete")).to_be_visible()
+        expect(chat_page.alert).to_have_count(0)
+        upstream.script = None
+        gate.open()
+    chat_page.expect_answer("1 2 3")
+    expect(chat_page.questions).to_have_text([re.compile(text) for text in ("Count to 2", "Hi", "Count to 3")])
 
 
 # Keyboard, focus and print
