@@ -27,8 +27,8 @@ FLAGS = [
 ]
 SECONDS = 45.0  # timeout of every wait in a page, long enough for a busy machine
 AXE = FOLDER / "node_modules/axe-core/axe.min.js"
-# Timers of four seconds or more wait for `advanceTimers`. Waits before retries are random, thus no whole milliseconds: they
-# end by themselves.
+# Timers of four seconds or more wait for `advanceTimers`. Waits before retries are random, thus no whole milliseconds:
+# they end by themselves.
 HELD_TIMERS = """(() => {
     const { setTimeout, setInterval, clearTimeout } = window;
     const held = new Map();

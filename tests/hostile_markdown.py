@@ -226,6 +226,12 @@ FENCES = [
     "# <img src=x onerror=ran()>",
     "[__proto__]\n\n[__proto__]: javascript:ran()",
     "[constructor][toString]",
+    "[^__proto__] [^constructor] [^x\"onclick=ran()]\n\n[^__proto__]: <img src=x onerror=ran()>\n"
+    "[^x\"onclick=ran()]: [x](javascript:ran())",
+    "<sup data-footnote='1\"]<script>ran()</script>'>1</sup><sup data-footnote=1 onclick=ran()>1</sup>\n\n[^1]: x",
+    "<sup id=x class=dialog>1</sup><span data-footnote=1>1</span>\n\n[^1]: <b data-number=1 onclick=ran()>x</b>",
+    "<div align=center>\n\n<img src=x onerror=ran()>\n[x](javascript:ran())\n\n</div>",
+    "<div align=\"center\" onclick=\"ran()\">\n\nx\n\n</div>\n\n<p align='url(//x)' onclick=ran()>x</p>",
 ]  # fmt: skip
 
 PAYLOADS = [

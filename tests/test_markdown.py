@@ -301,6 +301,39 @@ def test_details_fold_markdown(page: Page) -> None:
     assert "<details" not in show(page, "<details><summary>open</summary>\n\nnever closed")
 
 
+def test_footnotes_lead_to_their_text_and_back_within_one_answer(page: Page) -> None:
+    text = "One[^b], two[^a] and [^none].\n\n[^b]: First **note**\n[^a]: Second\n\n    goes on\n\nafter[^b]"
+    page.evaluate("(text) => { write(text, 2); write(text, 2); }", text)
+    answers = page.locator("body > .markdown")
+    assert answers.nth(1).locator(".footnote").all_inner_texts() == ["1\n\nFirst note", "2\n\nSecond\n\ngoes on"]
+    assert answers.nth(1).locator("p").all_inner_texts()[0] == "One1, two2 and [^none]."
+    assert page.evaluate("document.querySelectorAll('.markdown [id], .markdown [href]').length") == 0
+    answers.nth(1).get_by_role("button", name="Footnote 1", exact=True).last.click()
+    active = (
+        "(answer) => [...document.querySelectorAll('.markdown')].indexOf(document.activeElement.closest('.markdown'))"
+    )
+    assert (page.evaluate(active), page.evaluate("document.activeElement.innerText")) == (1, "First note")
+    answers.nth(1).get_by_role("button", name="Footnote 1: back to the text").click()
+    assert page.evaluate("document.activeElement.closest('p').innerText") == "after1"  # the one that was pressed
+    answers.nth(0).get_by_role("button", name="Footnote 2: back to the text").click()
+    assert page.evaluate("document.activeElement.closest('p').innerText") == "One1, two2 and [^none]."
+    assert page.evaluate(active) == 0
+
+
+def test_aligned_html_and_markdown(page: Page) -> None:
+    text = (
+        "<div align='center'>\n\n# Title\n\n**bold**\n\n</div>\n\n"
+        "<p align=right>end</p>\n\n<table><tr><td align=center>cell</td></tr></table>\n\n<p align=top>plain</p>"
+    )
+    page.evaluate("(text) => { write(text, 3); }", text)
+    for selector, expected in [(".aligned h3", "center"), ("p:text('end')", "right"), ("td", "center")]:
+        style = "element => getComputedStyle(element).textAlign.replace('-webkit-', '')"
+        assert page.locator(selector).evaluate(style) == expected
+    assert page.locator(".aligned strong").count() == 1
+    assert page.locator("p:text('plain')").get_attribute("align") is None
+    assert "&lt;div" in show(page, "<div align=center>\n\nnever closed")
+
+
 def test_caret_is_at_the_end_of_the_last_line(page: Page) -> None:
     for text, tag in [
         ("a", "P"),

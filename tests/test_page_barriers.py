@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.needs_node, pytest.mark.one_process("the page is the s
 
 MARKDOWN = (
     "# Title\n\nSome **bold** text with `code` and a [link](https://example.com).\n\n- one\n- two\n\n$$x^2$$\n\n"
-    "```\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n" + "More words. " * 200
+    "```\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nNoted[^1].\n\n[^1]: A note.\n\n" + "More words. " * 200
 )
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
 

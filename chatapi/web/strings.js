@@ -246,6 +246,10 @@ export const strings = {
   details: "Details",
   /** @type {Record<string, string>} */
   alerts: { note: "Note", tip: "Tip", important: "Important", warning: "Warning", caution: "Caution" },
+  footnotes: {
+    open: (/** @type {string} */ number) => `Footnote ${number}`,
+    back: (/** @type {string} */ number) => `Footnote ${number}: back to the text`,
+  },
   code: { wrap: "Wrap", unwrap: "Do not wrap", download: "Download", copyTable: "Copy as CSV" },
   /** For screen readers, in place of content that is not read out. */
   spoken: { code: "(code)", table: "(table)", formula: "(formula)" },

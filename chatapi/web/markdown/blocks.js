@@ -5,14 +5,14 @@ import { completeMarkup } from "./complete.js";
 import { mathHtml, renderMath } from "./math.js";
 import { morph } from "./morph.js";
 import { createNode, isShown, itemContent, kindOf, quoteContent, verbatim } from "./nodes.js";
-import { inlineHtml } from "./reader.js";
+import { createDefinitions, inlineHtml } from "./reader.js";
 import { isBalanced, sanitize, stripUnknownAttributes } from "./sanitize.js";
 
 const MAX_BLOCK_CHARACTERS = 100_000; // a longer paragraph, list or table is shown verbatim
 const MAX_DEPTH = 24; // of blocks in blocks
 
 /** @typedef {import("../vendor/marked.js").Token} Token */
-/** @typedef {import("../vendor/marked.js").Links} Links */
+/** @typedef {import("./reader.js").Definitions} Definitions */
 
 /**
  * A block that is shown.
@@ -24,25 +24,24 @@ const MAX_DEPTH = 24; // of blocks in blocks
  * @property {Block[]} blocks its children
  * @property {string | null} text the source of its inline content
  * @property {string} html its inline content
- * @property {number} linksVersion the link definitions that were known when it was rendered
+ * @property {number} definitionsVersion the definitions that were known when it was rendered
  */
 
 export class BlockRenderer {
-  /** @type {Links} */
-  #links = Object.create(null);
-  #linksJson = "{}";
-  #linksVersion = 0;
+  #definitions = createDefinitions();
+  #definitionsJson = "";
+  #definitionsVersion = 0;
 
   /**
-   * Set the link definitions. Returns whether they have changed.
-   * @param {Links} links
+   * Set the definitions. Returns whether they have changed.
+   * @param {Definitions} definitions
    */
-  setLinks(links) {
-    this.#links = links;
-    const json = JSON.stringify(links);
-    if (json === this.#linksJson) return false;
-    this.#linksJson = json;
-    this.#linksVersion += 1;
+  setDefinitions(definitions) {
+    this.#definitions = definitions;
+    const json = JSON.stringify(definitions);
+    if (json === this.#definitionsJson) return false;
+    this.#definitionsJson = json;
+    this.#definitionsVersion += 1;
     return true;
   }
 
@@ -84,7 +83,7 @@ export class BlockRenderer {
     }
     const node = createNode(kind, token);
     /** @type {Block} */
-    const block = { kind, raw: "", open, node, blocks: [], text: null, html: "", linksVersion: this.#linksVersion };
+    const block = { kind, raw: "", open, node, blocks: [], text: null, html: "", definitionsVersion: this.#definitionsVersion };
     this.#update(block, token, open, depth);
     // The first letter decides the direction. Setting it on the outermost block, once it has text, spares the browser
     // from evaluating it for each nested node.
@@ -101,7 +100,7 @@ export class BlockRenderer {
   #update(block, token, open, depth) {
     block.raw = token.raw;
     block.open = open;
-    block.linksVersion = this.#linksVersion;
+    block.definitionsVersion = this.#definitionsVersion;
     switch (token.type) {
       case "hr":
         return;
@@ -119,6 +118,12 @@ export class BlockRenderer {
       case "details":
         /** @type {HTMLElement} */ (block.node.firstElementChild).textContent = token.summary || strings.details;
         return this.reconcile(block.node, block.blocks, token.tokens ?? [], open, depth + 1);
+      case "aligned":
+        return this.reconcile(block.node, block.blocks, token.tokens ?? [], open, depth + 1);
+      case "footnote":
+        return this.reconcile(
+          /** @type {HTMLElement} */ (block.node.lastElementChild), block.blocks, token.tokens ?? [], open, depth + 1,
+        );
       case "list":
         block.node.className = token.loose ? "loose" : "tight";
         return this.reconcile(block.node, block.blocks, token.items, open, depth + 1);
@@ -164,19 +169,19 @@ export class BlockRenderer {
   /** @param {Block} block */
   #renderInline(block) {
     const text = block.text ?? "";
-    fill(block, inlineHtml(block.open ? completeMarkup(text) : text, this.#links));
+    fill(block, inlineHtml(block.open ? completeMarkup(text) : text, this.#definitions));
   }
 
-  /** Whether a new link definition may turn text of this block into a link. @param {Block} block */
+  /** Whether a new definition may turn text of this block into a link or a reference. @param {Block} block */
   #mayRelink(block) {
-    return this.#linksVersion !== block.linksVersion && block.raw.includes("[");
+    return this.#definitionsVersion !== block.definitionsVersion && block.raw.includes("[");
   }
 
-  /** Render the blocks again that new link definitions may change. @param {Block[]} blocks */
+  /** Render the blocks again that new definitions may change. @param {Block[]} blocks */
   relink(blocks) {
     for (const block of blocks) {
       if (block.text !== null && this.#mayRelink(block)) this.#renderInline(block);
-      block.linksVersion = this.#linksVersion;
+      block.definitionsVersion = this.#definitionsVersion;
       this.relink(block.blocks);
     }
   }

@@ -1,6 +1,7 @@
 // Creates the elements of blocks, with fixed names and attributes.
 import { strings } from "../strings.js";
 import { createButton, createCodeBlock, createElement } from "./code-block.js";
+import { createFootnote } from "./footnotes.js";
 
 /** @typedef {import("../vendor/marked.js").Token} Token */
 
@@ -36,6 +37,10 @@ export function kindOf(token) {
     case "text":
     case "paragraph":
       return "p";
+    case "aligned":
+      return `aligned ${token.align}`;
+    case "footnote":
+      return `footnote ${token.number}`;
     default:
       return token.type;
   }
@@ -105,6 +110,10 @@ export function createNode(kind, token) {
     }
     case "alert":
       return createAlert(kind.slice(name.length + 1));
+    case "aligned":
+      return createElement("div", kind);
+    case "footnote":
+      return createFootnote(`${token.number}`);
     case "list_item":
       return createElement("li");
     case "td":

@@ -11,8 +11,8 @@ import { BlockReader, inlineTokens } from "./reader.js";
  * @param {number} maxCharacters the result ends at a word, followed by an ellipsis
  */
 export function plainText(text, maxCharacters) {
-  const { tokens, links } = new BlockReader().read(text.slice(0, 4 * maxCharacters), true); // markup is rarely longer
-  const plain = tokens.map((token) => blockText(token, links)).join(" ").replace(/\s+/g, " ").trim();
+  const { tokens, definitions } = new BlockReader().read(text.slice(0, 4 * maxCharacters), true); // markup is rarely longer
+  const plain = tokens.map((token) => blockText(token, definitions)).join(" ").replace(/\s+/g, " ").trim();
   const isCut = plain.length > maxCharacters || text.length > 4 * maxCharacters;
   if (!isCut) return plain;
   return `${plain.slice(0, maxCharacters).replace(/\s\S*$/, "")} …`;
@@ -20,10 +20,10 @@ export function plainText(text, maxCharacters) {
 
 /**
  * @param {Token} token
- * @param {import("../vendor/marked.js").Links} links
+ * @param {import("./reader.js").Definitions} definitions
  * @returns {string}
  */
-function blockText(token, links) {
+function blockText(token, definitions) {
   switch (token.type) {
     case "code":
       return strings.spoken.code;
@@ -32,15 +32,16 @@ function blockText(token, links) {
     case "math":
       return strings.spoken.formula;
     case "list":
-      return token.items.map((/** @type {Token} */ item) => blockText(item, links)).join(", ");
+      return token.items.map((/** @type {Token} */ item) => blockText(item, definitions)).join(", ");
     case "details":
+    case "aligned":
     case "blockquote":
     case "list_item":
-      return (token.tokens ?? []).filter(isShown).map((child) => blockText(child, links)).join(" ");
+      return (token.tokens ?? []).filter(isShown).map((child) => blockText(child, definitions)).join(" ");
     case "paragraph":
     case "heading":
     case "text":
-      return inlineTokens(token.text, links).map(inlineText).join("");
+      return inlineTokens(token.text, definitions).map(inlineText).join("");
     default:
       return "";
   }

@@ -1,12 +1,16 @@
 // Reads Markdown with marked: blocks incrementally, as a text grows, and the inline content of one block as HTML.
 import { Lexer, Marked, Parser } from "../vendor/marked.js";
-import { detailsToken } from "./details.js";
+import { alignedToken, detailsToken } from "./containers.js";
+import { footnoteTokens } from "./footnotes.js";
 import { mathTokens } from "./math.js";
 import { isShown, verbatim } from "./nodes.js";
 import { escapeHtml, hasKnownTags, stripUnknownAttributes } from "./sanitize.js";
 
 /** @typedef {import("../vendor/marked.js").Token} Token */
-/** @typedef {import("../vendor/marked.js").Links} Links */
+/**
+ * Names that a text defines and its other parts refer to: link definitions, and the numbers of footnotes.
+ * @typedef {{links: import("../vendor/marked.js").Links, footnotes: Record<string, number>}} Definitions
+ */
 
 const WINDOW = 16_384; // characters that are read at once, unless one block is longer
 const SLOW_READ_MS = 200; // of one read: a busy machine exceeds it now and then, a text that is hard to read always does
@@ -15,7 +19,7 @@ const NESTED = /^(?:[ \t]*(?:>|[-*+][ \t]|\d{1,9}[.)][ \t])){100}/m; // 100 quot
 const MAX_MARKS = 1500; // characters in a paragraph that may start emphasis, code or a link; beyond that it is not prose
 const LONG_WORD = /[\w.!#$%&'*+/=?^`{|}~-]{2000}/; // marked tries each of its characters as the start of an email address
 
-const marked = new Marked({ gfm: true, extensions: [...mathTokens, detailsToken] });
+const marked = new Marked({ gfm: true, extensions: [...mathTokens, ...footnoteTokens, detailsToken, alignedToken] });
 marked.use({
   renderer: {
     html: ({ text }) => (hasKnownTags(text) ? stripUnknownAttributes(text) : escapeHtml(text)),
@@ -28,12 +32,24 @@ marked.use({
 });
 
 /**
- * @param {Links} links
+ * @param {Definitions} [known]
+ * @returns {Definitions} a copy
+ */
+export function createDefinitions(known) {
+  return {
+    links: Object.assign(Object.create(null), known?.links),
+    footnotes: Object.assign(Object.create(null), known?.footnotes),
+  };
+}
+
+/**
+ * @param {Definitions} definitions
  * @param {boolean} ended whether no more text follows
  */
-function createLexer(links, ended) {
+function createLexer({ links, footnotes }, ended) {
   const lexer = new Lexer(marked.defaults);
   lexer.tokens.links = links;
+  lexer.footnotes = footnotes;
   lexer.ended = ended;
   return lexer;
 }
@@ -43,8 +59,8 @@ export class BlockReader {
   /** Where the first block starts that later text may change. */
   offset = 0;
 
-  /** Link definitions in the blocks before `offset`. @type {Links} */
-  #finishedLinks = Object.create(null);
+  /** Definitions in the blocks before `offset`. */
+  #finished = createDefinitions();
   /** Where the last slow read started, and how long it and those before it from there took. */
   #slowOffset = -1;
   #slowMs = 0;
@@ -52,26 +68,25 @@ export class BlockReader {
   /** Read from the start again. */
   restart() {
     this.offset = 0;
-    this.#finishedLinks = Object.create(null);
+    this.#finished = createDefinitions();
   }
 
   /**
    * Read the blocks after `offset`, and advance it. A long text is read in windows, which costs less than all at once.
    * @param {string} text the whole text
    * @param {boolean} ended
-   * @returns {{tokens: Token[], finished: number, links: Links}} the blocks, how many of them later text cannot change,
-   *   and the link definitions of the whole text, which may follow their use
+   * @returns {{tokens: Token[], finished: number, definitions: Definitions}} the blocks, how many of them later text
+   *   cannot change, and the definitions of the whole text, which may follow their use
    */
   read(text, ended) {
-    /** @type {Links} */
-    const links = Object.assign(Object.create(null), this.#finishedLinks);
+    const definitions = createDefinitions(this.#finished);
     /** @type {Token[]} */
     const tokens = [];
     let { offset } = this;
     for (let size = WINDOW; ; ) {
       const isLast = text.length - offset <= size;
       const part = text.slice(offset, isLast ? undefined : offset + size);
-      const blocks = this.#readPart(part, offset, links, ended && isLast);
+      const blocks = this.#readPart(part, offset, definitions, ended && isLast);
       const settled = settledBlocks(blocks, part);
       if (settled.count > 0) size = WINDOW;
       else size *= 2;
@@ -83,33 +98,33 @@ export class BlockReader {
       const finished = tokens.length + settled.count;
       tokens.push(...blocks);
       if (!ended) this.#advance(text, offset + settled.length);
-      return { tokens, finished, links };
+      return { tokens, finished, definitions };
     }
   }
 
   /**
-   * Keep the link definitions of the blocks that are finished now. One at the end of the text may still grow.
+   * Keep the definitions of the blocks that are finished now. One at the end of the text may still grow.
    * @param {string} text
    * @param {number} offset where the finished blocks end
    */
   #advance(text, offset) {
     const finished = text.slice(this.offset, offset);
-    if (finished.includes("]:")) this.#readPart(finished, this.offset, this.#finishedLinks, false);
+    if (finished.includes("]:")) this.#readPart(finished, this.offset, this.#finished, false);
     this.offset = offset;
   }
 
   /**
    * @param {string} text
    * @param {number} offset of this part
-   * @param {Links} links receives the definitions in this part
+   * @param {Definitions} definitions receives those in this part
    * @param {boolean} ended
    * @returns {Token[]}
    */
-  #readPart(text, offset, links, ended) {
+  #readPart(text, offset, definitions, ended) {
     if ((offset === this.#slowOffset && this.#slowMs > MAX_SLOW_MS) || NESTED.test(text)) return [verbatim(text)];
     const started = performance.now();
     try {
-      return createLexer(links, ended).blockTokens(text);
+      return createLexer(definitions, ended).blockTokens(text);
     } catch {
       return [verbatim(text)]; // the nesting exceeds the stack
     } finally {
@@ -144,11 +159,11 @@ function settledBlocks(tokens, text) {
 /**
  * Convert the inline content of a block to HTML, which is not sanitized yet. Text that takes too long to read is escaped.
  * @param {string} text
- * @param {Links} links
+ * @param {Definitions} definitions
  */
-export function inlineHtml(text, links) {
+export function inlineHtml(text, definitions) {
   try {
-    return new Parser(marked.defaults).parseInline(inlineTokens(text, links));
+    return new Parser(marked.defaults).parseInline(inlineTokens(text, definitions));
   } catch {
     return escapeHtml(text);
   }
@@ -157,14 +172,14 @@ export function inlineHtml(text, links) {
 /**
  * Read the inline content of a block. Text that takes too long to read becomes one token.
  * @param {string} text
- * @param {Links} links
+ * @param {Definitions} definitions
  * @returns {Token[]}
  */
-export function inlineTokens(text, links) {
+export function inlineTokens(text, definitions) {
   const plain = [{ type: "escape", raw: text, text }];
   if (!isProse(text)) return plain;
   try {
-    return createLexer(links, true).inlineTokens(text);
+    return createLexer(definitions, true).inlineTokens(text);
   } catch {
     return plain; // the nesting exceeds the stack
   }

@@ -1,8 +1,10 @@
 // The HTML that an answer may contain: an allow-list, and DOMPurify, which enforces it.
 import "../vendor/purify.js"; // a classic script: it defines a global variable
+import { createReferences } from "./footnotes.js";
 import { createFormula } from "./math.js";
 
 const LINK = /^(?:https?:\/\/|mailto:)/i;
+const ALIGNMENT = /^(?:left|right|center|justify)$/i;
 const EMBEDDED_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,[a-z0-9+/=]+$/i;
 
 // HTML for what Markdown cannot express. Other tags are shown as text.
@@ -12,7 +14,7 @@ const TAGS = [
   "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul", "var", "wbr",
 ]; // prettier-ignore
 const VOID_TAGS = new Set(["br", "img", "wbr"]);
-const PLAIN_ATTRIBUTES = ["alt", "colspan", "data-math", "dir", "rowspan", "start", "title"];
+const PLAIN_ATTRIBUTES = ["align", "alt", "colspan", "data-footnote", "data-math", "dir", "rowspan", "start", "title"];
 const ATTRIBUTES = [...PLAIN_ATTRIBUTES, "href", "src"];
 
 const purify = globalThis.DOMPurify(window);
@@ -34,6 +36,7 @@ purify.addHook("afterSanitizeAttributes", restrictAddresses);
  */
 export function sanitize(html) {
   const content = /** @type {DocumentFragment} */ (purify.sanitize(html));
+  createReferences(content);
   const formulas = [...content.querySelectorAll("[data-math]")].map((source) => {
     const formula = createFormula(source.textContent ?? "", source.getAttribute("data-math") === "display");
     source.replaceWith(formula);
@@ -99,6 +102,7 @@ function restrictAddresses(node) {
   const source = node.getAttribute("src");
   if (name === "a" && href !== null && isLink(href)) openInNewTab(node);
   else node.removeAttribute("href");
+  if (!ALIGNMENT.test(node.getAttribute("align") ?? "center")) node.removeAttribute("align");
   if (name !== "img") node.removeAttribute("src");
   else if (source === null || !EMBEDDED_IMAGE.test(source)) {
     const link = node.ownerDocument.createElement(node.closest("a") ? "span" : "a");

@@ -7,6 +7,7 @@
 import { BlockRenderer } from "./blocks.js";
 import { onBlockClick } from "./code-block.js";
 import { withoutUndecidedLine } from "./complete.js";
+import { onFootnoteClick } from "./footnotes.js";
 import { isShown } from "./nodes.js";
 import { BlockReader } from "./reader.js";
 
@@ -35,6 +36,7 @@ export class StreamingMarkdown {
   constructor(element) {
     this.element = element;
     element.addEventListener("click", onBlockClick);
+    element.addEventListener("click", onFootnoteClick);
   }
 
   /**
@@ -66,8 +68,8 @@ export class StreamingMarkdown {
     const started = performance.now();
     // In rare cases later text changes how an earlier block is read, so the complete text is read from its start.
     if (this.ended) this.#restart();
-    const { tokens, finished, links } = this.#reader.read(this.text, this.ended);
-    if (this.#renderer.setLinks(links)) this.#renderer.relink(this.#blocks.slice(0, this.#finished));
+    const { tokens, finished, definitions } = this.#reader.read(this.text, this.ended);
+    if (this.#renderer.setDefinitions(definitions)) this.#renderer.relink(this.#blocks.slice(0, this.#finished));
     const open = this.#blocks.splice(this.#finished);
     this.#renderer.reconcile(this.element, open, tokens, !this.ended, 0);
     this.#blocks.push(...open);
@@ -94,7 +96,7 @@ export class StreamingMarkdown {
  */
 function lastLine(element) {
   let last = element.lastElementChild;
-  while (last?.matches("ul, ol, li, blockquote, details, .alert, .code-block, .table-block")) {
+  while (last?.matches("ul, ol, li, blockquote, details, .alert, .aligned, .footnote, .footnote-text, .code-block, .table-block")) {
     const inner = last.matches(".code-block") ? last.querySelector("code") : last.matches(".table-block") ? lastCell(last) : last.lastElementChild;
     if (inner === null) break;
     last = inner;

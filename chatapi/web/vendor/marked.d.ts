@@ -12,6 +12,8 @@ export type Links = Record<string, { href: string; title: string | undefined }>;
 export class Lexer {
   constructor(options: Options);
   tokens: Token[] & { links: Links };
+  /** Ours: the number of each footnote by its name. */
+  footnotes: Record<string, number>;
   /** Ours: whether the text is whole. */
   ended: boolean;
   blockTokens(text: string): Token[];
