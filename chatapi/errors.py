@@ -5,6 +5,7 @@
     │   ├── MalformedJSON           400
     │   ├── InvalidKeyFormat        400  the seed's body
     │   ├── NothingToAnswer         400
+    │   ├── PreviousNotFound        400
     │   ├── KeyRequired             401
     │   ├── QuotaExceeded           403
     │   ├── SessionNotFound         404  the seed's body
@@ -143,6 +144,14 @@ class ResponseNotFound(RequestError):
     status = 404
     code = "response_not_found"
     message = "Response not found."
+
+
+class PreviousNotFound(RequestError):
+    """`previous_response_id` names no response of the caller. OpenAI's API gives this a status of its own."""
+
+    status = 400
+    code = "previous_response_not_found"
+    message = "The previous response was not found. Send the whole conversation as input, without previous_response_id."
 
 
 class ConversationNotFound(RequestError):

@@ -499,8 +499,9 @@ def test_a_deleted_response_is_gone_with_its_input(
     for call in (own_client.responses.retrieve, own_client.responses.cancel, own_client.responses.delete):
         with pytest.raises(openai.NotFoundError):
             call(first.id)
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.BadRequestError) as refused:
         own_client.responses.create(model=MODEL, input="x", previous_response_id=first.id)
+    assert (refused.value.code, refused.value.param) == ("previous_response_not_found", "previous_response_id")
     assert "a secret" not in own.database.everything()
     own_client.responses.create(model=MODEL, input="three", previous_response_id=second.id)
     assert "a secret" not in str(simulator.requests[-1].body)
@@ -639,10 +640,10 @@ def test_the_response_of_another_key_is_a_404(service: Service, client: openai.O
                 headers={"Authorization": f"Bearer {OTHER_KEY}"},
                 timeout=30,
             )
-            assert answer.json()["error"]["code"] == "response_not_found"
+            assert answer.json()["error"]["code"] == ("previous_response_not_found" if body else "response_not_found")
             told.append((answer.status_code, answer.json()))
         assert told == [told[0]] * len(told)
-        assert told[0][0] == 404
+        assert told[0][0] == (400 if body else 404)
     assert client.responses.retrieve(mine).id == mine
     assert service.get(f"/v1/responses/{mine}").status_code == 401
 

@@ -67,14 +67,14 @@ def _calls(message: NewMessage) -> list[ToolCall]:
     return [part.call for part in message.parts if part.kind is Kind.TOOL_CALL and part.call is not None]
 
 
-def _pair_results(path: list[NewMessage]) -> tuple[dict[tuple[int, str], Part], dict[int, int]]:
+def _pair_results(path: list[NewMessage]) -> tuple[dict[tuple[int, str], NewMessage], dict[int, int]]:
     """Pair each result with the nearest call of its id before it.
 
-    Returns the results by the index of the calling message and the call's id, and for each such message the index of
-    its last result.
+    Returns the results, each as a message, by the index of the calling message and the call's id, and for each calling
+    message the index of its last result.
     """
     called: dict[str, int] = {}
-    results: dict[tuple[int, str], Part] = {}
+    results: dict[tuple[int, str], NewMessage] = {}
     last: dict[int, int] = {}
     for index, message in enumerate(path):
         for part in message.parts:
@@ -83,12 +83,17 @@ def _pair_results(path: list[NewMessage]) -> tuple[dict[tuple[int, str], Part], 
             if part.kind is Kind.TOOL_CALL and message.role is Role.ASSISTANT:
                 called[part.call.id] = index
             elif part.kind is Kind.TOOL_RESULT and (caller := called.get(part.call.id)) is not None:
-                results[caller, part.call.id] = part
+                results[caller, part.call.id] = _result(message, part)
                 last[caller] = index
     return results, last
 
 
-def _with_results(message: NewMessage, results: dict[str, Part | None]) -> list[NewMessage]:
+def _result(message: NewMessage, result: Part) -> NewMessage:
+    """Return one result of a message; the media of a message belong to its result, which is the only one then."""
+    return NewMessage(Role.TOOL, (result, *(part for part in message.parts if part.media is not None)))
+
+
+def _with_results(message: NewMessage, results: dict[str, NewMessage | None]) -> list[NewMessage]:
     """An answer with those of its calls that have a result, and the results; nothing where nothing is left of it."""
     parts = [
         part
@@ -100,5 +105,5 @@ def _with_results(message: NewMessage, results: dict[str, Part | None]) -> list[
         return []
     return [
         kept,
-        *(NewMessage(Role.TOOL, (found,)) for call in _calls(kept) if (found := results[call.id]) is not None),
+        *(found for call in _calls(kept) if (found := results[call.id]) is not None),
     ]

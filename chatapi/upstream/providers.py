@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from chatapi.errors import ContextTooLarge
+from chatapi.model import Kind, Role
 from chatapi.upstream.chat_completions import ChatCompletions
 from chatapi.upstream.provider import Provider
 from chatapi.upstream.request import ModelRequest, RequestWriter
 from chatapi.upstream.responses.provider import Responses
-from chatapi.upstream.responses.request import find_unsupported
+from chatapi.upstream.responses.request import REQUIRING, find_unsupported
 
 UpstreamAPI = Literal["auto", "chat", "responses"]
 PATHS = (ChatCompletions.path, Responses.path)
@@ -60,7 +61,7 @@ class Providers:
             return self.responses
         if find_unsupported(request.parameters) is not None:
             return self.chat
-        needed = USE_RESPONSES in adjustments or bool(request.responses.get("tools"))
+        needed = USE_RESPONSES in adjustments or bool(request.responses.get("tools")) or _has_own(request)
         needed = needed or (self.hosted and _needs_responses(request))
         return self.responses if needed else self.chat
 
@@ -93,6 +94,18 @@ class Providers:
         if len(encoded) > self.max_bytes:
             raise ContextTooLarge
         return encoded
+
+
+def _has_own(request: ModelRequest) -> bool:
+    """Return whether a request has a parameter or a medium that chat completions do not have."""
+    if any(request.responses.get(name) is not None for name in REQUIRING):
+        return True
+    return any(
+        message.role is Role.TOOL or (part.kind is Kind.IMAGE and media.url is None)
+        for message in request.messages
+        for part in message.parts
+        if (media := part.media) is not None
+    )
 
 
 def _needs_responses(request: ModelRequest) -> bool:

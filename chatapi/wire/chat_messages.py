@@ -144,7 +144,8 @@ def write_message(message: NewMessage, developer_role: str) -> dict[str, Any]:
     if message.role is Role.TOOL:
         result = next(part for part in message.parts if part.kind is Kind.TOOL_RESULT)
         assert result.call is not None, "a result names its call"
-        return {"role": "tool", "tool_call_id": result.call.id, "content": result.text}
+        marks = [f"[{part.kind.value}]" for part in message.parts if part.media is not None]  # tools have text alone
+        return {"role": "tool", "tool_call_id": result.call.id, "content": "\n".join([result.text, *marks])}
     if message.role in {Role.SYSTEM, Role.DEVELOPER}:
         return {"role": developer_role, "content": visible_text(message.parts)}
     if message.role is Role.ASSISTANT:

@@ -60,6 +60,7 @@ _CONTENT_KINDS = {
     Role.ASSISTANT: {Kind.TEXT, Kind.REFUSAL},
 }
 _TEXT_ONLY = {Kind.TEXT}
+_OUTPUT_KINDS = {Kind.TEXT, Kind.IMAGE, Kind.FILE}  # of the output of a tool
 
 References = Mapping[str, NewMessage]
 """The items that a request refers to by id, each as the message that it is, or is part of."""
@@ -184,7 +185,7 @@ def _read_item(value: Any, path: str, references: References, *, keep: bool) -> 
         return _read_reference(item.get("id"), path, references)
     match item.get("type", "message"):
         case "message":
-            return _read_message(item, path)
+            return _read_message(item, path, keep=keep)
         case "function_call":
             arguments = require_text(item.get("arguments"), f"{path}.arguments")
             return NewMessage(
@@ -197,8 +198,12 @@ def _read_item(value: Any, path: str, references: References, *, keep: bool) -> 
             return NewMessage(Role.ASSISTANT, (Part(Kind.TOOL_CALL, text, call), mark))
         case "function_call_output" | "custom_tool_call_output":
             call = ToolCall(require_name(item.get("call_id"), f"{path}.call_id"))
-            output = _read_content(item.get("output"), f"{path}.output", _TEXT_ONLY)
-            return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, visible_text(output), call),))
+            output = _read_content(item.get("output"), f"{path}.output", _OUTPUT_KINDS, keep=keep)
+            media = tuple(part for part in output if part.kind is not Kind.TEXT)
+            if media and not keep:
+                place = f"{path}.output.{output.index(media[0])}"
+                raise InvalidRequest.field(place, f"Images and files are not supported here. {NEEDS_RESPONSES}")
+            return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, visible_text(output), call), *media))
         case "reasoning":
             return _read_reasoning(item, path)
         case kind if keep and isinstance(kind, str) and _TYPE_NAME.fullmatch(kind):
@@ -235,14 +240,14 @@ def _read_reference(name: Any, path: str, references: References) -> NewMessage:
     return found
 
 
-def _read_message(item: dict[str, Any], path: str) -> NewMessage:
+def _read_message(item: dict[str, Any], path: str, *, keep: bool) -> NewMessage:
     role = item.get("role")
     if role == Role.TOOL.value:
         raise InvalidRequest.field(f"{path}.role", "Send the result of a tool as an item of type function_call_output.")
     if not isinstance(role, str) or role not in _ROLES:
         raise InvalidRequest.field(f"{path}.role", f"Must be {', '.join(_ROLES)}.")
     known = _ROLES[role]
-    parts = _read_content(item.get("content"), f"{path}.content", _CONTENT_KINDS.get(known, _TEXT_ONLY))
+    parts = _read_content(item.get("content"), f"{path}.content", _CONTENT_KINDS.get(known, _TEXT_ONLY), keep=keep)
     if known is Role.ASSISTANT:
         phase = optional_text(item.get("phase"), f"{path}.phase")
         begun = {"type": ITEM_ADDED, "item": {"type": "message", "phase": phase}}
@@ -269,45 +274,58 @@ def _read_reasoning(item: dict[str, Any], path: str) -> NewMessage:
     return NewMessage(Role.ASSISTANT, tuple(parts))
 
 
-def _read_content(value: Any, path: str, kinds: set[Kind]) -> tuple[Part, ...]:
-    """Read a content: a text, or a list of parts of these kinds."""
+def _read_content(value: Any, path: str, kinds: set[Kind], *, keep: bool) -> tuple[Part, ...]:
+    """Read a content: a text, or a list of parts of these kinds. `keep`: also those that only Responses have."""
     if isinstance(value, str):
         return (Part(Kind.TEXT, require_text(value, path)),)
     parts = require_list(value, path, "a string or a list of content parts")
-    return tuple(_read_part(part, f"{path}.{index}", kinds) for index, part in enumerate(parts))
+    return tuple(_read_part(part, f"{path}.{index}", kinds, keep=keep) for index, part in enumerate(parts))
 
 
-def _read_part(value: Any, path: str, kinds: set[Kind]) -> Part:
-    part = _part_of(require_object(value, path), path)
+def _read_part(value: Any, path: str, kinds: set[Kind], *, keep: bool) -> Part:
+    part = _part_of(require_object(value, path), path, keep=keep)
     if part.kind not in kinds:
         raise InvalidRequest.field(path, "Messages of this role must not contain this type of part.")
     return part
 
 
-def _part_of(part: dict[str, Any], path: str) -> Part:
+def _part_of(part: dict[str, Any], path: str, *, keep: bool) -> Part:
     match part.get("type"):
         case "input_text" | "output_text" | "text":
             return Part(Kind.TEXT, require_text(part.get("text"), f"{path}.text"))
         case "refusal":
             return Part(Kind.REFUSAL, require_text(part.get("refusal"), f"{path}.refusal"))
         case "input_image":
+            detail = optional_text(part.get("detail"), f"{path}.detail")
+            if part.get("image_url") is None and keep and part.get("file_id") is not None:
+                return Part(Kind.IMAGE, media=Media(file_id=_file_id(part, path), detail=detail))
             if part.get("image_url") is None:
-                raise InvalidRequest.field(f"{path}.image_url", "Must be a http, https or data URL.")
-            url = require_url(part["image_url"], f"{path}.image_url")
-            return Part(Kind.IMAGE, media=Media(url=url, detail=optional_text(part.get("detail"), f"{path}.detail")))
+                where = "" if part.get("file_id") is None else f" A file_id is not supported here. {NEEDS_RESPONSES}"
+                raise InvalidRequest.field(f"{path}.image_url", f"Must be a http, https or data URL.{where}")
+            return Part(Kind.IMAGE, media=Media(url=require_url(part["image_url"], f"{path}.image_url"), detail=detail))
         case "input_file":
-            if part.get("file_url") is not None:
-                raise InvalidRequest.field(f"{path}.file_url", "Not supported. Send file_data or file_id.")
-            names = ("file_id", "filename", "file_data")
-            file_id, filename, data = (optional_text(part.get(name), f"{path}.{name}") for name in names)
-            if data is None and file_id is None:
-                raise InvalidRequest.field(path, "Must contain file_data or file_id.")
-            return Part(Kind.FILE, media=Media(data=data, file_id=file_id, filename=filename))
+            names = ("file_id", "filename", "file_data", "detail")
+            file_id, filename, data, detail = (optional_text(part.get(name), f"{path}.{name}") for name in names)
+            url = require_url(part["file_url"], f"{path}.file_url") if part.get("file_url") is not None else None
+            if url is not None and not keep:
+                raise InvalidRequest.field(f"{path}.file_url", f"Send file_data or file_id. {NEEDS_RESPONSES}")
+            if data is None and file_id is None and url is None:
+                raise InvalidRequest.field(path, "Must contain file_data, file_id or file_url.")
+            return Part(Kind.FILE, media=Media(url=url, data=data, file_id=file_id, filename=filename, detail=detail))
         case "input_audio":
             audio = require_object(part.get("input_audio"), f"{path}.input_audio")
             data, form = (require_text(audio.get(name), f"{path}.input_audio.{name}") for name in ("data", "format"))
             return Part(Kind.AUDIO, media=Media(data=data, format=form))
     raise InvalidRequest.field(f"{path}.type", "Unsupported content part type.")
+
+
+NEEDS_RESPONSES = (
+    "It needs a model API that is asked through Responses (OPENAI_UPSTREAM_API) with CHATAPI_HOSTED_TOOLS=pass."
+)
+
+
+def _file_id(part: dict[str, Any], path: str) -> str:
+    return require_text(part["file_id"], f"{path}.file_id")
 
 
 # Write
@@ -341,6 +359,9 @@ def group_parts(parts: tuple[Part, ...], form: ItemForm = DEFAULT_FORM) -> Itera
                     joins = False
             continue
         prefix = form.prefix_of(part.kind, part.call)
+        if part.media is not None and items and items[-1].prefix == OUTPUT:
+            items[-1].parts.append(part)
+            continue
         if joins and prefix == MESSAGE:
             items[-1].parts.append(part)
             continue
@@ -452,7 +473,7 @@ def write_item(message_id: str, role: Role, item: Item, status: str, form: ItemF
             "id": name,
             "type": "function_call_output",
             "call_id": call.id,
-            "output": first.text,
+            "output": first.text if len(item.parts) == 1 else _output_content(item.parts),
             "status": status,
         }
     contents = output_contents(item.parts) if role is Role.ASSISTANT else [_input_content(part) for part in item.parts]
@@ -530,6 +551,11 @@ def write_annotation(annotation: Any) -> dict[str, Any] | None:
     return {"type": "url_citation", **msgspec.to_builtins(citation)}
 
 
+def _output_content(parts: list[Part]) -> list[dict[str, Any]]:
+    """Return the output of a tool that has media: its text first."""
+    return [_input_content(part) for part in parts if part.text or part.media is not None]
+
+
 def _input_content(part: Part) -> dict[str, Any]:
     media = part.media
     if media is None:
@@ -538,7 +564,9 @@ def _input_content(part: Part) -> dict[str, Any]:
         detail = media.detail if media.detail in _DETAILS else "auto"
         return {"type": "input_image", "image_url": media.url, "file_id": media.file_id, "detail": detail}
     if part.kind is Kind.FILE:
-        file = {"file_id": media.file_id, "filename": media.filename, "file_data": media.data or media.url}
+        is_url = media.data is None and media.url is not None and media.url.lower().startswith(("http:", "https:"))
+        source = {"file_url": media.url} if is_url else {"file_data": media.data or media.url}
+        file = {"file_id": media.file_id, "filename": media.filename, **source}
         return {"type": "input_file", **{name: value for name, value in file.items() if value is not None}}
     # Items of these APIs hold no audio: a word takes its place.
     return {"type": "input_text", "text": f"[audio, {media.format or 'unknown format'}]"}

@@ -174,8 +174,9 @@ def _read_message(
     for index, part in enumerate(message.parts):
         if part.type not in kinds:
             raise InvalidRequest.field(f"{path}.parts.{index}.type", "Messages of this role have no such part.")
-    if message.role is Role.TOOL and len(message.parts) != 1:
-        raise InvalidRequest.field(f"{path}.parts", "A tool message must have one part.")
+    results = [part.type is Kind.TOOL_RESULT for part in message.parts]
+    if message.role is Role.TOOL and (results.count(True) != 1 or not results[0]):
+        raise InvalidRequest.field(f"{path}.parts", "A tool message must have one result, first.")
     annotations = sum(len(part.text or "") for part in message.parts if part.type is Kind.ANNOTATION)
     if annotations > MAX_ANNOTATION_CHARACTERS:
         limit = f"The annotations of a message must have at most {MAX_ANNOTATION_CHARACTERS} characters."
@@ -189,7 +190,7 @@ def _read_message(
 _KINDS = {
     Role.USER: {Kind.TEXT, Kind.IMAGE, Kind.AUDIO, Kind.FILE, Kind.EXTRA},
     Role.ASSISTANT: {Kind.TEXT, Kind.REASONING, Kind.REFUSAL, Kind.TOOL_CALL, Kind.ANNOTATION, Kind.EXTRA},
-    Role.TOOL: {Kind.TOOL_RESULT},
+    Role.TOOL: {Kind.TOOL_RESULT, Kind.IMAGE, Kind.FILE},
     Role.SYSTEM: {Kind.TEXT},
     Role.DEVELOPER: {Kind.TEXT},
 }
@@ -201,7 +202,7 @@ _PART_FIELDS = {  # the required and the optional fields of each kind
     Kind.EXTRA: ({"text"}, {"call_id", "name"}),
     Kind.TOOL_CALL: ({"call_id", "name", "arguments"}, set[str]()),
     Kind.TOOL_RESULT: ({"call_id", "text"}, {"name"}),
-    Kind.IMAGE: ({"url"}, {"detail", "filename", "format"}),
+    Kind.IMAGE: (set[str](), {"url", "file_id", "detail", "filename", "format"}),
     Kind.AUDIO: ({"data", "format"}, {"filename"}),
     Kind.FILE: (set[str](), {"url", "data", "file_id", "filename", "format", "detail"}),
 }

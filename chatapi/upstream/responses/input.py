@@ -25,7 +25,7 @@ def write_input(messages: Sequence[NewMessage], origin: str) -> list[dict[str, A
                 custom |= _custom_calls(message.parts)
                 items += _write_answer(message.parts, origin, custom)
             case Role.TOOL:
-                items += [_write_result(part, custom) for part in message.parts if part.kind is Kind.TOOL_RESULT]
+                items += _write_results(message.parts, custom)
             case Role.USER:
                 items += _write_user(message.parts)
             case _:
@@ -119,10 +119,19 @@ class _Answer:
                 self.add_item({name: value for name, value in whole.items() if value is not None})
 
 
-def _write_result(part: Part, custom: set[str]) -> dict[str, Any]:
-    assert part.call is not None, "a result names its call"
-    kind = "custom_tool_call_output" if part.call.id in custom else "function_call_output"
-    return {"type": kind, "call_id": part.call.id, "output": part.text}
+def _write_results(parts: tuple[Part, ...], custom: set[str]) -> list[dict[str, Any]]:
+    """Write the results of a message, and the media that came with one."""
+    results: list[dict[str, Any]] = []
+    for part in parts:
+        if part.kind is Kind.TOOL_RESULT and part.call is not None:
+            kind = "custom_tool_call_output" if part.call.id in custom else "function_call_output"
+            results.append({"type": kind, "call_id": part.call.id, "output": part.text})
+        elif part.media is not None and results:
+            output = results[-1]["output"]
+            if isinstance(output, str):
+                output = results[-1]["output"] = [{"type": "input_text", "text": output}] if output else []
+            output.append(_write_content(part))
+    return results
 
 
 def _write_user(parts: tuple[Part, ...]) -> list[dict[str, Any]]:

@@ -24,7 +24,9 @@ _SAME = frozenset(
 _TRANSLATED = frozenset(
     {"max_tokens", "max_completion_tokens", "reasoning_effort", "verbosity", "response_format", "tools", "tool_choice"}
 )
-OWN = ("max_tool_calls", "truncation", "personality")
+REQUIRING = ("access_programs", "context_management", "image", "moderation", "prompt", "prompt_cache_options")
+"""Parameters that change an answer, so that a request with one of them needs Responses."""
+OWN = ("max_tool_calls", "truncation", "personality", *REQUIRING)
 """Parameters that chat completions do not have, and that are sent as they came."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),

@@ -32,7 +32,7 @@ class ChatMessage(TypedDict):
     content: NotRequired[Annotated[Any, Meta(description="A text, or a list of parts.")]]
 
 
-class ChatCompletionMetadata(TypedDict, total=False):
+class CompletionMetadata(TypedDict, total=False):
     """Metadata for the upstream, or of a stored completion. `session_id` is for this server."""
 
     session_id: Annotated[str, Meta(description="As `X-Session-ID`.")]
@@ -46,7 +46,7 @@ class ChatCompletionBody(TypedDict):
     stream: NotRequired[bool | None]
     stream_options: NotRequired[dict[str, Any] | None]
     store: NotRequired[Annotated[bool | None, Meta(description="Store the completion here, with its metadata.")]]
-    metadata: NotRequired[ChatCompletionMetadata | None]
+    metadata: NotRequired[CompletionMetadata | None]
     on_disconnect: NotRequired[
         Annotated[Literal["continue", "cancel"] | None, Meta(description="In a session: as `X-On-Disconnect`.")]
     ]
@@ -141,7 +141,7 @@ class ChatCompletionChunk(TypedDict):
 
 allow_unknown(
     ChatMessage,
-    ChatCompletionMetadata,
+    CompletionMetadata,
     ChatCompletionBody,
     Choice,
     ChatCompletion,

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from chatapi.api.http.request_body import Body, Metadata, ModelName, Text, validate
 from chatapi.api.openai.common import check_sizes
-from chatapi.api.openai.items import References, read_input
+from chatapi.api.openai.items import NEEDS_RESPONSES, References, read_input
 from chatapi.api.openai.responses.tools import MAX_TOOLS, Hosted, names_hosted, read_tool_choice, read_tools
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage
@@ -76,6 +76,12 @@ class ResponseBody(ContextBody):
     safety_identifier: Name | None = None
     prompt_cache_key: Name | None = None
     prompt_cache_retention: ShortWord | None = None
+    access_programs: dict[str, Any] | None = None
+    context_management: list[Any] | None = Field(None, max_length=8)
+    image: dict[str, Any] | None = None
+    moderation: dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
     client_metadata: dict[str, Any] | None = None  # for the client's own maker, and not passed on
 
 
@@ -89,6 +95,7 @@ REPEATED = (
     "parallel_tool_calls",
     "presence_penalty",
     "previous_response_id",
+    "prompt",
     "prompt_cache_key",
     "prompt_cache_retention",
     "safety_identifier",
@@ -113,6 +120,10 @@ PASSED_ON = (
     "prompt_cache_retention",
 )
 """The fields that chat completions have under the same name."""
+
+
+RESPONSES_ONLY = ("access_programs", "context_management", "image", "moderation", "prompt", "prompt_cache_options")
+"""The fields that change an answer and that only an upstream has which is asked through Responses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,9 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
     conversation_id = _conversation(body.conversation)
     _check_combinations(body, conversation_id)
     passes = hosted == "pass"
+    for name in RESPONSES_ONLY:
+        if getattr(body, name) is not None and not passes:
+            raise InvalidRequest.field(name, f"Not supported here. {NEEDS_RESPONSES}")
     messages = read_input(body.input, "input", references, keep=passes) if body.input is not None else ()
     check_sizes(messages, "input", settings.max_message_bytes)
     if len((body.instructions or "").encode()) > settings.max_message_bytes:
@@ -218,8 +232,8 @@ def _own_parameters(body: ResponseBody, tools: list[dict[str, Any]], tool_choice
         found["include"] = body.include
     if body.reasoning is not None and (summary := body.reasoning.summary or body.reasoning.generate_summary):
         found["reasoning"] = {"summary": summary}
-    found |= {name: value for name in ("max_tool_calls", "truncation") if (value := getattr(body, name)) is not None}
-    return found
+    names = ("max_tool_calls", "truncation", *RESPONSES_ONLY)
+    return found | {name: value for name in names if (value := getattr(body, name)) is not None}
 
 
 def _conversation(value: Any) -> str | None:

@@ -21,6 +21,7 @@ from chatapi.api.openai.schemas import IDEMPOTENCY_KEY, ON_DISCONNECT, OPENAI_ER
 from chatapi.errors import (
     ConversationNotFound,
     ItemNotFound,
+    PreviousNotFound,
     ResponseNotFound,
     SessionBusy,
     TooManyGenerations,
@@ -98,6 +99,7 @@ class ResponseObject(TypedDict):
     parallel_tool_calls: bool
     presence_penalty: float
     previous_response_id: str | None
+    prompt: NotRequired[dict[str, Any]]
     prompt_cache_key: str | None
     prompt_cache_retention: str | None
     reasoning: dict[str, Any] | None
@@ -263,13 +265,16 @@ EVENTS: dict[str, Any] = {
     "response.failed": ResponseStatusEvent,
     "error": ResponseErrorEvent,
 }
+ONLY = "Sent to an upstream that runs hosted tools (`CHATAPI_HOSTED_TOOLS`); a 400 that names it for any other."
 allow_unknown(InputTokens)
 describe(
     ResponseBody,
     input="A text, or a list of items: messages (`input_text`, `input_image` with an `image_url`, `input_file` with "
-    "`file_data` or `file_id`, `input_audio`; of an assistant `output_text`, `refusal`), `function_call`, "
-    "`custom_tool_call` and their outputs, `reasoning` and `item_reference` (an item of any session of the caller). An "
-    "unknown reference is a 404. Items of hosted tools need an upstream that runs them. At most 8,000 items and 8,000 "
+    "`file_data` or `file_id`, `input_audio`; of an assistant `output_text`, `refusal` and a `phase`), "
+    "`function_call`, `custom_tool_call` and their outputs, `reasoning` and `item_reference` (an item of any session "
+    "of the caller). An unknown reference is a 404. Items of hosted tools, images with a `file_id`, files with a "
+    "`file_url`, and images and files in outputs of tools need an upstream that runs hosted tools; chat completions "
+    "get `[image]` for such an output in a conversation that changes its upstream. At most 8,000 items and 8,000 "
     "parts. Reasoning without a text or a call after it is left out.",
     model="By default `CHATAPI_DEFAULT_MODEL`.",
     instructions="For this response only: sent after the session's developer message, not stored in the session, and "
@@ -293,6 +298,13 @@ describe(
     max_output_tokens="Sent upstream as `max_completion_tokens`.",
     on_disconnect="`cancel` stops a stored answer when the client disconnects; `continue` is the default.",
     metadata="Stored with the response.",
+    max_tool_calls="For an upstream that is asked through Responses.",
+    access_programs=ONLY,
+    context_management=ONLY,
+    image=ONLY,
+    moderation=ONLY,
+    prompt=ONLY + " The upstream's template; `model` is sent with it.",
+    prompt_cache_options=ONLY,
     truncation="As `max_tool_calls`, for an upstream that is asked through Responses.",
     include="For an upstream that is asked through Responses. Token probabilities are a 400. `stream_options` are "
     "ignored.",
@@ -324,7 +336,7 @@ replica, while the answer runs and afterwards, and `starting_after` continues ex
     body=ResponseBody,
     headers={**ON_DISCONNECT, **IDEMPOTENCY_KEY},
     security=OPENAI_KEY,
-    errors=(*OPENAI_ERRORS, *BODY_ERRORS, ResponseNotFound, ConversationNotFound, ItemNotFound, *TURN_ERRORS),
+    errors=(*OPENAI_ERRORS, *BODY_ERRORS, PreviousNotFound, ConversationNotFound, ItemNotFound, *TURN_ERRORS),
     examples=(
         Example("create", body={"model": "gpt-4.1-mini", "input": "Hello"}),
         Example("stream", body={"model": "gpt-4.1-mini", "input": "Hello", "stream": True, "store": False}),
@@ -348,7 +360,7 @@ COUNT_INPUT_TOKENS = operation(
     body=InputTokensBody,
     security=OPENAI_KEY,
     errors=(
-        *(*OPENAI_ERRORS, *BODY_ERRORS, ResponseNotFound, ConversationNotFound, ItemNotFound, TooManyGenerations),
+        *(*OPENAI_ERRORS, *BODY_ERRORS, PreviousNotFound, ConversationNotFound, ItemNotFound, TooManyGenerations),
         *(*UPSTREAM_ERRORS, UpstreamUnsupported),
     ),
     examples=(Example("count", body={"model": "gpt-4.1-mini", "input": "Hello"}),),

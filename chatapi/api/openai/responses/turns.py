@@ -11,7 +11,7 @@ from chatapi.api.openai.responses.objects import encode_request_fields
 from chatapi.api.openai.responses.request import ResponseRequest
 from chatapi.api.turns import with_idempotency
 from chatapi.auth.authorization import Action, Caller, authorize
-from chatapi.errors import ResponseNotFound
+from chatapi.errors import PreviousNotFound
 from chatapi.model import Generation, TurnRequest
 
 DIALECT = "responses"
@@ -21,13 +21,13 @@ async def read_turn(request: Request, asked: ResponseRequest, caller: Caller) ->
     """Return the turn that a request asks for.
 
     Raises:
-        ResponseNotFound: there is no such `previous_response_id`, or the caller may not continue it.
+        PreviousNotFound: there is no such `previous_response_id`, or the caller may not continue it.
     """
     services = services_of(request)
     assert caller.owner is not None, "the request has a key"
     session_id, parent = None, None
     if asked.previous_response_id is not None:
-        with not_found_as(ResponseNotFound, "previous_response_id"):
+        with not_found_as(PreviousNotFound, "previous_response_id"):
             previous = await find_response(services, caller, asked.previous_response_id, Action.SPEND)
         session_id, parent = previous.session_id, previous.message_id
     elif asked.conversation_id is not None:
