@@ -7,6 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from chatapi import __version__
 from chatapi.api.account import config, keys, usage
+from chatapi.api.chat import queue
 from chatapi.api.chat import routes as chat
 from chatapi.api.http import error_responses
 from chatapi.api.openai import errors as openai_errors
@@ -63,6 +64,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
     for router in (
         chat.sending,
         chat.router,
+        queue.router,
         completions.sending,
         completions.router,
         models.router,

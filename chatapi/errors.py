@@ -14,8 +14,10 @@
     │   ├── ConversationNotFound    404
     │   ├── ItemNotFound            404
     │   ├── NotFound                404
+    │   ├── QueuedMessageNotFound   404
     │   ├── MethodNotAllowed        405
     │   ├── SessionBusy             409
+    │   ├── QueueFull               409
     │   ├── BodyTooLarge            413
     │   ├── ContextTooLarge         413
     │   ├── SessionFull             413
@@ -174,6 +176,12 @@ class NotFound(RequestError):
     message = "Unknown path. /docs lists the routes."
 
 
+class QueuedMessageNotFound(RequestError):
+    status = 404
+    code = "queued_message_not_found"
+    message = "The session's queue has no such message: it has started, or was removed."
+
+
 class MethodNotAllowed(RequestError):
     status = 405
     code = "method_not_allowed"
@@ -185,7 +193,9 @@ class SessionBusy(RequestError):
 
     status = 409
     code = "session_busy"
-    message = 'The session has a running answer. Wait for it, stop it, or send again with "if_busy": "interrupt".'
+    message = (
+        'The session has a running answer. Wait for it, stop it, or send again with "if_busy": "interrupt" or "queue".'
+    )
 
     def __init__(self, generation_id: str) -> None:
         super().__init__(headers={"X-Should-Retry": "false", "X-Generation-ID": generation_id})
@@ -194,6 +204,17 @@ class SessionBusy(RequestError):
     @property
     def fields(self) -> dict[str, Any]:
         return {"generation_id": self.generation_id}
+
+
+class QueueFull(RequestError):
+    """As many messages wait in the session as this server allows. An immediate retry fails again."""
+
+    status = 409
+    code = "queue_full"
+    message = "The session's queue is full (CHATAPI_MAX_QUEUED). Wait for an answer to end, or remove a queued message."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"X-Should-Retry": "false"})
 
 
 class BodyTooLarge(RequestError):

@@ -295,6 +295,12 @@ class Settings(BaseModel):
     )
     max_sessions: int = Field(1_000_000, ge=0, description="Sessions in all; 0: no limit.")
     max_store_bytes: int = Field(256 * 1024**3, ge=0, description="Stored content of all sessions; 0: no limit.")
+    max_queued: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="Messages that may wait in one session for its running answer to end (`if_busy: queue`); 0: none.",
+    )
     retention_days: float | None = Field(
         None,
         gt=0,

@@ -24,13 +24,14 @@ from chatapi.bus import Bus
 from chatapi.errors import ChatError, Draining, SessionBusy, TooManyGenerations, from_code
 from chatapi.generations.ephemeral import EphemeralGeneration
 from chatapi.generations.maintenance import Maintenance
+from chatapi.generations.queue import SessionQueues
 from chatapi.generations.reader import FollowedLog, LogChunks, LogReader
 from chatapi.generations.retention import RetentionJob
 from chatapi.generations.runner import GenerationRunner
 from chatapi.generations.running import CancelReason, LogChunk, RunningGeneration, RunningGenerations
 from chatapi.limits import Admission, Slot, Slots
 from chatapi.metrics import Metrics
-from chatapi.model import Authorizer, Clock, Generation, Session, Status, TurnRequest
+from chatapi.model import Authorizer, Clock, Generation, QueuedTurn, Session, Status, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import StartedTurn, Store
 from chatapi.upstream.client import Upstream
@@ -90,8 +91,11 @@ class Generations:
         self._logs = LogReader(store, bus, self._running)
         self._ephemeral: dict[str, EphemeralGeneration] = {}
         self._maintenance = Maintenance(store, bus, self._running, self._ephemeral, settings, clock, metrics)
-        self.retention = RetentionJob(store, settings, clock, metrics)
         self._tasks: set[asyncio.Task[None]] = set()  # one for each turn that starts, runs or is being finished
+        self.queues = SessionQueues(
+            store, self._running, self._runner, self._take_slot_unless_draining, self._tasks, settings, clock
+        )
+        self.retention = RetentionJob(store, settings, clock, metrics)
         self.admission = Admission(slots)  # of answers that are not stored
         self.draining = False
 
@@ -126,7 +130,7 @@ class Generations:
             except SessionBusy as busy:
                 if not interrupt or attempt == INTERRUPT_ATTEMPTS:
                     raise
-                await self.stop(busy.generation_id)
+                await self.stop(busy.generation_id, interrupts=True)
         raise AssertionError("the last attempt returns or raises")
 
     async def start(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> StartedTurn:
@@ -211,6 +215,28 @@ class Generations:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(started)  # the caller may be cancelled, the turn is not
 
+    # The queue
+
+    async def send_or_queue(
+        self, turn: TurnRequest, credential: Credential, authorizer: Authorizer
+    ) -> TurnHandle | QueuedTurn:
+        """Start a turn as `send` does, or queue it in a session that is busy or has a queue.
+
+        Raises:
+            QueueFull: as many turns wait there as this server allows.
+            IdempotencyMismatch, SessionNotFound, SessionFull, QuotaExceeded: the turn was not queued.
+            ChatError: as `send` does.
+        """
+        if (earlier := await self._find_replayed(turn)) is not None:
+            return await self._wait_for_response(earlier, by_cut=False)
+        session = await self._store.sessions.find(turn.session_id) if turn.session_id is not None else None
+        if turn.session_id is None or (session is not None and not session.queued):
+            try:
+                return await self.send(turn, credential, authorizer)
+            except SessionBusy:
+                pass
+        return await self.queues.add(turn, credential, authorizer)
+
     async def _take_slot(self, turn: TurnRequest, authorizer: Authorizer) -> Slot:
         """Take a slot for the turn. If none is free, a session that is busy elsewhere is the better reason."""
         try:
@@ -291,23 +317,26 @@ class Generations:
 
     # End
 
-    async def stop(self, generation_id: str) -> LogChunk:
+    async def stop(self, generation_id: str, interrupts: bool = False) -> LogChunk:
         """End a generation and return all of its log; one that has ended already is left as it is.
+
+        The next turn of the session's queue starts, unless the caller `interrupts` to start its own.
 
         When this returns, the connection to the upstream is closed, and the answer so far is stored.
         """
         generation = await self._store.generations.find(generation_id)
         if generation and (running := await self._find_running(generation)):
+            running.is_interrupted = interrupts
             await self._cancel(running, CancelReason.STOPPED)
             if running.error is not None:
                 raise running.error
         elif generation and generation.status is Status.RUNNING:
-            await self._stop_elsewhere(generation_id)
+            await self._stop_elsewhere(generation_id, interrupts)
         return await self.read(generation_id)
 
-    async def _stop_elsewhere(self, generation_id: str) -> None:
+    async def _stop_elsewhere(self, generation_id: str, interrupts: bool) -> None:
         """Have another replica stop it, and return when it has ended; at the latest when its lease lapses."""
-        if replica := await self._store.generations.request_stop(generation_id):
+        if replica := await self._store.generations.request_stop(generation_id, interrupts):
             self._bus.request_stop(generation_id, replica)
             async with aclosing((await self.follow(generation_id)).chunks) as chunks:
                 async for _ in chunks:
@@ -357,6 +386,7 @@ class Generations:
         await self._slots.open()
         await self._bus.open(self.abandon)
         self._maintenance.open()
+        self.queues.open()
         self.retention.open()
 
     def refuse_new(self) -> None:
@@ -388,6 +418,7 @@ class Generations:
         """Interrupt running generations, and stop maintenance."""
         await self.drain(0, asyncio.Event())
         await self.retention.close()
+        await self.queues.close()
         await self._maintenance.close()
         await self._bus.close()
         await self._slots.close()

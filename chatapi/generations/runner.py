@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -29,7 +30,8 @@ from chatapi.limits import Slot, Slots
 from chatapi.metrics import Metrics
 from chatapi.model import Authorizer, Clock, Outcome, Session, TurnRequest
 from chatapi.settings import Settings
-from chatapi.store import Fenced, StartedTurn, Store
+from chatapi.store import Fenced, QueuedStart, StartedTurn, Store
+from chatapi.store.generations import Ended
 from chatapi.upstream.client import Upstream
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
@@ -39,6 +41,13 @@ MAX_UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream has to 
 STORE_RETRY_SECONDS = 0.5  # between attempts to store an outcome while the store takes none
 
 logger = structlog.get_logger()
+
+
+class _Next(NamedTuple):
+    """A turn of the queue that an ending has started, and its generation here."""
+
+    running: RunningGeneration
+    queued: QueuedStart
 
 
 class GenerationRunner:
@@ -86,23 +95,62 @@ class GenerationRunner:
                 await self._slots.give_back(slot)
                 started.set_result(stored)
                 return
-            running = RunningGeneration(
-                stored.generation, self._settings, lambda: self._bus.publish(stored.generation.id)
-            )
-            self._running.add(running)
+            running = self._add(stored)
             started.set_result(stored)
-            try:
-                outcome = await self._produce(running, turn, credential, stored)
-                await self._slots.give_back(slot)  # first: a client that sees the end may send again at once
-                await self._finish(running, outcome, stored)
-            finally:
-                self._running.remove(running)
-                if not running.finished.done():
-                    running.end(None, ChatError())  # no reader waits for ever
+            await self._answer(running, turn, credential, stored, slot)
         finally:
             if not started.done():
                 started.set_exception(ChatError())  # nor does the caller
             await self._slots.give_back(slot)
+
+    async def run_queued(
+        self, session_id: str, credential: Credential, after_failure: bool, slot: Slot, started: asyncio.Future[bool]
+    ) -> None:
+        """Start the first turn in a session's queue, if the owner of the slot pays for it, and run it to its end.
+
+        `started` gets whether there is one that can start, or the error because of which that is not known.
+        `after_failure`: see `store.queue.Queue.start`.
+        """
+        try:
+            try:
+                queued = await self._store.queue.start(session_id, slot.owner, after_failure)
+            except Exception as error:  # of any kind: the caller that waits for the turn raises it
+                await self._slots.give_back(slot)
+                started.set_exception(error)
+                return
+            if queued is None:
+                await self._slots.give_back(slot)
+                started.set_result(False)
+                return
+            running = self._add(queued.stored)
+            started.set_result(True)
+            await self._answer(running, queued.turn, credential, queued.stored, slot)
+        finally:
+            if not started.done():
+                started.set_exception(ChatError())
+            await self._slots.give_back(slot)
+
+    def _add(self, stored: StartedTurn) -> RunningGeneration:
+        running = RunningGeneration(stored.generation, self._settings, lambda: self._bus.publish(stored.generation.id))
+        self._running.add(running)
+        return running
+
+    async def _answer(
+        self, running: RunningGeneration, turn: TurnRequest, credential: Credential, stored: StartedTurn, slot: Slot
+    ) -> None:
+        """Produce and store an answer, and then those to the queued turns that the endings start."""
+        after: _Next | None = None
+        while True:
+            try:
+                outcome = await self._produce(running, turn, credential, stored)
+                after = await self._finish(running, outcome, stored, slot)
+            finally:
+                self._running.remove(running)
+                if not running.finished.done():
+                    running.end(None, ChatError())  # no reader waits for ever
+            if after is None:
+                return
+            running, stored, turn = after.running, after.queued.stored, after.queued.turn
 
     async def model_request(self, turn: TurnRequest, session: Session | None, parent: str | None) -> ModelRequest:
         """Return the request to the model: the developer message, the history up to `parent`, and the new messages.
@@ -168,34 +216,52 @@ class GenerationRunner:
             if running.log.committed < running.log.position:  # not possible now; the store reports when that is final
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
-    async def _finish(self, running: RunningGeneration, outcome: Outcome, started: StartedTurn) -> None:
-        """Store the whole answer and its outcome; only then do readers see the end."""
-        generation = None
+    async def _finish(
+        self, running: RunningGeneration, outcome: Outcome, started: StartedTurn, slot: Slot
+    ) -> _Next | None:
+        """Store the whole answer and its outcome; only then do readers see the end.
+
+        The same transaction starts the next turn of the session's queue if the same owner pays for it: that one has the
+        slot. Otherwise the slot is free when readers see the end: a client that sees it may send again at once.
+        """
+        ended: Ended | None = None
         retry_until = asyncio.get_running_loop().time() + self._store.write_retry_seconds
-        while generation is None:
+        has_slot = True
+        while ended is None:
+            may_start = has_slot and not self.draining and not running.is_interrupted
             try:
-                generation = await self._store.generations.finish(
+                ended = await self._store.generations.finish_and_start(
                     running,
                     outcome,
                     running.log.parts(),
                     running.first_token_at,
                     bound=started.bound,
                     counted=running.was_sent,
+                    next_owner=slot.owner if may_start else None,
                 )
             except Fenced:
+                await self._slots.give_back(slot)
                 running.end(None, await self._why_fenced(running))
-                return
+                return None
             except StoreUnavailable as error:
                 too_late = asyncio.get_running_loop().time() >= retry_until
+                if has_slot:
+                    await self._slots.give_back(slot)
+                    has_slot = False
                 if running.error is None and (self.draining or too_late):
                     running.end(None, error)  # readers see it now; the outcome is stored as soon as that is possible
                 if self.draining:
-                    return  # the next start, or another replica, closes it
+                    return None  # the next start, or another replica, closes it
                 await asyncio.sleep(STORE_RETRY_SECONDS)
+        generation, queued = ended
+        after = _Next(self._add(queued.stored), queued) if queued is not None else None
+        if after is None:
+            await self._slots.give_back(slot)
         self._metrics.answer_ended(generation, running.longest_gap)  # first: a client that sees the end may look
         if running.error is None:
             running.end(generation)
         log_outcome(generation)
+        return after
 
     async def _why_fenced(self, running: RunningGeneration) -> ChatError:
         try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chatapi.errors import AnswerTooLarge, ChatError, Interrupted, StoreUnavailable, UpstreamTimeout, from_code
 from chatapi.model import Generation, Microseconds, Outcome, Piece, Status, Usage
 from chatapi.model.log import Log
 from chatapi.settings import Settings
-from chatapi.store import Fenced, StartedTurn
+from chatapi.store import Fenced
 from chatapi.upstream.metadata import ResponseMetadata
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.stream import Answer
@@ -63,6 +63,7 @@ class RunningGeneration:
         self.first_token_at: Microseconds | None = None
         self.longest_gap = 0.0  # between two pieces of content, in seconds
         self.cancel_reason: CancelReason | None = None
+        self.is_interrupted = False  # by a turn that is to follow it, before those in the session's queue
         self.was_sent = False  # the upstream was asked, so that it may cost something
         self.task: asyncio.Task[object] | None = None  # to cancel; None once the outcome is being stored
         self._settings = settings
@@ -200,7 +201,7 @@ class RunningGenerations(Mapping[str, RunningGeneration]):
     def __init__(self) -> None:
         self._by_id: dict[str, RunningGeneration] = {}
         self._by_session: dict[str, RunningGeneration] = {}
-        self._starting: set[asyncio.Future[StartedTurn]] = set()
+        self._starting: set[asyncio.Future[Any]] = set()
 
     def __getitem__(self, generation_id: str) -> RunningGeneration:
         return self._by_id[generation_id]
@@ -220,10 +221,12 @@ class RunningGenerations(Mapping[str, RunningGeneration]):
         self._by_id[running.id] = self._by_session[running.session_id] = running
 
     def remove(self, running: RunningGeneration) -> None:
-        """Remove one that has ended."""
-        del self._by_id[running.id], self._by_session[running.session_id]
+        """Remove one that has ended; the next one of its session may be here already."""
+        del self._by_id[running.id]
+        if self._by_session[running.session_id] is running:
+            del self._by_session[running.session_id]
 
-    def add_starting(self, started: asyncio.Future[StartedTurn]) -> None:
+    def add_starting(self, started: asyncio.Future[Any]) -> None:
         """Add a turn that may be stored already while its generation is not here yet; its future removes it."""
         self._starting.add(started)
         started.add_done_callback(self._starting.discard)

@@ -18,7 +18,7 @@ from chatapi.model.content import (
     visible_text,
 )
 from chatapi.model.cursors import MessageCursor, SearchCursor
-from chatapi.model.generations import ROOT, Generation, Outcome, Status, TurnRequest
+from chatapi.model.generations import ROOT, Generation, Outcome, QueuedTurn, Status, TurnRequest
 from chatapi.model.ids import Alias, Clock, Microseconds, new_id, wall_clock
 from chatapi.model.limits import Limit
 from chatapi.model.sessions import DEEPEST, Authorizer, ImportedSession, Message, Session
@@ -43,6 +43,7 @@ __all__ = [
     "Outcome",
     "Part",
     "Piece",
+    "QueuedTurn",
     "ROOT",
     "Role",
     "SearchCursor",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from chatapi.model.content import NewMessage
+from chatapi.model.content import NewMessage, Part
 from chatapi.model.ids import Alias, Microseconds
 from chatapi.model.usage import Usage
 
@@ -88,3 +88,23 @@ class TurnRequest:
     instructions: str | None = None
     dialect_data: str | None = None
     responses_parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedTurn:
+    """A turn that waits in its session's queue. `id` is the id of its message, also after it has started.
+
+    `generation_id` is the id of the generation that will answer it. Turns start in the order of `place`.
+    """
+
+    id: str
+    session_id: str
+    generation_id: str
+    place: int
+    turn: TurnRequest
+    created_at: Microseconds
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The content of its message."""
+        return self.turn.input[0].parts

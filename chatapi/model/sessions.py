@@ -18,7 +18,8 @@ class Session:
     """A conversation with one developer message.
 
     `given_title` is None until a title is set, and `""` after it was removed. `content_bytes` is the size of its
-    stored messages, about. `keep`, `expires_at` and `temporary` decide when retention deletes it.
+    stored messages, about. `keep`, `expires_at` and `temporary` decide when retention deletes it. `queued` is how
+    many messages wait in its queue.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Session:
     keep: bool = False
     expires_at: Microseconds | None = None
     temporary: bool = False
+    queued: int = 0
 
     @property
     def title(self) -> str | None:

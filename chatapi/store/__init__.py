@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chatapi.store.drivers.driver import Driver, Fenced
+from chatapi.store.queue import QueuedStart
 from chatapi.store.quotas import StoreLimits
 from chatapi.store.sessions import SessionTime
 from chatapi.store.store import Store
@@ -12,6 +13,7 @@ __all__ = [
     "Candidate",
     "Driver",
     "Fenced",
+    "QueuedStart",
     "ScanSnapshot",
     "SessionTime",
     "StartedTurn",

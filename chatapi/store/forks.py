@@ -101,6 +101,7 @@ class Forks(Repository):
             created_at=now,
             updated_at=now,
             content_bytes=size,
+            queued=0,
         )
         yield insert_session(replace(fork, owner=UNFINISHED))
         return _Plan(fork, copies)

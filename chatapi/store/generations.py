@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from chatapi.errors import UpstreamRejectedKey
 from chatapi.model import Clock, Generation, Kind, Microseconds, Outcome, Part, Status
 from chatapi.model.log import contiguous, default_cuts, parts_of, pieces_of, split
@@ -9,6 +11,7 @@ from chatapi.store.drivers.driver import Driver, Fenced, Together, Transaction
 from chatapi.store.group_commit import GroupCommit, LogWriter
 from chatapi.store.inputs import find_input
 from chatapi.store.pieces import read_piece, stored_pieces
+from chatapi.store.queue import QueuedStart, start_next
 from chatapi.store.quotas import Quotas
 from chatapi.store.repository import Repository, durable_write, read, write
 from chatapi.store.rows import (
@@ -29,7 +32,15 @@ from chatapi.store.values import Lease, RunningHere, StoredLog
 LEASE_SECONDS = 20.0  # how long a generation stays `running` after its replica died
 SWEEP_BATCH = 10  # generations closed by one transaction: each has up to `max_answer_bytes` of text
 EVERY_LEASE = 1 << 62  # later than every lease
+TO_STOP, TO_INTERRUPT = 1, 2  # values of `generation.stop_requested`; 0: it is not requested
 MEDIA_DELETED = "[attachments deleted: the model API rejected the key]"
+
+
+class Ended(NamedTuple):
+    """A generation that has ended, and the turn of the queue that the same transaction started."""
+
+    generation: Generation
+    next: QueuedStart | None
 
 
 class Generations(Repository):
@@ -137,11 +148,28 @@ class Generations(Repository):
         bound: bool = True,
         counted: bool = True,
     ) -> Generation:
+        """End a generation as `finish_and_start` does, and start nothing."""
+        ended = await self.finish_and_start(writer, outcome, parts, first_token_at, bound=bound, counted=counted)
+        return ended.generation
+
+    async def finish_and_start(
+        self,
+        writer: LogWriter,
+        outcome: Outcome,
+        parts: tuple[Part, ...],
+        first_token_at: Microseconds | None,
+        *,
+        bound: bool = True,
+        counted: bool = True,
+        next_owner: str | None = None,
+    ) -> Ended:
         """End a generation with its whole log, durably.
 
         `bound`: its turn gave its session an owner, which is cleared again if the upstream rejected the key and no key
         was ever accepted there. `counted`: it counts as an answer in its owner's usage, if it may have cost something.
         If the upstream rejected the key, the media of the turn are deleted: anyone can send them with an invented key.
+        `next_owner`: the same transaction starts the first turn in the session's queue if this owner pays for it,
+        unless this answer failed, or a turn that interrupts it is to follow it (`request_stop`).
 
         An ending that is stored already is returned: its commit succeeded, but the answer to the commit was lost.
 
@@ -151,7 +179,7 @@ class Generations(Repository):
         self._group_commit.withdraw(writer.id)  # the ending stores the whole log
         cuts = encode_cuts(writer.log.cuts())
         try:
-            ended = await self._finish(writer.id, outcome, parts, cuts, first_token_at, bound, counted)
+            ended = await self._finish(writer.id, outcome, parts, cuts, first_token_at, bound, counted, next_owner)
         except Fenced:
             self._group_commit.release(writer.id)
             raise
@@ -168,39 +196,48 @@ class Generations(Repository):
         first_token_at: Microseconds | None,
         bound: bool,
         counted: bool,
-    ) -> Transaction[Generation]:
+        next_owner: str | None,
+    ) -> Transaction[Ended]:
+        now = self._clock()
         rows = yield (
-            f"SELECT {GENERATION} FROM session s JOIN generation g ON g.session_id = s.id WHERE g.id = $1 "
-            "FOR UPDATE OF s, g",
+            f"SELECT s.queued, g.stop_requested, {GENERATION} FROM session s JOIN generation g "
+            "ON g.session_id = s.id WHERE g.id = $1 FOR UPDATE OF s, g",
             (generation_id,),
         )
-        found = read_generation(rows[0]) if rows else None
+        found = read_generation(rows[0][2:]) if rows else None
         if found is None or found.replica != self._replica:
             raise Fenced
         check_is(found.id, generation_id)
         if found.status is Status.RUNNING:
-            ended = yield from _end(found, outcome, parts, cuts, first_token_at, self._clock(), counted)
+            ended = yield from _end(found, outcome, parts, cuts, first_token_at, now, counted)
             if bound and outcome.error_code == UpstreamRejectedKey.code:
                 yield from _unbind(found.session_id)
             if outcome.error_code == UpstreamRejectedKey.code:
                 yield from _delete_media(generation_id)
-            return ended
+            queued, stop_requested = rows[0][:2]
+            if not queued or next_owner is None or outcome.status is Status.FAILED or stop_requested == TO_INTERRUPT:
+                return Ended(ended, None)
+            lease = Lease.begin(now, self._replica, self._lease_seconds)
+            return Ended(ended, (yield from start_next(found.session_id, next_owner, lease, now)))
         if (found.status, found.length) != (outcome.status, _length(parts)):
             raise Fenced
-        return found
+        return Ended(found, None)
 
     @write
-    def request_stop(self, generation_id: str) -> Transaction[str | None]:
-        """Store a request to stop a generation; return the replica that produces it, or None if it is not running."""
+    def request_stop(self, generation_id: str, interrupts: bool = False) -> Transaction[str | None]:
+        """Store a request to stop a generation; return the replica that produces it, or None if it is not running.
+
+        `interrupts`: the caller's turn is to follow it, before those in the session's queue.
+        """
         rows = yield (
-            "UPDATE generation SET stop_requested = 1 WHERE id = $1 AND status = 'running' RETURNING replica",
-            (generation_id,),
+            "UPDATE generation SET stop_requested = $2 WHERE id = $1 AND status = 'running' RETURNING replica",
+            (generation_id, TO_INTERRUPT if interrupts else TO_STOP),
         )
         return str(rows[0][0]) if rows else None
 
     async def renew(self, generation_ids: list[str]) -> None:
         """Extend this replica's leases on these generations."""
-        lease = lease_from(self._clock(), self._replica, self._lease_seconds)
+        lease = Lease.begin(self._clock(), self._replica, self._lease_seconds)
         for batch in id_batches(generation_ids):
             await self._set_lease(batch, lease)
 
@@ -239,11 +276,6 @@ class Generations(Repository):
             cuts = encode_cuts([piece.position for piece in pieces])
             closed.append((yield from _end(generation, outcome, parts_of(pieces), cuts, None, now)))
         return closed
-
-
-def lease_from(now: Microseconds, replica: str, lease_seconds: float) -> Lease:
-    """Return a lease that begins now."""
-    return Lease(replica, Microseconds(now + int(lease_seconds * 1_000_000)))
 
 
 def find_generation(generation_id: str) -> Transaction[Generation | None]:

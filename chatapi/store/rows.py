@@ -13,7 +13,7 @@ from chatapi.store.drivers.driver import CrossedRows
 
 SESSION = (
     "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at, content_bytes, keep, "
-    "expires_at, temporary"
+    "expires_at, temporary, queued"
 )
 GENERATION = (
     "g.id, g.session_id, g.message_id, g.status, g.model, g.dialect, g.created_at, g.first_token_at, g.ended_at, "

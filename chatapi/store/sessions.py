@@ -248,7 +248,7 @@ def new_session(owner: str | None, developer_message: str, metadata: dict[str, s
 def insert_session(session: Session) -> Statement:
     """Insert a session that is not stored yet."""
     return (
-        f"INSERT INTO session ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        f"INSERT INTO session ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         (
             session.id,
             session.owner,
@@ -263,6 +263,7 @@ def insert_session(session: Session) -> Statement:
             int(session.keep),
             session.expires_at,
             int(session.temporary),
+            session.queued,
         ),
     )
 
@@ -301,7 +302,7 @@ def delete_session(session: Session, now: Microseconds) -> Transaction[Generatio
     generations_of = f"SELECT id FROM generation WHERE message_id IN ({messages_of})"
     yield f"DELETE FROM piece WHERE generation_id IN ({generations_of})", (session.id,)
     yield f"DELETE FROM generation WHERE message_id IN ({messages_of})", (session.id,)
-    for table in ("message", "alias", "response"):
+    for table in ("message", "alias", "response", "queued_turn"):
         yield f"DELETE FROM {table} WHERE session_id = $1", (session.id,)
     yield "DELETE FROM session WHERE id = $1", (session.id,)
     yield note_deletion(now)

@@ -14,6 +14,7 @@ from chatapi.store.group_commit import WRITE_RETRY_SECONDS, GroupCommit
 from chatapi.store.imports import Imports
 from chatapi.store.journaled_commit import JournaledCommit
 from chatapi.store.messages import Messages
+from chatapi.store.queue import Queue
 from chatapi.store.quotas import Quotas, StoreLimits
 from chatapi.store.retention import Retention
 from chatapi.store.scans import Scans
@@ -52,6 +53,7 @@ class Store:
         self.turns = Turns(*shared, self.replica, lease_seconds)
         self.generations = Generations(*shared, self.replica, lease_seconds)
         self.completions = Completions(*shared)
+        self.queue = Queue(*shared, self.replica, lease_seconds)
         self.usage = Usages(*shared)
         self.scans = Scans(*shared)
         self.forks = Forks(*shared)

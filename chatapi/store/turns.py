@@ -8,7 +8,6 @@ from chatapi.errors import IdempotencyMismatch, MessageNotFound, NothingToAnswer
 from chatapi.model import Authorizer, Clock, Generation, Role, Session, Status, TurnRequest, new_id
 from chatapi.store.aliases import name_messages, resolve_alias, take_alias
 from chatapi.store.drivers.driver import Driver, Statement, Together, Transaction
-from chatapi.store.generations import lease_from
 from chatapi.store.group_commit import GroupCommit
 from chatapi.store.quotas import Quotas, content_size
 from chatapi.store.repository import Repository, durable_write, read
@@ -16,6 +15,7 @@ from chatapi.store.rows import GENERATION, read_generation
 from chatapi.store.sessions import find_session, insert_session
 from chatapi.store.statements import run_each
 from chatapi.store.tree import child_depth, insert_messages, require_idle
+from chatapi.store.turn_rows import insert_generation, update_session
 from chatapi.store.values import Lease, StartedTurn
 from chatapi.titles import title_of
 
@@ -59,7 +59,7 @@ class Turns(Repository):
             SessionFull, QuotaExceeded: The session is full, or the owner or the store.
         """
         now = self._clock()
-        lease = lease_from(now, self._replica, self._lease_seconds)
+        lease = Lease.begin(now, self._replica, self._lease_seconds)
         ids = _NewIds(new_id("ses"), tuple(new_id("msg") for _ in turn.input), new_id("msg"), new_id("gen"))
         if turn.idempotency_key is not None:
             replayed = yield from _find_by_idempotency_key(turn)
@@ -101,9 +101,9 @@ class Turns(Repository):
         yield from run_each([*earlier, *name_messages(turn.owner, session.id, turn.input, ids.messages)])
         yield Together(
             (
-                insert_session(session) if found is None else _update_session(session),
+                insert_session(session) if found is None else update_session(session),
                 last,
-                _insert_generation(turn, generation, lease),
+                insert_generation(turn, generation, lease),
                 *_insert_dialect_data(turn, generation, parent),
             ),
             whole=found is None and turn.alias is None and turn.idempotency_key is None and not earlier,
@@ -177,43 +177,6 @@ def _find_by_idempotency_key(turn: TurnRequest) -> Transaction[StartedTurn | Non
     if session is None:
         return None  # deleted since, and its idempotency keys with it
     return StartedTurn(session, generation, replayed=True)
-
-
-def _update_session(session: Session) -> Statement:
-    return (
-        "UPDATE session SET owner = $2, developer_message = $3, title = $4, head = $5, message_count = $6, "
-        "updated_at = $7, content_bytes = $8 WHERE id = $1",
-        (
-            session.id,
-            session.owner,
-            session.developer_message,
-            session.given_title,
-            session.head,
-            session.message_count,
-            session.updated_at,
-            session.content_bytes,
-        ),
-    )
-
-
-def _insert_generation(turn: TurnRequest, generation: Generation, lease: Lease) -> Statement:
-    return (
-        "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
-        "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
-        (
-            generation.id,
-            generation.session_id,
-            generation.message_id,
-            lease.replica,
-            lease.until,
-            turn.model,
-            turn.dialect,
-            turn.owner,
-            turn.idempotency_key,
-            turn.digest,
-            generation.created_at,
-        ),
-    )
 
 
 def _insert_dialect_data(turn: TurnRequest, generation: Generation, parent: str | None) -> list[Statement]:

@@ -26,6 +26,11 @@ class Lease:
     replica: str
     until: Microseconds
 
+    @classmethod
+    def begin(cls, now: Microseconds, replica: str, seconds: float) -> Lease:
+        """Return a lease that begins now."""
+        return cls(replica, Microseconds(now + int(seconds * 1_000_000)))
+
 
 @dataclass(frozen=True, slots=True)
 class StartedTurn:

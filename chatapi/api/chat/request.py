@@ -34,13 +34,19 @@ class ChatBody(Parameters):
     session_id: Text | None = None
     stream: bool | None = True
     on_disconnect: Literal["continue", "cancel"] = "continue"
-    if_busy: Literal["reject", "interrupt"] = "reject"
+    if_busy: Literal["reject", "interrupt", "queue"] = "reject"
     replace: Text | None = None
     attachments: Annotated[list[Attachment], Field(max_length=MAX_ATTACHMENTS)] | None = None
 
 
 class TextBody(ChatBody):
     """A message to the model that has text, as in the seed."""
+
+    user_message: Text = Field(min_length=1)
+
+
+class QueuedChangeBody(Body):
+    """A change of a queued message."""
 
     user_message: Text = Field(min_length=1)
 
@@ -98,6 +104,8 @@ def make_turn(
         check_length(getattr(body, field) or "", field, settings.max_message_bytes)
     if not body.session_id and body.replace is not None:
         raise InvalidRequest.field("session_id", "This field is required with `replace`.")
+    if body.if_busy == "queue" and body.replace is not None:
+        raise InvalidRequest.field("if_busy", "It must not be `queue` with `replace`.")
     if not body.session_id and body.developer_message is None:
         raise InvalidRequest.field("developer_message", "This field is required when a session begins.")
     turn = TurnRequest(

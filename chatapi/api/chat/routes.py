@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BeforeValidator
 
+from chatapi.api.chat.queue import offer_key, queued_response
 from chatapi.api.chat.request import (
     ChatBody,
     StopBody,
@@ -22,7 +23,7 @@ from chatapi.api.chat.request import (
 from chatapi.api.chat.schemas import SEND_MESSAGE, STOP_ANSWER, STREAM_ANSWER
 from chatapi.api.chat.stream import EventEncoder
 from chatapi.api.http.direct_route import DirectRoute
-from chatapi.api.http.error_responses import Renderer, render, render_sentence, render_with
+from chatapi.api.http.error_responses import Renderer, limit_headers, render, render_sentence, render_with
 from chatapi.api.http.identity import authenticate, authorized, check_body_key, client_of, mark_accepted
 from chatapi.api.http.request_body import (
     KEY_FIELD,
@@ -40,7 +41,7 @@ from chatapi.api.vercel import routes as vercel
 from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.auth.keys import Key
 from chatapi.errors import BodyTooLarge, InvalidRequest
-from chatapi.model import VISIBLE_KINDS, Generation, Kind, Piece, Status
+from chatapi.model import VISIBLE_KINDS, Generation, Kind, Piece, QueuedTurn, Status
 from chatapi.model.log import parts_of
 from chatapi.settings import Settings, variable_name
 
@@ -117,7 +118,13 @@ async def _answer(request: Request, body: ChatBody) -> Response:
         turn = await place_beside(services, turn, body, body.replace)
     may_spend = make_authorizer(identity.caller, Action.SPEND)
     interrupt = body.if_busy == "interrupt"
-    handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
+    if body.if_busy == "queue":
+        sent = await services.generations.send_or_queue(turn, identity.credential, may_spend)
+        if isinstance(sent, QueuedTurn):
+            return queued_response(sent, limit_headers(request.state.limit, None))
+        handle = sent
+    else:
+        handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
     if handle.upstream is not None:
         mark_accepted(request)
     headers = turn_headers(handle, request.state.limit)
@@ -152,7 +159,8 @@ async def stream(
     services = services_of(request)
     if not vercel.is_session_id(session_id):
         return await vercel.stream(request, session_id, generation_id)
-    await authorized(request, session_id, Action.READ)
+    session = await authorized(request, session_id, Action.READ)
+    await offer_key(request, session)
     generation = await find_generation(services, session_id, generation_id)
     asked = generation_id is not None or offset is not None or last_event_id is not None
     if generation is None or (generation.status is not Status.RUNNING and not asked):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from chatapi.api.chat.queue_schemas import QueuedMessage
 from chatapi.api.chat.request import ChatBody, StopBody
 from chatapi.api.http.openapi import (
     BODY_ERRORS,
@@ -24,7 +25,7 @@ from chatapi.api.http.request_body import Parameters
 from chatapi.api.http.schemas import Answer, Usage
 from chatapi.api.vercel.request import UIChatBody
 from chatapi.api.vercel.schemas import CHUNKS, ErrorChunk
-from chatapi.errors import KeyRequired, MessageNotFound, PositionOutOfRange
+from chatapi.errors import KeyRequired, MessageNotFound, PositionOutOfRange, QueueFull
 
 IDS = ("X-Session-ID", "X-Generation-ID")
 SENT = (*IDS, "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Upstream-Request-ID", "X-Vercel-AI-UI-Message-Stream")
@@ -116,7 +117,8 @@ describe(
     session_id="Continue this session. Absent, null or empty creates one.",
     stream="`false`: one JSON object when the answer has ended.",
     on_disconnect="`cancel`: stop the answer when the client disconnects.",
-    if_busy="`interrupt`: stop the session's running answer first.",
+    if_busy="`interrupt`: stop the session's running answer first. `queue`: if an answer runs or messages wait, the "
+    "message is stored, and starts when the answers before it have ended; the response is 202 and describes it.",
     replace="A message of this session to replace. Of a user message, `user_message` becomes a sibling. Of an answer, "
     "the new answer becomes a sibling, and `user_message` must be absent. The old branch stays. Requires "
     "`session_id`.",
@@ -152,6 +154,7 @@ SEND_MESSAGE = operation(
     text_content(TEXT, "The answer.", *(name if name in IDS else f"{name}-optional" for name in SENT)),
     event_content("The answer.", EVENTS),
     json_content(Answer, "The answer."),
+    json_content(QueuedMessage, "The message was queued (`if_busy: queue`).", 202, *IDS),
     no_content("The client disconnected."),
     body=one_of("SendMessageBody", ChatBody, UIChatBody),
     headers={
@@ -159,7 +162,7 @@ SEND_MESSAGE = operation(
         "Idempotency-Key": "1 to 255 characters; see the introduction.",
     },
     security=OPTIONAL_KEY,
-    errors=(*SESSION_ERRORS, *BODY_ERRORS, KeyRequired, MessageNotFound, *TURN_ERRORS),
+    errors=(*SESSION_ERRORS, *BODY_ERRORS, KeyRequired, MessageNotFound, *TURN_ERRORS, QueueFull),
     errors_as_text=True,
     examples=(
         Example(

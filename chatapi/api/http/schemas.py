@@ -64,6 +64,7 @@ class Session(TypedDict):
     keep: Annotated[bool, Meta(description="Whether it stays when it is not used for `CHATAPI_RETENTION_DAYS`.")]
     temporary: Annotated[bool, Meta(description="Whether it is deleted after `CHATAPI_TEMPORARY_DAYS` without use.")]
     expires_at: Annotated[Time | None, Meta(description="When it is deleted, also if it is used or kept.")]
+    queued: Annotated[int, Meta(description="Messages that wait in its queue.")]
 
 
 class Message(TypedDict):

@@ -39,6 +39,7 @@ def session_json(session: Session) -> dict[str, Any]:
         "keep": session.keep,
         "temporary": session.temporary,
         "expires_at": iso(session.expires_at) if session.expires_at is not None else None,
+        "queued": session.queued,
     }
 
 

@@ -152,7 +152,10 @@ def _add_errors(
         sent = [name for name in HEADERS if name.lower() in rendered.headers]
         if rendered.status_code in {429, 503}:
             sent.append("Retry-After")
-        response.setdefault("headers", {}).update({name: documented.header_reference(name) for name in sent})
+        headers = response.setdefault("headers", {})
+        for name in set(headers) - set(sent):  # an earlier error of the status has it
+            headers[name] = documented.header_reference(f"{name}-optional")
+        headers.update({name: documented.header_reference(name) for name in sent})
         if as_text:
             text = render_sentence(error)
             response["content"][text.headers["content-type"]] = {"schema": {"type": "string"}}

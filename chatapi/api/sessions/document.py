@@ -88,6 +88,15 @@ class SessionDocument(Struct, forbid_unknown_fields=True):
     head: Id | None
 
 
+class QueuedDocument(Struct, forbid_unknown_fields=True):
+    """A message that waited in the session's queue. An import leaves it out: nothing that it restores may start."""
+
+    id: Id
+    parts: list[PartDocument]
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    created_at: datetime
+
+
 class Document(Struct, forbid_unknown_fields=True):
     """A session and the messages of all its branches, in any order. `parent_id` gives the tree."""
 
@@ -96,3 +105,4 @@ class Document(Struct, forbid_unknown_fields=True):
     exported_at: datetime
     session: SessionDocument
     messages: Annotated[list[MessageDocument], Meta(max_length=MAX_MESSAGES)]
+    queue: Annotated[list[QueuedDocument], Meta(max_length=1000)] = []

@@ -17,6 +17,7 @@ from chatapi.api.sessions.document import (
     ErrorDocument,
     MessageDocument,
     PartDocument,
+    QueuedDocument,
     SessionDocument,
     UsageDocument,
 )
@@ -109,7 +110,15 @@ def _schema_error(error: str) -> InvalidRequest:
 _PATH = re.compile(r"(?:`key` in )?`\$((?:\.[a-z_]+|\[(?:\d+|\.\.\.)\])*)`")
 _FIELDS = {
     name
-    for struct in (Document, SessionDocument, MessageDocument, PartDocument, UsageDocument, ErrorDocument)
+    for struct in (
+        Document,
+        SessionDocument,
+        MessageDocument,
+        PartDocument,
+        UsageDocument,
+        ErrorDocument,
+        QueuedDocument,
+    )
     for name in struct.__struct_fields__
 }
 

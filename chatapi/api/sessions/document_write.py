@@ -10,7 +10,7 @@ import msgspec
 from chatapi.api.http.serializers import iso, iso_or_none
 from chatapi.api.http.streaming import Aborted
 from chatapi.api.sessions.document import ANSWER_FIELDS, FORMAT, MEDIA_FIELDS, VERSION, PartDocument
-from chatapi.model import Kind, Message, MessageCursor, Microseconds, Part, Session
+from chatapi.model import Kind, Message, MessageCursor, Microseconds, Part, QueuedTurn, Session
 from chatapi.store import ScanSnapshot, Store
 
 
@@ -33,7 +33,10 @@ async def write_document(store: Store, snapshot: ScanSnapshot, now: Microseconds
         written += len(page)
     if written != snapshot.messages:
         raise Aborted
-    yield b"\n]}\n"
+    yield b"\n]"
+    if queue := await store.queue.find_all(snapshot.session.id):
+        yield b',"queue":' + msgspec.json.encode([_queued_json(queued) for queued in queue])
+    yield b"}\n"
 
 
 def _session_json(session: Session) -> dict[str, Any]:
@@ -44,6 +47,15 @@ def _session_json(session: Session) -> dict[str, Any]:
         "created_at": iso(session.created_at),
         "last_updated": iso(session.updated_at),
         "head": session.head,
+    }
+
+
+def _queued_json(queued: QueuedTurn) -> dict[str, Any]:
+    return {
+        "id": queued.id,
+        "parts": [_part_document(part) for part in queued.parts],
+        "model": queued.turn.model,
+        "created_at": iso(queued.created_at),
     }
 
 

@@ -1,0 +1,46 @@
+"""The rows of a turn that begins: its generation, and its session."""
+
+from __future__ import annotations
+
+from chatapi.model import Generation, Session, TurnRequest
+from chatapi.store.drivers.driver import Statement
+from chatapi.store.values import Lease
+
+
+def update_session(session: Session) -> Statement:
+    """Update the columns that a turn changes."""
+    return (
+        "UPDATE session SET owner = $2, developer_message = $3, title = $4, head = $5, message_count = $6, "
+        "updated_at = $7, content_bytes = $8 WHERE id = $1",
+        (
+            session.id,
+            session.owner,
+            session.developer_message,
+            session.given_title,
+            session.head,
+            session.message_count,
+            session.updated_at,
+            session.content_bytes,
+        ),
+    )
+
+
+def insert_generation(turn: TurnRequest, generation: Generation, lease: Lease) -> Statement:
+    """Insert the running generation of a turn."""
+    return (
+        "INSERT INTO generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, "
+        "idempotency_key, digest, created_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10, $11)",
+        (
+            generation.id,
+            generation.session_id,
+            generation.message_id,
+            lease.replica,
+            lease.until,
+            turn.model,
+            turn.dialect,
+            turn.owner,
+            turn.idempotency_key,
+            turn.digest,
+            generation.created_at,
+        ),
+    )

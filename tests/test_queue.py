@@ -1,0 +1,279 @@
+"""Queued messages: stored while an answer runs, started in order and once, on any replica and after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from chatapi.errors import QueuedMessageNotFound, QueueFull
+from chatapi.model import Outcome, Status
+from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.store import Fenced, QueuedStart, Store
+from chatapi.store.drivers.postgres import PostgresDriver
+from chatapi.store.generations import EVERY_LEASE
+from tests.cluster import Cluster
+from tests.databases import postgres
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
+from tests.test_chat import Reader, session_of
+from tests.test_store import COMPLETED, REFUSED, Clock, Writer, anyone, begin, clock, driver, said, store, turn
+
+__all__ = ["clock", "driver", "store"]  # fixtures
+
+SECONDS = 20.0  # for anything a test waits for; it takes milliseconds, or a lease
+MOST = 3
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Serve) -> Service:
+    return serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_SESSION_ACCESS="key", CHATAPI_MAX_QUEUED=str(MOST))
+
+
+def queued(server: Service, text: str, session_id: str, **more: Any) -> requests.Response:
+    return server.send(text, session_id=session_id, if_busy="queue", **more)
+
+
+def waiting(server: Service, session_id: str, key: str | None = KEY) -> dict[str, Any]:
+    listed: dict[str, Any] = server.get(f"/api/chat/{session_id}/queue", key=key).json()
+    return listed
+
+
+def texts(listed: dict[str, Any]) -> list[str]:
+    return [message["user_message"] for message in listed["data"]]
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < until, "it never happens"
+        time.sleep(0.02)
+
+
+def is_answered(server: Service, session_id: str, count: int) -> Callable[[], bool]:
+    def look() -> bool:
+        messages = server.messages(session_id, key=KEY)
+        return len(messages) == count and messages[-1]["status"] != "running"
+
+    return look
+
+
+def asked(upstream: Simulator, seen: int) -> list[str]:
+    """Return the last message of each request after the first `seen`."""
+    return [request.body["messages"][-1]["content"] for request in upstream.requests[seen:]]
+
+
+def test_queued_messages_can_be_edited_and_removed_and_start_in_order_once(
+    server: Service, upstream: Simulator, gate: Gate
+) -> None:
+    seen = len(upstream.requests)
+    upstream.script = scripts.in_turn(scripts.held(gate), None)
+    with server.send("Hold") as first:
+        Reader(first).until("Hello")
+        session_id = session_of(first)
+        sent = [
+            queued(server, "Count to 2", session_id, temperature=0.5),
+            queued(server, "Never", session_id),
+            queued(server, "Count to 9", session_id, headers={"Idempotency-Key": "nine"}),
+        ]
+        assert [one.status_code for one in sent] == [202, 202, 202]
+        two, never, nine = [one.json() for one in sent]
+        assert queued(server, "Count to 9", session_id, headers={"Idempotency-Key": "nine"}).json() == nine
+        full = queued(server, "One too many", session_id)
+        assert (full.status_code, full.json()["code"]) == (409, "queue_full")
+        of = f"/api/chat/{session_id}/queue"
+        assert server.delete(f"{of}/{never['id']}", key=KEY).json() == {"removed": 1}
+        assert server.patch(f"{of}/{nine['id']}", key=KEY, json={"user_message": "Count to 3"}).status_code == 200
+        listed = waiting(server, session_id)
+        assert (texts(listed), listed["waits_for"]) == (["Count to 2", "Count to 3"], "answer")
+        assert server.get(f"/api/sessions/{session_id}", key=KEY).json()["queued"] == 2
+        exported = server.get(f"/api/sessions/{session_id}/export", key=KEY).json()
+        assert [one["parts"][0]["text"] for one in exported["queue"]] == ["Count to 2", "Count to 3"]
+        for stranger, status in ((OTHER_KEY, 404), (None, 401)):
+            assert server.get(of, key=stranger).status_code == status
+            assert server.delete(of, key=stranger).status_code == status
+            assert server.patch(f"{of}/{two['id']}", key=stranger, json={"user_message": "x"}).status_code == status
+        assert server.post(f"{of}/start", key=OTHER_KEY).status_code == 404
+        gate.open()
+    wait_for(is_answered(server, session_id, 6))
+    messages = server.messages(session_id, key=KEY)
+    assert [message["content"] for message in messages] == [
+        *("Hold", "Hello there.", "Count to 2", "1 2", "Count to 3", "1 2 3")
+    ]
+    assert [message["id"] for message in messages[2::2]] == [two["id"], nine["id"]]
+    assert [message["generation_id"] for message in messages[3::2]] == [two["generation_id"], nine["generation_id"]]
+    assert asked(upstream, seen) == ["Hold", "Count to 2", "Count to 3"]
+    assert upstream.requests[seen + 1].body["temperature"] == 0.5
+    assert waiting(server, session_id) == {"data": [], "waits_for": None}
+    started = server.patch(f"{of}/{two['id']}", key=KEY, json={"user_message": "Late"})
+    assert (started.status_code, started.json()["code"]) == (404, "queued_message_not_found")
+    again = queued(server, "Count to 9", session_id, headers={"Idempotency-Key": "nine"})
+    assert (again.status_code, again.text, again.headers["X-Generation-ID"]) == (200, "1 2 3", nine["generation_id"])
+    assert queued(server, "Count to 1", session_id).text == "1", "nothing runs, so it starts at once"
+    wrong = server.post("/api/chat", key=KEY, json={"session_id": session_id, "if_busy": "queue", "replace": "x"})
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "if_busy")
+
+
+def test_a_failed_answer_stops_the_queue_an_interrupting_message_comes_first_and_a_delete_removes_it(
+    server: Service, upstream: Simulator, gate: Gate
+) -> None:
+    refused = [scripts.refuse(500)] * 3  # the client tries three times
+    upstream.script = scripts.in_turn(scripts.held(gate), *refused, scripts.held(gate), scripts.held(gate))
+    seen = len(upstream.requests)
+    with server.send("Hold") as first:
+        Reader(first).until("Hello")
+        session_id = session_of(first)
+        for text in ("Refused", "Later", "Last"):
+            assert queued(server, text, session_id).status_code == 202
+        stopped = server.post(f"/api/chat/{session_id}/stop", key=KEY)  # and the queue goes on
+        assert stopped.json()["text"] == "Hello"
+    wait_for(is_answered(server, session_id, 4))
+    listed = waiting(server, session_id)
+    assert (texts(listed), listed["waits_for"]) == (["Later", "Last"], "start")
+    assert server.get(f"/api/chat/{session_id}/stream", key=KEY).status_code == 204
+    assert server.post(f"/api/chat/{session_id}/queue/start", key=KEY).json()["waits_for"] == "answer"
+    wait_for(lambda: asked(upstream, seen)[-1] == "Later")
+    with server.send("First of all", session_id=session_id, if_busy="interrupt") as before:
+        Reader(before).until("Hello")
+        assert texts(waiting(server, session_id)) == ["Last"]
+        fork = server.post(f"/api/sessions/{session_id}/fork", key=KEY, json={"message_id": None})
+        assert fork.status_code == 409
+        assert server.delete(f"/api/sessions/{session_id}", key=KEY).status_code == 200
+    assert asked(upstream, seen) == ["Hold", "Refused", "Refused", "Refused", "Later", "First of all"]
+    assert session_id not in str(server.database.rows("SELECT session_id FROM queued_turn"))
+
+
+@pytest.mark.one_process("the replicas have a test of their own")
+def test_after_a_kill_the_queue_is_kept_and_starts_with_the_next_request_that_brings_the_key(
+    serve: Serve, simulator: Simulator, gate: Gate
+) -> None:
+    service = serve(CHATAPI_SESSION_ACCESS="id")
+    simulator.script = scripts.in_turn(scripts.held(gate), None)
+    with service.send("Hold") as first:
+        Reader(first).until("Hello")
+        session_id = session_of(first)
+        two, three = queued(service, "Count to 2", session_id).json(), queued(service, "Count to 3", session_id).json()
+        service.kill()
+    service.start()
+    listed = waiting(service, session_id, key=None)
+    assert (texts(listed), listed["waits_for"]) == (["Count to 2", "Count to 3"], "key")
+    assert len(simulator.requests) == 1
+    resumed = service.get(f"/api/chat/{session_id}/stream", key=KEY)
+    assert (resumed.text, resumed.headers["X-Generation-ID"]) == ("1 2", two["generation_id"])
+    wait_for(is_answered(service, session_id, 6))
+    messages = service.messages(session_id, key=KEY)
+    assert [message["status"] for message in messages[1::2]] == ["interrupted", "completed", "completed"]
+    assert messages[5]["generation_id"] == three["generation_id"]
+    assert asked(simulator, 0) == ["Hold", "Count to 2", "Count to 3"]
+
+
+def test_a_replica_that_has_the_key_starts_the_queue_of_one_that_died(
+    tmp_path: Path, simulator: Simulator, gate: Gate
+) -> None:
+    cluster = Cluster(tmp_path, simulator.url, CHATAPI_SESSION_ACCESS="key")
+    try:
+        cluster.start()
+        here, there = cluster.replicas
+        simulator.script = scripts.in_turn(scripts.held(gate), None)
+        with here.send("Hold") as first:
+            Reader(first).until("Hello")
+            session_id = session_of(first)
+            assert queued(there, "Count to 2", session_id).status_code == 202
+            here.kill()
+        wait_for(is_answered(there, session_id, 4))
+        assert [message["status"] for message in there.messages(session_id, key=KEY)[1::2]] == [
+            *("interrupted", "completed")
+        ]
+        assert asked(simulator, 0) == ["Hold", "Count to 2"]
+        cluster.restart(here)
+        gate = Gate()
+        simulator.script = scripts.in_turn(scripts.held(gate), None)
+        with here.send("Hold", session_id=session_id) as second:
+            Reader(second).until("Hello")
+            for text in ("Count to 3", "Count to 4"):
+                assert queued(there, text, session_id).status_code == 202
+            gate.open()
+        wait_for(is_answered(there, session_id, 10))
+        assert asked(simulator, 2) == ["Hold", "Count to 3", "Count to 4"]
+    finally:
+        cluster.stop()
+
+
+# The store, on both databases
+
+
+async def ended(store: Store, writer: Writer, outcome: Outcome = COMPLETED, owner: str | None = "anna") -> Any:
+    return await store.generations.finish_and_start(writer, outcome, writer.log.parts(), None, next_owner=owner)
+
+
+async def test_an_ending_starts_the_next_turn_in_its_transaction_and_a_fenced_one_does_not(store: Store) -> None:
+    begun = await begin(store)
+    session_id = begun.session.id
+    added = [await store.queue.add(turn(session_id, text), anyone, 9) for text in ("Two", "Three", "Four")]
+    after = (await ended(store, Writer(begun))).next
+    assert isinstance(after, QueuedStart)
+    assert (after.stored.input, after.stored.generation.id) == ((added[0].id,), added[0].generation_id)
+    assert after.stored.parent == begun.generation.message_id
+    assert (await ended(store, Writer(begun))).next is None, "the answer to the commit was lost, and it is repeated"
+    assert (await ended(store, Writer(after.stored), REFUSED)).next is None, "a failure stops the queue"
+    assert await store.queue.start(session_id, "anna", after_failure=False) is None
+    assert await store.queue.start(session_id, "berta", after_failure=True) is None
+    third = await store.queue.start(session_id, "anna", after_failure=True)
+    assert third is not None
+    assert [one.id for one in await store.queue.find_all(session_id)] == [added[2].id]
+    await store.generations.request_stop(third.stored.generation.id, interrupts=True)
+    assert (await ended(store, Writer(third.stored), Outcome(Status.STOPPED))).next is None
+    fourth = await store.queue.start(session_id, "anna", after_failure=False)
+    assert fourth is not None
+    swept = await store.queue.add(turn(session_id, "Five"), anyone, 9)
+    await store.generations.sweep(EVERY_LEASE)
+    with pytest.raises(Fenced):
+        await ended(store, Writer(fourth.stored))
+    assert [one.id for one in await store.queue.find_all(session_id)] == [swept.id]
+    found = await store.sessions.find(session_id)
+    assert found is not None
+    assert (found.queued, found.message_count) == (1, 8)
+    size = found.content_bytes
+    await store.queue.change(session_id, swept.id, anyone, "Five and more")
+    await store.queue.remove(session_id, swept.id, anyone)
+    found = await store.sessions.find(session_id)
+    assert found is not None
+    assert (found.queued, found.content_bytes < size) == (0, True)
+    with pytest.raises(QueuedMessageNotFound):
+        await store.queue.remove(session_id, swept.id, anyone)
+    with pytest.raises(QueueFull):
+        await store.queue.add(turn(session_id, "None may wait"), anyone, 0)
+
+
+async def test_a_queued_turn_that_was_sent_again_meanwhile_is_dropped(store: Store) -> None:
+    begun = await begin(store)
+    session_id = begun.session.id
+    once = {"idempotency_key": "once", "digest": "the same"}
+    await store.queue.add(turn(session_id, "Again", **once), anyone, 9)
+    after = await store.queue.add(turn(session_id, "After it"), anyone, 9)
+    await Writer(begun).finish(store)
+    again = await store.turns.begin(turn(session_id, "Again", **once), anyone)
+    started = (await ended(store, Writer(again))).next
+    assert started is not None
+    assert started.stored.generation.id == after.generation_id
+    assert started.stored.session.queued == 0
+
+
+async def test_of_replicas_that_start_the_same_turn_one_does(clock: Clock) -> None:
+    url = postgres().new_database()
+    stores = [Store(PostgresDriver(url, 2, transaction_pooling=False), clock) for _ in range(2)]
+    for one in stores:
+        await one.open()
+    begun = await said(stores[0], None, "Hello", "Hi")
+    added = [await stores[0].queue.add(turn(begun.session.id, f"{number}"), anyone, 20) for number in range(4)]
+    starts = [store.queue.start(begun.session.id, "anna", after_failure=False) for store in stores * 4]
+    results = await asyncio.gather(*starts, return_exceptions=True)
+    started = [result for result in results if isinstance(result, QueuedStart)]
+    assert [one.stored.generation.id for one in started] == [added[0].generation_id]
+    assert [one.id for one in await stores[1].queue.find_all(begun.session.id)] == [one.id for one in added[1:]]
+    for one in stores:
+        await one.close()
