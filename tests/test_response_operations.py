@@ -1,4 +1,4 @@
-"""Counts of input tokens: over the upstream's Responses, or an error that says that it has none."""
+"""Counts of input tokens and compaction: over the upstream's Responses, or an error that says that it has none."""
 
 from __future__ import annotations
 
@@ -48,49 +48,80 @@ def test_input_tokens_are_counted_by_the_upstream_with_the_conversation_before(
     assert upstream.requests[-1].body["personality"] == "friendly"
 
 
+def test_a_compacted_conversation_is_continued(serve_module: Serve, upstream: Simulator, key: str) -> None:
+    sdk: Any = client(serve_module(OPENAI_UPSTREAM_API="responses", CHATAPI_RATE_LIMIT="0"), key)
+    told = sdk.responses.create(model=MODEL, input="one two three")
+    compacted = sdk.responses.compact(
+        model=MODEL, input="four", instructions="Be brief.", previous_response_id=told.id, prompt_cache_key="a"
+    )
+    sent = upstream.requests[-1]
+    assert sent.path == "/v1/responses/compact"
+    assert {*sent.body} == {"model", "input", "instructions", "prompt_cache_key"}
+    assert [item["role"] for item in sent.body["input"]] == ["user", "assistant", "user"]
+    output = compacted.model_dump(exclude_none=True, warnings=False)["output"]
+    assert [item["type"] for item in output] == ["message", "message", "compaction"]
+    sdk.responses.create(model=MODEL, input=[*output, {"role": "user", "content": "five"}])
+    items = upstream.requests[-1].body["input"]
+    assert [item.get("content") for item in items] == ["one two three", "four", None, "five"]
+    assert items[2]["encrypted_content"] == "opaque-3-items"
+
+
+def operate(service: Service, key: str, operation: str) -> None:
+    sdk = client(service, key)
+    if operation == "compact":
+        sdk.responses.compact(model=MODEL, input="Hi")
+    else:
+        sdk.responses.input_tokens.count(model=MODEL, input="Hi")
+
+
+@pytest.mark.parametrize("operation", ["input_tokens", "compact"])
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
     [(404, None, "unsupported_by_upstream"), (405, None, "unsupported_by_upstream"), (404, "model_not_found", None)],
 )
 def test_an_upstream_without_the_route_is_an_error_that_says_so(
-    service: Service, upstream: Simulator, key: str, status: int, code: str | None, expected: str | None
+    service: Service, upstream: Simulator, key: str, operation: str, status: int, code: str | None, expected: str | None
 ) -> None:
     upstream.script = scripts.Refusal(status, "Invalid URL", code=code).script()
     with pytest.raises(openai.APIStatusError) as refused:
-        client(service, key).responses.input_tokens.count(model=MODEL, input="Hi")
+        operate(service, key, operation)
     error: Any = refused.value
     if expected is None:
         assert (error.status_code, error.code) == (status, code), "the upstream's own error"
         return
     assert (error.status_code, error.code) == (400, expected)
-    assert f"/responses/input_tokens (status {status})" in error.message
+    assert f"/responses/{operation} (status {status})" in error.message
 
 
 def test_an_upstream_that_is_asked_through_chat_completions_only_is_not_asked(
     serve: Serve, simulator: Simulator, key: str
 ) -> None:
     service = serve(OPENAI_UPSTREAM_API="chat")
-    with pytest.raises(openai.BadRequestError) as refused:
-        client(service, key).responses.input_tokens.count(model=MODEL, input="Hi")
-    assert refused.value.code == "unsupported_by_upstream"
-    assert "OPENAI_UPSTREAM_API=responses" in refused.value.message
+    for operation in ("input_tokens", "compact"):
+        with pytest.raises(openai.BadRequestError) as refused:
+            operate(service, key, operation)
+        assert refused.value.code == "unsupported_by_upstream"
+        assert "OPENAI_UPSTREAM_API=responses" in refused.value.message
     assert simulator.requests == []
 
 
 @pytest.mark.parametrize(
-    ("fields", "named"),
+    ("path", "fields", "named"),
     [
-        ({"temperature": 1}, "temperature"),
-        ({"previous_response_id": "resp_unknown"}, "previous_response_id"),
-        ({"conversation": "conv_unknown"}, "conversation"),
-        ({"input": [{"type": "item_reference", "id": "msg_unknown"}]}, "input.0"),
+        ("compact", {}, "model"),
+        ("compact", {"model": MODEL, "tools": []}, "tools"),
+        ("compact", {"model": MODEL, "image": {}}, "image"),
+        ("input_tokens", {"temperature": 1}, "temperature"),
+        ("input_tokens", {"previous_response_id": "resp_unknown"}, "previous_response_id"),
+        ("input_tokens", {"conversation": "conv_unknown"}, "conversation"),
+        ("input_tokens", {"input": [{"type": "item_reference", "id": "msg_unknown"}]}, "input.0"),
     ],
 )
-def test_a_field_that_cannot_be_counted_is_an_error_that_names_it(
-    service: Service, upstream: Simulator, key: str, fields: dict[str, Any], named: str
+def test_a_field_that_does_not_belong_is_an_error_that_names_it(
+    service: Service, upstream: Simulator, key: str, path: str, fields: dict[str, Any], named: str
 ) -> None:
     before = len(upstream.requests)
-    refused = service.post("/v1/responses/input_tokens", json={"input": "Hi"} | fields, key=key)
+    refused = service.post(f"/v1/responses/{path}", json={"input": "Hi"} | fields, key=key)
     assert refused.status_code in {400, 404}
     assert refused.json()["error"]["param"] == named
     assert len(upstream.requests) == before

@@ -421,6 +421,13 @@ def test_a_parameter_that_responses_does_not_have_is_refused_by_name() -> None:
         write_request(ModelRequest("m", (), (), {"stop": ["x"]}), ORIGIN)
 
 
+def test_reasoning_of_other_servers_chat_completions_is_sent_as_that_of_responses() -> None:
+    asked = {"reasoning_effort": "low", "reasoning": {"summary": "auto"}}
+    assert write_request(ModelRequest("m", (), (), asked), ORIGIN)["reasoning"] == {"effort": "low", "summary": "auto"}
+    with pytest.raises(UpstreamRejectedRequest, match="'reasoning'"):
+        write_request(ModelRequest("m", (), (), {"reasoning": "low"}), ORIGIN)
+
+
 def test_encrypted_reasoning_that_a_model_refuses_is_not_asked_for_again() -> None:
     body = write_request(ModelRequest("m", ()), ORIGIN)
     change = find_adjustment("Encrypted content is not supported with this model.", body, frozenset())

@@ -62,6 +62,35 @@ def count_tokens(request: ReceivedRequest) -> dict[str, Any]:
     return {"object": "response.input_tokens", "input_tokens": sum(len(text.split()) for text in texts)}
 
 
+def compact(request: ReceivedRequest) -> dict[str, Any]:
+    """Return the messages of users, and an item that stands for the others."""
+    body = request.body if isinstance(request.body, dict) else {}
+    given = body.get("input", [])
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    kept = [
+        {
+            "id": f"msg_{index}",
+            "type": "message",
+            "role": "user",
+            "status": "completed",
+            "content": [{"type": "input_text", "text": _text_of(item)}],
+        }
+        for index, item in enumerate(items)
+        if item.get("role") == "user"
+    ]
+    hidden = {"id": "cmp_1", "type": "compaction", "encrypted_content": f"opaque-{len(items)}-items"}
+    spent = count_tokens(request)["input_tokens"]
+    usage = {
+        "input_tokens": spent,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 1,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": spent + 1,
+    }
+    created = {"id": "resp_compacted", "object": "response.compaction", "created_at": 1_700_000_000}
+    return {**created, "output": [*kept, hidden], "usage": usage}
+
+
 def _text_of(item: dict[str, Any]) -> str:
     content = item.get("content", "")
     return content if isinstance(content, str) else " ".join(str(part.get("text", "")) for part in content)
@@ -71,4 +100,5 @@ _ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/v1/embeddings"): embed,
     ("GET", "/v1/files"): list_files,
     ("POST", "/v1/responses/input_tokens"): count_tokens,
+    ("POST", "/v1/responses/compact"): compact,
 }

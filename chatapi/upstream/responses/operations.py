@@ -9,7 +9,7 @@ from chatapi.errors import UpstreamError, UpstreamUnsupported
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.responses.request import write_request
 
-Operation = Literal["input_tokens"]
+Operation = Literal["input_tokens", "compact"]
 """The name of an operation, which is also its path below `responses`."""
 
 _FIELDS: dict[Operation, frozenset[str]] = {
@@ -19,9 +19,18 @@ _FIELDS: dict[Operation, frozenset[str]] = {
             *("truncation", "personality"),
         }
     ),
+    "compact": frozenset(
+        {
+            *("model", "input", "instructions", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
+            *("service_tier", "image"),
+        }
+    ),
 }
 _WITHOUT_ROUTE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
-_PURPOSES: dict[Operation, str] = {"input_tokens": "cannot count the tokens of an input"}
+_PURPOSES: dict[Operation, str] = {
+    "input_tokens": "cannot count the tokens of an input",
+    "compact": "cannot compact a conversation",
+}
 
 
 def write_operation(operation: Operation, request: ModelRequest, origin: str) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def find_unsupported(parameters: Mapping[str, Any]) -> str | None:
             and name not in _TRANSLATED
             and value is not None
             and value not in _NEUTRAL.get(name, ())
+            and not (name == "reasoning" and isinstance(value, dict))
         ),
         None,
     )
@@ -86,7 +87,8 @@ def write_request(request: ModelRequest, origin: str, adjustments: frozenset[str
     limit = parameters.get("max_completion_tokens") or parameters.get("max_tokens")
     if limit is not None:
         body["max_output_tokens"] = limit
-    reasoning = {"effort": parameters.get("reasoning_effort"), **(own.get("reasoning") or {})}
+    asked = parameters.get("reasoning") or {}  # no parameter of OpenAI's chat completions, but of other servers'
+    reasoning = {"effort": parameters.get("reasoning_effort"), **asked, **(own.get("reasoning") or {})}
     if reasoning := {name: value for name, value in reasoning.items() if value is not None}:
         body["reasoning"] = reasoning
     if text := _text(parameters):

@@ -54,6 +54,20 @@ class InputTokensBody(ContextBody):
     personality: ShortWord | None = None
 
 
+class CompactBody(Body):
+    """A conversation to compact. The model is required, as in OpenAI's API."""
+
+    model: ModelName
+    input: Any = None
+    instructions: Text | None = None
+    previous_response_id: Annotated[Text, Field(max_length=128)] | None = None
+    prompt_cache_key: Name | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: ShortWord | None = None
+    service_tier: ShortWord | None = None
+    image: dict[str, Any] | None = None
+
+
 class ResponseBody(ContextBody):
     """A response to create."""
 
@@ -221,6 +235,16 @@ def read_input_tokens(
     if personality is None:
         return asked
     return replace(asked, own_parameters=asked.own_parameters | {"personality": personality})
+
+
+def read_compact(value: dict[str, Any], settings: Settings, references: References, hosted: Hosted) -> ResponseRequest:
+    """Read the body of a request to compact a conversation, as that of a response which is not stored.
+
+    Raises:
+        InvalidRequest, ItemNotFound: as `read_request`.
+    """
+    validate(CompactBody, value)
+    return replace(read_request(value, settings, references, hosted), store=False)
 
 
 def _own_parameters(body: ResponseBody, tools: list[dict[str, Any]], tool_choice: Any) -> dict[str, Any]:

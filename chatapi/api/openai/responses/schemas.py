@@ -16,7 +16,7 @@ from chatapi.api.http.openapi import (
     no_content,
     operation,
 )
-from chatapi.api.openai.responses.request import InputTokensBody, ResponseBody
+from chatapi.api.openai.responses.request import CompactBody, InputTokensBody, ResponseBody
 from chatapi.api.openai.schemas import IDEMPOTENCY_KEY, ON_DISCONNECT, OPENAI_ERRORS, OPENAI_KEY, PAGE, Item, ItemList
 from chatapi.errors import (
     ConversationNotFound,
@@ -121,6 +121,16 @@ class InputTokens(TypedDict):
 
     object: Literal["response.input_tokens"]
     input_tokens: int
+
+
+class CompactedResponse(TypedDict):
+    """A compacted conversation, as the upstream sent it."""
+
+    id: str
+    object: Literal["response.compaction"]
+    created_at: int
+    output: list[dict[str, Any]]
+    usage: NotRequired[dict[str, Any] | None]
 
 
 class DeletedResponse(TypedDict):
@@ -266,7 +276,7 @@ EVENTS: dict[str, Any] = {
     "error": ResponseErrorEvent,
 }
 ONLY = "Sent to an upstream that runs hosted tools (`CHATAPI_HOSTED_TOOLS`); a 400 that names it for any other."
-allow_unknown(InputTokens)
+allow_unknown(InputTokens, CompactedResponse)
 describe(
     ResponseBody,
     input="A text, or a list of items: messages (`input_text`, `input_image` with an `image_url`, `input_file` with "
@@ -364,6 +374,29 @@ COUNT_INPUT_TOKENS = operation(
         *(*UPSTREAM_ERRORS, UpstreamUnsupported),
     ),
     examples=(Example("count", body={"model": "gpt-4.1-mini", "input": "Hello"}),),
+)
+describe(
+    CompactBody,
+    input="As in a response.",
+    previous_response_id="The conversation up to this response comes before the input.",
+    image=ONLY,
+    prompt_cache_options=ONLY,
+)
+COMPACT_RESPONSE = operation(
+    "compactResponse",
+    "Compact a conversation",
+    """Return the items with which the upstream replaces a conversation: send them as the `input` of the next response.
+    The upstream is asked through Responses. If it has no such route, or is asked through chat completions only
+    (`OPENAI_UPSTREAM_API=chat`), this is a 400 with the code `unsupported_by_upstream`. Nothing is stored, and the
+    conversation here stays as it is. The caller's limits of requests and of running answers apply.""",
+    json_content(CompactedResponse, "The items."),
+    body=CompactBody,
+    security=OPENAI_KEY,
+    errors=(
+        *(*OPENAI_ERRORS, *BODY_ERRORS, PreviousNotFound, ItemNotFound, TooManyGenerations),
+        *(*UPSTREAM_ERRORS, UpstreamUnsupported),
+    ),
+    examples=(Example("compact", body={"model": "gpt-4.1-mini", "input": "Hello"}),),
 )
 GET_RESPONSE = operation(
     "getResponse",
