@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from chatapi import __version__
 from chatapi.api.account import config, keys, usage
 from chatapi.api.chat import queue
 from chatapi.api.chat import routes as chat
 from chatapi.api.http import error_responses
+from chatapi.api.http.direct_route import DirectDispatch
 from chatapi.api.openai import errors as openai_errors
 from chatapi.api.openai import models, proxy
 from chatapi.api.openai.completions import routes as completions
@@ -20,7 +20,7 @@ from chatapi.api.openai.responses import routes as responses
 from chatapi.api.ops import docs, health, metrics, page, plug
 from chatapi.api.sessions import routes as sessions
 from chatapi.api.sessions import search, transfer
-from chatapi.middleware import Admission, Boundary, HeadAsGet, LastResort
+from chatapi.middleware import Admission, Boundary, CrossOrigin, HeadAsGet, LastResort
 from chatapi.settings import Settings
 from chatapi.telemetry import logging as telemetry
 from chatapi.wiring import make_services, running
@@ -89,11 +89,12 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         app.router.routes += router.routes  # directly: an included router matches each request twice
     error_responses.install(app, {openai_errors.PREFIX: openai_errors.render})
     # The last middleware added is the outermost.
+    app.add_middleware(DirectDispatch, routes=app.router.routes, render=error_responses.render_with_limits)
     app.add_middleware(HeadAsGet)
     app.add_middleware(LastResort)
     app.add_middleware(Admission, services=app.state.services)
     app.add_middleware(
-        CORSMiddleware,
+        CrossOrigin,
         allow_origins=settings.origins if demo_key is None else [],  # the page shows the demo's key to its own origin
         allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
         allow_headers=["*"],

@@ -9,7 +9,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,18 +19,22 @@ from chatapi.api.http.identity import (
     address_group,
     caller_key,
     client_of,
+    comes_from_a_page,
+    header_of,
     is_forwarded,
     is_verified,
     refuse_over_limit,
 )
 from chatapi.api.http.request_body import UNVERIFIED_INLINE_BYTES
 from chatapi.api.http.services import SERVICES, Services, WorkQueue
-from chatapi.api.http.streaming import ABORTED, RAW_SEND
+from chatapi.api.http.streaming import ABORTED, RAW_SEND, WRITE_HEAD
 from chatapi.errors import ChatError, InvalidKeyFormat, RateLimited, RequestError
 from chatapi.model import new_id
 from chatapi.wire.probe import HEALTH_PATH, LIVENESS_PATH, PROBE_PATH, READINESS_PATH
 
+MAX_REQUEST_ID = 64
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choose, unless it looks like a key
+LOGGED_PATH = 200  # characters
 _UNCACHED = (b"cache-control", b"no-store")  # responses are private; X-API-Key alone does not prevent caching
 API = ("/api/", "/v1/")
 CHAT = "/api/chat"
@@ -45,6 +49,7 @@ COST_PER_MIB = 8.0
 MIB = 1024 * 1024
 STARTS = WorkQueue("starts", at_once=4, max_waiting=100_000)  # bounded by the connections
 _SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+_SAFE_AND_VARY = [*_SAFE, (b"vary", b"Origin")]
 
 logger = structlog.get_logger()
 
@@ -66,26 +71,28 @@ class Boundary:
             return
         begun = time.perf_counter()
         status, session_id = 0, None
-        asked = Headers(scope=scope).get("x-request-id", "")
-        chosen = _REQUEST_ID.fullmatch(asked) and self._key_policy.redact(asked) == asked
-        request_id = asked if chosen else new_id("req")
-        added = [*_SAFE, (b"x-request-id", request_id.encode())]
+        client = add_client(scope, self._services.settings)
+        request_id = self._request_id(client.fields.get(b"x-request-id"))
+        write_head = scope.get(WRITE_HEAD)
+        own = _SAFE if comes_from_a_page(scope) else _SAFE_AND_VARY
 
         async def send_with_id(message: Message) -> None:
             nonlocal status, session_id
             if message["type"] == "http.response.start":
                 status = message["status"]
-                session_id = _session_of(message)
-                headers = list(message.get("headers", ()))
-                if not any(name.lower() == b"cache-control" for name, _ in headers):
+                found = dict(message.get("headers", ()))
+                session_id = found.get(b"x-session-id")
+                headers = [*message.get("headers", ()), *own, (b"x-request-id", request_id.encode())]
+                if b"cache-control" not in found:
                     headers.append(_UNCACHED)
-                message = {**message, "headers": headers + added}
+                if write_head is not None and write_head(status, headers):
+                    return
+                message = {**message, "headers": headers}
             await send(message)
 
         scope[RAW_SEND] = send
         scope[SERVICES] = self._services
         self._services.open_requests += 1
-        client = add_client(scope, self._services.settings)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self.app(scope, receive, send_with_id)
@@ -96,7 +103,7 @@ class Boundary:
                 scope["method"], _route_of(scope), status, seconds, scope.get(ERROR_CODE)
             )
             client.release_body()
-            path = _printable(self._key_policy.redact(scope["path"])[:200])
+            path = _printable(self._shorten(scope["path"]))
             is_healthy = scope["path"] in HEALTH and status < HTTPStatus.BAD_REQUEST
             (logger.debug if is_healthy else logger.info)(
                 "request",
@@ -111,6 +118,18 @@ class Boundary:
                 **(_audit(scope, session_id) if 200 <= status < 300 and _is_audited(scope) else {}),
             )
 
+    def _request_id(self, asked: bytes | None) -> str:
+        """Return the id that the caller chose, if it is one that this server takes, or else a new one."""
+        if asked is not None and len(asked) <= MAX_REQUEST_ID:
+            chosen = asked.decode("latin-1")
+            if _REQUEST_ID.fullmatch(chosen) and self._key_policy.redact(chosen) == chosen:
+                return chosen
+        return new_id("req")
+
+    def _shorten(self, path: str) -> str:
+        """Return the part of a path that is logged. The log hides keys; a key that was cut may not look like one."""
+        return path if len(path) <= LOGGED_PATH else self._key_policy.redact(path)[:LOGGED_PATH]
+
 
 def _failure(scope: Scope) -> dict[str, str]:
     """Return the code of the error that answered a request, and a hint for the operator."""
@@ -118,11 +137,6 @@ def _failure(scope: Scope) -> dict[str, str]:
     if code is None:
         return {}
     return {"code": code, "hint": HINTS[code]} if code in HINTS else {"code": code}
-
-
-def _session_of(message: Message) -> str | None:
-    """Return the session that a response belongs to, if its headers name one."""
-    return next((value.decode() for name, value in message.get("headers", ()) if name == b"x-session-id"), None)
 
 
 def _is_audited(scope: Scope) -> bool:
@@ -133,9 +147,12 @@ def _is_audited(scope: Scope) -> bool:
     return path.startswith(API) and path not in _UNSTORED
 
 
-def _audit(scope: Scope, session_id: str | None) -> dict[str, str | None]:
+def _audit(scope: Scope, session_id: bytes | None) -> dict[str, str | None]:
     """Return the fields that make a `request` line an entry of the audit log: the route, and the session it names."""
-    return {"action": f"{scope['method']} {_route_of(scope)}", "session_id": session_id}
+    return {
+        "action": f"{scope['method']} {_route_of(scope)}",
+        "session_id": session_id.decode("latin-1") if session_id is not None else None,
+    }
 
 
 def _route_of(scope: Scope) -> str:
@@ -151,7 +168,7 @@ def _check_key(request: HTTPConnection) -> None:
     try:
         caller_key(request)
     except InvalidKeyFormat:
-        length = request.headers.get("content-length", "")
+        length = header_of(request, b"content-length") or ""
         is_small = length.isdecimal() and int(length[:20]) <= UNVERIFIED_INLINE_BYTES
         if request.scope["path"] != CHAT or not is_small:
             raise
@@ -213,8 +230,8 @@ class Admission:
             logger.warning("the clients of a proxy share one address", address=address, advice=advice)
 
     def _check_head(self, request: HTTPConnection) -> None:
-        hosts = request.headers.getlist("host")
-        if len(hosts) > 1 or (not hosts and request.scope.get("http_version") != "1.0"):
+        has_host = b"host" in client_of(request).fields
+        if (not has_host and request.scope.get("http_version") != "1.0") or _has_several_hosts(request):
             raise RequestError("The request must have exactly one Host header.")
 
     async def _check_limits(self, request: HTTPConnection, counts: bool) -> None:
@@ -236,11 +253,28 @@ class Admission:
                 await refuse_over_limit("CHATAPI_UNVERIFIED_LIMIT", wait)
 
 
+def _has_several_hosts(request: HTTPConnection) -> bool:
+    headers = request.scope["headers"]
+    if len(headers) == len(client_of(request).fields):
+        return False  # no header is repeated
+    return len([name for name, _ in headers if name == b"host"]) > 1
+
+
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: ChatError) -> None:
     """Respond with an error and close the connection: the rest of its request is not read."""
     response = render_for(scope, error)
     response.headers["Connection"] = "close"
     await response(scope, receive, send)
+
+
+class CrossOrigin(CORSMiddleware):
+    """CORS for requests with an `Origin`. The others pass; `Boundary` adds to their responses that it matters."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not comes_from_a_page(scope):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 class HeadAsGet:
@@ -270,6 +304,8 @@ class _HeadSent(BaseException):
 
 def _printable(text: str) -> str:
     """Return `text` without control characters, which a terminal would obey."""
+    if text.isprintable():
+        return text
     return "".join([character if character.isprintable() else "\ufffd" for character in text])
 
 

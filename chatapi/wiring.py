@@ -17,7 +17,7 @@ from chatapi.bus import Bus, LocalBus, ReplicaBus, Transport
 from chatapi.errors import StoreUnavailable
 from chatapi.generations.manager import Generations
 from chatapi.limits import BodyBudget, LeakyBuckets, LocalRateLimit, LocalSlots, RateLimit, Slots
-from chatapi.metrics import LoopLag, Metrics, ModelLabels
+from chatapi.metrics import LoopLag, Metrics, ModelLabels, NoMetrics
 from chatapi.model import wall_clock
 from chatapi.prices import read_prices
 from chatapi.settings import Settings, SettingsError
@@ -47,7 +47,8 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
     prices = read_prices(settings.prices)
     key_policy = KeyPolicy(settings.key_pattern)
     known_models = [settings.default_model, *prices.models]
-    metrics = Metrics(ModelLabels(known_models, key_policy.redact), prices.cost_of_usage, prices.currency)
+    make_metrics = Metrics if settings.metrics == "on" else NoMetrics
+    metrics = make_metrics(ModelLabels(known_models, key_policy.redact), prices.cost_of_usage, prices.currency)
     store = Store(
         _driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds, limits, metrics
     )
@@ -196,9 +197,10 @@ async def running(services: Services) -> AsyncIterator[None]:
             opened.push_async_callback(link.close)
         await services.upstream.open()
         opened.push_async_callback(services.upstream.close)
-        lag = LoopLag(services.metrics)
-        await lag.open()
-        opened.push_async_callback(lag.close)
+        if settings.metrics == "on":
+            lag = LoopLag(services.metrics)
+            await lag.open()
+            opened.push_async_callback(lag.close)
         await services.generations.open()
         opened.push_async_callback(services.generations.close)
         yield

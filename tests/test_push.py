@@ -12,7 +12,7 @@ from chatapi.bus import LocalBus
 from chatapi.generations.reader import LogChunks, LogReader
 from chatapi.generations.running import RunningGeneration, RunningGenerations
 from chatapi.model import Generation, Kind, Microseconds, Piece, Status
-from chatapi.server.protocol import write_now
+from chatapi.server.protocol import write_head, write_now
 from chatapi.settings import Settings
 from chatapi.store import Store
 
@@ -142,3 +142,49 @@ def test_an_empty_part_of_a_body_does_not_end_it() -> None:
     assert written == [b"2\r\nab\r\n"]
     flow.write_paused = True
     assert not write_now(cycle, b"ab")
+
+
+@pytest.fixture
+def cycle() -> SimpleNamespace:
+    """A response of uvicorn that has not started."""
+    return SimpleNamespace(
+        flow=SimpleNamespace(write_paused=False),
+        scope={"method": "POST"},
+        disconnected=False,
+        response_started=False,
+        keep_alive=True,
+        default_headers=[(b"date", b"today")],
+        transport=SimpleNamespace(write=[].append),
+    )
+
+
+def test_a_head_is_written_as_the_server_writes_it(cycle: Any) -> None:
+    written: list[bytes] = []
+    cycle.transport.write = written.append
+    assert write_head(cycle, 200, [(b"X-Session-ID", b"ses_1")])
+    assert written == [b"HTTP/1.1 200 OK\r\ndate: today\r\nx-session-id: ses_1\r\ntransfer-encoding: chunked\r\n\r\n"]
+    assert cycle.response_started
+    assert not write_head(cycle, 200, []), "it has started"
+    cycle.response_started, cycle.keep_alive = False, False
+    assert write_head(cycle, 200, [])
+    assert b"connection: close\r\n" in written[1]
+
+
+@pytest.mark.parametrize(
+    "header", [(b"x", b"a\r\nset-cookie: b"), (b"x", b"a\0"), (b"x: a\r\ny", b"b"), (b"", b"a")], ids=repr
+)
+def test_a_header_that_would_end_its_line_is_not_written(cycle: Any, header: tuple[bytes, bytes]) -> None:
+    with pytest.raises(RuntimeError, match="HTTP does not allow"):
+        write_head(cycle, 200, [header])
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "method"),
+    [(204, b"x", "POST"), (200, b"content-length", "POST"), (200, b"connection", "POST"), (200, b"x", "HEAD")],
+)
+def test_a_head_that_is_not_of_a_stream_is_left_to_the_server(
+    cycle: Any, status: int, name: bytes, method: str
+) -> None:
+    cycle.scope["method"] = method
+    assert not write_head(cycle, status, [(name, b"1")])
+    assert not cycle.response_started

@@ -127,7 +127,7 @@ def redact(text: str) -> str:
         if hint in text:
             text = _LOOKS_LIKE_A_KEY.sub(REDACTED, text)
             break
-    if any(text[at] in _HEX for at in range(HEX_DIGITS - 1, len(text), HEX_DIGITS)):  # as in every run of that length
+    if not _HEX.isdisjoint(text[HEX_DIGITS - 1 :: HEX_DIGITS]):  # as in every run of that length
         text = _HEX_KEY.sub(REDACTED, text)
     return text
 

@@ -200,13 +200,14 @@ class Connection(asyncio.Protocol):
             raise Malformed("it sent more than the response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
+        size = len(name)
+        self._head_bytes += size + len(value) + 4
         if self._head_bytes > HEAD_BYTES or len(self._headers) >= HEADERS:
             raise Malformed("its head is too large")
         if self._response is not None:
             return  # a trailer, which no request asks for
         self._headers.append((name, value))
-        match len(name):
+        match size:
             case 14 if name.lower() == b"content-length":
                 self._has_length = True
             case 17 if name.lower() == b"transfer-encoding":

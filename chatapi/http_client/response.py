@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 from chatapi.http_client.errors import Disconnected, TransportError
@@ -53,7 +53,7 @@ class Response:
         """The headers by lower-case name; values of repeated ones are joined by commas (RFC 9110, section 5.2)."""
         headers: dict[str, str] = {}
         for raw_name, raw_value in self.raw_headers:
-            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
+            name, value = _name(raw_name), raw_value.decode("latin-1").strip()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return headers
 
@@ -149,6 +149,11 @@ class Response:
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+@lru_cache(256)
+def _name(raw: bytes) -> str:
+    return raw.decode("latin-1").lower()
 
 
 class _Drain:

@@ -4,5 +4,6 @@ from chatapi.metrics.instruments import Counter, Gauge, Histogram
 from chatapi.metrics.lag import LoopLag
 from chatapi.metrics.metrics import Metrics
 from chatapi.metrics.models import ModelLabels
+from chatapi.metrics.off import NoMetrics
 
-__all__ = ["Counter", "Gauge", "Histogram", "LoopLag", "Metrics", "ModelLabels"]
+__all__ = ["Counter", "Gauge", "Histogram", "LoopLag", "Metrics", "ModelLabels", "NoMetrics"]

@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from chatapi.api.http.streaming import RENEW
+from chatapi.api.http.streaming import RENEW, WRITE_HEAD, WRITE_NOW
 from chatapi.server.connections import ConnectionTable
 
 HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself has no limit
 FRAMING = 8  # bytes of framing per byte of body: more than the smallest chunks take
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 END_OF_HEAD = b"\r\n\r\n"
+OK = 200
+STATUS_LINE = b"HTTP/1.1 200 OK\r\n"
+CHUNKED_END = b"transfer-encoding: chunked\r\n\r\n"
+CLOSING_END = b"connection: close\r\n" + CHUNKED_END
 MALFORMED = "The request is not valid HTTP/1.1."
-WRITE_NOW = "chatapi.write_now"  # in the scope: `write_now` of this response
+_SEPARATE = frozenset({b"content-length", b"transfer-encoding", b"connection"})  # headers that uvicorn has to see
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110, section 5.6.2)
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in a field value (RFC 9110, section 5.5)
 LARGE_WRITE_BYTES = 64 * 1024  # a body that is not copied to join it with its head
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
@@ -68,6 +74,38 @@ class HeadWithBody:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+def write_head(cycle: RequestResponseCycle, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Write the head of a chunked response as uvicorn's `send` does; return whether that was possible.
+
+    Raises:
+        RuntimeError: a name or a value is not one that HTTP allows.
+    """
+    if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or status != OK:
+        return False
+    if not _SEPARATE.isdisjoint([name for name, _ in headers]) or cycle.scope["method"] == "HEAD":
+        return False
+    if _FORBIDDEN.search(b"".join([value for _, value in headers])):
+        raise RuntimeError("A header of the response has a value that HTTP does not allow.")
+    fields = [b"%b%b\r\n" % (_field(name), value) for name, value in headers]
+    cycle.response_started = cycle.chunked_encoding = True
+    cycle.waiting_for_100_continue = False
+    end = CHUNKED_END if cycle.keep_alive else CLOSING_END
+    cycle.transport.write(b"".join([STATUS_LINE, *_default_fields(cycle), *fields, end]))
+    return True
+
+
+def _default_fields(cycle: RequestResponseCycle) -> list[bytes]:
+    return [b"%b: %b\r\n" % header for header in cycle.default_headers]
+
+
+@lru_cache(512)  # far more names than responses have
+def _field(name: bytes) -> bytes:
+    """Return the beginning of a header line."""
+    if not _NAME.fullmatch(name):
+        raise RuntimeError("A header of the response has a name that HTTP does not allow.")
+    return name.lower() + b": "
 
 
 def write_now(cycle: RequestResponseCycle, body: bytes) -> bool:
@@ -192,8 +230,10 @@ def bounded_protocol(
             self._in_body = True
             self._received = self._body = 0
             super().on_headers_complete()
-            cast(dict[str, Any], self.scope)[WRITE_NOW] = partial(write_now, self.cycle)
-            cast(dict[str, Any], self.scope)[RENEW] = self._renew_deadline
+            scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+            scope[WRITE_HEAD] = partial(write_head, self.cycle)
+            scope[WRITE_NOW] = partial(write_now, self.cycle)
+            scope[RENEW] = self._renew_deadline
 
         def on_body(self, body: bytes) -> None:
             self._body += len(body)

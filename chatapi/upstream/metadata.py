@@ -26,10 +26,9 @@ class ResponseMetadata(NamedTuple):
 
 
 def read_metadata(headers: Mapping[str, str], credential: Credential) -> ResponseMetadata:
-    """Select the headers to show; anything that looks like a key is hidden."""
+    """Select the headers to show, which have lower-case names; anything that looks like a key is hidden."""
     shown = {}
-    for header, value in headers.items():
-        name = header.lower()
+    for name, value in headers.items():
         if (name in FORWARDED or name.startswith(RATE_FAMILY)) and value.isascii() and value.isprintable():
             shown[UPSTREAM_REQUEST_ID if name == "x-request-id" else name] = credential.hide(value)[:HEADER_CHARACTERS]
     return ResponseMetadata(_request_limit(headers), shown)
@@ -38,6 +37,10 @@ def read_metadata(headers: Mapping[str, str], credential: Credential) -> Respons
 def _request_limit(headers: Mapping[str, str]) -> Limit | None:
     limit = headers.get("x-ratelimit-limit-requests", "")
     remaining = headers.get("x-ratelimit-remaining-requests", "")
-    if all(len(one) <= LIMIT_DIGITS and one.isascii() and one.isdecimal() for one in (limit, remaining)):
+    if _is_count(limit) and _is_count(remaining):
         return Limit(int(limit), int(remaining))
     return None
+
+
+def _is_count(text: str) -> bool:
+    return len(text) <= LIMIT_DIGITS and text.isascii() and text.isdecimal()

@@ -38,7 +38,13 @@ def _detail(usage: dict[str, Any], details: tuple[str, ...], names: tuple[str, .
 
 
 def _count(usage: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    return next((count for name in names if (count := _integer(usage.get(name))) is not None), None)
+    for name in names:
+        value = usage.get(name)
+        if type(value) is int and 0 <= value <= HIGHEST_COUNT:
+            return value
+        if value is not None and (count := _integer(value)) is not None:
+            return count
+    return None
 
 
 def _integer(value: Any) -> int | None:

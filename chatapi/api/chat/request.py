@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from starlette.requests import Request
 
 from chatapi.api.chat.attachments import MAX_ATTACHMENTS, Attachment
+from chatapi.api.http.identity import header_of
 from chatapi.api.http.request_body import Body, KeyField, ModelName, Parameters, Text, validate
 from chatapi.api.http.services import Services
 from chatapi.api.turns import with_digest
@@ -88,7 +89,7 @@ def requested_replay(request: Request, last_event_id: int | None) -> Format | No
 
 def accepted(request: Request) -> str:
     """Return the `Accept` header in lower case: media types are case-insensitive (RFC 9110, section 8.3.1)."""
-    return request.headers.get("accept", "").lower()
+    return (header_of(request, b"accept") or "").lower()
 
 
 def make_turn(
@@ -115,7 +116,7 @@ def make_turn(
         input=_new_messages(body),
         model=body.model or settings.default_model,
         dialect=dialect,
-        parameters=body.model_dump(include=set(Parameters.model_fields), exclude_none=True),
+        parameters=body.parameters(),
     )
     return with_digest(turn, idempotency_key, replaces=body.replace) if idempotency_key is not None else turn
 

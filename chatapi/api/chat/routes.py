@@ -24,7 +24,7 @@ from chatapi.api.chat.schemas import SEND_MESSAGE, STOP_ANSWER, STREAM_ANSWER
 from chatapi.api.chat.stream import EventEncoder
 from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.error_responses import Renderer, limit_headers, render, render_sentence, render_with
-from chatapi.api.http.identity import authenticate, authorized, check_body_key, client_of, mark_accepted
+from chatapi.api.http.identity import authenticate, authorized, check_body_key, client_of, header_of, mark_accepted
 from chatapi.api.http.request_body import (
     KEY_FIELD,
     UNVERIFIED_INLINE_BYTES,
@@ -111,7 +111,7 @@ async def _answer(request: Request, body: ChatBody) -> Response:
     missing = InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
     identity = authenticate(request, body.api_key, missing)
     turn = make_turn(
-        services, body, identity.owner, requested_format(request, body), request.headers.get("idempotency-key")
+        services, body, identity.owner, requested_format(request, body), header_of(request, b"idempotency-key")
     )
     request.state.limit = await services.rate_limit.take(identity.owner)  # error responses show it too
     if body.replace is not None:

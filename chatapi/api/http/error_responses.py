@@ -108,6 +108,15 @@ def renderer_of_path(app: FastAPI, path: str) -> Renderer:
     return render
 
 
+async def render_with_limits(request: Request, error: ChatError) -> Response:
+    """Render an error that an endpoint raised, with the rate headers that its answer would have had."""
+    response = render_for(request.scope, error)
+    own = getattr(request.state, "limit", None)
+    for name, value in limit_headers(own, error.limit if isinstance(error, UpstreamError) else None).items():
+        response.headers.setdefault(name, value)
+    return response
+
+
 def install(app: FastAPI, renderers: Mapping[str, Renderer]) -> None:
     """Render every error of `app`, FastAPI's own included: those would echo the body with the key in it.
 
@@ -118,11 +127,7 @@ def install(app: FastAPI, renderers: Mapping[str, Renderer]) -> None:
 
     async def chat_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ChatError)
-        response = render_for(request.scope, error)
-        own = getattr(request.state, "limit", None)
-        for name, value in limit_headers(own, error.limit if isinstance(error, UpstreamError) else None).items():
-            response.headers.setdefault(name, value)
-        return response
+        return await render_with_limits(request, error)
 
     async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -6,7 +6,7 @@ import asyncio
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 import structlog
@@ -45,8 +45,10 @@ class Client:
     """The client of one request: its address, and the facts that the request has shown so far."""
 
     address: str
+    fields: dict[bytes, bytes]  # the headers by lower-case name; of a repeated one the first
     owner: str | None = None
     key: Key | None = None  # of the owner
+    header_key: Key | None = None  # the key in the headers, once it has been checked
     body: BodyShare | None = None
     received_bytes: int = 0  # of the body
     failed: bool = False  # counts like an error status
@@ -60,13 +62,26 @@ class Client:
 
 def add_client(scope: Scope, settings: Settings) -> Client:
     """Put the client of a request into its scope."""
-    client = scope[_CLIENT] = Client(_address(scope, settings))
+    client = scope[_CLIENT] = Client(_address(scope, settings), dict(reversed(scope["headers"])))
     return client
 
 
 def client_of(request: HTTPConnection) -> Client:
     """Return the client of a request."""
-    return cast(Client, request.scope[_CLIENT])
+    client: Client = request.scope[_CLIENT]
+    return client
+
+
+def comes_from_a_page(scope: Scope) -> bool:
+    """Return whether a request has an `Origin`: a browser sent it for a page, of this server or of another."""
+    client: Client = scope[_CLIENT]
+    return b"origin" in client.fields
+
+
+def header_of(request: HTTPConnection, name: bytes) -> str | None:
+    """Return a header, whose name is in lower case; None if the request has none. Of a repeated one, the first."""
+    value = client_of(request).fields.get(name)
+    return value.decode("latin-1") if value is not None else None
 
 
 def _address(scope: Scope, settings: Settings) -> str:
@@ -168,17 +183,24 @@ def key_of(request: HTTPConnection, in_body: Key | None = None) -> Key | None:
         InvalidKeyFormat: it does not have the form that this server takes.
         InvalidRequest: two came, and they differ.
     """
+    client = client_of(request)
+    if in_body is None and client.header_key is not None:
+        return client.header_key
     found = [in_body] if in_body is not None else []
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    scheme, _, token = (header_of(request, b"authorization") or "").partition(" ")
     if scheme.lower() == "bearer":
         found.append(Key(token.strip(" ")))
-    if (header := request.headers.get("x-api-key")) is not None:
+    if (header := header_of(request, b"x-api-key")) is not None:
         found.append(Key(header))
     if not found:
         return None
-    if any(other != found[0] for other in found):
-        raise InvalidRequest.field("api_key", "The body and the headers bring different keys. Send one.")
-    return services_of(request).key_policy.check(found[0])
+    for other in found[1:]:
+        if other != found[0]:
+            raise InvalidRequest.field("api_key", "The body and the headers bring different keys. Send one.")
+    key = services_of(request).key_policy.check(found[0])
+    if in_body is None:
+        client.header_key = key
+    return key
 
 
 def caller_key(request: HTTPConnection) -> str | None:

@@ -22,13 +22,14 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 from starlette.requests import ClientDisconnect, Request
 
-from chatapi.api.http.identity import client_of, is_verified, mark_failed, work_group
+from chatapi.api.http.identity import client_of, header_of, is_verified, mark_failed, work_group
 from chatapi.api.http.services import WorkQueue, services_of
 from chatapi.auth.keys import Key
 from chatapi.errors import BodyTooLarge, InvalidRequest, MalformedJSON, Overloaded, UnsupportedMediaType
 from chatapi.settings import Settings
 from chatapi.wire.text import text_fault
 
+JSON = "application/json"
 KEY_FIELD = "api_key"
 INLINE_BYTES = 64 * 1024  # of a body that is read on the loop: some milliseconds at most
 UNVERIFIED_INLINE_BYTES = 8 * 1024  # the same, of a caller whose key the model API has not accepted yet
@@ -106,6 +107,11 @@ class Parameters(Body):
     verbosity: str | None = Field(None, pattern="^[a-z]{1,16}$")
     service_tier: str | None = Field(None, pattern="^[a-z_-]{1,32}$")
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that were sent; all of them have types of JSON."""
+        values = self.__dict__
+        return {name: value for name in Parameters.model_fields if (value := values[name]) is not None}
+
 
 async def read_body(request: Request, model: type[M], max_bytes: int | None = None) -> M:
     """Read the body of a request as `model`.
@@ -152,11 +158,12 @@ async def receive_json(request: Request, max_bytes: int | None = None) -> bytes:
         Overloaded: too many bodies are unfinished.
         MalformedJSON: the client disconnected before its end.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    media_type = header_of(request, b"content-type")
+    if media_type != JSON and (media_type or "").partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaType
     services, client = services_of(request), client_of(request)
     limit = max_bytes or services.settings.max_body_bytes
-    announced = request.headers.get("content-length", "")
+    announced = header_of(request, b"content-length") or ""
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(services.settings, limit)
     client.body = services.bodies.open(work_group(request), is_verified(request))
@@ -220,9 +227,7 @@ def parse(data: bytes, *, hide_keys: bool = True, max_values: int = MAX_VALUES) 
     """
     _check_value_count(data, max_values)
     try:
-        return json.loads(
-            data.decode(), object_pairs_hook=_members if hide_keys else _unique, parse_constant=_refuse_constant
-        )
+        return (_WITH_KEYS if hide_keys else _PLAIN).decode(data.decode())
     except (ValueError, RecursionError):
         raise MalformedJSON from None  # the cause would hold the text
 
@@ -242,7 +247,8 @@ def _check_value_count(data: bytes, max_values: int) -> None:
 
 
 def _count_marks(data: bytes, begin: int, end: int) -> int:
-    return sum(data.count(mark, begin, end) for mark in (b",", b":", b"[", b"{"))
+    count = data.count
+    return count(b",", begin, end) + count(b":", begin, end) + count(b"[", begin, end) + count(b"{", begin, end)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -261,6 +267,10 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_WITH_KEYS = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse_constant)
+_PLAIN = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def validate(model: type[M], value: Any) -> M:

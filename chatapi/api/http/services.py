@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol
 
 from starlette.requests import HTTPConnection
 
@@ -109,4 +109,5 @@ class Services:
 
 def services_of(request: HTTPConnection) -> Services:
     """Return the service that a request came to."""
-    return cast(Services, request.scope[SERVICES])
+    services: Services = request.scope[SERVICES]
+    return services

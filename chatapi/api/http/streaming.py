@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -23,10 +24,14 @@ EVENT_TEXT_BYTES = 16 * 1024  # of text in one event: a client may buffer an eve
 RAW_SEND = "chatapi.send"  # where the scope holds the server's own `send`
 # Where the scope holds a function that writes a part of a body at once, unless it would have to wait: `(bytes) -> bool`
 WRITE_NOW = "chatapi.write_now"
+# Where the scope holds a function that writes the head of a streamed response at once: `(status, headers) -> bool`.
+# It returns False, and writes nothing, if the server's own `send` has to write the head.
+WRITE_HEAD = "chatapi.write_head"
 RENEW = "chatapi.renew_deadline"  # where it holds a function that gives the client more time to send its request
 ABORTED = "chatapi.aborted"  # set in the scope of a response that was cut on purpose
 # no-transform: a proxy that compresses would delay the text; X-Accel-Buffering: so would nginx
 NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+_NO_BUFFERING = [(name.lower().encode(), value.encode()) for name, value in NO_BUFFERING.items()]
 ENDED_WELL = frozenset({Status.COMPLETED, Status.STOPPED})
 
 
@@ -57,8 +62,16 @@ class Encoder(Protocol):
 
 def stream_headers(media_type: str, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     """Return the raw headers of a streamed response: no length, no caching, no buffering on the way."""
-    headers = {"Content-Type": media_type, **headers, **NO_BUFFERING}
-    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return [
+        (b"content-type", media_type.encode()),
+        *[(_field_name(name), value.encode("latin-1")) for name, value in headers.items()],
+        *_NO_BUFFERING,
+    ]
+
+
+@lru_cache(256)
+def _field_name(name: str) -> bytes:
+    return name.lower().encode()
 
 
 class LogResponse(Response):
