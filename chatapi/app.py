@@ -30,6 +30,7 @@ EXPOSED = [
     "X-Generation-ID",
     "X-Request-ID",
     "X-Upstream-Request-ID",
+    "X-Upstream-Name",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
     "X-Should-Retry",

@@ -180,15 +180,13 @@ def _migrate(source: str, target: str | None) -> int:
 
 
 def _doctor(url: str | None) -> int:
-    try:
-        settings = read_settings()
-    except SettingsError as error:
-        print(f"failure  Settings: {error}")
-        return 2
     from chatapi.doctor import run_checks  # here, as below
 
     try:
-        well = run_checks(settings, url, lambda finding: print(finding, flush=True))
+        well = run_checks(read_settings(), url, lambda finding: print(finding, flush=True))
+    except SettingsError as error:
+        print(f"failure  Settings: {error}")
+        return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 1

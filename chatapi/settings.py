@@ -53,7 +53,8 @@ def _is_pattern(value: str) -> str:
     return value
 
 
-def _is_http_url(value: str) -> str:
+def check_http_url(value: str) -> str:
+    """Return the URL of a model API without a slash at its end; raise ValueError if it is not one."""
     try:
         parts = urlsplit(value)
         port = parts.port
@@ -150,7 +151,7 @@ class Settings(BaseModel):
         "be longer than `CHATAPI_STORE_PATIENCE_SECONDS`: a longer outage of the database interrupts running answers. "
         "The clocks of the replicas must agree to within a quarter of it.",
     )
-    openai_base_url: Annotated[str, AfterValidator(_is_http_url)] = Field(
+    openai_base_url: Annotated[str, AfterValidator(check_http_url)] = Field(
         "https://api.openai.com/v1",
         description="The model API: any server with OpenAI's chat completions. Most addresses end in `/v1`.",
     )
@@ -159,6 +160,11 @@ class Settings(BaseModel):
         description="The API that answers are requested through. `chat`: chat completions. `responses`: OpenAI's "
         "Responses. `auto`: chat completions, and Responses where OpenAI's service requires them "
         "([upstreams](upstreams.md#two-apis)).",
+    )
+    upstreams: Path | None = Field(
+        None,
+        description="A TOML file with several model APIs and their models, in place of `OPENAI_BASE_URL` and "
+        "`OPENAI_UPSTREAM_API` ([routing](routing.md)).",
     )
     https_proxy: str | None = Field(
         None,
@@ -391,13 +397,24 @@ class Settings(BaseModel):
         """The allowed origins."""
         return [origin.strip() for origin in self.cors_origins.split(",")]
 
-    @property
-    def upstream_proxy(self) -> str | None:
-        """The proxy through which the model API is reached, if any."""
-        parts = urlsplit(self.openai_base_url)
+    def proxy_for(self, base_url: str) -> str | None:
+        """Return the proxy through which a model API is reached, if any.
+
+        Raises:
+            SettingsError: it is a proxy of another kind.
+        """
+        parts = urlsplit(base_url)
         if self.https_proxy is None or parts.scheme != "https" or _bypasses(self.no_proxy, parts.netloc):
             return None
-        return self.https_proxy if "://" in self.https_proxy else f"http://{self.https_proxy}"
+        proxy = self.https_proxy if "://" in self.https_proxy else f"http://{self.https_proxy}"
+        if not proxy.startswith(("http://", "https://")):
+            raise SettingsError("HTTPS_PROXY: must be http://HOST:PORT. Change it, or name the model API in NO_PROXY.")
+        return proxy
+
+    @property
+    def upstream_proxy(self) -> str | None:
+        """The proxy through which the model API of `OPENAI_BASE_URL` is reached, if any."""
+        return self.proxy_for(self.openai_base_url)
 
 
 def _bypasses(no_proxy: str | None, netloc: str) -> bool:
@@ -434,9 +451,19 @@ def read_settings(overrides: Mapping[str, str] | None = None, defaults: Mapping[
     except ValidationError as error:
         reasons = [_sentence(detail["loc"][0], detail["msg"]) for detail in error.errors(include_input=False)]
         raise SettingsError(" ".join(reasons)) from None
-    if not (settings.upstream_proxy or "http://").startswith(("http://", "https://")):
-        raise SettingsError("HTTPS_PROXY: must be http://HOST:PORT. Change it, or name the model API in NO_PROXY.")
+    if settings.upstreams is None:
+        settings.proxy_for(settings.openai_base_url)  # raises here, not at the first request
+    if settings.upstreams is not None:
+        for field in ("openai_base_url", "openai_upstream_api"):
+            if field in values:
+                name = variable_name(field)
+                raise SettingsError(f"{name}: the file of CHATAPI_UPSTREAMS lists the model APIs. Unset one of them.")
     return settings
+
+
+def read_variable(name: str) -> str | None:
+    """Return the value of a variable that a file names, from the environment or from `.env`; None if it is not set."""
+    return os.environ.get(name) or _env_file().get(name) or None
 
 
 def variable_name(field: str) -> str:

@@ -23,8 +23,12 @@ from chatapi.prices import read_prices
 from chatapi.settings import Settings, SettingsError
 from chatapi.store import Driver, Store, StoreLimits
 from chatapi.store.drivers.sqlite import SQLiteDriver
+from chatapi.telemetry.logging import keep_out
 from chatapi.upstream.client import Upstream
 from chatapi.upstream.providers import is_openai
+from chatapi.upstream.routing.file import read_upstreams
+from chatapi.upstream.routing.members import make_router
+from chatapi.upstream.routing.routes import RouteTable, names_of
 
 if TYPE_CHECKING:
     from chatapi.connections.redis import RedisConnection
@@ -46,23 +50,18 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
     )
     prices = read_prices(settings.prices)
     key_policy = KeyPolicy(settings.key_pattern)
+    table = read_upstreams(settings.upstreams, settings) if settings.upstreams is not None else None
     known_models = [settings.default_model, *prices.models]
+    if table is not None:
+        known_models += [*table.models, *names_of(table.models.values())]
+        keep_out(one.key for one in table.upstreams.values() if one.key is not None)
     make_metrics = Metrics if settings.metrics == "on" else NoMetrics
     metrics = make_metrics(ModelLabels(known_models, key_policy.redact), prices.cost_of_usage, prices.currency)
     store = Store(
         _driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds, limits, metrics
     )
     redis = _redis(settings)
-    upstream = Upstream(
-        settings.openai_base_url,
-        settings.connect_seconds,
-        settings.developer_role,
-        settings.max_context_bytes,
-        settings.upstream_proxy,
-        settings.openai_upstream_api,
-        settings.default_model,
-        metrics=metrics,
-    )
+    upstream = _upstream(settings, metrics) if table is None else make_router(table, settings, metrics)
     local_slots = LocalSlots(settings.max_generations_per_key, settings.max_generations, settings.slot_wait_seconds)
     rate_limit, slots = _limits(settings, store, redis, local_slots)
     bus = _bus(settings, store, redis)
@@ -79,7 +78,7 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
         links=[redis] if redis is not None else [],
         prices=prices,
         metrics=metrics,
-        hosted_tools=_hosted_tools(settings),
+        hosted_tools=_hosted_tools(settings, table),
         demo_key=demo_key,
     )
     _add_gauges(services, local_slots)
@@ -107,11 +106,26 @@ def _add_gauges(services: Services, slots: LocalSlots) -> None:
     )
 
 
-def _hosted_tools(settings: Settings) -> Literal["pass", "reject", "omit"]:
+def _upstream(settings: Settings, metrics: Metrics) -> Upstream:
+    return Upstream(
+        settings.openai_base_url,
+        settings.connect_seconds,
+        settings.developer_role,
+        settings.max_context_bytes,
+        settings.upstream_proxy,
+        settings.openai_upstream_api,
+        settings.default_model,
+        metrics=metrics,
+    )
+
+
+def _hosted_tools(settings: Settings, table: RouteTable | None) -> Literal["pass", "reject", "omit"]:
     if settings.hosted_tools != "auto":
         return settings.hosted_tools
-    api = settings.openai_upstream_api
-    has_responses = api == "responses" or (api == "auto" and is_openai(settings.openai_base_url))
+    apis = [(settings.openai_upstream_api, settings.openai_base_url)]
+    if table is not None:
+        apis = [(one.entry.api, one.entry.base_url) for one in table.upstreams.values()]
+    has_responses = any(api == "responses" or (api == "auto" and is_openai(base_url)) for api, base_url in apis)
     return "pass" if has_responses else "reject"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.wire import DONE
-from chatapi.upstream.client import RETRIES
+from chatapi.upstream.quirks import RETRIES
 from tests import node_clients
 from tests.server_process import Serve, Service
 

@@ -60,6 +60,10 @@ class Key:
         """Return the key; for the upstream's Authorization header, the format check and the owner tag only."""
         return self._value
 
+    def is_in(self, text: str) -> bool:
+        """Return whether a text contains the whole key."""
+        return self._value in text
+
     def hide(self, text: str) -> str:
         """Return `text` without this key and without anything else that looks like a key."""
         if not self._value or len(text) < min(FRAGMENT, len(self._value)):

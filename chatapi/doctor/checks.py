@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from chatapi.doctor import limits, proxy, sqlite, upstream
 from chatapi.doctor.finding import Check, Finding, Level, Reporter
+from chatapi.doctor.upstream import ModelAPI
 from chatapi.settings import Settings
 
 CHECK_SECONDS = 30.0  # maximum for all checks of one subject; each check has shorter timeouts
@@ -16,16 +17,23 @@ HIDDEN = "[hidden]"
 
 
 def run_checks(settings: Settings, url: str | None, report: Callable[[Finding], None]) -> bool:
-    """Report each finding as soon as it is known; return whether none is a failure. Findings contain no secret."""
+    """Report each finding as soon as it is known; return whether none is a failure. Findings contain no secret.
+
+    Raises:
+        SettingsError: the file of upstreams is wrong. Nothing was checked.
+    """
+    apis = upstream.model_apis(settings)
     with asyncio.Runner() as runner:
-        return runner.run(_run_checks(settings, url, report))
+        return runner.run(_run_checks(settings, apis, url, report))
 
 
-async def _run_checks(settings: Settings, url: str | None, report: Callable[[Finding], None]) -> bool:
-    hide = _secret_filter(settings)
+async def _run_checks(
+    settings: Settings, apis: list[ModelAPI], url: str | None, report: Callable[[Finding], None]
+) -> bool:
+    hide = _secret_filter(settings, apis)
     well = True
-    report(Reporter("Settings").ok(_describe(settings)))
-    for about, check in _checks(settings, url):
+    report(Reporter("Settings").ok(_describe(settings, apis)))
+    for about, check in _checks(settings, apis, url):
         async with aclosing(_bounded(about, check)) as findings:
             async for found in findings:
                 well &= found.level is not Level.FAILURE
@@ -33,20 +41,24 @@ async def _run_checks(settings: Settings, url: str | None, report: Callable[[Fin
     return well
 
 
-def _describe(settings: Settings) -> str:
+def _describe(settings: Settings, apis: list[ModelAPI]) -> str:
     where = "PostgreSQL" if settings.uses_postgres else f"the SQLite file {settings.database_path}"
     redis = "Redis" if settings.redis_url else "no Redis"
-    return f"they are valid: {where}, {redis}, the model API at {settings.openai_base_url}."
+    models = f"the model API at {apis[0].base_url}"
+    if settings.upstreams is not None:
+        models = f"{len(apis)} model API{'s' if len(apis) > 1 else ''} in {settings.upstreams}"
+    return f"they are valid: {where}, {redis}, {models}."
 
 
-def _checks(settings: Settings, url: str | None) -> Iterator[tuple[str, Check]]:
+def _checks(settings: Settings, apis: list[ModelAPI], url: str | None) -> Iterator[tuple[str, Check]]:
     if settings.uses_postgres:
         yield "PostgreSQL", _postgres(settings)
     else:
         yield "SQLite", sqlite.check(settings)
     if settings.redis_url is not None:
         yield "Redis", _redis(settings.redis_url)
-    yield "Model API", upstream.check(settings)
+    for api in apis:
+        yield api.about, upstream.check(api)
     yield "System", limits.check(settings)
     if url is not None:
         yield "Proxy", proxy.check(url)
@@ -102,9 +114,9 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _secret_filter(settings: Settings) -> Callable[[str], str]:
+def _secret_filter(settings: Settings, apis: list[ModelAPI]) -> Callable[[str], str]:
     """Return a function that removes the secrets of the settings from a text: a server's message may contain any."""
-    secrets = {settings.secret}
+    secrets = {settings.secret, *(value.removeprefix("Bearer ") for api in apis for _, value in api.headers)}
     for url in (settings.database_url, settings.redis_url or ""):
         try:
             password = urlsplit(url).password

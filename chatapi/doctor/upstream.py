@@ -1,13 +1,18 @@
-"""The model API: whether it can be reached and speaks HTTP. The request has no key, so it costs nothing."""
+"""The model APIs: whether each can be reached and speaks HTTP. The list of models is asked for, which costs nothing.
+
+The request has no key, unless the file of upstreams names one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from chatapi.auth.credentials import Credential
 from chatapi.doctor.finding import Check, Finding, Reporter
 from chatapi.http_client import (
     CertificateRefused,
@@ -21,72 +26,121 @@ from chatapi.http_client import (
 from chatapi.settings import Settings
 from chatapi.upstream.model_ends import announced_end, listed_end, notice, today
 from chatapi.upstream.providers import is_openai_itself
+from chatapi.upstream.routing.file import read_upstreams
 
 ANSWER_SECONDS = 15.0
 DAYS_LEFT = 14  # a certificate that expires sooner is a warning
 DAY_SECONDS = 86_400
 LIST_BYTES = 4 * 1024 * 1024  # of the list of models
 
-found = Reporter("Model API")
+
+@dataclass(frozen=True, slots=True)
+class ModelAPI:
+    """A model API to check. `setting` is where its address is configured, and `headers` have its key, if it has one."""
+
+    about: str
+    base_url: str
+    setting: str
+    default_model: str | None
+    connect_seconds: float
+    proxy: str | None
+    headers: tuple[tuple[str, str], ...] = ()
+    is_asked_with_key: bool = False
 
 
-async def check(settings: Settings) -> Check:
+def model_apis(settings: Settings) -> list[ModelAPI]:
+    """Return the model APIs of the settings.
+
+    Raises:
+        SettingsError: the file of upstreams is wrong.
+    """
+    if settings.upstreams is None:
+        only = ModelAPI(
+            "Model API",
+            settings.openai_base_url,
+            "OPENAI_BASE_URL",
+            settings.default_model,
+            settings.connect_seconds,
+            settings.upstream_proxy,
+        )
+        return [only]
+    table = read_upstreams(settings.upstreams, settings)
+    default = table.require(settings.default_model).equal[0]
+    return [
+        ModelAPI(
+            f"Model API {name}",
+            one.entry.base_url,
+            f"base_url of the upstream {name}",
+            default.model if default.upstream == name else None,
+            one.entry.connect_seconds or settings.connect_seconds,
+            settings.proxy_for(one.entry.base_url),
+            (*one.entry.headers.items(), *Credential(one.key).headers(one.entry.key_header)),
+            one.key is not None,
+        )
+        for name, one in table.upstreams.items()
+    ]
+
+
+async def check(api: ModelAPI) -> Check:
     """Connect as the service does, and report the status."""
-    url = f"{settings.openai_base_url}/models"
-    client = HTTPClient(settings.connect_seconds, settings.upstream_proxy)
+    url = f"{api.base_url}/models"
+    client = HTTPClient(api.connect_seconds, api.proxy)
+    found = Reporter(api.about)
     begun = time.perf_counter()
     body = b""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            response = await client.send(Endpoint("GET", url))
+            response = await client.send(Endpoint("GET", url, dict(api.headers)))
             took = time.perf_counter() - begun
             while response.status == HTTPStatus.OK and len(body) < LIST_BYTES and (some := await response.read()):
                 body += some
     except (TransportError, TimeoutError) as error:
-        yield _not_answered(error)
+        yield _not_answered(found, api.setting, error)
         return
     finally:
         client.close()
-    yield _answered(response.status, took)
-    yield _default_model(settings, body)
-    yield await _tls(url)
+    yield _answered(found, api, response.status, took)
+    if api.default_model is not None:
+        yield _default_model(found, api.default_model, api.base_url, body)
+    yield await _tls(found, url)
 
 
-def _not_answered(error: TransportError | TimeoutError) -> Finding:
+def _not_answered(found: Reporter, setting: str, error: TransportError | TimeoutError) -> Finding:
     match error:
         case CertificateRefused():
             reason = error.detail or "it is not valid"
             return found.failure(
-                f"its TLS certificate is refused: {reason}. Correct OPENAI_BASE_URL, or make this machine trust it."
+                f"its TLS certificate is refused: {reason}. Correct {setting}, or make this machine trust it."
             )
         case TLSFailed():
-            return found.failure("the server there speaks no TLS that this machine accepts. Correct OPENAI_BASE_URL.")
+            return found.failure(f"the server there speaks no TLS that this machine accepts. Correct {setting}.")
         case ConnectTimeout() | TimeoutError():
-            return found.failure("it does not answer in time. Correct OPENAI_BASE_URL, or allow connections to it.")
+            return found.failure(f"it does not answer in time. Correct {setting}, or allow connections to it.")
         case Malformed():
-            return found.failure("the server there does not answer in HTTP. Correct OPENAI_BASE_URL.")
-    return found.failure(
-        f"it cannot be reached: {error}. Correct OPENAI_BASE_URL, or allow this machine to connect to it."
-    )
+            return found.failure(f"the server there does not answer in HTTP. Correct {setting}.")
+    return found.failure(f"it cannot be reached: {error}. Correct {setting}, or allow this machine to connect to it.")
 
 
-def _answered(status: int, took: float) -> Finding:
+def _answered(found: Reporter, api: ModelAPI, status: int, took: float) -> Finding:
     answer = f"it answers in {took * 1000:.0f} ms with status {status}"
+    if api.is_asked_with_key and status == HTTPStatus.OK:
+        return found.ok(f"{answer}: it accepts its key.")
+    if api.is_asked_with_key and status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return found.failure(f"{answer}: it refuses its key. Replace the key that the file of upstreams names.")
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return found.ok(f"{answer}: it requires a key, and none was sent, as expected.")
     if status == HTTPStatus.OK:
         return found.ok(f"{answer}, without a key.")
     if status == HTTPStatus.NOT_FOUND:
-        return found.warning(f"{answer} to GET /models. Check that OPENAI_BASE_URL is complete; most end in /v1.")
+        return found.warning(f"{answer} to GET /models. Check that {api.setting} is complete; most end in /v1.")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return found.warning(f"{answer}: it is out of order now.")
-    return found.warning(f"{answer}, which is not in its protocol. Check that OPENAI_BASE_URL is right.")
+    return found.warning(f"{answer}, which is not in its protocol. Check that {api.setting} is right.")
 
 
-def _default_model(settings: Settings, body: bytes) -> Finding:
+def _default_model(found: Reporter, model: str, base_url: str, body: bytes) -> Finding:
     """Return the finding about the end of the default model. `body` is the list of models, if it was given."""
-    model = settings.default_model
-    announced = announced_end(model) if is_openai_itself(settings.openai_base_url) else None
+    announced = announced_end(model) if is_openai_itself(base_url) else None
     end = listed_end(body, model) or announced
     if end is None:
         return found.ok(f"no end of the default model {model} is known.")
@@ -94,7 +148,7 @@ def _default_model(settings: Settings, body: bytes) -> Finding:
     return found.ok(f"the default model {model} shuts down on {end}.") if sentence is None else found.warning(sentence)
 
 
-async def _tls(url: str) -> Finding:
+async def _tls(found: Reporter, url: str) -> Finding:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "http":

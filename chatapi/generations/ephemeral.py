@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import structlog
 
@@ -19,7 +18,7 @@ from chatapi.generations.running import CancelReason, RunningGeneration
 from chatapi.metrics import Metrics
 from chatapi.model import Clock, Generation, Outcome, Status, TurnRequest, new_id
 from chatapi.settings import Settings
-from chatapi.upstream.client import Upstream
+from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.stream import Answer
@@ -43,7 +42,7 @@ class EphemeralGeneration(RunningGeneration):
         elif self.cancel_reason is None:
             self.cancel_reason = reason
 
-    async def produce(self, upstream: Upstream, request: ModelRequest, credential: Credential) -> Outcome:
+    async def produce(self, upstream: ModelAPI, request: ModelRequest, credential: Credential) -> Outcome:
         """Read the upstream's answer into the log until it ends, or is ended."""
         task = asyncio.current_task()
         assert task is not None
@@ -51,8 +50,7 @@ class EphemeralGeneration(RunningGeneration):
             return self.outcome()
         self.task = task
         try:
-            async with upstream.stream(request, credential) as answer:
-                await answer.deliver(partial(self._append, answer), _room_is_unlimited)
+            await upstream.deliver(request, credential, self._append, _room_is_unlimited)
             return self.outcome()
         except asyncio.CancelledError:
             if self.cancel_reason is None:

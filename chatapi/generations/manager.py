@@ -34,7 +34,7 @@ from chatapi.metrics import Metrics
 from chatapi.model import Authorizer, Clock, Generation, QueuedTurn, Session, Status, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import StartedTurn, Store
-from chatapi.upstream.client import Upstream
+from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.metadata import ResponseMetadata
 from chatapi.upstream.request import ModelRequest
 
@@ -73,7 +73,7 @@ class Generations:
         self,
         store: Store,
         bus: Bus,
-        upstream: Upstream,
+        upstream: ModelAPI,
         slots: Slots,
         settings: Settings,
         clock: Clock,
@@ -161,6 +161,7 @@ class Generations:
             TooManyGenerations, Unavailable: this server cannot start it now.
             UpstreamError: the upstream refused it.
         """
+        self._upstream.require(turn.model, credential)
         request = await self._runner.model_request(turn, session, turn.parent)
         slot = await self._take_slot_unless_draining(turn.owner)
         running = EphemeralGeneration(turn, self._settings, self._clock, self._bus.publish)
@@ -204,6 +205,7 @@ class Generations:
         """Start the task that runs the turn, and return when the turn is stored."""
         if self.draining:
             raise Draining
+        self._upstream.require(turn.model, credential)  # before anything is stored
         if running := self._running.in_session(turn.session_id or ""):  # known already: no slot has to be free for that
             authorizer(await self._store.sessions.find(running.session_id))
             raise SessionBusy(running.id)
@@ -235,6 +237,7 @@ class Generations:
                 return await self.send(turn, credential, authorizer)
             except SessionBusy:
                 pass
+        self._upstream.require(turn.model, credential)
         return await self.queues.add(turn, credential, authorizer)
 
     async def _take_slot(self, turn: TurnRequest, authorizer: Authorizer) -> Slot:

@@ -32,7 +32,7 @@ from chatapi.model import Authorizer, Clock, Outcome, Session, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import Fenced, QueuedStart, StartedTurn, Store
 from chatapi.store.generations import Ended
-from chatapi.upstream.client import Upstream
+from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.stream import Answer
@@ -57,7 +57,7 @@ class GenerationRunner:
         self,
         store: Store,
         bus: Bus,
-        upstream: Upstream,
+        upstream: ModelAPI,
         slots: Slots,
         running: RunningGenerations,
         settings: Settings,
@@ -180,8 +180,9 @@ class GenerationRunner:
         try:
             request = await self.model_request(turn, started.session, started.parent)
             running.was_sent = True
-            async with self._upstream.stream(request, credential) as answer:
-                await answer.deliver(partial(self._append, running, answer), partial(self._wait_for_commit, running))
+            await self._upstream.deliver(
+                request, credential, partial(self._append, running), partial(self._wait_for_commit, running)
+            )
             return running.outcome()
         except asyncio.CancelledError:
             if running.cancel_reason is None:
@@ -260,7 +261,7 @@ class GenerationRunner:
         self._metrics.answer_ended(generation, running.longest_gap)  # first: a client that sees the end may look
         if running.error is None:
             running.end(generation)
-        log_outcome(generation)
+        log_outcome(generation, running.upstream_name)
         return after
 
     async def _why_fenced(self, running: RunningGeneration) -> ChatError:

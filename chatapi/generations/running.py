@@ -12,7 +12,7 @@ from chatapi.model import Generation, Microseconds, Outcome, Piece, Status, Usag
 from chatapi.model.log import Log
 from chatapi.settings import Settings
 from chatapi.store import Fenced
-from chatapi.upstream.metadata import ResponseMetadata
+from chatapi.upstream.metadata import UPSTREAM_NAME, ResponseMetadata
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.stream import Answer
 
@@ -77,6 +77,12 @@ class RunningGeneration:
     def metadata(self) -> ResponseMetadata | None:
         """The head of the upstream's response, once it has come."""
         return self.answer.metadata if self.answer is not None else None
+
+    @property
+    def upstream_name(self) -> str | None:
+        """The name of the upstream that answered, of several; also if it failed."""
+        headers = self.metadata.headers if self.metadata is not None else self.cause.headers if self.cause else {}
+        return headers.get(UPSTREAM_NAME)
 
     # For its runner
 

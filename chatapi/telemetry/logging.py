@@ -14,14 +14,14 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from chatapi.auth.keys import KeyPolicy
+from chatapi.auth.keys import Key, KeyPolicy
 from chatapi.settings import Settings
 
 STDERR = 2
@@ -29,6 +29,7 @@ BACKLOG_BYTES = 256 * 1024  # lines that wait for a full pipe; further lines are
 FLUSH_SECONDS = 1.0  # for waiting lines, at the end of the process
 # uvicorn's message for a plain-text answer that is cut on purpose, so that the client sees the failure.
 INTENDED_CUT = "ASGI callable returned without completing response."
+_OWN_KEYS: list[Key] = []
 RED, YELLOW, DIM, PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 LONG_MS = 10_000  # durations from here on are shown in seconds
 
@@ -194,12 +195,23 @@ def _value(value: Any) -> str:
     return text if text.isprintable() and " " not in text and text else repr(text)
 
 
+def keep_out(keys: Iterable[Key]) -> None:
+    """Keep the keys that this server has for upstreams out of every line, whatever form they have."""
+    _OWN_KEYS.extend(keys)
+
+
 def _redaction(policy: KeyPolicy) -> Processor:
     """Return a processor that removes keys from every string of an event, at any depth."""
 
+    def hide(text: str) -> str:
+        for key in _OWN_KEYS:
+            if key.is_in(text):
+                text = key.hide(text)
+        return policy.redact(text)
+
     def clean(value: Any) -> Any:
         if isinstance(value, str):
-            return policy.redact(value)
+            return hide(value)
         if isinstance(value, dict):
             return {name: clean(member) for name, member in value.items()}
         if isinstance(value, list | tuple):
@@ -215,7 +227,7 @@ def _redaction(policy: KeyPolicy) -> Processor:
                 is_flat = False
         if is_flat:  # one search instead of one for each value: no key contains NUL, and NUL ends one
             joined = "\0".join(texts)
-            if policy.redact(joined) == joined:
+            if hide(joined) == joined:
                 return event
         return {name: clean(value) for name, value in event.items()}
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -39,11 +40,12 @@ from chatapi.metrics import Metrics
 from chatapi.model import Clock, Microseconds, wall_clock
 from chatapi.upstream.chat_completions import ChatCompletions
 from chatapi.upstream.forwarding import ForwardedAnswer, ForwardedRequest
-from chatapi.upstream.metadata import ResponseMetadata, read_metadata
+from chatapi.upstream.metadata import UPSTREAM_NAME, ResponseMetadata, read_metadata
 from chatapi.upstream.model_ends import DefaultModel, today
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
-from chatapi.upstream.provider import Provider
+from chatapi.upstream.provider import Deltas, Provider
 from chatapi.upstream.providers import PATHS, Providers, UpstreamAPI, is_openai, is_openai_itself
+from chatapi.upstream.quirks import Quirks
 from chatapi.upstream.refusals import (
     error_body,
     error_for_status,
@@ -58,7 +60,6 @@ from chatapi.upstream.stream import Answer
 from chatapi.wire.extras import origin_of
 from chatapi.wire.loose_json import UNREADABLE, read_json
 
-RETRIES = 2  # before the first byte of an answer only
 RETRY_SECONDS = 0.25  # the first pause; it doubles
 SHORT_RETRY_SECONDS = 2.0  # a Retry-After up to here is waited for; a longer one is left to the caller
 ERROR_BODY_SECONDS = 2.0  # to read it in
@@ -74,7 +75,6 @@ _HEADERS = {
     "Accept": f"{EVENTS}, {JSON}",
     "Accept-Encoding": "identity",
 }
-_POSTED = {**_HEADERS, "Content-Type": JSON}
 
 # Statuses with which servers refuse a member of a request; the others mean something else for certain.
 _ADJUSTABLE = frozenset({400, 404, 405, 406, 409, 415, 422, 500, 501})
@@ -109,15 +109,19 @@ class Upstream:
         default_model: str = "",
         clock: Clock = wall_clock,
         metrics: Metrics | None = None,
+        quirks: Quirks | None = None,
     ) -> None:
-        self._endpoints = {path: Endpoint("POST", f"{base_url}/{path}", _POSTED) for path in PATHS}
+        self._quirks = quirks = quirks or Quirks()
+        self._headers = {**_HEADERS, **quirks.headers}
+        self._posted = {**self._headers, "Content-Type": JSON}
+        self._endpoints = {path: Endpoint("POST", f"{base_url}/{path}", self._posted) for path in PATHS}
         self._completions = self._endpoints[ChatCompletions.path]
-        self._models = Endpoint("GET", f"{base_url}/models", _HEADERS)
+        self._models = Endpoint("GET", f"{base_url}/models", self._headers)
         self._base_url = base_url
         self._client = HTTPClient(connect_seconds, proxy)
         self._clock = clock
         self._metrics = metrics or Metrics()
-        origin = origin_of(base_url)
+        origin = quirks.origin or origin_of(base_url)
         self._providers = Providers.of(api, is_openai(base_url), developer_role, origin, max_request_bytes)
         self._default_model = DefaultModel(default_model, announced=is_openai_itself(base_url), today=today)
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
@@ -132,7 +136,28 @@ class Upstream:
         """Close every connection."""
         self._client.close()
 
+    def require(self, model: str, credential: Credential) -> None:
+        """Return: the upstream decides about every model and every key."""
+
+    def passes_completions_on(self, model: str) -> bool:
+        """Return whether the upstream has chat completions, so that a stateless one is passed on as it is."""
+        return self._providers.api != "responses"
+
     # Answers
+
+    async def deliver(
+        self,
+        request: ModelRequest,
+        credential: Credential,
+        take: Callable[[Answer, Deltas], bool],
+        make_room: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Send a request and give `take` its answer, as `Answer.deliver` does.
+
+        Raises: as `stream` and `Answer.deliver` do.
+        """
+        async with self.stream(request, credential) as answer:
+            await answer.deliver(partial(take, answer), make_room)
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest, credential: Credential) -> AsyncIterator[Answer]:
@@ -146,7 +171,7 @@ class Upstream:
             UpstreamError: the upstream refused it, is broken or cannot be reached, after two retries where that helps.
         """
         response, provider = await self._ask_adjusted(request, credential)
-        metadata = read_metadata(response.headers, credential)
+        metadata = self._read_metadata(response, credential)
         parser = provider.parser(credential)
         answer = Answer(response, metadata, parser, is_document=response.media_type == JSON)
         try:
@@ -156,7 +181,8 @@ class Upstream:
 
     async def _ask_adjusted(self, request: ModelRequest, credential: Credential) -> tuple[Response, Provider]:
         providers = self._providers
-        known = adjustments = self._adjustments.get(request.model, frozenset())
+        self._quirks.require_accepted(request.parameters)
+        known = adjustments = self._adjustments.get(request.model, self._quirks.adjustments)
         while True:
             provider = providers.select(request, adjustments)
             body = provider.write(request, adjustments)
@@ -169,7 +195,7 @@ class Upstream:
                     self._remember(request.model, adjustments)
                 return response, provider
             change = None
-            if response.status in _ADJUSTABLE and len(adjustments) < ADJUSTMENTS_AT_MOST:
+            if response.status in _ADJUSTABLE and len(adjustments - known) < ADJUSTMENTS_AT_MOST:
                 change = providers.find_adjustment(provider, request, response.text, body, adjustments)
             if change is None:
                 raise self._default_model.explain(request.model, provider.explain(response.error))
@@ -191,7 +217,7 @@ class Upstream:
             UpstreamError: the upstream refused it, is broken or cannot be reached, after two retries where that helps.
         """
         response = await self._ask_or_raise(model, credential, body, (EVENTS, PLAIN))
-        return Passthrough(response, credential, read_metadata(response.headers, credential), choices)
+        return Passthrough(response, credential, self._read_metadata(response, credential), choices)
 
     async def complete(self, model: str, credential: Credential, body: bytes, most_bytes: int) -> PassthroughBody:
         """Send a request as it is and return its answer, which comes in one piece.
@@ -216,7 +242,7 @@ class Upstream:
         if providers.api == "chat":
             raise unsupported(operation)
         body = providers.encode(write_operation(operation, request, providers.responses.origin))
-        endpoint = Endpoint("POST", f"{self._base_url}/{providers.responses.path}/{operation}", _POSTED)
+        endpoint = Endpoint("POST", f"{self._base_url}/{providers.responses.path}/{operation}", self._posted)
         response = await self._ask(endpoint, request.model, credential, body, (JSON,))
         if isinstance(response, _Refusal):
             raise explain_refusal(operation, response.status, response.error)
@@ -232,11 +258,13 @@ class Upstream:
             UpstreamError: the upstream is broken or cannot be reached, or the body broke off.
         """
         url = f"{self._base_url}/{asked.path}" + (f"?{asked.query}" if asked.query else "")
-        endpoint = Endpoint(asked.method, url, {name: _HEADERS[name] for name in ("User-Agent", "Accept-Encoding")})
+        own = {name: value for name, value in self._headers.items() if name != "Accept"}
+        endpoint = Endpoint(asked.method, url, own)
         sent = body if asked.length != 0 else b""
         response = await self._request(endpoint, credential, sent, asked.headers, asked.length)
         try:
-            yield ForwardedAnswer(response, credential, await _refusal_to_forward(response))
+            metadata = self._read_metadata(response, credential)
+            yield ForwardedAnswer(response, credential, metadata, await _refusal_to_forward(response))
         finally:
             response.close()
 
@@ -252,7 +280,7 @@ class Upstream:
             async with asyncio.timeout(seconds):
                 models = self._models
                 if name:
-                    models = Endpoint("GET", f"{self._base_url}/models/{quote(name, safe='/:@')}", _HEADERS)
+                    models = Endpoint("GET", f"{self._base_url}/models/{quote(name, safe='/:@')}", self._headers)
                 response = await self._get(models, credential)
                 whole = await self._read_body(response, credential, most_bytes)
         except TimeoutError as error:
@@ -260,8 +288,10 @@ class Upstream:
         self._default_model.learn(whole.body)
         return whole
 
-    async def check_key(self, credential: Credential, seconds: float) -> None:
+    async def check_key(self, credential: Credential, seconds: float) -> bool:
         """Return if the upstream accepts the key. It is asked for its list of models, which costs nothing.
+
+        The result is whether the caller's key is a good one: not known where another is sent.
 
         Raises:
             UpstreamRejectedKey, UpstreamForbidden: it does not, or not for this.
@@ -272,6 +302,7 @@ class Upstream:
                 (await self._get(self._models, credential)).drain(LINGER_SECONDS)
         except TimeoutError as error:
             raise UpstreamTimeout("The model API did not answer in time.") from error
+        return credential.verifies_caller
 
     async def _get(self, endpoint: Endpoint, credential: Credential) -> Response:
         response = await self._request(endpoint, credential)
@@ -296,7 +327,7 @@ class Upstream:
         finally:
             response.close()
         _require_whole(body, credential)
-        return PassthroughBody(bytes(body), read_metadata(response.headers, credential))
+        return PassthroughBody(bytes(body), self._read_metadata(response, credential))
 
     # Requests
 
@@ -312,16 +343,17 @@ class Upstream:
         self, endpoint: Endpoint, model: str, credential: Credential, body: bytes, media_types: tuple[str, ...]
     ) -> Response | _Refusal:
         """Post a request; again, where that may help and nothing of an answer has come."""
-        for attempt in range(RETRIES + 1):
+        retries = self._quirks.retries
+        for attempt in range(retries + 1):
             try:
                 response = await self._counted_post(endpoint, model, credential, body, media_types)
             except UpstreamUnavailable as error:
-                if attempt == RETRIES:
+                if attempt == retries:
                     raise
                 pause = _pause_before_retry(error, attempt)
             else:
                 pause = _pause_before_retry(response.error, attempt) if isinstance(response, _Refusal) else None
-                if pause is None or attempt == RETRIES:
+                if pause is None or attempt == retries:
                     return response
             self._metrics.upstream_retried()
             await asyncio.sleep(pause or 0.0)
@@ -363,7 +395,7 @@ class Upstream:
     ) -> Response:
         host, port = endpoint.origin.host, endpoint.origin.port
         try:
-            authorized = (("Authorization", credential.authorization()), *headers)
+            authorized = (*credential.headers(self._quirks.key_header), *headers)
             return await self._client.send(endpoint, authorized, body, length)
         except RequestBodyError as error:
             raise UpstreamUnavailable(f"The request was not passed on: {error}.") from error
@@ -389,10 +421,16 @@ class Upstream:
         report = read_error(body)
         error = error_for_status(status, report, credential, read_retry_after(response.headers, self._clock() / 1e6))
         error.said = error_body(status, report, credential)
-        metadata: ResponseMetadata = read_metadata(response.headers, credential)
+        metadata = self._read_metadata(response, credential)
         error.limit = metadata.limit
         error.headers |= metadata.headers
         return _Refusal(error, status, body.decode("utf-8", "replace"))
+
+    def _read_metadata(self, response: Response, credential: Credential) -> ResponseMetadata:
+        metadata = read_metadata(response.headers, credential)
+        if self._quirks.name:
+            metadata.headers[UPSTREAM_NAME] = self._quirks.name
+        return metadata
 
     def release(self, answer: Answer | Passthrough) -> None:
         """Close the connection, unless the answer has ended: then it may end its response for a moment."""

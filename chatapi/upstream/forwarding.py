@@ -9,7 +9,7 @@ from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken
 from chatapi.http_client import Response, TransportError
 from chatapi.model import Limit
-from chatapi.upstream.metadata import read_metadata
+from chatapi.upstream.metadata import ResponseMetadata
 
 HEADERS = ("content-type", "content-length", "content-disposition", "content-range", "accept-ranges")
 _HEADER_CHARACTERS = 1000
@@ -32,13 +32,15 @@ class ForwardedRequest:
 class ForwardedAnswer:
     """The response to a request that was passed on."""
 
-    def __init__(self, response: Response, credential: Credential, refusal: bytes | None) -> None:
+    def __init__(
+        self, response: Response, credential: Credential, metadata: ResponseMetadata, refusal: bytes | None
+    ) -> None:
         """`refusal`: the body, if it was read already."""
         self.status = response.status
         self._response = response
         self._refusal = credential.hide(refusal.decode("utf-8", "replace")).encode() if refusal is not None else None
-        metadata = read_metadata(response.headers, credential)
         self.limit: Limit | None = metadata.limit
+        self.metadata = metadata
         self.headers = dict(metadata.headers)
         for name in HEADERS:
             value = response.headers.get(name)

@@ -7,7 +7,7 @@ they may contain the key.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,7 @@ class Passthrough:
     choices: int
     done: bool = False
     failed: bool = False  # the upstream reported an error itself, in an event that was passed on
+    on_release: Callable[[], None] | None = None  # of several upstreams
     _begun: set[Any] = field(default_factory=set)  # choices, where several were asked for
     _finished: set[Any] = field(default_factory=set)
     _decoder: Decoder = field(default_factory=Decoder)

@@ -30,6 +30,10 @@ from chatapi.wire.loose_json import UNREADABLE, read_json, storable
 
 LONGEST_RETRY_SECONDS = 3600.0  # a longer Retry-After is passed on as this
 DETAIL_CHARACTERS = 400  # of an upstream's own sentence that are passed on
+OWN_KEY_REFUSED = (
+    "The model API refuses the key that this server has for it. The operator has to replace it; the log names the "
+    "upstream."
+)
 NO_SUCH_ADDRESS = (
     "The model API has no such address (status 404). Check that OPENAI_BASE_URL is complete; most end in /v1."
 )
@@ -153,7 +157,8 @@ def sentence(report: ErrorReport, credential: Credential) -> str | None:
 
 def error_body(status: int, report: ErrorReport, credential: Credential) -> UpstreamErrorBody | None:
     """Return the refusal in the upstream's own words, for callers that speak its protocol."""
-    if not report.message or not HTTPStatus.BAD_REQUEST <= status < 600:
+    own_key = status == HTTPStatus.UNAUTHORIZED and not credential.is_callers  # not the caller's affair
+    if not report.message or own_key or not HTTPStatus.BAD_REQUEST <= status < 600:
         return None
     own = [
         credential.hide(storable(one))[:DETAIL_CHARACTERS] if one is not None else None
@@ -168,9 +173,9 @@ def error_for_status(
     """Return the error of this service for a status of the upstream. `retry_after` is in seconds."""
     said = sentence(report, credential)
     if status == HTTPStatus.UNAUTHORIZED:
-        return UpstreamRejectedKey()
+        return UpstreamRejectedKey() if credential.is_callers else UpstreamBroken(OWN_KEY_REFUSED)
     if status == HTTPStatus.FORBIDDEN:
-        return UpstreamForbidden()
+        return UpstreamForbidden(None if credential.is_callers else said)
     if status == HTTPStatus.NOT_FOUND:
         return UpstreamModelNotFound() if report.is_object else UpstreamBroken(NO_SUCH_ADDRESS)
     if status == HTTPStatus.TOO_MANY_REQUESTS:

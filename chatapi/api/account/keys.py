@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from chatapi.api.account.schemas import TEST_KEY, KeyBody
-from chatapi.api.http.identity import authenticate, check_body_key, mark_accepted, mark_failed
+from chatapi.api.http.identity import authenticate, check_body_key, mark_failed, mark_known
 from chatapi.api.http.request_body import read_body
 from chatapi.api.http.services import services_of
 from chatapi.errors import InvalidRequest, UpstreamForbidden, UpstreamRejectedKey
@@ -28,8 +28,8 @@ async def test_key(request: Request) -> JSONResponse:
     await core.rate_limit.take(identity.owner)
     answer: dict[str, Any]
     try:
-        await core.upstream.check_key(identity.credential, core.settings.status_seconds)
-        mark_accepted(request)
+        if await core.upstream.check_key(identity.credential, core.settings.status_seconds):
+            mark_known(request)
         answer = {"valid": True, "message": "API key is valid and working."}
     except (UpstreamRejectedKey, UpstreamForbidden) as error:
         mark_failed(request)

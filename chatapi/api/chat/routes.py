@@ -125,8 +125,7 @@ async def _answer(request: Request, body: ChatBody) -> Response:
         handle = sent
     else:
         handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
-    if handle.upstream is not None:
-        mark_accepted(request)
+    mark_accepted(request, handle.upstream)
     headers = turn_headers(handle, request.state.limit)
     cancel = body.on_disconnect == "cancel" and not handle.replayed
     if turn.dialect == "json":

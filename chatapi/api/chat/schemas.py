@@ -28,7 +28,10 @@ from chatapi.api.vercel.schemas import CHUNKS, ErrorChunk
 from chatapi.errors import KeyRequired, MessageNotFound, PositionOutOfRange, QueueFull
 
 IDS = ("X-Session-ID", "X-Generation-ID")
-SENT = (*IDS, "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Upstream-Request-ID", "X-Vercel-AI-UI-Message-Stream")
+SENT = (
+    *(*IDS, "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Upstream-Request-ID", "X-Upstream-Name"),
+    "X-Vercel-AI-UI-Message-Stream",
+)
 SESSION = {"session_id": "$SESSION_ID"}
 SESSION_ID = "The session, or the id of a `useChat` chat; that one requires the owner's key."
 

@@ -22,6 +22,7 @@ from chatapi.errors import ChatError, InvalidRequest, KeyRequired, RateLimited
 from chatapi.limits.body_budget import BodyShare
 from chatapi.model import Session
 from chatapi.settings import Settings
+from chatapi.upstream.metadata import ResponseMetadata
 
 FORWARDING = (  # and every x-forwarded-*, cf-*
     "forwarded",
@@ -165,8 +166,14 @@ async def refuse_over_limit(setting: str, wait_seconds: float) -> NoReturn:
     )
 
 
-def mark_accepted(request: HTTPConnection) -> None:
-    """Note that the model API has accepted the key of a request."""
+def mark_accepted(request: HTTPConnection, upstream: ResponseMetadata | None) -> None:
+    """Note that the model API has accepted the key of a request, if its response shows that."""
+    if upstream is not None and upstream.verifies_caller:
+        mark_known(request)
+
+
+def mark_known(request: HTTPConnection) -> None:
+    """Note that the key of a request is a good one."""
     if (owner := client_of(request).owner) is not None:
         services_of(request).known_owners.add(owner)
 

@@ -17,7 +17,7 @@ from chatapi.metrics import Metrics
 from chatapi.prices import Prices
 from chatapi.settings import Settings
 from chatapi.store import Store
-from chatapi.upstream.client import Upstream
+from chatapi.upstream.api import ModelAPI
 
 MAX_ATTEMPTS = 10_000
 
@@ -68,7 +68,7 @@ class Services:
     settings: Settings
     store: Store
     generations: Generations
-    upstream: Upstream
+    upstream: ModelAPI
     key_policy: KeyPolicy
     rate_limit: RateLimit
     requests: LeakyBuckets  # of any kind, by owner and by address

@@ -36,6 +36,6 @@ async def _ask(request: Request, name: str | None = None) -> Response:
     limit = request.state.limit = await services.rate_limit.take(services.owner(key))
     settings = services.settings
     whole = await services.upstream.models(Credential(key), settings.max_answer_bytes, settings.status_seconds, name)
-    mark_accepted(request)
+    mark_accepted(request, whole.metadata)
     headers = whole.headers | limit_headers(limit, whole.limit)
     return Response(whole.body, 200, headers, "application/json")

@@ -204,7 +204,7 @@ class ForwardedResponse(Response):
             async with upstream.forward(self._asked, body, self._credential) as answer:
                 supervisor.on_data()
                 if answer.status < 400:
-                    mark_accepted(HTTPConnection(scope))
+                    mark_accepted(HTTPConnection(scope), answer.metadata)
                 headers = answer.headers | limit_headers(self._limit, answer.limit) | NO_BUFFERING | _ISOLATED
                 raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
                 await send({"type": "http.response.start", "status": answer.status, "headers": raw})

@@ -32,6 +32,6 @@ class WholeAnswer(Response):
                 whole = await self._ask()
             if supervisor.client_left:
                 return
-            mark_accepted(HTTPConnection(scope))
+            mark_accepted(HTTPConnection(scope), whole.metadata)
             headers = whole.headers | limit_headers(self._limit, whole.limit)
             await Response(whole.body, 200, headers, "application/json")(scope, receive, send)

@@ -27,7 +27,8 @@ reaches a route, with a 400, 408, 413 or 431.
 **Headers.** Every response has `X-Request-ID`, the id of the request in the server's log; a caller can choose it
 with a request header of that name (8 to 64 letters, digits, `-` and `_`). Every 429 and 503 has `Retry-After`.
 `X-RateLimit-*` show the tighter of this server's limit and the upstream's request limit. The upstream's
-`x-ratelimit-*`, `openai-processing-ms`, `openai-version` and `X-Upstream-Request-ID` are passed on.
+`x-ratelimit-*`, `openai-processing-ms`, `openai-version` and `X-Upstream-Request-ID` are passed on. Of several
+upstreams, `X-Upstream-Name` names the one that answered.
 
 **Idempotency.** A message sent again with the same `Idempotency-Key` (1 to 255 characters) and the same body
 attaches to the running answer or replays the stored one, also a rejection. The upstream is asked once. With another

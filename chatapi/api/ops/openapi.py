@@ -35,6 +35,7 @@ HEADERS = {
     ),
     "X-RateLimit-Remaining": ("Requests that are left of `X-RateLimit-Limit`.", "integer", False),
     "X-Upstream-Request-ID": ("The upstream's id of its request.", "string", False),
+    "X-Upstream-Name": ("Of several upstreams, the one that answered.", "string", False),
     "X-Omitted-Tools": ("The hosted tools that were left out of the request.", "string", False),
     "X-Should-Retry": ("`false`: OpenAI's clients do not repeat the request.", "string", True),
     "Retry-After": ("Seconds to wait before the next attempt.", "integer", True),

@@ -51,8 +51,7 @@ async def send(request: Request, body: UIChatBody) -> Response:
     may_spend = make_authorizer(identity.caller, Action.SPEND)
     interrupt = body.if_busy == "interrupt"
     handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
-    if handle.upstream is not None:
-        mark_accepted(request)
+    mark_accepted(request, handle.upstream)
     headers = turn_headers(handle, request.state.limit)
     cancel = body.on_disconnect == "cancel" and not handle.replayed
     if dialect == "text":

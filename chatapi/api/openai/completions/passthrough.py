@@ -76,7 +76,7 @@ class StreamPassthrough(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 started = True
                 answer = await opening
-                mark_accepted(HTTPConnection(scope))
+                mark_accepted(HTTPConnection(scope), answer.metadata)
                 async for frames in answer.read():
                     supervisor.on_data()
                     writing = True

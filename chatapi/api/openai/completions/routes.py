@@ -68,7 +68,7 @@ async def create(request: Request) -> Response:
     if session_id is not None:
         await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
         return await _continue(request, key, body, session_id, len(raw))
-    if services.settings.openai_upstream_api == "responses":
+    if not services.upstream.passes_completions_on(str(body.get("model"))):
         await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
         return await _translate(request, key, body, len(raw))
     limit = request.state.limit = await services.rate_limit.take(owner)
@@ -123,8 +123,7 @@ async def _continue(request: Request, key: Key, body: dict[str, Any], session_id
     cancel = cancels_on_disconnect(request, body.get("on_disconnect"))
     request.state.limit = await services.rate_limit.take(owner)
     sent = await services.generations.send(turn, Credential(key), make_authorizer(Caller(owner), Action.SPEND))
-    if sent.upstream is not None:
-        mark_accepted(request)
+    mark_accepted(request, sent.upstream)
     headers = turn_headers(sent, request.state.limit)
     cancel = cancel and not sent.replayed
     if wants_stream(body):
@@ -149,8 +148,7 @@ async def _translate(request: Request, key: Key, body: dict[str, Any], body_byte
     )
     if sent is None:
         return Response(status_code=204)  # the client has left
-    if sent.upstream is not None:
-        mark_accepted(request)
+    mark_accepted(request, sent.upstream)
     headers = dict(sent.upstream.headers) if sent.upstream is not None else {}
     headers |= limit_headers(limit, sent.upstream.limit if sent.upstream is not None else None)
 

@@ -82,8 +82,7 @@ async def create(request: Request) -> Response:
             current = await _current(services, begun.generation)
             return JSONResponse(current, headers=headers | limit_headers(limit, None))
         sent = await services.generations.send(turn, Credential(key), may_spend, by_cut=True)
-    if sent.upstream is not None:
-        mark_accepted(request)
+    mark_accepted(request, sent.upstream)
     fields = await _request_fields(services, sent.generation) if sent.replayed else asked.repeated
     stop = _stopper(services, sent.generation) if cancel and not sent.replayed else None
     return await _answer(request, asked, sent.generation, sent.chunks, fields, turn_headers(sent, limit), stop)
@@ -97,8 +96,7 @@ async def _answer_unstored(request: Request, key: Key, asked: ResponseRequest, t
     sent = await unless_disconnected(request.receive, asking)
     if sent is None:
         return Response(status_code=204)  # the client has left
-    if sent.upstream is not None:
-        mark_accepted(request)
+    mark_accepted(request, sent.upstream)
     headers = dict(sent.upstream.headers) if sent.upstream is not None else {}
     headers |= limit_headers(request.state.limit, sent.upstream.limit if sent.upstream is not None else None)
     stop = _stopper(services, sent.generation)

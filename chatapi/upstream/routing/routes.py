@@ -1,0 +1,149 @@
+"""The upstreams and models of the file, checked as a whole: which upstreams answer for a model, and with whose key.
+
+A caller's key goes to one origin only (`RouteTable.callers_origin`). Every other upstream gets the key that the
+operator gave it, or none, and only for callers that the file admits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from chatapi.auth.credentials import Credential
+from chatapi.auth.keys import Key
+from chatapi.errors import UpstreamModelNotFound
+from chatapi.upstream.routing.entries import UpstreamEntry
+
+NAMES_SHOWN = 20  # in an error
+
+
+class Target(NamedTuple):
+    """An upstream, and the name of a model there."""
+
+    upstream: str
+    model: str
+
+
+class Route(NamedTuple):
+    """The targets of a model: equal ones, then those to fall back to in their order."""
+
+    equal: tuple[Target, ...]
+    fallback: tuple[Target, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """The callers that may use upstreams with a key of their own, or without one.
+
+    `digests` are those of their keys; None admits everyone.
+    """
+
+    digests: frozenset[bytes] | None = None
+
+    def admit(self, key: Key) -> bool:
+        """Return whether the caller with this key is admitted."""
+        return self.digests is None or self.know(key)
+
+    def know(self, key: Key) -> bool:
+        """Return whether the operator has listed this key."""
+        return self.digests is not None and digest(key.reveal()) in self.digests
+
+
+def digest(key: str) -> bytes:
+    """Return the digest by which a caller's key is found."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ListedUpstream:
+    """An upstream of the file. `takes_callers_key`: it gets the caller's key; else `key`, or none."""
+
+    name: str
+    entry: UpstreamEntry
+    key: Key | None
+    takes_callers_key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """The upstreams by name, and the routes of models. Everything that it names exists."""
+
+    upstreams: Mapping[str, ListedUpstream]
+    models: Mapping[str, Route] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()  # models in lists
+    default: str | None = None  # the upstream of models that are not listed
+    passthrough: str | None = None  # that of requests which are passed on
+    callers: Callers = Callers()
+
+    def find(self, model: str) -> Route | None:
+        """Return the route of a model: listed, by alias, by the prefix of an upstream, or the default's."""
+        if (route := self.models.get(self.aliases.get(model, model))) is not None:
+            return route
+        named = [one for one in self.upstreams.values() if one.entry.prefix and model.startswith(one.entry.prefix)]
+        if named:
+            upstream = max(named, key=lambda one: len(one.entry.prefix or ""))
+            rest = model.removeprefix(upstream.entry.prefix or "")
+            return Route((Target(upstream.name, rest),)) if rest else None
+        return Route((Target(self.default, model),)) if self.default is not None else None
+
+    def require(self, model: str) -> Route:
+        """Return the route of a model.
+
+        Raises:
+            UpstreamModelNotFound: there is none; the error lists the models that exist.
+        """
+        if (route := self.find(model)) is not None:
+            return route
+        error = UpstreamModelNotFound(f"This server has no such model. {self.describe_models()}")
+        error.param = "model"
+        raise error
+
+    def leads_to(self, model: str, upstream: str) -> bool:
+        """Return whether this upstream answers for a model that is not listed."""
+        route = None if model in self.aliases or model in self.models else self.find(model)
+        return route is not None and route.equal[0].upstream == upstream
+
+    def describe_models(self) -> str:
+        """Return a sentence with the models that exist."""
+        names = list(self.shown[:NAMES_SHOWN])
+        names += [f"{one.entry.prefix}…" for one in self.upstreams.values() if one.entry.prefix]
+        more = len(self.shown) - NAMES_SHOWN
+        rest = f", and {more} more (GET /v1/models)" if more > 0 else ""
+        return f"It has: {', '.join(names)}{rest}."
+
+    def credential_for(self, upstream: ListedUpstream, credential: Credential) -> Credential | None:
+        """Return the credential with which a caller reaches an upstream; None if the file does not admit the caller."""
+        assert credential.key is not None, "a caller has a key"
+        if upstream.takes_callers_key:
+            return credential
+        if not self.callers.admit(credential.key):
+            return None
+        return credential.for_upstream(upstream.key, verifies_caller=self.callers.know(credential.key))
+
+    def order(self, route: Route, conversation: bytes | None) -> list[Target]:
+        """Return the targets in the order in which they are asked.
+
+        Equal ones are drawn by weight: by chance, or always alike for one conversation, whose upstream then has it in
+        its cache (rendezvous hashing).
+        """
+        if len(route.equal) == 1:
+            return [*route.equal, *route.fallback]
+
+        def score(target: Target) -> float:
+            chance = random.random() if conversation is None else _fraction(conversation + target.upstream.encode())
+            return float(chance ** (1 / self.upstreams[target.upstream].entry.weight))
+
+        return [*sorted(route.equal, key=score, reverse=True), *route.fallback]
+
+
+def _fraction(seed: bytes) -> float:
+    return int.from_bytes(hashlib.blake2b(seed, digest_size=7).digest()) / 2**56
+
+
+def names_of(routes: Iterable[Route]) -> list[str]:
+    """Return the names of models at their upstreams."""
+    return [target.model for route in routes for target in (*route.equal, *route.fallback)]

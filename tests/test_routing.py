@@ -1,0 +1,291 @@
+"""Several upstreams: which one answers, with whose key, and what callers see of it (docs/routing.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from chatapi.simulator import ReceivedRequest, Script, Simulator, refuse, running, scripts
+from chatapi.simulator.demo import Demo
+from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service
+
+pytestmark = pytest.mark.one_process("nothing of it is stored or shared")
+
+OWN_KEY = "own-secret-key-of-the-operator-1"
+SPARE_KEY = "spare-secret-key-of-the-operator"
+UPSTREAMS = ("main", "own", "spare", "local")
+
+FILE = """
+passthrough_upstream = "main"
+callers_file = "callers.txt"
+
+[upstreams.main]  # takes the callers' keys
+base_url = "{main}"
+prefix = "main/"
+
+[upstreams.own]
+base_url = "{own}"
+api = "chat"
+key_env = "KEY_OF_OWN"
+key_header = "api-key"
+headers = {{ X-Title = "chat" }}
+rejected_fields = ["stream_options", "max_completion_tokens", "seed"]
+retries = 0
+max_running = 2
+
+[upstreams.spare]
+base_url = "{spare}"
+api = "responses"
+key_file = "spare.key"
+retries = 0
+
+[upstreams.local]
+base_url = "{local}"
+key = "none"
+prefix = "local/"
+developer_role = "system"
+retries = 0
+
+[models.big]
+upstream = "own"
+model = "gpt-4.1"
+aliases = ["grande"]
+fallback = ["big-spare"]
+
+[models.big-spare]
+upstream = "spare"
+model = "gpt-4o"
+listed = false
+
+[models.small]
+upstream = "own"
+model = "gpt-4.1-mini"
+
+[models.twin]
+upstream = ["own", "local"]
+model = "gpt-4.1-mini"
+"""
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> Iterator[Mapping[str, Simulator]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(running(Simulator())) for name in UPSTREAMS}
+
+
+@pytest.fixture(scope="module")
+def service(
+    serve_module: Serve, upstreams: Mapping[str, Simulator], tmp_path_factory: pytest.TempPathFactory
+) -> Service:
+    folder = tmp_path_factory.mktemp("upstreams")
+    file = folder / "upstreams.toml"
+    file.write_text(FILE.format(**{name: one.url for name, one in upstreams.items()}))
+    (folder / "spare.key").write_text(SPARE_KEY + "\n")
+    listed = hashlib.sha256(KEY.encode()).hexdigest()
+    (folder / "callers.txt").write_text(f"# the team\nsha256:{listed}\n")
+    SECRETS.extend((OWN_KEY, SPARE_KEY))
+    return serve_module(
+        CHATAPI_UPSTREAMS=str(file),
+        OPENAI_BASE_URL="",
+        KEY_OF_OWN=OWN_KEY,
+        CHATAPI_DEFAULT_MODEL="main/gpt-4.1-mini",
+        CHATAPI_RATE_LIMIT="0",
+    )
+
+
+DEMO = Demo(0)
+
+
+def answer_without_bearer(request: ReceivedRequest) -> Script:
+    """Answer as the demo does, for upstreams whose key is in another header, or which need none."""
+    return DEMO(replace(request, headers={**request.headers, "Authorization": f"Bearer {KEY}"}))
+
+
+@pytest.fixture(autouse=True)
+def answer_well(upstreams: Mapping[str, Simulator]) -> None:
+    upstreams["main"].script = upstreams["spare"].script = None
+    upstreams["own"].script = upstreams["local"].script = answer_without_bearer
+
+
+@pytest.fixture
+def sent(upstreams: Mapping[str, Simulator]) -> Callable[[], dict[str, list[Any]]]:
+    """Return the requests that each upstream got since the test began, of those that got some."""
+    before = {name: len(upstream.requests) for name, upstream in upstreams.items()}
+
+    def since() -> dict[str, list[Any]]:
+        found = {name: upstream.requests[before[name] :] for name, upstream in upstreams.items()}
+        return {name: requests for name, requests in found.items() if requests}
+
+    return since
+
+
+Sent = Callable[[], dict[str, list[Any]]]
+
+
+def ask(service: Service, model: str, key: str = KEY, **more: Any) -> requests.Response:
+    return service.send("Hi", key=key, model=model, **more)
+
+
+# Whose key
+
+
+def keys_in(request: Any) -> set[str]:
+    """Return the keys in a request, wherever they are."""
+    whole = json.dumps(dict(request.headers)) + request.query + request.raw.decode()
+    return {key for key in (KEY, OTHER_KEY, OWN_KEY, SPARE_KEY) if key in whole}
+
+
+@pytest.mark.parametrize(
+    ("model", "answering", "expected"),
+    [
+        ("main/gpt-5.4", "main", {KEY}),
+        ("big", "own", {OWN_KEY}),
+        ("grande", "own", {OWN_KEY}),
+        ("big-spare", "spare", {SPARE_KEY}),
+        ("local/gpt-4.1-mini", "local", set()),
+    ],
+)
+def test_each_upstream_gets_the_key_that_is_meant_for_it_and_no_other(
+    service: Service, sent: Sent, model: str, answering: str, expected: set[str]
+) -> None:
+    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=KEY, max_retries=0)
+    response = ask(service, model)
+    assert response.status_code == 200, response.text
+    assert response.headers["X-Upstream-Name"] == answering
+    assert response.text
+    for stream in (True, False):
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], stream=stream)
+    client.responses.create(model=model, input="Hi", store=False)
+    client.models.retrieve(model)
+    assert sent().keys() == {answering}
+    assert {frozenset(keys_in(request)) for request in sent()[answering]} == {frozenset(expected)}
+    if answering == "own":
+        assert {request.headers["api-key"] for request in sent()["own"]} == {OWN_KEY}
+        assert {request.headers["X-Title"] for request in sent()["own"]} == {"chat"}
+        assert not any("Authorization" in request.headers for request in sent()["own"])
+
+
+@pytest.mark.parametrize("model", ["big", "twin", "local/gpt-4.1-mini"])
+def test_a_caller_who_is_not_listed_spends_no_key_of_the_operator(service: Service, sent: Sent, model: str) -> None:
+    stateless = service.post(
+        "/v1/chat/completions", key=OTHER_KEY, json={"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+    )
+    assert [ask(service, model, OTHER_KEY).status_code, stateless.status_code] == [401, 401]
+    assert service.post("/v1/responses", key=OTHER_KEY, json={"model": model, "input": "Hi"}).status_code == 401
+    assert service.get(f"/v1/models/{model}", key=OTHER_KEY).status_code == 401
+    assert sent() == {}
+    assert ask(service, "main/gpt-4.1-mini", OTHER_KEY).status_code == 200  # with its own key
+    assert {one["id"] for one in service.get("/v1/models", key=OTHER_KEY).json()["data"]}.isdisjoint({"big", "twin"})
+    assert all(keys_in(request) == {OTHER_KEY} for request in sent()["main"])
+
+
+def test_a_key_of_the_operator_that_is_refused_is_not_the_callers_fault(
+    service: Service, upstreams: Mapping[str, Simulator]
+) -> None:
+    upstreams["own"].script = refuse(401, message=f"Incorrect API key provided: {OWN_KEY}")
+    for response in (
+        ask(service, "small"),
+        service.post("/v1/chat/completions", key=KEY, json={"model": "small", "messages": []}),
+    ):
+        assert response.status_code == 502
+        assert "The operator has to replace it" in response.text
+        assert OWN_KEY not in response.text
+    assert service.wait_for_log("generation", error="upstream_broken", upstream="own")
+
+
+# Requests
+
+
+def test_a_request_is_written_as_its_upstream_takes_it(service: Service, sent: Sent) -> None:
+    assert ask(service, "big", max_completion_tokens=5).status_code == 200
+    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=KEY, max_retries=0)
+    client.chat.completions.create(
+        model="grande",
+        messages=[{"role": "user", "content": "Hi"}],
+        max_completion_tokens=5,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    for request in sent()["own"]:
+        assert request.body["model"] == "gpt-4.1"
+        assert request.body["max_tokens"] == 5
+        assert request.body.keys().isdisjoint({"max_completion_tokens", "stream_options"})
+    assert ask(service, "local/gpt-4.1-mini").status_code == 200
+    assert sent()["local"][0].body["messages"][0]["role"] == "system"
+
+
+def test_a_field_that_the_upstream_rejects_is_refused_by_name(service: Service, sent: Sent) -> None:
+    body = {"model": "small", "messages": [{"role": "user", "content": "Hi"}], "seed": 1}
+    refused = service.post("/v1/chat/completions", key=KEY, json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "seed")
+    assert ask(service, "small", seed=1).status_code == 400
+    assert sent() == {}
+    assert service.post("/v1/chat/completions", key=KEY, json={**body, "model": "twin"}).status_code == 200
+    assert sent().keys() == {"local"}
+
+
+def test_an_unknown_model_is_a_404_that_lists_the_models_in_each_dialect(service: Service, sent: Sent) -> None:
+    sentence = "This server has no such model. It has: big, small, twin, main/…, local/…."
+    chat = {"model": "none", "messages": [{"role": "user", "content": "Hi"}]}
+    ui = {
+        "id": "a",
+        "trigger": "submit-message",
+        "model": "none",
+        "messages": [{"id": "1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}],
+    }
+    for path, body in (
+        ("/v1/chat/completions", chat),
+        ("/v1/chat/completions", chat | {"metadata": {"session_id": "new"}}),
+        ("/v1/responses", {"model": "none", "input": "Hi"}),
+        ("/v1/responses", {"model": "none", "input": "Hi", "store": False}),
+    ):
+        refused = service.post(path, key=KEY, json=body)
+        error = {"message": sentence, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
+        assert (refused.status_code, refused.json()) == (404, {"error": error})
+    refused = ask(service, "none")
+    assert (refused.status_code, refused.json()["detail"], refused.json()["code"]) == (404, sentence, "model_not_found")
+    refused = service.post("/api/chat", key=KEY, json=ui)
+    assert (refused.status_code, refused.text) == (404, sentence), refused.text
+    assert service.get("/v1/models/none", key=KEY).status_code == 404
+    assert sent() == {}
+
+
+# Failures
+
+
+def test_a_failure_before_the_first_text_leads_to_the_next_upstream(
+    service: Service, upstreams: Mapping[str, Simulator], sent: Sent
+) -> None:
+    chat = {"model": "big", "messages": [{"role": "user", "content": "Hi"}]}
+    for script in (
+        refuse(429, message="Slow down."),
+        scripts.error_frame("", scripts.SERVER_ERROR),
+        refuse(404, message="No such model", code="model_not_found"),
+    ):
+        upstreams["own"].script = script
+        response = ask(service, "big")
+        assert (response.status_code, response.headers["X-Upstream-Name"]) == (200, "spare")
+        assert response.text
+    assert service.wait_for_log("upstream fallback", upstream="own", to="spare", code="upstream_rate_limited")
+    assert service.wait_for_log("generation", model="big", upstream="spare", status="completed")
+    upstreams["own"].script = refuse(400, message="Not like this.")
+    assert ask(service, "big").status_code == 400  # of the caller's request: another upstream is not asked
+    assert service.post("/v1/chat/completions", key=KEY, json=chat).status_code == 400
+    assert len(sent()["spare"]) == 3
+
+
+def test_a_failure_after_the_first_text_leads_nowhere(
+    service: Service, upstreams: Mapping[str, Simulator], sent: Sent
+) -> None:
+    upstreams["own"].script = scripts.cut_after()
+    with pytest.raises(requests.RequestException):
+        assert ask(service, "big").text
+    assert "spare" not in sent()
