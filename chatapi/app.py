@@ -17,6 +17,7 @@ from chatapi.api.openai.completions import stored as stored_completions
 from chatapi.api.openai.conversations import routes as conversations
 from chatapi.api.openai.responses import operations as response_operations
 from chatapi.api.openai.responses import routes as responses
+from chatapi.api.openai.responses import websocket
 from chatapi.api.ops import docs, health, metrics, page, plug
 from chatapi.api.sessions import routes as sessions
 from chatapi.api.sessions import search, transfer
@@ -72,6 +73,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         responses.creating,
         responses.router,
         response_operations.router,
+        websocket.router,
         stored_completions.router,
         conversations.router,
         proxy.router,  # after all others under /v1

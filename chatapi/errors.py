@@ -26,7 +26,8 @@
     │   ├── InvalidRequest          422
     │   ├── IdempotencyMismatch     422
     │   ├── RateLimited             429
-    │   └── TooManyGenerations      429
+    │   ├── TooManyGenerations      429
+    │   └── TooManyConnections      429
     ├── Unavailable                 503  temporary; the same request may work later
     │   ├── StoreUnavailable
     │   ├── Overloaded
@@ -290,6 +291,12 @@ class TooManyGenerations(RequestError):
     status = 429
     code = "too_many_generations"
     message = "Too many running answers for this key. Wait until one ends, or stop one."
+
+
+class TooManyConnections(RequestError):
+    status = 429
+    code = "too_many_connections"
+    message = "Too many open WebSockets of this caller. Close one, or send more requests over each."
 
 
 class Unavailable(ChatError):

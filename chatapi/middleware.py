@@ -66,6 +66,9 @@ class Boundary:
         self._key_policy = services.key_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._connect(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -116,6 +119,24 @@ class Boundary:
                 owner=client.owner,
                 **_failure(scope),
                 **(_audit(scope, session_id) if 200 <= status < 300 and _is_audited(scope) else {}),
+            )
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket. Each of its requests comes here again, as one of HTTP."""
+        begun = time.perf_counter()
+        scope[SERVICES] = self._services
+        client = add_client(scope, self._services.settings)
+        structlog.contextvars.bind_contextvars(request_id=new_id("req"))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            logger.info(
+                "websocket closed",
+                path=_printable(self._shorten(scope["path"])),
+                duration_ms=round((time.perf_counter() - begun) * 1000, 1),
+                address=client.address,
+                owner=client.owner,
+                **_failure(scope),
             )
 
     def _request_id(self, asked: bytes | None) -> str:
@@ -186,7 +207,7 @@ class Admission:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
         request = HTTPConnection(scope)
@@ -214,7 +235,8 @@ class Admission:
             return
 
         async def count(message: Message) -> None:
-            if message["type"] == "http.response.start" and (client.failed or message["status"] in _FAILED):
+            is_head = message["type"] in {"http.response.start", "websocket.http.response.start"}
+            if is_head and (client.failed or message["status"] in _FAILED):
                 cost = FAILURE_COST + COST_PER_MIB * client.received_bytes / MIB
                 self._services.unverified.add(client.address, cost)
             await send(message)

@@ -347,6 +347,17 @@ class Settings(BaseModel):
     max_connections_per_address: int = Field(
         0, ge=0, description="Open connections of one address; 0 is half of `CHATAPI_MAX_CONNECTIONS`."
     )
+    max_websockets_per_key: int = Field(
+        16, ge=0, description="Open WebSockets of one key on `/v1/responses`, in each process; 0: none are accepted."
+    )
+    max_websockets_per_address: int = Field(
+        64,
+        ge=0,
+        description="Open WebSockets of one address, in each process. Each may hold `CHATAPI_MAX_MEDIA_BYTES`.",
+    )
+    websocket_idle_seconds: Seconds = Field(
+        600, description="How long a WebSocket may be without a request or a running answer before it is closed."
+    )
     max_unfinished_bytes: int = Field(
         64 * 1024 * 1024,
         ge=64 * 1024,

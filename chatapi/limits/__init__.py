@@ -7,6 +7,7 @@ from chatapi.limits.body_budget import BodyBudget
 from chatapi.limits.buckets import KnownOwners, LeakyBuckets
 from chatapi.limits.fair_queue import FairQueue
 from chatapi.limits.local import LocalRateLimit, LocalSlots, RateLimit, Slot, Slots
+from chatapi.limits.places import Places
 
 __all__ = [
     "Admission",
@@ -16,6 +17,7 @@ __all__ = [
     "LeakyBuckets",
     "LocalRateLimit",
     "LocalSlots",
+    "Places",
     "RateLimit",
     "Slot",
     "Slots",

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from chatapi.api.http.streaming import RENEW, WRITE_HEAD, WRITE_NOW
 from chatapi.server.connections import ConnectionTable
+from chatapi.server.websocket import BoundedWebSocket
 
 HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself has no limit
 FRAMING = 8  # bytes of framing per byte of body: more than the smallest chunks take
@@ -30,6 +31,8 @@ LARGE_WRITE_BYTES = 64 * 1024  # a body that is not copied to join it with its h
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
 MAX_DIGITS = 18  # of a length; the parser refuses longer ones
+HANDSHAKE = re.compile(rb"GET /v1/responses(?:\?[^ ]*)? HTTP/1\.1\r\n")  # the only request that may be upgraded
+WEBSOCKET = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 UPGRADE = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
 
 
@@ -117,14 +120,21 @@ def write_now(cycle: RequestResponseCycle, body: bytes) -> bool:
     return True
 
 
+def is_handshake(head: bytes) -> bool:
+    """Return whether a head asks for a WebSocket where there is one, and has no body."""
+    has_body = CONTENT_LENGTH.search(head) is not None or CHUNKED.search(head) is not None
+    return HANDSHAKE.match(head) is not None and WEBSOCKET.search(head) is not None and not has_body
+
+
 def bounded_protocol(
     receive_seconds: float, table: ConnectionTable, is_proxy: Callable[[str], bool]
 ) -> type[HttpToolsProtocol]:
     """Return uvicorn's HTTP protocol with a deadline for each request and limits for its head and chunk framing.
 
     The protocol collects a whole head before the parser sees it. That bounds the head, and lets it ignore `Upgrade`,
-    as a server may (RFC 9110, section 7.8): the parser would stop there and read the body as the next request. Trailers
-    are dropped: they must not change an authorised request (RFC 9110, section 6.5.1).
+    as a server may (RFC 9110, section 7.8), except of a WebSocket where there is one: the parser would stop there and
+    read the body as the next request. Trailers are dropped: they must not change an authorised request (RFC 9110,
+    section 6.5.1).
 
     Args:
         receive_seconds: from the first byte of a request, or the opening of its connection, to its last byte.
@@ -137,9 +147,11 @@ def bounded_protocol(
         _head = b""
         _next = b""  # bytes of requests that came before the response to the last one
         _in_body = False
+        _upgrades = False  # the current head is a WebSocket's handshake
         _left = 0  # bytes of the body that have not come yet; 0 if the head does not state its length
         _received = 0  # bytes since the head
         _body = 0  # of these, body
+        _websocket: BoundedWebSocket | None = None  # that this connection has become
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(cast(asyncio.Transport, HeadWithBody(transport, self.loop)))
@@ -206,8 +218,25 @@ def bounded_protocol(
             self._head = b""
             length = CONTENT_LENGTH.search(head) if CHUNKED.search(head) is None else None
             self._left = int(length[1][:MAX_DIGITS]) if length is not None else 0
-            self._feed(UPGRADE.sub(b"\\1x-ignored-upgrade:", head))
+            self._upgrades = is_handshake(head)
+            self._feed(head if self._upgrades else UPGRADE.sub(b"\\1x-ignored-upgrade:", head))
+            if self._websocket is not None:
+                if rest:
+                    self._websocket.data_received(rest)
+                return b""
             return rest
+
+        def handle_websocket_upgrade(self) -> None:
+            """Give the connection to a WebSocket. It keeps its place in the table."""
+
+            def make(**parts: Any) -> BoundedWebSocket:
+                self._websocket = BoundedWebSocket(**parts, on_lost=partial(table.remove, self))
+                return self._websocket
+
+            self._end_deadline()
+            table.serve(self)
+            self.ws_protocol_class = cast(Any, make)
+            super().handle_websocket_upgrade()
 
         def _parse_next(self) -> None:
             data, self._next = self._next, b""
@@ -218,6 +247,8 @@ def bounded_protocol(
             self._unset_keepalive_if_required()
             try:
                 self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade:
+                self.handle_websocket_upgrade()
             except httptools.HttpParserError:
                 table.reports.warn("malformed request", self.address)
                 self.send_400_response(MALFORMED)
@@ -227,6 +258,9 @@ def bounded_protocol(
                 super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
+            if self._upgrades:
+                super().on_headers_complete()
+                return
             self._in_body = True
             self._received = self._body = 0
             super().on_headers_complete()
@@ -240,6 +274,8 @@ def bounded_protocol(
             super().on_body(body)
 
         def on_message_complete(self) -> None:
+            if self._upgrades:
+                return
             self._in_body = False
             self._end_deadline()
             if not self.cycle.response_complete:  # else it waits already: its request was refused before its end

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from chatapi.api.http.identity import client_of, header_of, is_verified, mark_failed, work_group
 from chatapi.api.http.services import WorkQueue, services_of
@@ -208,7 +208,7 @@ async def read_json(request: Request, data: bytes, read: Callable[[Any], T], *, 
         client_of(request).release_body()
 
 
-async def run_fairly(request: Request, body_bytes: int, work: Callable[[], T]) -> T:
+async def run_fairly(request: HTTPConnection, body_bytes: int, work: Callable[[], T]) -> T:
     """Do work that grows with the body of a request: here for a small body, or on a thread in a fair queue."""
     verified = is_verified(request)
     if body_bytes <= (INLINE_BYTES if verified else UNVERIFIED_INLINE_BYTES):

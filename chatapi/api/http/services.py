@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from chatapi.auth.keys import Key, KeyPolicy, owner_tag
 from chatapi.generations.manager import Generations
-from chatapi.limits import BodyBudget, FairQueue, KnownOwners, LeakyBuckets, RateLimit
+from chatapi.limits import BodyBudget, FairQueue, KnownOwners, LeakyBuckets, Places, RateLimit
 from chatapi.limits.fair_queue import MAX_WAITING
 from chatapi.metrics import Metrics
 from chatapi.prices import Prices
@@ -85,6 +85,7 @@ class Services:
     warned_of_shared_address: bool = False
     attempts: Attempts = field(default_factory=Attempts)
     known_owners: KnownOwners = field(default_factory=KnownOwners)
+    websockets: Places = field(default_factory=Places)
     _queues: dict[str, FairQueue] = field(default_factory=dict)
 
     def owner(self, key: Key) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
+from starlette.requests import HTTPConnection
 
 from chatapi.api.http.identity import key_of
 from chatapi.api.http.services import Services, services_of
@@ -28,7 +29,7 @@ Order = Literal["asc", "desc"]
 After = Annotated[str | None, Query(max_length=128)]
 
 
-def require_key(request: Request) -> Key:
+def require_key(request: HTTPConnection) -> Key:
     """Return the caller's key.
 
     Raises:

@@ -41,13 +41,14 @@ from chatapi.api.openai.responses.objects import (
 from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
 from chatapi.api.openai.responses.turns import DIALECT, find_response, read_turn
+from chatapi.api.openai.responses.unstored import WARM_UP
 from chatapi.api.turns import turn_headers
 from chatapi.auth.authorization import Action, Caller, make_authorizer
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, ConversationNotFound, InvalidRequest, PositionOutOfRange, ResponseNotFound
 from chatapi.generations.reader import LogChunks
-from chatapi.model import Generation, TurnRequest
+from chatapi.model import Generation, Status, TurnRequest, new_id, wall_clock
 from chatapi.model.log import parts_of
 
 router = APIRouter(tags=["openai"])
@@ -71,6 +72,8 @@ async def create(request: Request) -> Response:
     )
     turn = await read_turn(request, asked, caller)
     limit = request.state.limit = await services.rate_limit.take(owner)
+    if request.scope.get(WARM_UP):
+        return _prepared(turn, asked)
     if not asked.store:
         return await _answer_unstored(request, key, asked, turn)
     cancel = cancels_on_disconnect(request, asked.on_disconnect)
@@ -86,6 +89,16 @@ async def create(request: Request) -> Response:
     fields = await _request_fields(services, sent.generation) if sent.replayed else asked.repeated
     stop = _stopper(services, sent.generation) if cancel and not sent.replayed else None
     return await _answer(request, asked, sent.generation, sent.chunks, fields, turn_headers(sent, limit), stop)
+
+
+def _prepared(turn: TurnRequest, asked: ResponseRequest) -> Response:
+    """Return the events of a response without output: a WebSocket has kept its input for the next request."""
+    now = wall_clock()
+    generation = Generation(
+        new_id("gen"), "", new_id("msg"), Status.COMPLETED, turn.model, DIALECT, now, ended_at=now, finish_reason="stop"
+    )
+    encoder = ResponsesEncoder(generation, asked.repeated)
+    return Response(encoder.begin() + encoder.end(generation), media_type=encoder.media_type)
 
 
 async def _answer_unstored(request: Request, key: Key, asked: ResponseRequest, turn: TurnRequest) -> Response:

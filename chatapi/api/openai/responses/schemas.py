@@ -339,7 +339,17 @@ Events of hosted tools, and those that this server does not know, come as the up
 numbers; previews of images are left out. Comments break each silence. If the answer cannot be read to its end, an
 `error` event closes the stream, without `[DONE]`. Numbers rise with gaps: the event's position in the log times 16,
 plus its place among the events there. A number identifies the same event with the same text on every read and every
-replica, while the answer runs and afterwards, and `starting_after` continues exactly after it.""",
+replica, while the answer runs and afterwards, and `starting_after` continues exactly after it.
+
+**WebSocket.** A `GET` of this path with `Upgrade: websocket` and the key as a header opens OpenAI's WebSocket mode. A
+client sends one JSON object per message: `{"type": "response.create", …}` with the fields of this body, of which
+`stream` has no effect; the messages back are the events, without `[DONE]`. An error is
+`{"type": "error", "status": …, "error": {…}}`, and the connection stays open. Requests are answered one after the
+other; eight may wait. `generate: false` prepares a response without asking a model, and `previous_response_id` may name
+the last response of the connection that was not stored. **After a disconnect**, a client continues on a new connection:
+`{"type": "response.resume", "response_id": …, "starting_after": …}`, with the last `sequence_number` that it has, sends
+the events after that. `stream_id` and `response.steer` are errors. A connection is closed after
+`CHATAPI_WEBSOCKET_IDLE_SECONDS` without a request, and after an hour.""",
     json_content(ResponseObject, "The response.", 200, *OPTIONAL_IDS, "X-Omitted-Tools"),
     event_content("The events of the response.", EVENTS, *OPTIONAL_IDS, "X-Omitted-Tools"),
     no_content("The client disconnected."),
