@@ -103,6 +103,14 @@ PACKAGES = [
             "LICENSE": "licences/katex.txt",
         },
     ),
+    # Without mind maps and architecture diagrams, which would double its size.
+    Package(
+        "@mermaid-js/tiny",
+        "11.17.2",
+        "MIT",
+        "PmFr1c5cSfNf5AngLLR98DrbvR4U5KeD7I+hQkGqG5w5Veu3QT4dG0qu9f99cpn/sKj2XxRBK0q7EL6hr9NY/A==",
+        {"dist/mermaid.tiny.js": "mermaid.js", "LICENSE": "licences/mermaid.txt"},
+    ),
 ]
 
 

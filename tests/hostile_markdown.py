@@ -234,6 +234,35 @@ FENCES = [
     "<div align=\"center\" onclick=\"ran()\">\n\nx\n\n</div>\n\n<p align='url(//x)' onclick=ran()>x</p>",
 ]  # fmt: skip
 
+# Code whose preview is opened.
+MARKUPS = [
+    f"<!doctype html><html><head><link rel=preconnect href=https:{HOST}><link rel=stylesheet href=https:{HOST}/x.css>"
+    f"<meta http-equiv=refresh content='0;url=https:{HOST}/'><base href=https:{HOST}/><style>@import '{HOST}/x';"
+    f"body {{ background: url(https:{HOST}/b.png) }}</style><script>ran()</script></head>"
+    f"<body onload=ran() background=https:{HOST}/b.png>x<img src=i.png srcset='https:{HOST}/i.png 2x'></body></html>",
+    f"<iframe src=https:{HOST}/></iframe><iframe srcdoc='<script>parent.ran()</script>'></iframe>"
+    "<object data=x></object><embed src=x><iframe src='javascript:parent.ran()'></iframe><portal src=x></portal>",
+    f"<form action=https:{HOST}/><input name=x autofocus onfocus=ran()><button formaction=javascript:ran()>x</button>",
+    f"<video poster=https:{HOST}/p.png><source src=https:{HOST}/v onerror=ran()></video><audio src=https:{HOST}/a>",
+    f"<svg xmlns='http://www.w3.org/2000/svg'><script>ran()</script><image href='https:{HOST}/i.png'/>"
+    f"<use href='{HOST}/u#x'/><a xlink:href='javascript:ran()'><text>x</text></a>"
+    f"<foreignObject><script>ran()</script></foreignObject>"
+    f"<style>@import url(https:{HOST}/x)</style><animate onbegin=ran() attributeName=x dur=1s /></svg>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=x onerror=ran()&gt;'>",
+    "<script>parent.document.title = 'taken'; parent.postMessage({ready: true, height: 1e9, svg: '<x'}, '*')</script>",
+    "\n".join(HTML).format(host=HOST),
+]
+DIAGRAMS = [
+    'graph TD\nA["<img src=x onerror=ran()>"] --> B[<script>ran()</script>]\nclick A "javascript:ran()"\nclick B ran',
+    '%%{init: {"securityLevel": "loose", "htmlLabels": true, "flowchart": {"htmlLabels": true}}}%%\n'
+    'graph TD\nA["<b onclick=ran()>x</b><svg onload=ran()>"]',
+    f'%%{{init: {{"themeCSS": "* {{ background: url(https:{HOST}/x) }}", '
+    f'"fontFamily": "x; @import url({HOST}/y)"}}}}%%\n'
+    "sequenceDiagram\nA->>B: <img src=x onerror=ran()>",
+    f'---\nconfig:\n  securityLevel: loose\n---\ngraph TD\nA@{{ img: "https:{HOST}/i.png", label: "x" }}',
+    "graph TD\n" + "\n".join(f"a{number} --> b{number}" for number in range(400)),  # too many edges
+]
+
 PAYLOADS = [
     *[text.format(host=HOST) for text in HTML],
     *[f"<{element} {handler}=ran()>" for element, handler in product(ELEMENTS, HANDLERS)],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, Request, expect
 
 from chatapi.simulator import Simulator, scripts
-from tests.browser import Visitor
+from tests.browser import Visitor, accessibility_violations
 from tests.chat_page import ChatPage
-from tests.hostile_markdown import HOST, PAYLOADS
+from tests.hostile_markdown import DIAGRAMS, HOST, MARKUPS, PAYLOADS
 from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
@@ -100,3 +101,50 @@ def test_upstream_error_message_is_shown_as_text(chat_page: ChatPage, upstream: 
         expect(chat_page.answers.last.get_by_role("alert")).to_contain_text(payload)
     assert not has_run(chat_page)
     assert chat_page.page.locator("article script, article img").count() == 0
+
+
+def test_previews_neither_run_nor_load(server: Service, browser: Browser, upstream: Simulator, key: str) -> None:
+    visitor = Visitor(browser)
+    failures: dict[str, str | None] = {}
+
+    def note_failure(request: Request) -> None:
+        failures[request.url] = request.failure
+
+    visitor.context.on("requestfailed", note_failure)
+    chat_page = ChatPage(visitor, server).enter(key)
+    good = "```mermaid\ngraph TD\nA[First] --> B[Second]\n```"
+    blocks = [f"```html\n{markup}\n```" for markup in MARKUPS] + [f"```mermaid\n{diagram}\n```" for diagram in DIAGRAMS]
+    upstream.script = scripts.answer("\n\n".join([*blocks, "```mermaid\nno diagram\n```", good]))
+    chat_page.send("Draw")
+    drawn = chat_page.answers.get_by_role("img", name="Diagram")
+    expect(drawn.last).to_be_visible()  # they are drawn in their order, the good one last
+    codes = chat_page.answers.locator(".code-block")
+    expect(codes.last).to_contain_text("Code")
+    assert codes.last.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth > 50)")
+    expect(codes.nth(-2).get_by_text("no diagram")).to_be_visible()
+    previews = chat_page.page.locator(".preview-box iframe")
+    for number in range(len(MARKUPS)):
+        chat_page.press("Preview", codes.nth(number))
+        expect(previews).to_have_count(number + 1)
+        expect(previews.last).to_have_attribute("height", re.compile(r"^\d{2,3}$"))  # it has drawn its content
+    assert accessibility_violations(chat_page.page) == []
+    frames = chat_page.page.frames[1:]
+    assert len(frames) == len(MARKUPS) + 1  # and the one that draws
+    for element in chat_page.page.locator("iframe").all():
+        assert element.get_attribute("sandbox") == "allow-scripts"
+    for frame in frames:  # as a script in it would try, if one could run
+        assert frame.evaluate("[origin, typeof window.ran]") == ["null", "undefined"]
+        assert frame.evaluate("fetch('/api/health').then(() => 'sent', () => 'refused')") == "refused"
+        assert frame.evaluate("(() => { try { return parent.document } catch { return 'refused' } })()") == "refused"
+        assert (
+            frame.evaluate("document.querySelectorAll('iframe, object, embed, link, meta[http-equiv], base').length")
+            == 0
+        )
+    frames[-1].evaluate(f"location = 'https:{HOST}/'")
+    assert chat_page.page.title() == "Draw"
+    chat_page.press("Code", codes.nth(0))
+    expect(previews).to_have_count(len(MARKUPS) - 1)
+    visitor.close()
+    elsewhere = {address for address in visitor.requests if not address.startswith((server.url, "data:"))}
+    assert {failures.get(address) for address in elsewhere} <= {"csp"}  # styles are left to the policy
+    assert visitor.errors == []

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from chatapi.api.ops.bundle import MAP, SCRIPT, STYLE, BundleError, bundle
-from chatapi.api.ops.page import CONTENT_HASH, FILES, PAGE, POLICY, hash_files, read_files
+from chatapi.api.ops.page import CONTENT_HASH, FILES, PAGE, POLICY, PREVIEW_POLICY, hash_files, read_files
 from scripts.vendor import VENDOR, compare
 from tests.browser import Visitor
 from tests.node_clients import FOLDER, node
@@ -51,6 +51,16 @@ def test_policy_allows_this_server_only(shared: Service, path: str) -> None:
         assert headers["x-dns-prefetch-control"] == "off"
         assert headers["cross-origin-opener-policy"] == "same-origin"
         assert "camera=()" in headers["permissions-policy"]
+
+
+def test_preview_has_no_origin_and_a_policy_of_its_own(shared: Service) -> None:
+    for path in ("frame.html", "frame.js"):
+        headers = shared.get(f"/web/preview/{path}").headers
+        assert headers["content-security-policy"] == PREVIEW_POLICY
+        assert headers["cross-origin-resource-policy"] == "cross-origin"  # its scripts are of another origin
+    assert "sandbox allow-scripts" in PREVIEW_POLICY
+    assert "allow-same-origin" not in PREVIEW_POLICY
+    assert shared.get("/web/vendor/marked.js").headers["cross-origin-resource-policy"] == "same-origin"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +223,7 @@ def test_script_contains_every_module_once_after_what_it_imports() -> None:
         for name in re.findall(r'^import\b[^;"]*"(\.[^"]+)"', text, re.MULTILINE):
             needed = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
             assert order.index(needed) < order.index(path)
-    ours = {path for path in FILES if path.endswith(".js") and not path.startswith(("vendor/", "docs/"))}
+    ours = {path for path in FILES if path.endswith(".js") and not path.startswith(("vendor/", "docs/", "preview/"))}
     assert ours - set(order) == {SCRIPT, "theme.js", "markdown/highlighting-worker.js"}
 
 

@@ -250,7 +250,15 @@ export const strings = {
     open: (/** @type {string} */ number) => `Footnote ${number}`,
     back: (/** @type {string} */ number) => `Footnote ${number}: back to the text`,
   },
-  code: { wrap: "Wrap", unwrap: "Do not wrap", download: "Download", copyTable: "Copy as CSV" },
+  code: {
+    wrap: "Wrap",
+    unwrap: "Do not wrap",
+    download: "Download",
+    copyTable: "Copy as CSV",
+    preview: "Preview",
+    showCode: "Code",
+    diagram: "Diagram",
+  },
   /** For screen readers, in place of content that is not read out. */
   spoken: { code: "(code)", table: "(table)", formula: "(formula)" },
   announcedSending: "Message sent. Waiting for the answer.",

@@ -9,7 +9,7 @@
     if (!tags.has(node.localName) || node.namespaceURI !== 'http://www.w3.org/1999/xhtml') faults.push(node.outerHTML);
     for (const {name, value} of node.attributes) {
       if (!attributes.has(name)) faults.push(`${name}: ${node.outerHTML}`);
-      if (name === 'class' && !/^(code-block|code-head|language|wrap|download|copy|copy-table|alert (note|tip|important|warning|caution)|alert-title|aligned (left|right|center)|reference|back|footnote|(footnote-text)( caret)?|table-block|table-scroll|((left|right|center|alert-title|(plain|html|math)-block|math) )?caret|math|math display|(math )?(display )?broken|math broken|math display broken|tight|loose|left|right|center|hljs-[\w- ]+|(plain|html|math)-block|)$/.test(value))
+      if (name === 'class' && !/^(code-block|code-head|language|preview|wrap|download|copy|copy-table|alert (note|tip|important|warning|caution)|alert-title|aligned (left|right|center)|reference|back|footnote|(footnote-text)( caret)?|table-block|table-scroll|((left|right|center|alert-title|(plain|html|math)-block|math) )?caret|math|math display|(math )?(display )?broken|math broken|math display broken|tight|loose|left|right|center|hljs-[\w- ]+|(plain|html|math)-block|)$/.test(value))
         faults.push(`class: ${node.outerHTML}`);
       if (name === 'href' && (node.localName !== 'a' || !['http:', 'https:', 'mailto:'].includes(node.protocol)
         || node.target !== '_blank' || node.rel !== 'noopener noreferrer nofollow')) faults.push(node.outerHTML);

@@ -2,7 +2,8 @@
 
 They are read once, when the server starts: a request never reaches the disk, and any other path is not found. The page
 loads its modules as one script and its styles as one sheet (bundle.py); the sources are served too. The policy allows
-the page to load files from this server only, and no inline script or style, form or frame.
+the page to load files from this server only, and no inline script or style and no form. Frames show previews of code
+from this server's `preview/`, which has a policy of its own.
 
 Addresses contain a hash of all files, `/web/HASH/main.js`, so browsers keep them without asking again; `/` names the
 current hash. Modules and styles refer to each other by relative paths, which keeps the hash.
@@ -10,6 +11,7 @@ current hash. Modules and styles refer to each other by relative paths, which ke
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import re
@@ -39,8 +41,15 @@ TYPES = {  # other files in the folder are not served
 COMPRESSED_TYPES = (".png", ".woff2")  # gzip does not make these smaller
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types dompurify highlighting"
+    "connect-src 'self'; manifest-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify highlighting"
+)
+PREVIEW = "preview/"
+PREVIEW_SCRIPTS = ("vendor/mermaid.js", "vendor/purify.js")  # that a preview loads, in addition to its own
+# The document has an origin of its own (`sandbox` without allow-same-origin), also if it is opened in a tab.
+PREVIEW_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'; sandbox allow-scripts"
 )
 UNUSED = (  # browser features that the page does not use
     "accelerometer", "autoplay", "camera", "clipboard-read", "display-capture", "encrypted-media",
@@ -55,6 +64,8 @@ HEADERS = {
     "Vary": "Accept-Encoding",
     "X-DNS-Prefetch-Control": "off",
 }
+FOREIGN = {"Cross-Origin-Resource-Policy": "cross-origin"}  # for a document with another origin
+PREVIEW_HEADERS = HEADERS | FOREIGN | {"Content-Security-Policy": PREVIEW_POLICY}
 REVALIDATE = "no-cache"  # the address stays the same in the next release; mostly a 304
 IMMUTABLE = "public, max-age=31536000, immutable"  # one year, the longest that caches honour
 HASH = re.compile(r"[0-9a-f]{16}")
@@ -125,16 +136,22 @@ async def file(request: Request, path: str) -> Response:
     still load what it needs later.
     """
     first, _, rest = path.partition("/")
-    found = FILES.get(rest if HASH.fullmatch(first) else path)
-    if found is None or found is FILES[INDEX]:
+    name = rest if HASH.fullmatch(first) else path
+    found = FILES.get(name)
+    if found is None or name == INDEX:
         raise NotFound
-    return _serve(request, found, IMMUTABLE if first == CONTENT_HASH else REVALIDATE)
+    if "gzipped" not in vars(found):
+        await asyncio.to_thread(lambda: found.gzipped)  # the largest file takes 0.2 s
+    headers = PREVIEW_HEADERS if name.startswith(PREVIEW) else HEADERS
+    if name in PREVIEW_SCRIPTS:
+        headers = HEADERS | FOREIGN
+    return _serve(request, found, IMMUTABLE if first == CONTENT_HASH else REVALIDATE, headers)
 
 
-def _serve(request: Request, file: File, cache_control: str) -> Response:
+def _serve(request: Request, file: File, cache_control: str, headers: dict[str, str] = HEADERS) -> Response:
     gzipped = file.gzipped if _accepts_gzip(request.headers.get("accept-encoding", "")) else None
     etag = f'"{file.digest[:32]}"' if gzipped is None else f'"{file.digest[:32]}-gzip"'
-    headers = {**HEADERS, "Cache-Control": cache_control, "ETag": etag}
+    headers = {**headers, "Cache-Control": cache_control, "ETag": etag}
     if _has(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     content = file.data if gzipped is None else gzipped

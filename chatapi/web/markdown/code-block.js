@@ -1,7 +1,9 @@
-// Code blocks and the buttons of blocks: the element, its text as it grows; copy, download, wrap.
+// Code blocks and the buttons of blocks: the element, its text as it grows; copy, download, wrap, preview.
 import { copyText } from "../clipboard.js";
 import { strings } from "../strings.js";
+import { createButton, createElement } from "./elements.js";
 import { highlight, highlightGrowing } from "./highlighting.js";
+import { offerPreview, removePreview, togglePreview } from "./previews.js";
 
 const COPIED_MS = 2000; // how long the button confirms a copy
 /** Endings of file names that differ from the name of the language. @type {Record<string, string>} */
@@ -32,14 +34,6 @@ export function createCodeBlock(language) {
   return block;
 }
 
-/** @param {string} className @param {string} label */
-export function createButton(className, label) {
-  const button = /** @type {HTMLButtonElement} */ (createElement("button", className));
-  button.type = "button";
-  button.textContent = label;
-  return button;
-}
-
 /**
  * @param {HTMLElement} block
  * @param {string} text
@@ -51,6 +45,7 @@ export function updateCode(block, text, open) {
   const shown = open ? text.replace(/(?:^|\n) {0,3}(?:`{1,}|~{1,})$/, "") : text;
   const previous = code.textContent ?? "";
   if (shown !== previous) {
+    removePreview(block);
     const last = code.lastChild;
     if (last instanceof Text && shown.startsWith(previous)) {
       last.appendData(shown.slice(previous.length));
@@ -59,8 +54,9 @@ export function updateCode(block, text, open) {
     }
   }
   const language = block.querySelector(".language")?.textContent ?? "";
-  if (open) highlightGrowing(code, language);
-  else highlight(code, language);
+  if (open) return highlightGrowing(code, language);
+  highlight(code, language);
+  if (!block.classList.contains("previewed")) offerPreview(block, language, shown);
 }
 
 /**
@@ -72,6 +68,8 @@ export async function onBlockClick(event) {
   const block = button?.closest(".code-block, .table-block");
   const text = block?.querySelector("code")?.textContent ?? "";
   switch (button?.className) {
+    case "preview":
+      return togglePreview(/** @type {HTMLElement} */ (block), button, text);
     case "wrap":
       button.textContent = block?.classList.toggle("wrapped") ? strings.code.unwrap : strings.code.wrap;
       return;
@@ -126,11 +124,4 @@ function download(text, language) {
   link.download = `code.${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
-/** @param {string} name @param {string} [className] */
-export function createElement(name, className) {
-  const element = document.createElement(name);
-  if (className) element.className = className;
-  return element;
 }

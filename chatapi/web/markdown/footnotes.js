@@ -2,7 +2,7 @@
 //
 // No name becomes an id or an address: a click finds the other end in the same answer by its number.
 import { strings } from "../strings.js";
-import { createButton, createElement } from "./code-block.js";
+import { createButton, createElement } from "./elements.js";
 
 /** @typedef {import("../vendor/marked.js").Extension} Extension */
 

@@ -1,6 +1,7 @@
 // Creates the elements of blocks, with fixed names and attributes.
 import { strings } from "../strings.js";
-import { createButton, createCodeBlock, createElement } from "./code-block.js";
+import { createCodeBlock } from "./code-block.js";
+import { createButton, createElement } from "./elements.js";
 import { createFootnote } from "./footnotes.js";
 
 /** @typedef {import("../vendor/marked.js").Token} Token */
