@@ -39,6 +39,7 @@ EXPOSED = [
     "RateLimit-Policy",
     "Retry-After",
     "Content-Disposition",
+    "X-Context-Left-Out",
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
 ]
 

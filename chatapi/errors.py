@@ -35,6 +35,7 @@
     │   └── Interrupted                  the server stopped before the answer was complete
     ├── UpstreamError               the model API rejected the request, failed or was not reached
     │   ├── UpstreamRejectedRequest 400
+    │   │   └── UpstreamContextExceeded  400
     │   ├── UpstreamUnsupported     400
     │   ├── UpstreamRejectedKey     401
     │   ├── UpstreamForbidden       403
@@ -362,6 +363,18 @@ class UpstreamUnsupported(UpstreamError):
     code = "unsupported_by_upstream"
     message = "The model API does not support this operation."
     retryable = False
+
+
+class UpstreamContextExceeded(UpstreamRejectedRequest):
+    """The conversation is longer than the model's context. The tokens are as the upstream stated them."""
+
+    code = "context_length_exceeded"
+    message = (
+        'The conversation is longer than the context of the model. Send again with "context": "truncate", which leaves '
+        "out the oldest messages, choose another model, or start a new session."
+    )
+    limit_tokens: int | None = None
+    requested_tokens: int | None = None
 
 
 class UpstreamRejectedKey(UpstreamError):

@@ -100,6 +100,14 @@ def _are_networks(value: str) -> str:
     return value
 
 
+def _are_token_limits(value: str) -> str:
+    for one in filter(None, map(str.strip, value.split(","))):
+        model, _, tokens = one.rpartition("=")
+        if not model.strip() or not tokens.strip().isascii() or not tokens.strip().isdecimal() or int(tokens) == 0:
+            raise ValueError("must be MODEL=TOKENS, separated by commas, such as gpt-4.1-mini=1047576,*=128000")
+    return value
+
+
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda value: str(value).upper())]
 
@@ -234,6 +242,18 @@ class Settings(BaseModel):
         description="Tools of `/v1/responses` that the model API itself runs, such as `web_search`: `pass` them on, "
         "`reject` the request, or `omit` them and list them in the header `X-Omitted-Tools`. `auto`: `pass` where "
         "`OPENAI_UPSTREAM_API` is `responses`, or `auto` with OpenAI's service; else `reject`.",
+    )
+    context: Literal["error", "truncate", "auto"] = Field(
+        "error",
+        description="What happens when a conversation is longer than the model's context. `error`: the caller gets the "
+        "model API's error. `truncate`: the oldest messages are left out of the request. `auto`: the best of this "
+        "server. A session and a request may choose another ([decision](decisions/context.md)).",
+    )
+    context_tokens: Annotated[str, AfterValidator(_are_token_limits)] = Field(
+        "",
+        description="The contexts of models in tokens, as `MODEL=TOKENS`, separated by commas; `*` for all others. "
+        "With `truncate`, messages are left out before this is reached. Unset: the limits in the model API's list of "
+        "models, and its errors.",
     )
     prices: Path | None = Field(
         None,
@@ -402,6 +422,12 @@ class Settings(BaseModel):
         except ValueError:
             return False
         return any(found in network for network in self._networks)
+
+    @property
+    def context_limits(self) -> dict[str, int]:
+        """The stated contexts of models in tokens, by model; `*` for all others."""
+        pairs = [one.rpartition("=") for one in filter(None, map(str.strip, self.context_tokens.split(",")))]
+        return {model.strip(): int(tokens) for model, _, tokens in pairs}
 
     @property
     def origins(self) -> list[str]:

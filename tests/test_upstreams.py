@@ -14,6 +14,7 @@ from chatapi.errors import (
     ContextTooLarge,
     InvalidRequest,
     UpstreamBroken,
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamModelNotFound,
     UpstreamRateLimited,
@@ -421,7 +422,8 @@ def test_an_error_is_found_in_every_form(body: bytes, message: str | None) -> No
         ({"code": "429", "message": "Later."}, UpstreamRateLimited),
         ({"type": "overloaded_error", "message": "Later."}, UpstreamUnavailable),
         ({"status": "UNAUTHENTICATED", "message": "Who?"}, UpstreamRejectedKey),
-        ({"code": "context_length_exceeded", "message": "Long."}, UpstreamRejectedRequest),
+        ({"code": "context_length_exceeded", "message": "Long."}, UpstreamContextExceeded),
+        ({"code": "invalid_argument", "message": "Wrong."}, UpstreamRejectedRequest),
         ({"message": "Sorry."}, UpstreamBroken),
     ],
 )

@@ -19,6 +19,7 @@ from chatapi.generations.reader import LogChunks
 from chatapi.model import Generation, Limit, Piece, Status, TurnRequest
 
 MAX_IDEMPOTENCY_KEY = 255  # characters
+LEFT_OUT_HEADER = "X-Context-Left-Out"
 ATTEMPT_HEADER = "x-stainless-retry-count"
 FIRST_ATTEMPT = "0"
 
@@ -49,6 +50,8 @@ def with_digest(
         ]
         if turn.dialect_data is not None:
             content += [turn.instructions, turn.dialect_data]
+        if turn.context is not None:
+            content += [turn.context]
         if replaces is not None:
             content += [replaces]
         if turn.responses_parameters:
@@ -92,7 +95,20 @@ def turn_headers(turn: TurnHandle, own: Limit | None) -> dict[str, str]:
 
 def log_headers(generation: Generation) -> dict[str, str]:
     """Return the headers of a response that reads the log of a generation."""
-    return {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
+    ids = {"X-Session-ID": generation.session_id, "X-Generation-ID": generation.id}
+    return ids | left_out_header(generation)
+
+
+def left_out_header(generation: Generation) -> dict[str, str]:
+    """Return the header that says which messages the model did not get, if it did not get all.
+
+    An item of RFC 9651: the number, with the ids of the first and the last as parameters.
+    """
+    left_out = generation.left_out
+    if left_out is None:
+        return {}
+    ids = f';first="{left_out.first}";last="{left_out.last}"' if left_out.first is not None else ""
+    return {LEFT_OUT_HEADER: f"{left_out.messages}{ids}"}
 
 
 def stream_turn(

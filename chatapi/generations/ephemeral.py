@@ -14,9 +14,10 @@ import structlog
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import ChatError
+from chatapi.generations.context import ContextPlan, send_fitting
 from chatapi.generations.running import CancelReason, RunningGeneration
 from chatapi.metrics import Metrics
-from chatapi.model import Clock, Generation, Outcome, Status, TurnRequest, new_id
+from chatapi.model import Clock, Generation, LeftOut, Outcome, Status, TurnRequest, new_id
 from chatapi.settings import Settings
 from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.provider import Deltas
@@ -42,7 +43,7 @@ class EphemeralGeneration(RunningGeneration):
         elif self.cancel_reason is None:
             self.cancel_reason = reason
 
-    async def produce(self, upstream: ModelAPI, request: ModelRequest, credential: Credential) -> Outcome:
+    async def produce(self, upstream: ModelAPI, plan: ContextPlan, credential: Credential) -> Outcome:
         """Read the upstream's answer into the log until it ends, or is ended."""
         task = asyncio.current_task()
         assert task is not None
@@ -50,7 +51,11 @@ class EphemeralGeneration(RunningGeneration):
             return self.outcome()
         self.task = task
         try:
-            await upstream.deliver(request, credential, self._append, _room_is_unlimited)
+
+            async def send(request: ModelRequest) -> None:
+                await upstream.deliver(request, credential, self._append, _room_is_unlimited)
+
+            await send_fitting(plan, send, self._note)
             return self.outcome()
         except asyncio.CancelledError:
             if self.cancel_reason is None:
@@ -65,6 +70,9 @@ class EphemeralGeneration(RunningGeneration):
             return self.failure(ChatError())
         finally:
             self.task = None
+
+    async def _note(self, left_out: LeftOut) -> None:
+        self.generation = replace(self.generation, left_out=left_out)
 
     def _append(self, answer: Answer, deltas: Deltas) -> bool:
         """Append content to the log, for its reader to see at once.

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatapi.auth.credentials import Credential
 from chatapi.bus import Bus
 from chatapi.errors import ChatError, Draining, SessionBusy, TooManyGenerations, from_code
+from chatapi.generations.context import ContextPlan
 from chatapi.generations.ephemeral import EphemeralGeneration
 from chatapi.generations.maintenance import Maintenance
 from chatapi.generations.queue import SessionQueues
@@ -99,6 +100,10 @@ class Generations:
         self.admission = Admission(slots)  # of answers that are not stored
         self.draining = False
 
+    def learn_models(self, body: bytes) -> None:
+        """Learn the contexts of models from an upstream's list of models."""
+        self._runner.context_limits.learn(body)
+
     def __len__(self) -> int:
         return len(self._running) + len(self._ephemeral) + len(self.admission)
 
@@ -149,7 +154,7 @@ class Generations:
             ContextTooLarge: the conversation is larger than this server sends.
         """
         parent = turn.parent or (session.head if session is not None else None)
-        return await self._runner.model_request(turn, session, parent)
+        return (await self._runner.plan(turn, session, parent)).model_request
 
     async def send_ephemeral(
         self, turn: TurnRequest, credential: Credential, session: Session | None
@@ -162,11 +167,11 @@ class Generations:
             UpstreamError: the upstream refused it.
         """
         self._upstream.require(turn.model, credential)
-        request = await self._runner.model_request(turn, session, turn.parent)
+        plan = await self._runner.plan(turn, session, turn.parent)
         slot = await self._take_slot_unless_draining(turn.owner)
         running = EphemeralGeneration(turn, self._settings, self._clock, self._bus.publish)
         self._ephemeral[running.id] = running
-        task = asyncio.create_task(self._run_ephemeral(running, request, credential, slot), name="ephemeral-generation")
+        task = asyncio.create_task(self._run_ephemeral(running, plan, credential, slot), name="ephemeral-generation")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
@@ -177,10 +182,10 @@ class Generations:
         return EphemeralHandle(running.generation, self._logs.follow_running(running, by_cut=True), running.metadata)
 
     async def _run_ephemeral(
-        self, running: EphemeralGeneration, request: ModelRequest, credential: Credential, slot: Slot
+        self, running: EphemeralGeneration, plan: ContextPlan, credential: Credential, slot: Slot
     ) -> None:
         try:
-            outcome = await running.produce(self._upstream, request, credential)
+            outcome = await running.produce(self._upstream, plan, credential)
             await self._slots.give_back(slot)  # first: a client that sees the end may send again at once
             running.finish(outcome, self._metrics)
         finally:
@@ -272,7 +277,10 @@ class Generations:
             return TurnHandle(started.session, generation, chunks, None, started.replayed)
         await self._wait_for_status(running)
         chunks = self._logs.follow_running(running, by_cut=by_cut)
-        return TurnHandle(started.session, started.generation, chunks, running.metadata, started.replayed)
+        generation = started.generation
+        if running.left_out is not None:
+            generation = replace(generation, left_out=running.left_out)
+        return TurnHandle(started.session, generation, chunks, running.metadata, started.replayed)
 
     async def _wait_for_status(self, running: RunningGeneration) -> None:
         """Return when the upstream has responded, or after `status_seconds`; raise its refusal."""

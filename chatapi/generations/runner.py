@@ -10,7 +10,9 @@ Every step may fail or be cancelled; the generation ends with an outcome all the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple
 
 import structlog
@@ -23,16 +25,17 @@ from chatapi.errors import (
     SessionDeleted,
     StoreUnavailable,
 )
-from chatapi.generations.history import select_history
+from chatapi.generations.context import ContextPlan, send_fitting
 from chatapi.generations.maintenance import log_outcome
 from chatapi.generations.running import RunningGeneration, RunningGenerations
 from chatapi.limits import Slot, Slots
 from chatapi.metrics import Metrics
-from chatapi.model import Authorizer, Clock, Outcome, Session, TurnRequest
+from chatapi.model import Authorizer, Clock, ContextPolicy, LeftOut, Outcome, PathMessage, Session, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import Fenced, QueuedStart, StartedTurn, Store
 from chatapi.store.generations import Ended
 from chatapi.upstream.api import ModelAPI
+from chatapi.upstream.context_limits import ContextLimits
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.stream import Answer
@@ -72,6 +75,7 @@ class GenerationRunner:
         self._settings = settings
         self._clock = clock
         self._metrics = metrics
+        self.context_limits = ContextLimits(settings.context_limits)
         self.draining = False
 
     async def run(
@@ -152,23 +156,37 @@ class GenerationRunner:
                 return
             running, stored, turn = after.running, after.queued.stored, after.queued.turn
 
-    async def model_request(self, turn: TurnRequest, session: Session | None, parent: str | None) -> ModelRequest:
+    async def plan(
+        self, turn: TurnRequest, session: Session | None, parent: str | None, ids: Sequence[str] = ()
+    ) -> ContextPlan:
         """Return the request to the model: the developer message, the history up to `parent`, and the new messages.
+
+        `ids` are those of the new messages, if they are stored.
 
         Raises:
             ContextTooLarge: the history is larger than this server sends.
         """
-        history = []
+        own = session.context if session is not None else None
+        policy = turn.context or own or ContextPolicy(self._settings.context)
+        truncates = policy is not ContextPolicy.ERROR
+        history: list[PathMessage] = []
         if session is not None and parent is not None:
-            history = await self._store.messages.history(session.id, parent, self._settings.max_context_bytes)
+            most, messages = self._settings.max_context_bytes, self._store.messages
+            if truncates:
+                history = await messages.context_path(session.id, parent, most)
+            else:
+                history = [PathMessage(message) for message in await messages.history(session.id, parent, most)]
         developer_message = session.developer_message if session is not None else None
-        return ModelRequest(
+        request = ModelRequest(
             model=turn.model,
-            messages=tuple(select_history([*history, *turn.input])),
+            messages=(),
             instructions=tuple(text for text in (developer_message, turn.instructions) if text),
             parameters=turn.parameters,
             responses=turn.responses_parameters,
         )
+        new = [PathMessage(message, message_id) for message, message_id in zip_longest(turn.input, ids)]
+        plan = ContextPlan(request, (*history, *new), truncates, self.context_limits.find(turn.model))
+        return plan.fit() if truncates else plan
 
     async def _produce(
         self, running: RunningGeneration, turn: TurnRequest, credential: Credential, started: StartedTurn
@@ -178,11 +196,18 @@ class GenerationRunner:
         assert task is not None
         running.task = task
         try:
-            request = await self.model_request(turn, started.session, started.parent)
-            running.was_sent = True
-            await self._upstream.deliver(
-                request, credential, partial(self._append, running), partial(self._wait_for_commit, running)
-            )
+            plan = await self.plan(turn, started.session, started.parent, started.input)
+
+            async def send(request: ModelRequest) -> None:
+                running.was_sent = True
+                append, wait = partial(self._append, running), partial(self._wait_for_commit, running)
+                await self._upstream.deliver(request, credential, append, wait)
+
+            async def note(left_out: LeftOut) -> None:
+                await self._store.generations.set_left_out(running.id, left_out)
+                running.left_out = left_out
+
+            await send_fitting(plan, send, note)
             return running.outcome()
         except asyncio.CancelledError:
             if running.cancel_reason is None:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from chatapi.errors import AnswerTooLarge, ChatError, Interrupted, StoreUnavailable, UpstreamTimeout, from_code
-from chatapi.model import Generation, Microseconds, Outcome, Piece, Status, Usage
+from chatapi.model import Generation, LeftOut, Microseconds, Outcome, Piece, Status, Usage
 from chatapi.model.log import Log
 from chatapi.settings import Settings
 from chatapi.store import Fenced
@@ -64,6 +64,7 @@ class RunningGeneration:
         self.longest_gap = 0.0  # between two pieces of content, in seconds
         self.cancel_reason: CancelReason | None = None
         self.is_interrupted = False  # by a turn that is to follow it, before those in the session's queue
+        self.left_out: LeftOut | None = None  # of the request
         self.was_sent = False  # the upstream was asked, so that it may cost something
         self.task: asyncio.Task[object] | None = None  # to cancel; None once the outcome is being stored
         self._settings = settings

@@ -17,6 +17,7 @@ from chatapi.model.content import (
     user_text,
     visible_text,
 )
+from chatapi.model.context import ContextPolicy, LeftOut, PathMessage
 from chatapi.model.cursors import MessageCursor, SearchCursor
 from chatapi.model.generations import ROOT, Generation, Outcome, QueuedTurn, Status, TurnRequest
 from chatapi.model.ids import Alias, Clock, Microseconds, new_id, wall_clock
@@ -28,12 +29,14 @@ __all__ = [
     "Alias",
     "Authorizer",
     "Clock",
+    "ContextPolicy",
     "DAY_MICROSECONDS",
     "DEEPEST",
     "Generation",
     "GroupBy",
     "ImportedSession",
     "Kind",
+    "LeftOut",
     "Limit",
     "Media",
     "Message",
@@ -42,6 +45,7 @@ __all__ = [
     "NewMessage",
     "Outcome",
     "Part",
+    "PathMessage",
     "Piece",
     "QueuedTurn",
     "ROOT",

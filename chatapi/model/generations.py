@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from chatapi.model.content import NewMessage, Part
+from chatapi.model.context import ContextPolicy, LeftOut
 from chatapi.model.ids import Alias, Microseconds
 from chatapi.model.usage import Usage
 
@@ -26,6 +27,7 @@ class Generation:
     """One attempt to produce an answer.
 
     `length` is the size of its log in bytes, set when it ends. `replica` is the id of the process that runs it.
+    `left_out` are the messages that its request did not have, because the model's context is too small.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Generation:
     error_code: str | None = None
     error_detail: str | None = None
     replica: str = ""
+    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class TurnRequest:
     distinguishes two requests with one idempotency key. With `is_retry`, a turn with the same digest that is still
     running is followed instead of starting another. `responses_parameters` are sent if the upstream is asked through
     OpenAI's Responses, which alone has them. `instructions` follow the developer message in this turn only.
+    `context` is None for the policy of the session, or of the server.
     `dialect_data` is stored for the dialect that sent the turn and is opaque to everything else.
     """
 
@@ -88,6 +92,7 @@ class TurnRequest:
     instructions: str | None = None
     dialect_data: str | None = None
     responses_parameters: dict[str, Any] = field(default_factory=dict)
+    context: ContextPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

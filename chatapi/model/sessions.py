@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chatapi.model.content import Part, Role, visible_text
+from chatapi.model.context import ContextPolicy
 from chatapi.model.generations import Generation
 from chatapi.model.ids import Microseconds
 
@@ -19,7 +20,7 @@ class Session:
 
     `given_title` is None until a title is set, and `""` after it was removed. `content_bytes` is the size of its
     stored messages, about. `keep`, `expires_at` and `temporary` decide when retention deletes it. `queued` is how
-    many messages wait in its queue.
+    many messages wait in its queue. `context` is None for the server's policy.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Session:
     expires_at: Microseconds | None = None
     temporary: bool = False
     queued: int = 0
+    context: ContextPolicy | None = None
 
     @property
     def title(self) -> str | None:

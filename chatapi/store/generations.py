@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from chatapi.errors import UpstreamRejectedKey
-from chatapi.model import Clock, Generation, Kind, Microseconds, Outcome, Part, Status
+from chatapi.model import Clock, Generation, Kind, LeftOut, Microseconds, Outcome, Part, Status
 from chatapi.model.log import contiguous, default_cuts, parts_of, pieces_of, split
 from chatapi.store.drivers.driver import Driver, Fenced, Together, Transaction
 from chatapi.store.group_commit import GroupCommit, LogWriter
@@ -222,6 +222,14 @@ class Generations(Repository):
         if (found.status, found.length) != (outcome.status, _length(parts)):
             raise Fenced
         return Ended(found, None)
+
+    @write
+    def set_left_out(self, generation_id: str, left_out: LeftOut) -> Transaction[None]:
+        """Store the messages that are left out of the request of a generation that runs here."""
+        yield (
+            "UPDATE generation SET left_out = $2 WHERE id = $1 AND status = 'running' AND replica = $3",
+            (generation_id, encode_json(left_out), self._replica),
+        )
 
     @write
     def request_stop(self, generation_id: str, interrupts: bool = False) -> Transaction[str | None]:

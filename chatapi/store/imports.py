@@ -20,7 +20,7 @@ from chatapi.store.tree import MESSAGE_INTO
 
 _GENERATION_INTO = (
     "generation (id, session_id, message_id, status, replica, lease_until, model, dialect, owner, created_at, "
-    "first_token_at, ended_at, length, finish_reason, usage, error_code, error_detail)"
+    "first_token_at, ended_at, length, finish_reason, usage, error_code, error_detail, left_out)"
 )
 
 
@@ -84,4 +84,5 @@ def _generation_row(generation: Generation, owner: str) -> tuple[Any, ...]:
         encode_json(generation.usage) if generation.usage is not None else None,
         generation.error_code,
         generation.error_detail,
+        encode_json(generation.left_out) if generation.left_out is not None else None,
     )

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from chatapi.errors import ContextTooLarge, MessageNotFound, SessionNotFound
-from chatapi.model import Authorizer, Message, Microseconds, NewMessage, Role, Session, Status, new_id
+from chatapi.model import (
+    Authorizer,
+    LeftOut,
+    Message,
+    Microseconds,
+    NewMessage,
+    PathMessage,
+    Role,
+    Session,
+    Status,
+    Usage,
+    new_id,
+)
 from chatapi.store.aliases import name_messages
 from chatapi.store.drivers.driver import Transaction
 from chatapi.store.generations import find_generation
@@ -147,6 +161,35 @@ class Messages(Repository):
         for role, content, found_session in rows:
             check_is(found_session, session_id)
             found.append(NewMessage(Role(role), decode_parts(content)))
+        return found
+
+    @read
+    def context_path(self, session_id: str, head: str, max_bytes: int) -> Transaction[list[PathMessage]]:
+        """Return the path as `history` does, with ids and the facts of answers; of a larger one, read only the end.
+
+        The content of the last messages is read, up to `max_bytes`; those before them have none.
+        """
+        rows = yield (
+            f"{_ANSWERED_PATH}, sized (id, tail) AS "
+            f"(SELECT m.id, sum(length(m.content)) OVER (ORDER BY m.depth DESC) {_HISTORY}) "
+            "SELECT m.id, m.session_id, m.role, CASE WHEN z.tail <= $2 THEN m.content END, g.model, g.usage, "
+            "g.left_out FROM sized z JOIN message m ON m.id = z.id "
+            "LEFT JOIN generation g ON g.message_id = m.id ORDER BY m.depth",
+            (head, max_bytes),
+        )
+        found = []
+        for message_id, found_session, role, content, model, usage, left_out in rows:
+            check_is(found_session, session_id)
+            found.append(
+                PathMessage(
+                    NewMessage(Role(role), decode_parts(content) if content is not None else ()),
+                    message_id,
+                    model,
+                    msgspec.json.decode(usage, type=Usage) if usage is not None else None,
+                    msgspec.json.decode(left_out, type=LeftOut) if left_out is not None else None,
+                    content is not None,
+                )
+            )
         return found
 
     @read

@@ -16,6 +16,7 @@ from chatapi.errors import IdempotencyMismatch, QueuedMessageNotFound, QueueFull
 from chatapi.model import (
     Authorizer,
     Clock,
+    ContextPolicy,
     Generation,
     Kind,
     Microseconds,
@@ -52,6 +53,7 @@ class _Request(msgspec.Struct):
     dialect: str
     developer_message: str | None = None
     parameters: dict[str, Any] = {}
+    context: ContextPolicy | None = None
 
 
 class QueuedStart(NamedTuple):
@@ -122,7 +124,7 @@ class Queue(Repository):
                 queued.place,
                 turn.owner,
                 encode_parts(turn.input[0].parts),
-                encode_json(_Request(turn.model, turn.dialect, turn.developer_message, turn.parameters)),
+                encode_json(_Request(turn.model, turn.dialect, turn.developer_message, turn.parameters, turn.context)),
                 turn.idempotency_key,
                 turn.digest,
                 now,
@@ -330,6 +332,7 @@ def _read_row(row: tuple[Any, ...]) -> QueuedTurn:
         model=read.model,
         dialect=read.dialect,
         parameters=read.parameters,
+        context=read.context,
         idempotency_key=idempotency_key,
         digest=digest,
     )

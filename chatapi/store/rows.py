@@ -8,16 +8,29 @@ from typing import Any
 
 import msgspec
 
-from chatapi.model import Generation, Kind, Media, Message, Part, Role, Session, Status, ToolCall, Usage
+from chatapi.model import (
+    ContextPolicy,
+    Generation,
+    Kind,
+    LeftOut,
+    Media,
+    Message,
+    Part,
+    Role,
+    Session,
+    Status,
+    ToolCall,
+    Usage,
+)
 from chatapi.store.drivers.driver import CrossedRows
 
 SESSION = (
     "id, owner, developer_message, title, metadata, head, message_count, created_at, updated_at, content_bytes, keep, "
-    "expires_at, temporary, queued"
+    "expires_at, temporary, queued, context"
 )
 GENERATION = (
     "g.id, g.session_id, g.message_id, g.status, g.model, g.dialect, g.created_at, g.first_token_at, g.ended_at, "
-    "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail, g.replica"
+    "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail, g.replica, g.left_out"
 )
 MESSAGE = "m.id, m.session_id, m.parent, m.depth, m.role, m.content, m.created_at"
 MESSAGE_COLUMNS = 7
@@ -44,6 +57,7 @@ def read_session(row: tuple[Any, ...]) -> Session:
     values = list(row)
     values[4] = msgspec.json.decode(row[4])
     values[10], values[12] = bool(row[10]), bool(row[12])
+    values[14] = ContextPolicy(row[14]) if row[14] is not None else None
     return Session(*values)
 
 
@@ -52,6 +66,7 @@ def read_generation(row: tuple[Any, ...]) -> Generation:
     values = list(row)
     values[3] = Status(row[3])
     values[11] = msgspec.json.decode(row[11], type=Usage) if row[11] is not None else None
+    values[15] = msgspec.json.decode(row[15], type=LeftOut) if row[15] is not None else None
     return Generation(*values)
 
 

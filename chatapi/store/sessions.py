@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from chatapi.model import (
     Authorizer,
     Clock,
+    ContextPolicy,
     Generation,
     Microseconds,
     NewMessage,
@@ -66,6 +67,12 @@ class RetentionChoice(NamedTuple):
         )
 
 
+class ContextChoice(NamedTuple):
+    """The context policy to set; None for the server's."""
+
+    policy: ContextPolicy | None
+
+
 class Sessions(Repository):
     """Sessions, each with one developer message and a tree of messages."""
 
@@ -76,10 +83,14 @@ class Sessions(Repository):
 
     @durable_write
     def create(
-        self, owner: str | None, developer_message: str, retention: RetentionChoice | None = None
+        self,
+        owner: str | None,
+        developer_message: str,
+        retention: RetentionChoice | None = None,
+        context: ContextPolicy | None = None,
     ) -> Transaction[Session]:
         """Create a session without messages."""
-        session = new_session(owner, developer_message, {}, self._clock())
+        session = replace(new_session(owner, developer_message, {}, self._clock()), context=context)
         if retention is not None:
             session = retention.apply(session)
         yield from self._quotas.take(owner, 1, 0)
@@ -155,6 +166,7 @@ class Sessions(Repository):
         metadata: dict[str, str] | None = None,
         head: str | None = None,
         retention: RetentionChoice | None = None,
+        context: ContextChoice | None = None,
     ) -> Transaction[Session]:
         """Set the values that are not None; an empty title removes the title.
 
@@ -178,12 +190,13 @@ class Sessions(Repository):
             given_title=session.given_title if title is None else title,
             metadata=session.metadata if metadata is None else metadata,
             updated_at=self._clock(),
+            context=session.context if context is None else context.policy,
         )
         if retention is not None:
             changed = retention.apply(changed)
         yield (
             "UPDATE session SET developer_message = $2, title = $3, metadata = $4, head = $5, updated_at = $6, "
-            "keep = $7, expires_at = $8, temporary = $9 WHERE id = $1",
+            "keep = $7, expires_at = $8, temporary = $9, context = $10 WHERE id = $1",
             (
                 session_id,
                 changed.developer_message,
@@ -194,6 +207,7 @@ class Sessions(Repository):
                 int(changed.keep),
                 changed.expires_at,
                 int(changed.temporary),
+                changed.context,
             ),
         )
         return changed
@@ -248,7 +262,7 @@ def new_session(owner: str | None, developer_message: str, metadata: dict[str, s
 def insert_session(session: Session) -> Statement:
     """Insert a session that is not stored yet."""
     return (
-        f"INSERT INTO session ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        f"INSERT INTO session ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         (
             session.id,
             session.owner,
@@ -264,6 +278,7 @@ def insert_session(session: Session) -> Statement:
             session.expires_at,
             int(session.temporary),
             session.queued,
+            session.context,
         ),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from chatapi.errors import (
     ContextTooLarge,
+    UpstreamContextExceeded,
     UpstreamForbidden,
     UpstreamModelNotFound,
     UpstreamRateLimited,
@@ -25,6 +26,7 @@ REFUSALS = frozenset(
     error.code
     for error in (
         ContextTooLarge,
+        UpstreamContextExceeded,
         UpstreamForbidden,
         UpstreamModelNotFound,
         UpstreamRateLimited,

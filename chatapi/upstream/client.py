@@ -22,6 +22,7 @@ from chatapi import __version__
 from chatapi.auth.credentials import Credential
 from chatapi.errors import (
     UpstreamBroken,
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamRateLimited,
     UpstreamTimeout,
@@ -195,6 +196,8 @@ class Upstream:
                     self._remember(request.model, adjustments)
                 return response, provider
             change = None
+            if isinstance(response.error, UpstreamContextExceeded):
+                raise response.error  # its words may name parameters, which are not the cause
             if response.status in _ADJUSTABLE and len(adjustments - known) < ADJUSTMENTS_AT_MOST:
                 change = providers.find_adjustment(provider, request, response.text, body, adjustments)
             if change is None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from chatapi.auth.credentials import Credential
 from chatapi.errors import (
     UpstreamBroken,
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamErrorBody,
     UpstreamForbidden,
@@ -26,6 +27,7 @@ from chatapi.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from chatapi.upstream.overflow import find_overflow
 from chatapi.wire.loose_json import UNREADABLE, read_json, storable
 
 LONGEST_RETRY_SECONDS = 3600.0  # a longer Retry-After is passed on as this
@@ -37,6 +39,8 @@ OWN_KEY_REFUSED = (
 NO_SUCH_ADDRESS = (
     "The model API has no such address (status 404). Check that OPENAI_BASE_URL is complete; most end in /v1."
 )
+_COUNTS = ("n_prompt_tokens", "n_ctx")  # of llama.cpp
+_RAW_CHARACTERS = 4096
 _MESSAGES = ("message", "detail", "msg", "error_msg", "error_message", "error_description", "errors")
 _STATUS_OF_CODE = {
     "rate_limit_exceeded": 429,
@@ -76,6 +80,12 @@ class ErrorReport(NamedTuple):
     type: str | None = None
     param: str | None = None
     is_object: bool = False
+    more: str = ""  # words beside the message: tokens that were counted, and an error that a gateway passes on
+
+    @property
+    def words(self) -> str:
+        """All words of the error."""
+        return f"{self.message or ''} {self.more}".strip()
 
     @property
     def status(self) -> int | None:
@@ -136,7 +146,15 @@ def _report(error: dict[str, Any], *, is_object: bool) -> ErrorReport:
         kind if isinstance(kind, str) else None,
         param if isinstance(param, str) else None,
         is_object and message is not None,
+        _more_words(error),
     )
+
+
+def _more_words(error: dict[str, Any]) -> str:
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None  # of OpenRouter
+    counted = [f"{name}: {error[name]}" for name in _COUNTS if isinstance(error.get(name), int)]
+    return " ".join([*counted, *([raw[:_RAW_CHARACTERS]] if isinstance(raw, str) else [])])
 
 
 def _text_of(value: Any) -> str | None:
@@ -172,6 +190,10 @@ def error_for_status(
 ) -> UpstreamError:
     """Return the error of this service for a status of the upstream. `retry_after` is in seconds."""
     said = sentence(report, credential)
+    if (overflow := find_overflow(status, report.code, report.type, report.words)) is not None:
+        exceeded = UpstreamContextExceeded(said)
+        exceeded.limit_tokens, exceeded.requested_tokens = overflow
+        return exceeded
     if status == HTTPStatus.UNAUTHORIZED:
         return UpstreamRejectedKey() if credential.is_callers else UpstreamBroken(OWN_KEY_REFUSED)
     if status == HTTPStatus.FORBIDDEN:
@@ -201,6 +223,8 @@ def error_in_stream(report: ErrorReport, credential: Credential, *, started: boo
     its name, because a client can act on that.
     """
     status = report.status
+    if not started and find_overflow(None, report.code, report.type, report.words) is not None:
+        status = status if status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus.BAD_REQUEST
     if status == HTTPStatus.TOO_MANY_REQUESTS or (status is not None and not started):
         error = error_for_status(status, report, credential)
         error.said = error_body(status, report, credential)

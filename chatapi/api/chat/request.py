@@ -10,12 +10,12 @@ from starlette.requests import Request
 
 from chatapi.api.chat.attachments import MAX_ATTACHMENTS, Attachment
 from chatapi.api.http.identity import header_of
-from chatapi.api.http.request_body import Body, KeyField, ModelName, Parameters, Text, validate
+from chatapi.api.http.request_body import Body, ContextPolicyName, KeyField, ModelName, Parameters, Text, validate
 from chatapi.api.http.services import Services
 from chatapi.api.turns import with_digest
 from chatapi.auth.authorization import Action, Caller, authorize
 from chatapi.errors import InvalidRequest, MessageNotFound
-from chatapi.model import ROOT, Kind, NewMessage, Part, Role, TurnRequest
+from chatapi.model import ROOT, ContextPolicy, Kind, NewMessage, Part, Role, TurnRequest
 from chatapi.wire.text import check_length
 
 Format = Literal["text", "events", "json"]
@@ -36,6 +36,7 @@ class ChatBody(Parameters):
     stream: bool | None = True
     on_disconnect: Literal["continue", "cancel"] = "continue"
     if_busy: Literal["reject", "interrupt", "queue"] = "reject"
+    context: ContextPolicyName | None = None
     replace: Text | None = None
     attachments: Annotated[list[Attachment], Field(max_length=MAX_ATTACHMENTS)] | None = None
 
@@ -117,6 +118,7 @@ def make_turn(
         model=body.model or settings.default_model,
         dialect=dialect,
         parameters=body.parameters(),
+        context=ContextPolicy(body.context) if body.context is not None else None,
     )
     return with_digest(turn, idempotency_key, replaces=body.replace) if idempotency_key is not None else turn
 

@@ -22,7 +22,7 @@ from chatapi.api.http.openapi import (
     text_content,
 )
 from chatapi.api.http.request_body import Parameters
-from chatapi.api.http.schemas import Answer, Usage
+from chatapi.api.http.schemas import Answer, LeftOut, Usage
 from chatapi.api.vercel.request import UIChatBody
 from chatapi.api.vercel.schemas import CHUNKS, ErrorChunk
 from chatapi.errors import KeyRequired, MessageNotFound, PositionOutOfRange, QueueFull
@@ -92,6 +92,7 @@ class StoppedAnswer(TypedDict):
     finish_reason: NotRequired[str | None]
     usage: NotRequired[Usage | None]
     error: NotRequired[Any]
+    left_out: NotRequired[LeftOut | None]
     text: str
     reasoning: NotRequired[str | None]
     parts: NotRequired[list[Any]]
@@ -99,6 +100,7 @@ class StoppedAnswer(TypedDict):
 
 EVENTS: dict[str, Any] = {
     "session": SessionEvent,
+    "context": LeftOut,
     "text": TextEvent,
     "reasoning": TextEvent,
     "refusal": TextEvent,
@@ -122,6 +124,9 @@ describe(
     on_disconnect="`cancel`: stop the answer when the client disconnects.",
     if_busy="`interrupt`: stop the session's running answer first. `queue`: if an answer runs or messages wait, the "
     "message is stored, and starts when the answers before it have ended; the response is 202 and describes it.",
+    context="For a conversation that is longer than the model's context. `error`: the model API's error. "
+    "`truncate`: the oldest messages are left out. `auto`: the best of this server. By default as the session or "
+    "`CHATAPI_CONTEXT` says.",
     replace="A message of this session to replace. Of a user message, `user_message` becomes a sibling. Of an answer, "
     "the new answer becomes a sibling, and `user_message` must be absent. The old branch stays. Requires "
     "`session_id`.",

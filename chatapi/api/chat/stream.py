@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from chatapi.api.http.serializers import usage_json
+from chatapi.api.http.serializers import left_out_json, usage_json
 from chatapi.api.http.streaming import ENDED_WELL, EVENT_TEXT_BYTES
 from chatapi.errors import ChatError, from_code
 from chatapi.model import Generation, Kind, Piece, Status
@@ -16,7 +16,7 @@ from chatapi.wire import sse
 
 
 class EventEncoder:
-    """Server-sent events: session, text, reasoning, refusal, tool_call, annotation, usage, done, error.
+    """Server-sent events: session, context, text, reasoning, refusal, tool_call, annotation, usage, done, error.
 
     The id of each event is the position after it.
     """
@@ -29,7 +29,7 @@ class EventEncoder:
 
     def begin(self) -> bytes:
         generation = self._generation
-        return self._event(
+        session = self._event(
             "session",
             {
                 "session_id": generation.session_id,
@@ -38,6 +38,8 @@ class EventEncoder:
                 "model": generation.model,
             },
         )
+        left_out = left_out_json(generation)
+        return session + (self._event("context", left_out) if left_out is not None else b"")
 
     def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
         for piece in pieces:

@@ -37,6 +37,7 @@ from chatapi.errors import (
     Unavailable,
     UnsupportedMediaType,
     UpstreamBroken,
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamForbidden,
     UpstreamModelNotFound,
@@ -60,6 +61,7 @@ SESSION_ERRORS: Errors = (*OWNER_ERRORS, SessionNotFound)
 BODY_ERRORS: Errors = (MalformedJSON, BodyTooLarge, UnsupportedMediaType, InvalidRequest)
 UPSTREAM_ERRORS: Errors = (
     UpstreamRejectedRequest,
+    UpstreamContextExceeded,
     UpstreamRejectedKey,
     UpstreamForbidden,
     UpstreamModelNotFound,

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -86,6 +86,9 @@ Metadata = Annotated[
     Field(max_length=METADATA_ENTRIES),
 ]
 """The metadata of a session."""
+
+
+ContextPolicyName = Literal["error", "truncate", "auto"]
 
 
 class Parameters(Body):

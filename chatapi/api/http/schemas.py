@@ -65,6 +65,22 @@ class Session(TypedDict):
     temporary: Annotated[bool, Meta(description="Whether it is deleted after `CHATAPI_TEMPORARY_DAYS` without use.")]
     expires_at: Annotated[Time | None, Meta(description="When it is deleted, also if it is used or kept.")]
     queued: Annotated[int, Meta(description="Messages that wait in its queue.")]
+    context: Annotated[
+        Literal["error", "truncate", "auto"] | None,
+        Meta(description="What happens when it is longer than the model's context; null: as `CHATAPI_CONTEXT` says."),
+    ]
+
+
+class LeftOut(TypedDict):
+    """Messages that were left out of the request for an answer, because the model's context is smaller.
+
+    All messages of the path from `first` to `last`, except those of the system and the developer and the newest one of
+    the user.
+    """
+
+    messages: Annotated[int, Meta(description="Their number.")]
+    first: Annotated[str | None, Meta(description="The id of the oldest; null if nothing is stored.")]
+    last: Annotated[str | None, Meta(description="The id of the newest.")]
 
 
 class Message(TypedDict):
@@ -88,6 +104,7 @@ class Message(TypedDict):
     error: NotRequired[AnswerError | None]
     first_token_at: NotRequired[Time | None]
     ended_at: NotRequired[Time | None]
+    left_out: NotRequired[LeftOut | None]
 
 
 class SessionPage(TypedDict):
@@ -115,6 +132,7 @@ class Answer(TypedDict):
     finish_reason: str | None
     usage: Usage | None
     error: AnswerError | None
+    left_out: LeftOut | None
     text: str
     reasoning: str | None
     parts: list[Part]

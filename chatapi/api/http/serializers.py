@@ -40,6 +40,7 @@ def session_json(session: Session) -> dict[str, Any]:
         "temporary": session.temporary,
         "expires_at": iso(session.expires_at) if session.expires_at is not None else None,
         "queued": session.queued,
+        "context": session.context,
     }
 
 
@@ -67,7 +68,13 @@ def generation_json(generation: Generation) -> dict[str, Any]:
         "finish_reason": generation.finish_reason,
         "usage": usage_json(generation.usage),
         "error": error_json(generation),
+        "left_out": left_out_json(generation),
     }
+
+
+def left_out_json(generation: Generation) -> dict[str, Any] | None:
+    """Return the messages that were left out of a request, or None if it had all."""
+    return asdict(generation.left_out) if generation.left_out is not None else None
 
 
 def error_json(generation: Generation) -> dict[str, Any] | None:
@@ -133,5 +140,6 @@ def message_json(message: Message) -> dict[str, Any]:
             "error": error_json(generation),
             "first_token_at": iso_or_none(generation.first_token_at),
             "ended_at": iso_or_none(generation.ended_at),
+            "left_out": left_out_json(generation),
         }
     return shown

@@ -37,5 +37,6 @@ async def _ask(request: Request, name: str | None = None) -> Response:
     settings = services.settings
     whole = await services.upstream.models(Credential(key), settings.max_answer_bytes, settings.status_seconds, name)
     mark_accepted(request, whole.metadata)
+    services.generations.learn_models(whole.body)
     headers = whole.headers | limit_headers(limit, whole.limit)
     return Response(whole.body, 200, headers, "application/json")

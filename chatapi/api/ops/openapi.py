@@ -36,6 +36,12 @@ HEADERS = {
     "X-RateLimit-Remaining": ("Requests that are left of `X-RateLimit-Limit`.", "integer", False),
     "X-Upstream-Request-ID": ("The upstream's id of its request.", "string", False),
     "X-Upstream-Name": ("Of several upstreams, the one that answered.", "string", False),
+    "X-Context-Left-Out": (
+        "The number of messages that were left out of the request for this answer, with the ids of the `first` and the "
+        "`last` of them as parameters. Absent if the model got all.",
+        "string",
+        False,
+    ),
     "X-Omitted-Tools": ("The hosted tools that were left out of the request.", "string", False),
     "X-Should-Retry": ("`false`: OpenAI's clients do not repeat the request.", "string", True),
     "Retry-After": ("Seconds to wait before the next attempt.", "integer", True),

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from chatapi.api.http.request_body import METADATA_ENTRIES, METADATA_NAME, METADATA_VALUE
-from chatapi.model import Kind, Role, Status
+from chatapi.model import ContextPolicy, Kind, Role, Status
 
 FORMAT = "chatapi.session"
 VERSION = 1
@@ -57,6 +57,14 @@ class ErrorDocument(Struct, forbid_unknown_fields=True):
     detail: Annotated[str, Meta(max_length=10_000)] | None
 
 
+class LeftOutDocument(Struct, forbid_unknown_fields=True):
+    """The messages that were left out of the request for an answer: their number, and the first and last of them."""
+
+    messages: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    first: Id | None
+    last: Id | None
+
+
 class MessageDocument(Struct, forbid_unknown_fields=True):
     """A message. The fields from `model` on are null unless this server asked a model for the message."""
 
@@ -72,6 +80,7 @@ class MessageDocument(Struct, forbid_unknown_fields=True):
     error: ErrorDocument | None = None
     first_token_at: datetime | None = None
     ended_at: datetime | None = None
+    left_out: LeftOutDocument | None = None
 
 
 class SessionDocument(Struct, forbid_unknown_fields=True):
@@ -86,6 +95,7 @@ class SessionDocument(Struct, forbid_unknown_fields=True):
     created_at: datetime
     last_updated: datetime
     head: Id | None
+    context: ContextPolicy | None = None
 
 
 class QueuedDocument(Struct, forbid_unknown_fields=True):

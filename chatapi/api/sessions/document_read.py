@@ -15,6 +15,7 @@ from chatapi.api.sessions.document import (
     MEDIA_FIELDS,
     Document,
     ErrorDocument,
+    LeftOutDocument,
     MessageDocument,
     PartDocument,
     QueuedDocument,
@@ -26,6 +27,7 @@ from chatapi.model import (
     Generation,
     ImportedSession,
     Kind,
+    LeftOut,
     Media,
     Message,
     Microseconds,
@@ -111,6 +113,7 @@ _PATH = re.compile(r"(?:`key` in )?`\$((?:\.[a-z_]+|\[(?:\d+|\.\.\.)\])*)`")
 _FIELDS = {
     name
     for struct in (
+        LeftOutDocument,
         Document,
         SessionDocument,
         MessageDocument,
@@ -172,6 +175,7 @@ def _read_session(session: SessionDocument, session_id: str, owner: str, ids: di
         len(ids),
         _microseconds(session.created_at, "session.created_at"),
         _microseconds(session.last_updated, "session.last_updated"),
+        context=session.context,
     )
 
 
@@ -192,7 +196,7 @@ def _read_message(
         raise InvalidRequest.field(f"{path}.parts", limit)
     parts = tuple(_read_part(part, f"{path}.parts.{index}") for index, part in enumerate(message.parts))
     created_at = _microseconds(message.created_at, f"{path}.created_at")
-    generation = _read_generation(message, path, session_id, ids[message.id], parts, exported_at)
+    generation = _read_generation(message, path, session_id, ids, parts, exported_at)
     return Message(ids[message.id], session_id, parent, depth, message.role, parts, created_at, generation)
 
 
@@ -257,7 +261,7 @@ def _read_generation(
     message: MessageDocument,
     path: str,
     session_id: str,
-    message_id: str,
+    ids: dict[str, str],
     parts: tuple[Part, ...],
     exported_at: Microseconds,
 ) -> Generation | None:
@@ -277,7 +281,7 @@ def _read_generation(
     return Generation(
         id=new_id("gen"),
         session_id=session_id,
-        message_id=message_id,
+        message_id=ids[message.id],
         status=Status.INTERRUPTED if is_running else message.status,
         model=message.model,
         dialect=DIALECT,
@@ -289,7 +293,13 @@ def _read_generation(
         usage=_read_usage(message.usage) if message.usage is not None else None,
         error_code=error.code if error is not None else None,
         error_detail=error.detail if error is not None else None,
+        left_out=_read_left_out(message.left_out, ids) if message.left_out is not None else None,
     )
+
+
+def _read_left_out(left_out: LeftOutDocument, ids: dict[str, str]) -> LeftOut:
+    """Return which messages were left out, by their new ids; those that were deleted since have none."""
+    return LeftOut(left_out.messages, ids.get(left_out.first or ""), ids.get(left_out.last or ""))
 
 
 def _read_usage(usage: UsageDocument) -> Usage:

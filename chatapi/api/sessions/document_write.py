@@ -47,6 +47,7 @@ def _session_json(session: Session) -> dict[str, Any]:
         "created_at": iso(session.created_at),
         "last_updated": iso(session.updated_at),
         "head": session.head,
+        **({"context": session.context} if session.context is not None else {}),  # earlier versions do not know it
     }
 
 
@@ -81,6 +82,7 @@ def _message_json(message: Message) -> dict[str, Any]:
         "error": error,
         "first_token_at": iso_or_none(generation.first_token_at),
         "ended_at": iso_or_none(generation.ended_at),
+        **({"left_out": generation.left_out} if generation.left_out is not None else {}),
     }
 
 

@@ -17,9 +17,9 @@ from chatapi.api.sessions import schemas
 from chatapi.api.sessions.schemas import ForkBody, SessionBody, SessionChangeBody
 from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.errors import InvalidRequest, KeyRequired
-from chatapi.model import DEEPEST, Microseconds
+from chatapi.model import DEEPEST, ContextPolicy, Microseconds
 from chatapi.store import SessionTime
-from chatapi.store.sessions import RetentionChoice
+from chatapi.store.sessions import ContextChoice, RetentionChoice
 
 router = APIRouter(tags=["sessions"])
 
@@ -40,7 +40,7 @@ async def create_session(request: Request) -> JSONResponse:
     # By address, with or without a key: the key has not been verified.
     await core.rate_limit.take(address_group(request))
     session = await core.store.sessions.create(
-        caller_of(request).owner, body.developer_message, _retention_choice(body)
+        caller_of(request).owner, body.developer_message, _retention_choice(body), _policy(body)
     )
     return JSONResponse(
         {
@@ -90,6 +90,7 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
         body.metadata,
         body.head,
         _retention_choice(body),
+        ContextChoice(_policy(body)) if "context" in body.model_fields_set else None,
     )
     return JSONResponse(session_json(session))
 
@@ -147,6 +148,10 @@ async def list_messages(
         ends = not page or page[-1].depth == 0
     more = None if ends else encode_cursor(page[-1].depth)
     return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})
+
+
+def _policy(body: SessionBody | SessionChangeBody) -> ContextPolicy | None:
+    return ContextPolicy(body.context) if body.context is not None else None
 
 
 def _retention_choice(body: SessionBody | SessionChangeBody) -> RetentionChoice:

@@ -21,7 +21,7 @@ from chatapi.api.http.openapi import (
     operation,
     text_content,
 )
-from chatapi.api.http.request_body import Body, Metadata, Text
+from chatapi.api.http.request_body import Body, ContextPolicyName, Metadata, Text
 from chatapi.api.http.schemas import MessagePage, Role, Session, SessionPage
 from chatapi.api.sessions.document import MAX_MESSAGES, MAX_PARTS, Document
 from chatapi.errors import ContextTooLarge, MessageNotFound, QuotaExceeded, SessionBusy, SessionFull
@@ -56,10 +56,12 @@ class SessionBody(Body):
     keep: bool | None = None
     temporary: bool | None = None
     expires_at: ExpiryTime | None = None
+    context: ContextPolicyName | None = None
 
 
 class SessionChangeBody(Body):
-    """The fields of a session to change; one that is absent or null stays as it is. `expires_at: null` removes it."""
+    """The fields of a session to change; one that is absent or null stays as it is. Null removes `expires_at` and
+    `context`."""
 
     title: Annotated[Text, Field(max_length=200)] | None = None
     developer_message: Text | None = None
@@ -68,6 +70,7 @@ class SessionChangeBody(Body):
     keep: bool | None = None
     temporary: bool | None = None
     expires_at: ExpiryTime | None = None
+    context: ContextPolicyName | None = None
 
 
 class ForkBody(Body):

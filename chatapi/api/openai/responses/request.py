@@ -15,7 +15,7 @@ from chatapi.api.openai.common import check_sizes
 from chatapi.api.openai.items import NEEDS_RESPONSES, References, read_input
 from chatapi.api.openai.responses.tools import MAX_TOOLS, Hosted, names_hosted, read_tool_choice, read_tools
 from chatapi.errors import InvalidRequest
-from chatapi.model import NewMessage
+from chatapi.model import ContextPolicy, NewMessage
 from chatapi.settings import Settings
 from chatapi.wire.json_values import optional_text, require_object
 
@@ -138,6 +138,9 @@ PASSED_ON = (
 
 RESPONSES_ONLY = ("access_programs", "context_management", "image", "moderation", "prompt", "prompt_cache_options")
 """The fields that change an answer and that only an upstream has which is asked through Responses."""
+
+CONTEXT_POLICIES = {"auto": ContextPolicy.TRUNCATE, "disabled": ContextPolicy.ERROR}
+"""The context policy of each value of `truncation`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
 from chatapi.api.openai.responses.turns import DIALECT, find_response, read_turn
 from chatapi.api.openai.responses.unstored import WARM_UP
-from chatapi.api.turns import turn_headers
+from chatapi.api.turns import left_out_header, turn_headers
 from chatapi.auth.authorization import Action, Caller, make_authorizer
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
@@ -112,6 +112,7 @@ async def _answer_unstored(request: Request, key: Key, asked: ResponseRequest, t
     mark_accepted(request, sent.upstream)
     headers = dict(sent.upstream.headers) if sent.upstream is not None else {}
     headers |= limit_headers(request.state.limit, sent.upstream.limit if sent.upstream is not None else None)
+    headers |= left_out_header(sent.generation)
     stop = _stopper(services, sent.generation)
     return await _answer(request, asked, sent.generation, sent.chunks, asked.repeated, headers, stop)
 

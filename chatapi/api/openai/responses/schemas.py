@@ -315,7 +315,9 @@ describe(
     moderation=ONLY,
     prompt=ONLY + " The upstream's template; `model` is sent with it.",
     prompt_cache_options=ONLY,
-    truncation="As `max_tool_calls`, for an upstream that is asked through Responses.",
+    truncation="`auto`: the oldest messages are left out if the conversation is longer than the model's context, as "
+    "`X-Context-Left-Out` says; an upstream that is asked through Responses leaves them out itself. `disabled`: an "
+    "error. By default as the session or `CHATAPI_CONTEXT` says.",
     include="For an upstream that is asked through Responses. Token probabilities are a 400. `stream_options` are "
     "ignored.",
     top_logprobs="Must be 0.",

@@ -8,7 +8,7 @@ from chatapi.api.http.services import Services, services_of
 from chatapi.api.openai.common import not_found_as
 from chatapi.api.openai.ids import generation_of_response, session_of_conversation
 from chatapi.api.openai.responses.objects import encode_request_fields
-from chatapi.api.openai.responses.request import ResponseRequest
+from chatapi.api.openai.responses.request import CONTEXT_POLICIES, ResponseRequest
 from chatapi.api.turns import with_idempotency
 from chatapi.auth.authorization import Action, Caller, authorize
 from chatapi.errors import PreviousNotFound
@@ -44,6 +44,7 @@ async def read_turn(request: Request, asked: ResponseRequest, caller: Caller) ->
         instructions=asked.instructions,
         dialect_data=encode_request_fields(asked.repeated),
         responses_parameters=asked.own_parameters,
+        context=CONTEXT_POLICIES.get(asked.repeated.get("truncation", "")),
     )
     return await with_idempotency(request, services, turn) if asked.store else turn
 
