@@ -22,6 +22,7 @@ from chatapi.api.ops import docs, health, metrics, page, plug
 from chatapi.api.sessions import routes as sessions
 from chatapi.api.sessions import search, transfer
 from chatapi.middleware import Admission, Boundary, CrossOrigin, HeadAsGet, LastResort
+from chatapi.model import Replica
 from chatapi.settings import Settings
 from chatapi.telemetry import logging as telemetry
 from chatapi.wiring import make_services, running
@@ -44,11 +45,12 @@ EXPOSED = [
 ]
 
 
-def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
+def create_app(settings: Settings, demo_key: str | None = None, replica: Replica | None = None) -> FastAPI:
     """Make the service as an ASGI application. Its lifespan, or `wiring.running`, opens it.
 
     Args:
         demo_key: a key that the page shows; only for an upstream that accepts any key.
+        replica: the identity of this process in the database; a new one by default.
     """
     telemetry.configure(settings)
     app = FastAPI(
@@ -63,7 +65,7 @@ def create_app(settings: Settings, demo_key: str | None = None) -> FastAPI:
         # FastAPI's own telemetry sees bodies, and the environment could send it elsewhere.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.services = make_services(settings, demo_key)
+    app.state.services = make_services(settings, demo_key, replica)
     for router in (
         chat.sending,
         chat.router,

@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chatapi import __version__
 from chatapi.auth.keys import make_demo_key
 from chatapi.settings import Settings, SettingsError, read_settings, variable_name
+
+if TYPE_CHECKING:
+    from chatapi.server.workers import Worker
 
 EXAMPLE_PRICES = Path(__file__).with_name("prices.example.json")
 SIMULATOR_READY = "Simulator listening on "
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "retention":
                 return _retention(options.dry_run)
             case _:
-                _serve(read_settings(_overrides(options)))
+                return _serve(read_settings(_overrides(options)))
     except SettingsError as error:
         print(f"Cannot start. {error}", file=sys.stderr)
         return 2
@@ -242,20 +246,38 @@ def _show_progress(line: str) -> None:
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_key: str | None = None) -> None:
-    """Serve until a signal. `greet` receives the URL as soon as the port is open; `demo_key` is public."""
+def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_key: str | None = None) -> int:
+    """Serve until a signal; return the exit status. `greet` receives the URL as soon as the port is open.
+
+    With several workers, each of them and their supervisor return from here.
+    """
     from chatapi.app import create_app  # here, so that --help and an impossible setting are answered at once
     from chatapi.server.serve import listen, listen_for_metrics, serve, url_of
 
     with listen(settings) as listener:
         if greet is not None:
             greet(url_of(listener))
-        metrics_listener = listen_for_metrics(settings)
+        worker = _become_worker(settings) if settings.workers > 1 else None
+        if isinstance(worker, int):
+            return worker
+        metrics_listener = listen_for_metrics(settings, worker.number if worker is not None else 0)
         try:
-            serve(create_app(settings, demo_key), settings, listener, metrics_listener)
+            serve(create_app(settings, demo_key, worker and worker.replica), settings, listener, metrics_listener)
         finally:
             if metrics_listener is not None:
                 metrics_listener.close()
+    return 0
+
+
+def _become_worker(settings: Settings) -> Worker | int:
+    """Supervise workers, and return the exit status; in each of the workers, return at once."""
+    from chatapi.server.workers import Supervisor, logger  # here, as above
+    from chatapi.telemetry import logging as telemetry
+
+    telemetry.configure(settings)
+    if settings.redis_url is None:
+        logger.warning("each worker has limits of its own", advice="set REDIS_URL, so that they share them")
+    return Supervisor(settings.workers).run()
 
 
 def _demo(pace_ms: int, overrides: Mapping[str, str]) -> None:
@@ -272,6 +294,7 @@ def _demo(pace_ms: int, overrides: Mapping[str, str]) -> None:
             if not line.startswith(SIMULATOR_READY):
                 raise SettingsError("The simulator did not start; its own message is above.")
             url = line.removeprefix(SIMULATOR_READY).split()[0]
+            overrides = {**overrides, "CHATAPI_WORKERS": "1"}
             defaults = {"DATABASE_URL": "sqlite:///data/demo.db", "CHATAPI_PRICES": str(EXAMPLE_PRICES)}
             key = make_demo_key()  # a new one for each start, so that no other page knows it
             _serve(read_settings({**overrides, "OPENAI_BASE_URL": url}, defaults), partial(_greet, key), key)

@@ -197,6 +197,13 @@ class Settings(BaseModel):
         description="The secret of the owner tags: 32 characters or more, the same for all replicas. Unset: the first "
         "start writes one beside the SQLite file. Required with PostgreSQL.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that serve the port, each of which can use a core. More than 1 requires PostgreSQL; set "
+        "`REDIS_URL` too, so that they share the limits.",
+    )
     metrics: Literal["off", "on"] = Field(
         "off",
         description="`on`: serve metrics for Prometheus at `/metrics`. They name models, numbers and costs, and no "
@@ -488,6 +495,7 @@ def read_settings(overrides: Mapping[str, str] | None = None, defaults: Mapping[
     except ValidationError as error:
         reasons = [_sentence(detail["loc"][0], detail["msg"]) for detail in error.errors(include_input=False)]
         raise SettingsError(" ".join(reasons)) from None
+    _check_workers(settings)
     if settings.upstreams is None:
         settings.proxy_for(settings.openai_base_url)  # raises here, not at the first request
     if settings.upstreams is not None:
@@ -501,6 +509,21 @@ def read_settings(overrides: Mapping[str, str] | None = None, defaults: Mapping[
 def read_variable(name: str) -> str | None:
     """Return the value of a variable that a file names, from the environment or from `.env`; None if it is not set."""
     return os.environ.get(name) or _env_file().get(name) or None
+
+
+def _check_workers(settings: Settings) -> None:
+    """Refuse settings that several workers cannot have."""
+    if settings.workers == 1:
+        return
+    if not settings.uses_postgres:
+        raise SettingsError(
+            "CHATAPI_WORKERS: one SQLite file serves one process. Set it to 1, or DATABASE_URL to PostgreSQL."
+        )
+    if settings.metrics == "on" and not settings.metrics_port:
+        raise SettingsError(
+            "CHATAPI_METRICS_PORT: must be set with several workers: each has a port of its own for its metrics, from "
+            "this one on, and Prometheus adds them up."
+        )
 
 
 def variable_name(field: str) -> str:

@@ -18,7 +18,7 @@ from chatapi.errors import StoreUnavailable
 from chatapi.generations.manager import Generations
 from chatapi.limits import BodyBudget, LeakyBuckets, LocalRateLimit, LocalSlots, RateLimit, Slots
 from chatapi.metrics import LoopLag, Metrics, ModelLabels, NoMetrics
-from chatapi.model import wall_clock
+from chatapi.model import Replica, wall_clock
 from chatapi.prices import read_prices
 from chatapi.settings import Settings, SettingsError
 from chatapi.store import Driver, Store, StoreLimits
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from chatapi.connections.redis import RedisConnection
 
 
-def make_services(settings: Settings, demo_key: str | None = None) -> Services:
+def make_services(settings: Settings, demo_key: str | None = None, replica: Replica | None = None) -> Services:
     """Make the parts of the service, which `running` opens.
 
     Raises:
@@ -58,7 +58,13 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
     make_metrics = Metrics if settings.metrics == "on" else NoMetrics
     metrics = make_metrics(ModelLabels(known_models, key_policy.redact), prices.cost_of_usage, prices.currency)
     store = Store(
-        _driver(settings), wall_clock, settings.lease_seconds, settings.store_patience_seconds, limits, metrics
+        _driver(settings),
+        wall_clock,
+        settings.lease_seconds,
+        settings.store_patience_seconds,
+        limits,
+        metrics,
+        replica.id if replica is not None else None,
     )
     redis = _redis(settings)
     upstream = _upstream(settings, metrics) if table is None else make_router(table, settings, metrics)
@@ -80,6 +86,7 @@ def make_services(settings: Settings, demo_key: str | None = None) -> Services:
         metrics=metrics,
         hosted_tools=_hosted_tools(settings, table),
         demo_key=demo_key,
+        predecessor=replica.predecessor if replica is not None else None,
     )
     _add_gauges(services, local_slots)
     return services
@@ -199,6 +206,8 @@ async def running(services: Services) -> AsyncIterator[None]:
         try:
             await services.store.open()
             services.secret = _secret(settings)
+            if services.predecessor is not None:
+                await services.store.generations.expire_replica(services.predecessor)
             if not await services.store.deployment.check_shared_setting("secret", fingerprint(services.secret)):
                 raise SettingsError(_other_secret(settings))
         except StoreUnavailable as error:

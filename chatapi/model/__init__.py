@@ -22,6 +22,7 @@ from chatapi.model.cursors import MessageCursor, SearchCursor
 from chatapi.model.generations import ROOT, Generation, Outcome, QueuedTurn, Status, TurnRequest
 from chatapi.model.ids import Alias, Clock, Microseconds, new_id, wall_clock
 from chatapi.model.limits import Limit
+from chatapi.model.replicas import Replica
 from chatapi.model.sessions import DEEPEST, Authorizer, ImportedSession, Message, Session
 from chatapi.model.usage import DAY_MICROSECONDS, GroupBy, Usage, UsageReport, UsageTotal
 
@@ -49,6 +50,7 @@ __all__ = [
     "Piece",
     "QueuedTurn",
     "ROOT",
+    "Replica",
     "Role",
     "SearchCursor",
     "Session",

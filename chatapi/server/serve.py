@@ -73,11 +73,14 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def listen_for_metrics(settings: Settings) -> socket.socket | None:
-    """Open the socket of the metrics, if they are on and have a port of their own. Raises: as `listen` does."""
+def listen_for_metrics(settings: Settings, worker: int = 0) -> socket.socket | None:
+    """Open the socket of the metrics, if they are on and have a port of their own. Raises: as `listen` does.
+
+    The first worker has the port of the setting, and each further one the next.
+    """
     if settings.metrics == "off" or settings.metrics_port is None:
         return None
-    return _listen(settings.host, settings.metrics_port, "CHATAPI_METRICS_PORT", "CHATAPI_METRICS_PORT")
+    return _listen(settings.host, settings.metrics_port + worker, "CHATAPI_METRICS_PORT", "CHATAPI_METRICS_PORT")
 
 
 def _listen(host: str, port: int, variable: str, option: str) -> socket.socket:

@@ -255,6 +255,14 @@ class Generations(Repository):
             await self._set_lease(batch, Lease(self._replica, Microseconds(0)))
 
     @write
+    def expire_replica(self, replica: str) -> Transaction[None]:
+        """End the leases of a replica that is known to be dead, so that the next sweep closes its generations."""
+        yield (
+            "UPDATE generation SET lease_until = 0 WHERE status = 'running' AND replica = $1",
+            (replica,),
+        )
+
+    @write
     def _set_lease(self, generation_ids: list[str], lease: Lease) -> Transaction[None]:
         """Set the leases of one list of `id_batches`."""
         yield (

@@ -38,8 +38,9 @@ class Store:
         write_retry_seconds: float = WRITE_RETRY_SECONDS,
         limits: StoreLimits | None = None,
         metrics: Metrics | None = None,
+        replica: str | None = None,
     ) -> None:
-        self.replica = new_id("rep")
+        self.replica = replica or new_id("rep")
         self.lease_seconds = lease_seconds
         self.write_retry_seconds = write_retry_seconds
         self.group_commit: GroupCommit = (

@@ -79,6 +79,7 @@ class Services:
     metrics: Metrics
     hosted_tools: Literal["pass", "reject", "omit"] = "reject"
     demo_key: str | None = None  # public: the demo's upstream accepts any key
+    predecessor: str | None = None  # the replica that this process replaces; it is dead
     secret: bytes = b""
     open_requests: int = 0
     warned_of_proxy: bool = False
