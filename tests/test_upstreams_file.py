@@ -44,7 +44,11 @@ def read(folder: Path, text: str, default_model: str = "gpt-4.1-mini") -> RouteT
         (f"{ONE}\n# why\nbase_ulr = 'x'", 5, "base_ulr is not a key of this table. Did you mean base_url?"),
         (f'{ONE}api_key = "{OWN_KEY}"', 3, "A secret is never in this file: use key_env or key_file."),
         (f'{ONE}key = "{OWN_KEY}"', 3, "key: must be 'caller' or 'none'."),
-        (f"{ONE}[models.a]\nupstream = 'one'\nmodelx = 'b'", 5, "modelx is not a key of this table. Did you mean model?"),
+        (
+            f"{ONE}[models.a]\nupstream = 'one'\nmodelx = 'b'",
+            5,
+            "modelx is not a key of this table. Did you mean model?",
+        ),
         ("[upstreams.a]\napi = 'chat'", 1, "base_url is missing."),
         ("[upstreams.a]\nbase_url = 'ftp://a'", 2, "base_url: must be a http or https URL."),
         (f"{ONE}api = 'completions'", 3, "api: must be 'auto', 'chat' or 'responses'."),
