@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +14,7 @@ import openai
 import pytest
 import requests
 
-from chatapi.simulator import ReceivedRequest, Script, Simulator, refuse, running, scripts
+from chatapi.simulator import Gate, ReceivedRequest, Script, Simulator, refuse, running, scripts
 from chatapi.simulator.demo import Demo
 from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.one_process("nothing of it is stored or shared")
 
 OWN_KEY = "own-secret-key-of-the-operator-1"
 SPARE_KEY = "spare-secret-key-of-the-operator"
-UPSTREAMS = ("main", "own", "spare", "local")
+UPSTREAMS = ("main", "own", "spare", "local", "weak")
 
 FILE = """
 passthrough_upstream = "main"
@@ -39,7 +40,6 @@ key_header = "api-key"
 headers = {{ X-Title = "chat" }}
 rejected_fields = ["stream_options", "max_completion_tokens", "seed"]
 retries = 0
-max_running = 2
 
 [upstreams.spare]
 base_url = "{spare}"
@@ -53,6 +53,24 @@ key = "none"
 prefix = "local/"
 developer_role = "system"
 retries = 0
+
+[upstreams.weak]
+base_url = "{weak}"
+key = "none"
+retries = 0
+max_running = 1
+first_token_seconds = 0.5
+
+[models.weak]
+upstream = "weak"
+model = "gpt-4.1-mini"
+listed = false
+
+[models.backed]
+upstream = "weak"
+model = "gpt-4.1-mini"
+fallback = ["big-spare"]
+listed = false
 
 [models.big]
 upstream = "own"
@@ -112,7 +130,8 @@ def answer_without_bearer(request: ReceivedRequest) -> Script:
 @pytest.fixture(autouse=True)
 def answer_well(upstreams: Mapping[str, Simulator]) -> None:
     upstreams["main"].script = upstreams["spare"].script = None
-    upstreams["own"].script = upstreams["local"].script = answer_without_bearer
+    for name in ("own", "local", "weak"):
+        upstreams[name].script = answer_without_bearer
 
 
 @pytest.fixture
@@ -252,6 +271,7 @@ def test_an_unknown_model_is_a_404_that_lists_the_models_in_each_dialect(service
         assert (refused.status_code, refused.json()) == (404, {"error": error})
     refused = ask(service, "none")
     assert (refused.status_code, refused.json()["detail"], refused.json()["code"]) == (404, sentence, "model_not_found")
+    assert "X-Session-ID" not in refused.headers  # nothing is stored
     refused = service.post("/api/chat", key=KEY, json=ui)
     assert (refused.status_code, refused.text) == (404, sentence), refused.text
     assert service.get("/v1/models/none", key=KEY).status_code == 404
@@ -288,4 +308,67 @@ def test_a_failure_after_the_first_text_leads_nowhere(
     upstreams["own"].script = scripts.cut_after()
     with pytest.raises(requests.RequestException):
         assert ask(service, "big").text
-    assert "spare" not in sent()
+    assert sent().keys() == {"own"}
+
+
+def test_an_upstream_has_as_many_requests_as_it_may_and_a_limited_time(
+    service: Service, upstreams: Mapping[str, Simulator], gate: Gate, sent: Sent
+) -> None:
+    upstreams["weak"].script = scripts.held(gate)
+    held = ask(service, "weak")
+    assert held.status_code == 200
+    chat = {"model": "weak", "messages": [{"role": "user", "content": "Hi"}]}
+    for refused in (ask(service, "weak"), service.post("/v1/chat/completions", key=KEY, json=chat)):
+        assert (refused.status_code, int(refused.headers["Retry-After"])) == (503, 1)
+        assert "has 1 running requests, which is its limit" in refused.text
+    assert ask(service, "backed").headers["X-Upstream-Name"] == "spare"
+    gate.open()
+    assert held.text
+    upstreams["weak"].script = answer_without_bearer
+    passed_on = service.post("/v1/chat/completions", key=KEY, json=chat | {"stream": True})
+    assert passed_on.headers["X-Upstream-Name"] == "weak"
+    released = time.monotonic() + 10  # a moment after its client has all of it
+    while ask(service, "backed").headers["X-Upstream-Name"] != "weak":
+        assert time.monotonic() < released
+    upstreams["weak"].script = scripts.heartbeats_only(count=100)
+    assert ask(service, "backed").headers["X-Upstream-Name"] == "spare"
+    assert service.wait_for_log("upstream fallback", code="upstream_timeout", upstream="weak")
+
+
+def test_an_upstream_that_keeps_failing_is_not_asked(
+    service: Service, upstreams: Mapping[str, Simulator], sent: Sent
+) -> None:
+    upstreams["weak"].script = refuse(500)
+    assert [ask(service, "weak").status_code for _ in range(6)] == [503] * 6
+    refused = ask(service, "weak")
+    assert "has failed repeatedly" in refused.json()["detail"]
+    assert int(refused.headers["Retry-After"]) > 10
+    assert len(sent()["weak"]) <= 5
+    assert ask(service, "backed").headers["X-Upstream-Name"] == "spare"
+    assert service.wait_for_log("upstream out of order", upstream="weak", seconds=15)
+
+
+# Conversations
+
+
+def test_a_conversation_that_changes_its_upstream_and_its_api_keeps_its_history(service: Service, sent: Sent) -> None:
+    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=KEY, max_retries=0)
+    call = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":"Oslo"}'}
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
+    first = client.responses.create(
+        model="big", input=[{"role": "user", "content": "Weather?"}, call, result], instructions="Be brief."
+    )
+    second = client.responses.create(model="big-spare", input="And now?", previous_response_id=first.id)
+    third = client.responses.create(model="main/gpt-4.1", input="Sure?", previous_response_id=second.id)
+    assert third.output_text
+    own, spare, main = (sent()[name][0].body for name in ("own", "spare", "main"))
+    assert [message["role"] for message in own["messages"]] == ["developer", "user", "assistant", "tool"]
+    items = [item.get("type", "message") for item in spare["input"]]
+    assert items == ["message", "function_call", "function_call_output", "message", "message"]
+    assert {"call_1"} == {item["call_id"] for item in spare["input"] if "call_id" in item}
+    assert [message["role"] for message in main["messages"]] == [
+        *("user", "assistant", "tool", "assistant", "user", "assistant", "user")
+    ]
+    assert main["messages"][1]["tool_calls"][0]["function"]["name"] == "weather"
+    assert main["messages"][2]["content"] == "rain"
+    assert [message["content"] for message in main["messages"][3::2]] == [first.output_text, second.output_text]
