@@ -83,6 +83,34 @@ def test_no_view_has_accessibility_violations(
     assert accessibility_violations(chat_page.page) == []
 
 
+def test_page_speaks_the_language_of_the_browser_or_the_chosen_one(
+    server: Service, new_visitor: Callable[..., Visitor], key: str
+) -> None:
+    visitor = new_visitor(locale="ar-EG")
+    page = ChatPage(visitor, server).page
+    page.get_by_label("مفتاح OpenAI API").fill(key)
+    page.get_by_label("تذكّره في هذا المتصفح حتى تُغلق علامات تبويبه").check()
+    page.get_by_role("button", name="بدء المحادثة", exact=True).click()
+    page.get_by_label("الرسالة", exact=True).fill("Count to 2")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.assistant").get_by_role("button", name="إعادة التوليد", exact=True)).to_be_visible()
+    assert page.evaluate("[document.documentElement.dir, document.documentElement.lang]") == ["rtl", "ar"]
+    sidebar, text = page.get_by_role("navigation").bounding_box(), page.locator("article.assistant").bounding_box()
+    assert sidebar is not None
+    assert text is not None
+    assert sidebar["x"] > text["x"]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert accessibility_violations(page) == []
+    page.get_by_role("button", name="الإعدادات", exact=True).click()
+    assert accessibility_violations(page) == []
+    page.get_by_label("اللغة").select_option("de")
+    expect(page.get_by_label("Nachricht", exact=True)).to_be_visible()
+    expect(page.get_by_role("navigation").get_by_role("link", name="Count to 2")).to_be_visible()
+    assert page.evaluate("[document.documentElement.dir, document.documentElement.lang]") == ["ltr", "de"]
+    loaded = [address.rsplit("/", 1)[1] for address in visitor.requests if "/languages/" in address]
+    assert loaded == ["ar.js", "de.js"]
+
+
 def test_enter_inserts_a_line_on_touch_screens(server: Service, new_visitor: Callable[..., Visitor], key: str) -> None:
     chat_page = ChatPage(new_visitor(**PHONE), server).enter(key)
     chat_page.box.press_sequentially("one")

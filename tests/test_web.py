@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from chatapi.api.ops.bundle import MAP, SCRIPT, STYLE, BundleError, bundle
-from chatapi.api.ops.page import CONTENT_HASH, FILES, PAGE, POLICY, PREVIEW_POLICY, hash_files, read_files
+from chatapi.api.ops.page import CONTENT_HASH, FILES, PAGE, POLICY, PREVIEW_POLICY, WEB, hash_files, read_files
 from scripts.vendor import VENDOR, compare
 from tests.browser import Visitor
 from tests.node_clients import FOLDER, node
@@ -197,6 +197,37 @@ def test_other_methods_are_not_allowed(shared: Service) -> None:
     assert shared.delete("/web/main.js").status_code == 405
 
 
+CATALOGUES = """
+const read = async path => (await import(path)).strings;
+const [english, ...others] = await Promise.all(process.argv.slice(1).map(read));
+const NUMBERS = [0, 1, 2, 3, 11, 41, 100];
+const placeholders = text => [41, 42, 43].filter(number => String(text).includes(number)).join();
+const look = (one, other, path, faults) => {
+  if (typeof one !== typeof other || Array.isArray(one) !== Array.isArray(other)) faults.push(`${path}: another type`);
+  else if (typeof one === 'function') {
+    if (placeholders(one(41, 42, 43)) !== placeholders(other(41, 42, 43))) faults.push(`${path}: other placeholders`);
+    for (const number of NUMBERS)
+      if (/undefined|^$/.test(other(number, number, number))) faults.push(`${path}: no form for ${number}`);
+  } else if (typeof one === 'object') {
+    for (const key of new Set([...Object.keys(one), ...Object.keys(other)]))
+      if (!(key in one && key in other)) faults.push(`${path}.${key}: in one catalogue only`);
+      else look(one[key], other[key], `${path}.${key}`, faults);
+  } else if ((one === '') !== (other === '')) faults.push(`${path}: empty`);
+};
+const faults = [];
+others.forEach((other, index) => look(english, other, process.argv[index + 2].split('/').at(-1), faults));
+console.log(JSON.stringify([others.length, faults]));
+"""
+
+
+@pytest.mark.needs_node
+def test_every_language_has_the_same_texts_and_placeholders() -> None:
+    paths = [WEB / "strings.js", *sorted((WEB / "languages").glob("*.js"))]
+    command = [node(), "--input-type=module", "-e", CATALOGUES, *(path.as_uri() for path in paths)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert json.loads(said) == [6, []]
+
+
 @pytest.mark.needs_node
 def test_types_of_the_page_are_right() -> None:
     compiler = FOLDER / "node_modules/typescript/bin/tsc"
@@ -223,7 +254,11 @@ def test_script_contains_every_module_once_after_what_it_imports() -> None:
         for name in re.findall(r'^import\b[^;"]*"(\.[^"]+)"', text, re.MULTILINE):
             needed = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
             assert order.index(needed) < order.index(path)
-    ours = {path for path in FILES if path.endswith(".js") and not path.startswith(("vendor/", "docs/", "preview/"))}
+    ours = {
+        path
+        for path in FILES
+        if path.endswith(".js") and not path.startswith(("vendor/", "docs/", "preview/", "languages/"))
+    }
     assert ours - set(order) == {SCRIPT, "theme.js", "markdown/highlighting-worker.js"}
 
 

@@ -1,4 +1,5 @@
-// Numbers and times, in the language of the browser.
+// Numbers and times, in the language of the page.
+import { locale } from "./language.js";
 import { strings } from "./strings.js";
 
 /**
@@ -8,11 +9,11 @@ import { strings } from "./strings.js";
  * @typedef {import("./types.d.ts").Usage} Usage
  */
 
-const whole = new Intl.NumberFormat();
-const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" });
+const whole = new Intl.NumberFormat(locale());
+const short = new Intl.NumberFormat(locale(), { notation: "compact", maximumFractionDigits: 1 });
+const clock = new Intl.DateTimeFormat(locale(), { timeStyle: "short" });
+const date = new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" });
+const day = new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeZone: "UTC" });
 
 /** @param {number | null} number */
 export const count = (number) => (number === null ? "?" : whole.format(number));
@@ -42,7 +43,7 @@ export function duration(seconds) {
 export function money(amount, currency) {
   const digits = amount !== 0 && Math.abs(amount) < 0.1 ? { maximumSignificantDigits: 2 } : {};
   try {
-    return new Intl.NumberFormat(undefined, { style: "currency", currency, ...digits }).format(amount);
+    return new Intl.NumberFormat(locale(), { style: "currency", currency, ...digits }).format(amount);
   } catch {
     return `${amount} ${currency}`; // the browser does not know the currency
   }

@@ -1,7 +1,12 @@
 // The entry point of the page.
 import { html, render } from "./vendor/htm-preact.js";
+import { loadLanguage } from "./language.js";
 import { Chat } from "./state/chat.js";
 import { App } from "./view/app.js";
 
-const chat = new Chat();
-render(html`<${App} chat=${chat} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
+async function start() {
+  await loadLanguage();
+  render(html`<${App} chat=${new Chat()} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
+}
+
+void start();

@@ -1,6 +1,11 @@
-// All texts of the page, except error messages of the model's provider.
+// All texts of the page in English, except error messages of the model's provider. `language.js` replaces them by those of
+// another language; a test compares the names and placeholders of all.
+import { createPlural } from "./plural.js";
 
 /** @typedef {import("./types.d.ts").Status} Status */
+/** @typedef {typeof strings} Strings */
+
+const plural = createPlural("en");
 
 export const strings = {
   unreachable: "The server cannot be reached. Check that it is running and that you are online, then try again.",
@@ -129,12 +134,16 @@ export const strings = {
     queued: "Sent when the answer is complete:",
     sendNow: "Stop and send now",
     unqueue: "Back to the message box",
-    attachmentCount: (/** @type {number} */ count) => (count === 1 ? "1 attachment" : `${count} attachments`),
+    attachmentCount: (/** @type {number} */ count) => plural(count, { one: `${count} attachment`, other: `${count} attachments` }),
     attach: "Attach an image or a file",
     remove: (/** @type {string} */ name) => `Remove ${name}`,
     tooLarge: (/** @type {string} */ name) => `${name} is too large for this server.`,
     unreadable: (/** @type {string} */ name) => `${name} could not be read.`,
-    tooMany: (/** @type {number} */ most) => `A message can have at most ${most} attachments.`,
+    tooMany: (/** @type {number} */ most) =>
+      plural(most, {
+        one: `A message can have at most ${most} attachment.`,
+        other: `A message can have at most ${most} attachments.`,
+      }),
     tooLong: "This message is longer than the server accepts. Shorten it, or attach it as a file.",
     dropHere: "Drop to attach",
   },
@@ -148,13 +157,6 @@ export const strings = {
       ["edit", "Improve this text: "],
       ["tool", "Find the error in this code: "],
       ["list", "Make a plan for "],
-    ],
-    /** @type {[import("./view/icons.js").IconName, string][]} */
-    demoSuggestions: [
-      ["table", "Show me Markdown"],
-      ["list", "Count to 100"],
-      ["user", "My name is Ada. Remember it."],
-      ["file", "Tell me a long story"],
     ],
     loading: "Loading the chat …",
     loadOlder: "Load earlier messages",
@@ -201,8 +203,6 @@ export const strings = {
     deleteTurn: "The message and its answer are deleted from this chat. The messages after them stay.",
     continue: "Continue",
     continued: "Continued",
-    /** What the model is asked; the view shows a line in its place. */
-    continueRequest: "Continue exactly where your last message stops. Repeat nothing, and do not comment on the break.",
     retry: "Try again",
     fork: "New chat from here",
     previous: "Previous version",
@@ -315,6 +315,8 @@ export const strings = {
   preferences: {
     heading: "Settings",
     appearance: "Appearance",
+    language: "Language",
+    automatic: "Automatic",
     notify: "Notify me when an answer is done and this page is not visible",
     notifyRefused: "The browser does not allow notifications from this page.",
     data: "Data",
@@ -332,7 +334,7 @@ export const strings = {
     heading: "Usage",
     back: "Back to the chat",
     range: "Period",
-    days: (/** @type {number} */ days) => `Last ${days} days`,
+    days: (/** @type {number} */ days) => plural(days, { one: "Last day", other: `Last ${days} days` }),
     answers: "Answers",
     input: "Tokens in",
     output: "Tokens out",

@@ -1,13 +1,12 @@
 // One open session: its messages along the active path, and the turn that is running.
 import { isRequestError } from "../api/client.js";
-import { strings } from "../strings.js";
 import { SessionSettings } from "./chat-settings.js";
 import { MessageList } from "./message-list.js";
 import { Observable } from "./observable.js";
 import { Reader } from "./reader.js";
 import { Sender } from "./sender.js";
 import { drafts } from "./storage.js";
-import { DEVELOPER_DRAFT, SENT_DRAFT, attachmentsOf } from "./turn.js";
+import { CONTINUE_REQUEST, DEVELOPER_DRAFT, SENT_DRAFT, attachmentsOf } from "./turn.js";
 
 /**
  * @typedef {import("../api/client.js").Api} Api
@@ -216,7 +215,7 @@ export class Conversation extends Observable {
 
   /** Ask the model to continue its last answer from the text that is kept. The view joins both. */
   async continueAnswer() {
-    await this.sender.send({ text: strings.message.continueRequest, attachments: [], replaces: null });
+    await this.sender.send({ text: CONTINUE_REQUEST, attachments: [], replaces: null });
   }
 
   /** Stop the running answer. Its text so far is kept. */

@@ -22,6 +22,8 @@ import { drafts } from "./storage.js";
  * @typedef {{text: string, attachments: Attachment[], replaces: string | null, model?: string}} OutgoingMessage
  */
 
+/** What the model is asked to continue an answer, in every language; the view shows a line in its place. */
+export const CONTINUE_REQUEST = "Continue exactly where your last message stops. Repeat nothing, and do not comment on the break.";
 export const SENT_DRAFT = "sent"; // place of the first message of a session while it is being sent
 export const DEVELOPER_DRAFT = "developer"; // place of the developer message of a session that is not created yet
 

@@ -17,8 +17,10 @@ import { Reasoning, Sources, ToolCall } from "./steps.js";
  * @typedef {import("../types.d.ts").Status} Status
  */
 
-/** Why a complete answer ends early, by finish reason. @type {Record<string, string | undefined>} */
-const CUT = { length: strings.message.cutShort, content_filter: strings.message.filtered };
+/** Why a complete answer ends early. @param {string | null | undefined} finish its finish reason */
+function cutText(finish) {
+  return { length: strings.message.cutShort, content_filter: strings.message.filtered }[finish ?? ""];
+}
 
 /** @param {import("./message.js").MessageProperties} properties */
 export function AnswerView({ chat, conversation, message, last, continued }) {
@@ -101,7 +103,7 @@ function Outcome({ chat, conversation, message, status, last }) {
   const canContinue = last && hasText && message.generation_id !== undefined;
   const goOn = { label: strings.message.continue, act: () => void conversation.continueAnswer(), disabled: conversation.isAnswering };
   if (status === "completed" || status === "stopped") {
-    const reason = status === "stopped" ? strings.ended.stopped : CUT[finish ?? ""];
+    const reason = status === "stopped" ? strings.ended.stopped : cutText(finish);
     if (reason === undefined) return hasText ? null : html`<p class="outcome">${strings.message.nothing}</p>`;
     return html`<p class="outcome">
       ${reason} ${canContinue && html`<button type="button" onClick=${goOn.act}><${Icon} name="continue" /> ${goOn.label}</button>`}

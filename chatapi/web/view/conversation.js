@@ -5,7 +5,7 @@ import { useWatch } from "../state/observable.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
 import { Composer } from "./composer.js";
-import { DemoBar } from "./demo.js";
+import { DEMO_SUGGESTIONS, DemoBar } from "./demo.js";
 import { Icon, IconButton } from "./icons.js";
 import { MessageView, isContinuation } from "./message.js";
 import { Notice } from "./notice.js";
@@ -82,7 +82,7 @@ function Suggestions({ chat, conversation }) {
   const isDemo = chat.account.config?.demo ?? false;
   const choose = (/** @type {string} */ text) =>
     isDemo ? void conversation.send(text, []) : conversation.suggest(text);
-  const suggestions = isDemo ? strings.conversation.demoSuggestions : strings.conversation.suggestions;
+  const suggestions = isDemo ? DEMO_SUGGESTIONS : strings.conversation.suggestions;
   return html`<div class="suggestions">
     ${suggestions.map(
       ([icon, text]) => html`<button type="button" onClick=${() => choose(text)}><${Icon} name=${icon} /><span>${text}</span></button>`,

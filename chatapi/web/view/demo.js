@@ -5,6 +5,14 @@ import { strings } from "../strings.js";
 import { html, useState } from "../vendor/htm-preact.js";
 import { Icon } from "./icons.js";
 
+/** Messages that the simulator knows, in its language. @type {[import("./icons.js").IconName, string][]} */
+export const DEMO_SUGGESTIONS = [
+  ["table", "Show me Markdown"],
+  ["list", "Count to 100"],
+  ["user", "My name is Ada. Remember it."],
+  ["file", "Tell me a long story"],
+];
+
 /**
  * Shown above the composer while an answer runs.
  * @param {{chat: import("../state/chat.js").Chat, conversation: import("../state/conversation.js").Conversation}} properties

@@ -1,6 +1,6 @@
 // A message: a user's message, an answer, or the result of a tool.
 import { drafts } from "../state/storage.js";
-import { isStored } from "../state/turn.js";
+import { CONTINUE_REQUEST, isStored } from "../state/turn.js";
 import { strings } from "../strings.js";
 import { html, useState } from "../vendor/htm-preact.js";
 import { time } from "../format.js";
@@ -40,7 +40,7 @@ export function MessageView({ chat, conversation, message, last, continued }) {
 
 /** Whether a message only asks for the rest of the answer before it. @param {ShownMessage | undefined} message */
 export function isContinuation(message) {
-  return message?.role === "user" && message.content === strings.message.continueRequest;
+  return message?.role === "user" && message.content === CONTINUE_REQUEST;
 }
 
 /** A message that is not an answer. @param {MessageProperties} properties */

@@ -1,4 +1,5 @@
 // The settings of the page: appearance, data, the key, help.
+import { LANGUAGES, chooseLanguage, chosenLanguage } from "../language.js";
 import { useWatch } from "../state/observable.js";
 import { setTheme, theme } from "../state/storage.js";
 import { strings } from "../strings.js";
@@ -28,6 +29,7 @@ export function Preferences({ chat, onClose, onHelp }) {
     <section>
       <h3>${strings.preferences.appearance}</h3>
       <${Theme} />
+      <${Language} />
       <${NotifySwitch} chat=${chat} />
     </section>
     <section>
@@ -69,6 +71,19 @@ function NotifySwitch({ chat }) {
   };
   return html`<label class="check">
     <input type="checkbox" checked=${attention.notifies} onChange=${onChange} /> ${strings.preferences.notify}
+  </label>`;
+}
+
+/** The languages by their own names; a choice reloads the page. */
+function Language() {
+  const onChange = (/** @type {Event} */ { target }) => chooseLanguage(/** @type {HTMLSelectElement} */ (target).value);
+  const chosen = chosenLanguage();
+  return html`<label class="row">
+    <span>${strings.preferences.language}</span>
+    <select name="language" onChange=${onChange}>
+      <option value="" selected=${chosen === ""}>${strings.preferences.automatic}</option>
+      ${Object.entries(LANGUAGES).map(([code, name]) => html`<option value=${code} lang=${code} selected=${chosen === code}>${name}</option>`)}
+    </select>
   </label>`;
 }
 
