@@ -20,7 +20,7 @@ from chatapi.api.openai.responses import routes as responses
 from chatapi.api.openai.responses import websocket
 from chatapi.api.ops import docs, health, metrics, page, plug
 from chatapi.api.sessions import routes as sessions
-from chatapi.api.sessions import search, transfer
+from chatapi.api.sessions import search, summaries, transfer
 from chatapi.middleware import Admission, Boundary, CrossOrigin, HeadAsGet, LastResort
 from chatapi.model import Replica
 from chatapi.settings import Settings
@@ -81,6 +81,7 @@ def create_app(settings: Settings, demo_key: str | None = None, replica: Replica
         conversations.router,
         proxy.router,  # after all others under /v1
         sessions.router,
+        summaries.router,
         search.router,
         transfer.router,
         usage.router,

@@ -15,6 +15,7 @@
     │   ├── ItemNotFound            404
     │   ├── NotFound                404
     │   ├── QueuedMessageNotFound   404
+    │   ├── SummaryNotFound         404
     │   ├── MethodNotAllowed        405
     │   ├── SessionBusy             409
     │   ├── QueueFull               409
@@ -182,6 +183,12 @@ class QueuedMessageNotFound(RequestError):
     status = 404
     code = "queued_message_not_found"
     message = "The session's queue has no such message: it has started, or was removed."
+
+
+class SummaryNotFound(RequestError):
+    status = 404
+    code = "summary_not_found"
+    message = "The session has no such summary: it was removed, or messages were deleted."
 
 
 class MethodNotAllowed(RequestError):

@@ -250,17 +250,25 @@ class Settings(BaseModel):
         "`reject` the request, or `omit` them and list them in the header `X-Omitted-Tools`. `auto`: `pass` where "
         "`OPENAI_UPSTREAM_API` is `responses`, or `auto` with OpenAI's service; else `reject`.",
     )
-    context: Literal["error", "truncate", "auto"] = Field(
+    context: Literal["error", "truncate", "compact", "auto"] = Field(
         "error",
         description="What happens when a conversation is longer than the model's context. `error`: the caller gets the "
-        "model API's error. `truncate`: the oldest messages are left out of the request. `auto`: the best of this "
-        "server. A session and a request may choose another ([decision](decisions/context.md)).",
+        "model API's error. `truncate`: the oldest messages are left out of the request. `compact`: a summary replaces "
+        "them. `auto`: `compact` if `CHATAPI_SUMMARY_MODEL` is set, or `truncate`. A session and a request may choose "
+        "another ([decision](decisions/context.md)).",
     )
     context_tokens: Annotated[str, AfterValidator(_are_token_limits)] = Field(
         "",
         description="The contexts of models in tokens, as `MODEL=TOKENS`, separated by commas; `*` for all others. "
         "With `truncate`, messages are left out before this is reached. Unset: the limits in the model API's list of "
         "models, and its errors.",
+    )
+    summary_model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="The model that writes the summaries of `compact`, with the key of the turn that needs one. Unset: "
+        "`compact` is `truncate`.",
     )
     prices: Path | None = Field(
         None,

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from chatapi.errors import ContextTooLarge, UpstreamContextExceeded
 from chatapi.generations.context import ContextPlan, left_out_messages, sent_messages
-from chatapi.model import Kind, LeftOut, NewMessage, Part, PathMessage, Role, ToolCall, Usage, user_text
+from chatapi.model import (
+    Kind,
+    LeftOut,
+    Microseconds,
+    NewMessage,
+    Part,
+    PathMessage,
+    Role,
+    Summary,
+    ToolCall,
+    Usage,
+    user_text,
+)
 from chatapi.settings import Settings
 from chatapi.simulator import Script, Simulator, scripts
 from chatapi.simulator.record import ReceivedRequest
@@ -186,16 +198,27 @@ def make_path(turns: list[tuple[Role | None, list[tuple[list[int], int]]]]) -> l
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(TURN, max_size=5), st.floats(0, 1))
-def test_each_message_is_sent_or_left_out_and_no_call_lacks_its_result(turns: Any, share: float) -> None:
+@given(st.lists(TURN, max_size=5), st.floats(0, 1), st.booleans())
+def test_each_message_is_sent_summarised_or_left_out_and_no_call_lacks_its_result(
+    turns: Any, share: float, compacts: bool
+) -> None:
     path = tuple(make_path(turns))
     plan: ContextPlan | None = ContextPlan(REQUEST, path, truncates=True)
     left_before = 0
     while plan is not None:
+        if compacts and (covered := plan.to_summarise):
+            made = Summary(f"sum_{plan.cut}", "", covered[-1].id or "", 0, "model", "text", Microseconds(0))
+            plan = replace(plan, summary=made)
+            assert not plan.to_summarise
         sent, left = sent_messages(path, plan.cut), left_out_messages(path, plan.cut)
+        assert plan.summarised == left[: len(plan.summarised)]
         assert sorted([*sent, *left], key=path.index) == list(path)
         assert len(left) > left_before or not plan.cut, "each cut leaves out more"
-        assert plan.left_out == (LeftOut(len(left), left[0].id, left[-1].id) if left else None)
+        without = left[len(plan.summarised) :]
+        ends = (without[0].id, without[-1].id) if without else (None, None)
+        summary = plan.summary.id if plan.summary is not None else None
+        expected = LeftOut(len(without), *ends, summary, len(plan.summarised))
+        assert plan.left_out == (expected if left else None)
         written = plan.model_request.messages
         assert sorted(map(repr, written)) == sorted(repr(one.message) for one in sent)
         newest = max(index for index, one in enumerate(path) if one.message.role is Role.USER)
@@ -316,7 +339,7 @@ def test_a_session_that_outgrows_the_model_continues_in_every_dialect(server: Se
             continue
         assert item is not None, number
         left = int(item[1])
-        stored = {"messages": left, "first": item[2], "last": item[3]}
+        stored = {"messages": left, "first": item[2], "last": item[3], "summary": None, "summarised": 0}
         assert messages[-1]["left_out"] == stored
         assert ids[:left] == ids[: ids.index(item[3]) + 1]
         sent = [message["content"] for message in upstream.requests[-1].body["messages"]]
@@ -332,7 +355,10 @@ def test_a_session_that_outgrows_the_model_continues_in_every_dialect(server: Se
     assert exported.json()["messages"][-1]["left_out"] == messages[-1]["left_out"]
     copied = server.post("/api/sessions/import", key=KEY, data=exported.content, headers=JSON).json()["session_id"]
     again = server.messages(copied, key=KEY)
-    assert again[-1]["left_out"] == {"messages": left, "first": again[0]["id"], "last": again[left - 1]["id"]}
+    assert again[-1]["left_out"] == {
+        **{"messages": left, "first": again[0]["id"], "last": again[left - 1]["id"]},
+        **{"summary": None, "summarised": 0},
+    }
     resumed = server.get(f"/api/chat/{session_id}/stream?offset=0", key=KEY)
     assert resumed.headers["X-Context-Left-Out"].startswith(f"{left};")
 

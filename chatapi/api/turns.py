@@ -108,6 +108,8 @@ def left_out_header(generation: Generation) -> dict[str, str]:
     if left_out is None:
         return {}
     ids = f';first="{left_out.first}";last="{left_out.last}"' if left_out.first is not None else ""
+    if left_out.summary is not None:
+        ids += f';summary="{left_out.summary}";summarised={left_out.summarised}'
     return {LEFT_OUT_HEADER: f"{left_out.messages}{ids}"}
 
 

@@ -17,9 +17,10 @@ from itertools import accumulate
 
 from chatapi.errors import ContextTooLarge, UpstreamContextExceeded
 from chatapi.generations.history import select_history
-from chatapi.model import Kind, LeftOut, NewMessage, PathMessage, Role
+from chatapi.model import Kind, LeftOut, NewMessage, PathMessage, Role, Summary
 from chatapi.upstream.request import ModelRequest
 
+SUMMARY_HEAD = "A summary of the conversation before the messages that follow:"
 KEPT = 0.7  # of the limit, at most, is used after a cut: each one costs the upstream the work that it had reused
 KEPT_UNKNOWN = 0.5  # of a refused request, where no number says how much is too much
 _ALWAYS_SENT = frozenset({Role.SYSTEM, Role.DEVELOPER})
@@ -38,18 +39,45 @@ class ContextPlan:
     truncates: bool = False
     limit: int | None = None
     cut: int = 0
+    summary: Summary | None = None
 
     @property
     def model_request(self) -> ModelRequest:
         """The request to send."""
         sent = [one.message for one in sent_messages(self.path, self.cut)]
-        return replace(self.request, messages=tuple(select_history(sent)))
+        return replace(self.request, messages=tuple(select_history(sent)), instructions=self._instructions)
 
     @property
     def left_out(self) -> LeftOut | None:
-        """The messages that are left out, if there are any."""
-        left = left_out_messages(self.path, self.cut)
-        return LeftOut(len(left), left[0].id, left[-1].id) if left else None
+        """The messages that are left out or summarised, if there are any."""
+        covered = self.summarised
+        left = left_out_messages(self.path, self.cut)[len(covered) :]
+        if not left and not covered:
+            return None
+        ends = (left[0].id, left[-1].id) if left else (None, None)
+        return LeftOut(len(left), *ends, self.summary.id if self.summary is not None else None, len(covered))
+
+    @property
+    def summarised(self) -> list[PathMessage]:
+        """The messages for which the summary stands, from the beginning of the path."""
+        if self.summary is None:
+            return []
+        return left_out_messages(self.path, _index_of(self.path, self.summary.last) + 1)
+
+    @property
+    def to_summarise(self) -> list[PathMessage]:
+        """The messages of whole turns that are left out, and for which no summary stands."""
+        cut = min(self.cut, max(newest_user_message(self.path), 0))
+        return left_out_messages(self.path, cut)[len(self.summarised) :]
+
+    def with_summary(self, summaries: Iterable[Summary]) -> ContextPlan:
+        """Return the plan with the summary that stands for the most messages of the path before its newest turn."""
+        newest = newest_user_message(self.path)
+        places = {one.id: index for index, one in enumerate(self.path[: max(newest, 0)]) if one.id is not None}
+        found = max((one for one in summaries if one.last in places), key=lambda one: places[one.last], default=None)
+        if found is None:
+            return self
+        return replace(self, summary=found, cut=max(self.cut, places[found.last] + 1))
 
     def fit(self) -> ContextPlan:
         """Return the plan with the cut of the last answer, moved on if the counted tokens come near to the limit.
@@ -58,7 +86,8 @@ class ContextPlan:
             ContextTooLarge: the conversation is larger than this server sends, whatever is left out.
         """
         answers = [index for index, one in enumerate(self.path) if one.model == self.request.model]
-        plan = replace(self, cut=_cut_after(self.path, self.path[answers[-1]].left_out)) if answers else self
+        kept = _cut_after(self.path, self.path[answers[-1]].left_out) if answers else 0
+        plan = replace(self, cut=max(kept, self.cut))
         unread = max([index + 1 for index, one in enumerate(self.path) if not one.is_read], default=0)
         if plan.cut < unread:
             cut = next((cut for cut in allowed_cuts(self.path) if cut >= unread), None)
@@ -68,8 +97,8 @@ class ContextPlan:
         measured = next((index for index in reversed(answers) if _counted(self.path[index]) is not None), None)
         if self.limit is None or measured is None:
             return plan
-        before = _cut_after(self.path, self.path[measured].left_out)
-        size = _size(self.request, sent_messages(self.path[: measured + 1], before))
+        before = max(_cut_after(self.path, self.path[measured].left_out), self.cut)
+        size = _size(self._instructions, sent_messages(self.path[: measured + 1], before))
         tokens = (_counted(self.path[measured]) or 0) * plan._sent_size / max(size, 1)
         room = max(self.limit - self.answer_tokens, 0)
         return plan if tokens <= room else plan.shrink(KEPT * room / tokens) or plan
@@ -108,28 +137,39 @@ class ContextPlan:
         return max([limit for limit in limits if isinstance(limit, int)], default=0)
 
     @property
+    def _instructions(self) -> tuple[str, ...]:
+        if self.summary is None:
+            return self.request.instructions
+        return (*self.request.instructions, f"{SUMMARY_HEAD}\n\n{self.summary.text}")
+
+    @property
     def _sent_size(self) -> int:
-        return _size(self.request, sent_messages(self.path, self.cut))
+        return _size(self._instructions, sent_messages(self.path, self.cut))
 
 
 async def send_fitting(
     plan: ContextPlan,
     send: Callable[[ModelRequest], Awaitable[None]],
     note: Callable[[LeftOut], Awaitable[None]],
+    compact: Callable[[ContextPlan], Awaitable[ContextPlan]] | None = None,
 ) -> None:
     """Send a request; once more, without its oldest messages, if the upstream says that it is too long.
 
-    `note` is called with the messages that are left out, before they are.
+    `note` is called with the messages that are left out, before they are. `compact` has a summary stand for them.
 
     Raises:
         ChatError: as `send` does, the second time.
     """
+    if compact is not None:
+        plan = await compact(plan)
     if (left_out := plan.left_out) is not None:
         await note(left_out)
     try:
         return await send(plan.model_request)
     except UpstreamContextExceeded as error:
         later = plan.after_refusal(error)
+        if later is not None and compact is not None:
+            later = await compact(later)
         if later is None or (left_out := later.left_out) is None:
             raise
     await note(left_out)
@@ -213,9 +253,13 @@ def _counted(answer: PathMessage) -> int | None:
     return usage.input_tokens + (usage.output_tokens or 0)
 
 
-def _size(request: ModelRequest, messages: Iterable[PathMessage]) -> int:
+def _index_of(path: Sequence[PathMessage], message_id: str) -> int:
+    return next((index for index, one in enumerate(path) if one.id == message_id), -1)
+
+
+def _size(instructions: Iterable[str], messages: Iterable[PathMessage]) -> int:
     """Return the size of a request in characters."""
-    return sum(map(len, request.instructions)) + sum(message_size(one.message) for one in messages)
+    return sum(map(len, instructions)) + sum(message_size(one.message) for one in messages)
 
 
 def message_size(message: NewMessage) -> int:

@@ -25,6 +25,7 @@ from chatapi.errors import (
     SessionDeleted,
     StoreUnavailable,
 )
+from chatapi.generations.compaction import Compactor
 from chatapi.generations.context import ContextPlan, send_fitting
 from chatapi.generations.maintenance import log_outcome
 from chatapi.generations.running import RunningGeneration, RunningGenerations
@@ -76,6 +77,7 @@ class GenerationRunner:
         self._clock = clock
         self._metrics = metrics
         self.context_limits = ContextLimits(settings.context_limits)
+        self._compactor = Compactor(store, upstream, settings, clock)
         self.draining = False
 
     async def run(
@@ -166,8 +168,7 @@ class GenerationRunner:
         Raises:
             ContextTooLarge: the history is larger than this server sends.
         """
-        own = session.context if session is not None else None
-        policy = turn.context or own or ContextPolicy(self._settings.context)
+        policy = self._policy(turn, session)
         truncates = policy is not ContextPolicy.ERROR
         history: list[PathMessage] = []
         if session is not None and parent is not None:
@@ -186,7 +187,16 @@ class GenerationRunner:
         )
         new = [PathMessage(message, message_id) for message, message_id in zip_longest(turn.input, ids)]
         plan = ContextPlan(request, (*history, *new), truncates, self.context_limits.find(turn.model))
+        if session is not None and history and self._compacts(policy):
+            plan = plan.with_summary(await self._store.summaries.find_all(session.id))
         return plan.fit() if truncates else plan
+
+    def _policy(self, turn: TurnRequest, session: Session | None) -> ContextPolicy:
+        own = session.context if session is not None else None
+        return turn.context or own or ContextPolicy(self._settings.context)
+
+    def _compacts(self, policy: ContextPolicy) -> bool:
+        return self._settings.summary_model is not None and policy in {ContextPolicy.COMPACT, ContextPolicy.AUTO}
 
     async def _produce(
         self, running: RunningGeneration, turn: TurnRequest, credential: Credential, started: StartedTurn
@@ -207,7 +217,11 @@ class GenerationRunner:
                 await self._store.generations.set_left_out(running.id, left_out)
                 running.left_out = left_out
 
-            await send_fitting(plan, send, note)
+            async def compact(plan: ContextPlan) -> ContextPlan:
+                return await self._compactor.compact(plan, running.session_id, turn.owner, credential)
+
+            compacts = self._compacts(self._policy(turn, started.session))
+            await send_fitting(plan, send, note, compact if compacts else None)
             return running.outcome()
         except asyncio.CancelledError:
             if running.cancel_reason is None:

@@ -17,7 +17,7 @@ from chatapi.model.content import (
     user_text,
     visible_text,
 )
-from chatapi.model.context import ContextPolicy, LeftOut, PathMessage
+from chatapi.model.context import ContextPolicy, LeftOut, PathMessage, Summary
 from chatapi.model.cursors import MessageCursor, SearchCursor
 from chatapi.model.generations import ROOT, Generation, Outcome, QueuedTurn, Status, TurnRequest
 from chatapi.model.ids import Alias, Clock, Microseconds, new_id, wall_clock
@@ -55,6 +55,7 @@ __all__ = [
     "SearchCursor",
     "Session",
     "Status",
+    "Summary",
     "ToolCall",
     "TurnRequest",
     "Usage",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from chatapi.model.content import NewMessage
+from chatapi.model.ids import Microseconds
 from chatapi.model.usage import Usage
 
 
@@ -14,20 +15,37 @@ class ContextPolicy(StrEnum):
 
     ERROR = "error"  # the caller gets the model API's error
     TRUNCATE = "truncate"  # the oldest messages are left out of the request
-    AUTO = "auto"  # the best that this server can do
+    COMPACT = "compact"  # a summary replaces the oldest messages in the request; if there is none, as TRUNCATE
+    AUTO = "auto"  # COMPACT if the server has a model for summaries, or TRUNCATE
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The messages that were left out of a request, which is a part of the path that ends in its answer.
+    """The messages of a path that a request did not have: those that were left out, and those that were summarised.
 
-    These are all from `first` to `last`, except the messages of the system and the developer and the newest message of
-    the user. The ids are None where nothing is stored.
+    `summary` is the id of the summary that stood for the first `summarised` ones. After these, all messages from
+    `first` to `last` were left out, except those of the system and the developer and the newest message of the user.
+    The ids are None where there are none, or nothing is stored.
     """
 
     messages: int
     first: str | None = None
     last: str | None = None
+    summary: str | None = None
+    summarised: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A summary of the beginning of a path, up to the message `last`; it covers so many `messages`."""
+
+    id: str
+    session_id: str
+    last: str
+    messages: int
+    model: str
+    text: str
+    created_at: Microseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from chatapi.store.quotas import Quotas, StoreLimits
 from chatapi.store.retention import Retention
 from chatapi.store.scans import Scans
 from chatapi.store.sessions import Sessions
+from chatapi.store.summaries import Summaries
 from chatapi.store.turns import Turns
 from chatapi.store.usage import Usages
 
@@ -56,6 +57,7 @@ class Store:
         self.completions = Completions(*shared)
         self.queue = Queue(*shared, self.replica, lease_seconds)
         self.usage = Usages(*shared)
+        self.summaries = Summaries(*shared)
         self.scans = Scans(*shared)
         self.forks = Forks(*shared)
         self.imports = Imports(*shared)

@@ -70,7 +70,11 @@ def insert_messages(
 
 
 def delete_message(session_id: str, message_id: str, new_parent: str | None, depths: int) -> Transaction[None]:
-    """Delete one message, its generation and its aliases. Its children are re-parented, and move up `depths` levels."""
+    """Delete one message, its generation and its aliases. Its children are re-parented, and move up `depths` levels.
+
+    The summaries of the session are deleted: they may hold its text.
+    """
+    yield "DELETE FROM summary WHERE session_id = $1", (session_id,)
     yield (
         "UPDATE session SET content_bytes = content_bytes - (SELECT length(content) FROM message WHERE id = $2) "
         "WHERE id = $1",

@@ -15,7 +15,7 @@ from chatapi.errors import (
     UpstreamRejectedRequest,
     UpstreamUnavailable,
 )
-from chatapi.model import DAY_MICROSECONDS, GroupBy, Microseconds, Outcome, Status, UsageReport, UsageTotal
+from chatapi.model import DAY_MICROSECONDS, GroupBy, Microseconds, Outcome, Status, Usage, UsageReport, UsageTotal
 from chatapi.store.drivers.driver import Statement, Transaction
 from chatapi.store.repository import Repository, read
 from chatapi.store.rows import check_is
@@ -106,6 +106,22 @@ def count_answer(generation_id: str, outcome: Outcome, now: Microseconds) -> Sta
             *(min(max(count or 0, 0), MAX_TOKENS) for count in tokens),
             int(usage is not None and usage.estimated),
             int(usage is None),
+        ),
+    )
+
+
+def count_tokens(owner: str, session_id: str, model: str, usage: Usage | None, now: Microseconds) -> Statement:
+    """Add the tokens of a request that is no answer, such as a summary, to the usage of its owner."""
+    tokens = (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cached_tokens) if usage else ()
+    counts = [min(max(count or 0, 0), MAX_TOKENS) for count in tokens] or [0, 0, 0, 0]
+    unknown = usage is None or usage.input_tokens is None
+    return (
+        f"INSERT INTO usage ({_COLUMNS}) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9, $10) {_ADD}",
+        (
+            *(owner, session_id, now // DAY_MICROSECONDS, model),
+            *counts,
+            int(usage is not None and usage.estimated),
+            int(unknown),
         ),
     )
 

@@ -125,8 +125,8 @@ describe(
     if_busy="`interrupt`: stop the session's running answer first. `queue`: if an answer runs or messages wait, the "
     "message is stored, and starts when the answers before it have ended; the response is 202 and describes it.",
     context="For a conversation that is longer than the model's context. `error`: the model API's error. "
-    "`truncate`: the oldest messages are left out. `auto`: the best of this server. By default as the session or "
-    "`CHATAPI_CONTEXT` says.",
+    "`truncate`: the oldest messages are left out. `compact`: a summary replaces them. `auto`: the best of this "
+    "server. By default as the session or `CHATAPI_CONTEXT` says.",
     replace="A message of this session to replace. Of a user message, `user_message` becomes a sibling. Of an answer, "
     "the new answer becomes a sibling, and `user_message` must be absent. The old branch stays. Requires "
     "`session_id`.",

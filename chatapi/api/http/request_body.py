@@ -88,7 +88,7 @@ Metadata = Annotated[
 """The metadata of a session."""
 
 
-ContextPolicyName = Literal["error", "truncate", "auto"]
+ContextPolicyName = Literal["error", "truncate", "compact", "auto"]
 
 
 class Parameters(Body):

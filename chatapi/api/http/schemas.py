@@ -66,21 +66,23 @@ class Session(TypedDict):
     expires_at: Annotated[Time | None, Meta(description="When it is deleted, also if it is used or kept.")]
     queued: Annotated[int, Meta(description="Messages that wait in its queue.")]
     context: Annotated[
-        Literal["error", "truncate", "auto"] | None,
+        Literal["error", "truncate", "compact", "auto"] | None,
         Meta(description="What happens when it is longer than the model's context; null: as `CHATAPI_CONTEXT` says."),
     ]
 
 
 class LeftOut(TypedDict):
-    """Messages that were left out of the request for an answer, because the model's context is smaller.
+    """Messages that the request for an answer did not have, because the model's context is smaller.
 
-    All messages of the path from `first` to `last`, except those of the system and the developer and the newest one of
-    the user.
+    A summary stood for the first ones. After these, all messages of the path from `first` to `last` were left out,
+    except those of the system and the developer and the newest one of the user.
     """
 
     messages: Annotated[int, Meta(description="Their number.")]
     first: Annotated[str | None, Meta(description="The id of the oldest; null if nothing is stored.")]
     last: Annotated[str | None, Meta(description="The id of the newest.")]
+    summary: Annotated[str | None, Meta(description="The id of the summary, if there was one.")]
+    summarised: Annotated[int, Meta(description="The number of messages for which it stood.")]
 
 
 class Message(TypedDict):

@@ -60,9 +60,11 @@ class ErrorDocument(Struct, forbid_unknown_fields=True):
 class LeftOutDocument(Struct, forbid_unknown_fields=True):
     """The messages that were left out of the request for an answer: their number, and the first and last of them."""
 
-    messages: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    messages: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     first: Id | None
     last: Id | None
+    summary: Id | None = None  # an import leaves it out: summaries are not exported
+    summarised: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
 
 
 class MessageDocument(Struct, forbid_unknown_fields=True):

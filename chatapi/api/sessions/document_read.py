@@ -299,7 +299,8 @@ def _read_generation(
 
 def _read_left_out(left_out: LeftOutDocument, ids: dict[str, str]) -> LeftOut:
     """Return which messages were left out, by their new ids; those that were deleted since have none."""
-    return LeftOut(left_out.messages, ids.get(left_out.first or ""), ids.get(left_out.last or ""))
+    ends = ids.get(left_out.first or ""), ids.get(left_out.last or "")
+    return LeftOut(left_out.messages, *ends, summarised=left_out.summarised)
 
 
 def _read_usage(usage: UsageDocument) -> Usage:

@@ -24,7 +24,7 @@ from chatapi.api.http.openapi import (
 from chatapi.api.http.request_body import Body, ContextPolicyName, Metadata, Text
 from chatapi.api.http.schemas import MessagePage, Role, Session, SessionPage
 from chatapi.api.sessions.document import MAX_MESSAGES, MAX_PARTS, Document
-from chatapi.errors import ContextTooLarge, MessageNotFound, QuotaExceeded, SessionBusy, SessionFull
+from chatapi.errors import ContextTooLarge, MessageNotFound, QuotaExceeded, SessionBusy, SessionFull, SummaryNotFound
 
 SESSION = {"session_id": "$SESSION_ID"}
 SESSION_ID = "The session."
@@ -307,4 +307,48 @@ SEARCH = operation(
     security=REQUIRED_KEY,
     errors=OWNER_ERRORS,
     examples=(Example("search", query={"q": "hello"}),),
+)
+
+
+class ContextSummary(TypedDict):
+    """A summary of the beginning of a path, by a model. The messages themselves are unchanged."""
+
+    id: str
+    last: Annotated[str, Meta(description="The id of the last message that it covers.")]
+    messages: Annotated[int, Meta(description="The number of messages that it covers.")]
+    model: str
+    text: str
+    created_at: Time
+
+
+class ContextSummaries(TypedDict):
+    """The summaries of a session, the newest first."""
+
+    data: list[ContextSummary]
+
+
+class RemovedSummary(TypedDict):
+    """The summary was removed."""
+
+    message: str
+
+
+LIST_SUMMARIES = operation(
+    "listSummaries",
+    "List summaries",
+    "List the summaries that stand for messages in requests, the newest first (`context: compact`).",
+    json_content(ContextSummaries),
+    parameters={"session_id": SESSION_ID},
+    security=OPTIONAL_KEY,
+    errors=SESSION_ERRORS,
+    examples=(Example("summaries", path=SESSION),),
+)
+REMOVE_SUMMARY = operation(
+    "removeSummary",
+    "Remove a summary",
+    "Remove a summary: later requests have the messages themselves, as far as the model takes them.",
+    json_content(RemovedSummary),
+    parameters={"session_id": SESSION_ID, "summary_id": "The summary."},
+    security=OPTIONAL_KEY,
+    errors=(*SESSION_ERRORS, SummaryNotFound),
 )

@@ -1,0 +1,14 @@
+-- Runs before the code that needs it; the code before it continues to work.
+
+-- Summaries of the beginning of paths, by a model. They go with their session, and with every message of it.
+CREATE TABLE summary (
+    id         TEXT PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    last       TEXT NOT NULL, -- the id of the last message of the path that it covers
+    messages   INTEGER NOT NULL, -- their number
+    model      TEXT NOT NULL,
+    content    TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+);
+
+CREATE INDEX summary_session ON summary (session_id, created_at, id);
