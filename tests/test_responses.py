@@ -464,15 +464,54 @@ def test_a_chain_branches_at_any_response(own_client: openai.OpenAI, own: Servic
 def test_a_busy_session_is_a_conflict_that_is_not_retried(
     client: openai.OpenAI, simulator: Simulator, gate: Gate
 ) -> None:
-    first = client.responses.create(model=MODEL, input="one")
+    conversation = client.conversations.create()
+    first = client.responses.create(model=MODEL, input="one", conversation=conversation.id)
     simulator.script = scripts.held(gate)
     running = client.responses.create(model=MODEL, input="two", previous_response_id=first.id, background=True)
-    for previous in (first.id, running.id):
+    after: Any
+    for after in ({"conversation": conversation.id}, {"previous_response_id": running.id}):
         with pytest.raises(openai.ConflictError) as caught:
-            client.responses.create(model=MODEL, input="three", previous_response_id=previous)
+            client.responses.create(model=MODEL, input="three", **after)
         assert caught.value.response.headers["x-should-retry"] == "false"
     assert gate.reached.wait(10), "the upstream was called, so the next test does not see this request"
     gate.open()
+
+
+def test_several_turns_run_under_one_response(serve: Serve, simulator: Simulator, key: str, gate: Gate) -> None:
+    own = serve(CHATAPI_MAX_GENERATIONS_PER_KEY="3", CHATAPI_SLOT_WAIT_SECONDS="1")
+    with client_of(own, key) as client:
+        check_several_turns(own, client, simulator, key, gate)
+
+
+def check_several_turns(own: Service, own_client: openai.OpenAI, simulator: Simulator, key: str, gate: Gate) -> None:
+    first = own_client.responses.create(model=MODEL, input="one")
+    before = len(simulator.requests)
+    simulator.script = scripts.held(gate)
+    names = ["two", "three", "four"]
+    running = [
+        own_client.responses.create(model=MODEL, input=name, previous_response_id=first.id, background=True)
+        for name in names
+    ]
+    simulator.wait_for_requests(before + len(names))
+    assert [one.status for one in running] == ["in_progress"] * 3
+    sent = [[one["content"] for one in request.body["messages"]] for request in simulator.requests[before:]]
+    assert sorted(texts[-1] for texts in sent) == sorted(names)
+    assert all(texts[:-1] == ["one", first.output_text] for texts in sent)
+    with pytest.raises(openai.RateLimitError):
+        own_client.responses.create(model=MODEL, input="five", previous_response_id=first.id)
+    sessions = own.get("/api/sessions", key=key).json()["data"]
+    assert len(sessions) == 3, "one that could not begin leaves no session"
+    gate.open()
+    for one in running:
+        with own_client.responses.retrieve(one.id, stream=True) as events:
+            assert [event.type for event in events][-1] == "response.completed"
+    after = own_client.responses.create(model=MODEL, input="six", previous_response_id=running[1].id)
+    assert after.previous_response_id == running[1].id
+    assert [one["content"] for one in simulator.requests[-1].body["messages"] if one["role"] == "user"] == [
+        "one",
+        "three",
+        "six",
+    ]
 
 
 def test_a_repeated_request_reaches_the_upstream_once(client: openai.OpenAI, simulator: Simulator) -> None:

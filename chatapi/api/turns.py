@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatapi.api.http.error_responses import limit_headers
-from chatapi.api.http.services import Services
+from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import Encoder, LogResponse, read_whole
 from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations.manager import TurnHandle
@@ -20,6 +20,7 @@ from chatapi.model import Generation, Limit, Piece, Status, TurnRequest
 
 MAX_IDEMPOTENCY_KEY = 255  # characters
 LEFT_OUT_HEADER = "X-Context-Left-Out"
+FORKS = WorkQueue("forks", at_once=1)  # copies of paths, which other writers wait for
 ATTEMPT_HEADER = "x-stainless-retry-count"
 FIRST_ATTEMPT = "0"
 

@@ -15,6 +15,7 @@ from chatapi.api.http.serializers import iso, message_json, session_json
 from chatapi.api.http.services import WorkQueue, services_of
 from chatapi.api.sessions import schemas
 from chatapi.api.sessions.schemas import ForkBody, SessionBody, SessionChangeBody
+from chatapi.api.turns import FORKS
 from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.errors import InvalidRequest, KeyRequired
 from chatapi.model import DEEPEST, ContextPolicy, Microseconds
@@ -24,7 +25,6 @@ from chatapi.store.sessions import ContextChoice, RetentionChoice
 router = APIRouter(tags=["sessions"])
 
 DELETIONS = WorkQueue("deletions", at_once=1)
-FORKS = WorkQueue("forks", at_once=1)  # each is one transaction, which other writers wait for
 
 
 SORTS: dict[str, tuple[SessionTime, str]] = {"created": ("created_at", ""), "updated": ("updated_at", "used ")}

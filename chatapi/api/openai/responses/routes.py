@@ -40,7 +40,7 @@ from chatapi.api.openai.responses.objects import (
 )
 from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder
-from chatapi.api.openai.responses.turns import DIALECT, find_response, read_turn
+from chatapi.api.openai.responses.turns import DIALECT, find_response, in_own_branch, read_turn
 from chatapi.api.openai.responses.unstored import WARM_UP
 from chatapi.api.turns import left_out_header, turn_headers
 from chatapi.auth.authorization import Action, Caller, make_authorizer
@@ -80,11 +80,18 @@ async def create(request: Request) -> Response:
     may_spend = make_authorizer(caller, Action.SPEND)
     with not_found_as(ConversationNotFound, "conversation"):
         if asked.background and not asked.stream:
-            begun = await services.generations.start(turn, Credential(key), may_spend)
+            begun = await in_own_branch(
+                request, turn, may_spend, lambda one: services.generations.start(one, Credential(key), may_spend)
+            )
             headers = {"X-Session-ID": begun.session.id, "X-Generation-ID": begun.generation.id}
             current = await _current(services, begun.generation)
             return JSONResponse(current, headers=headers | limit_headers(limit, None))
-        sent = await services.generations.send(turn, Credential(key), may_spend, by_cut=True)
+        sent = await in_own_branch(
+            request,
+            turn,
+            may_spend,
+            lambda one: services.generations.send(one, Credential(key), may_spend, by_cut=True),
+        )
     mark_accepted(request, sent.upstream)
     fields = await _request_fields(services, sent.generation) if sent.replayed else asked.repeated
     stop = _stopper(services, sent.generation) if cancel and not sent.replayed else None

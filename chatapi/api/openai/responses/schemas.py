@@ -327,9 +327,10 @@ CREATE_RESPONSE = operation(
     "createResponse",
     "Create a response",
     """Create a response with any upstream. A response is an answer of a session: a
-    stored one can be read again in every dialect. Other fields are a 400. A session with a running answer rejects
-    another turn on any branch with 409; a retry of one of OpenAI's SDKs, which count them in a header, follows the
-    answer that is still running.
+    stored one can be read again in every dialect. Other fields are a 400. Several turns may run under one
+    `previous_response_id`: one that finds its session busy runs in a new session with a copy of the conversation up to
+    that response. A turn of a busy `conversation`, or after a response that is still running, is a 409. A retry of one
+    of OpenAI's SDKs, which count them in a header, follows the answer that is still running.
 
 **Statuses.** `in_progress`, then `completed`, `incomplete` (`max_output_tokens`, `content_filter`), `cancelled` or
 `failed`. A rejection by the upstream has its own HTTP status; with `background` the response is `failed`. Without

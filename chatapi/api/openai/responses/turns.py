@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+
 from starlette.requests import Request
 
+from chatapi.api.http.identity import work_group
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.openai.common import not_found_as
 from chatapi.api.openai.ids import generation_of_response, session_of_conversation
 from chatapi.api.openai.responses.objects import encode_request_fields
 from chatapi.api.openai.responses.request import CONTEXT_POLICIES, ResponseRequest
-from chatapi.api.turns import with_idempotency
+from chatapi.api.turns import FORKS, with_idempotency
 from chatapi.auth.authorization import Action, Caller, authorize
-from chatapi.errors import PreviousNotFound
-from chatapi.model import Generation, TurnRequest
+from chatapi.errors import Draining, Overloaded, PreviousNotFound, RequestError, SessionBusy, SessionNotFound
+from chatapi.model import Authorizer, Generation, TurnRequest
 
 DIALECT = "responses"
+
+T = TypeVar("T")
 
 
 async def read_turn(request: Request, asked: ResponseRequest, caller: Caller) -> TurnRequest:
@@ -47,6 +55,34 @@ async def read_turn(request: Request, asked: ResponseRequest, caller: Caller) ->
         context=CONTEXT_POLICIES.get(asked.repeated.get("truncation", "")),
     )
     return await with_idempotency(request, services, turn) if asked.store else turn
+
+
+async def in_own_branch(
+    request: Request, turn: TurnRequest, authorizer: Authorizer, begin: Callable[[TurnRequest], Awaitable[T]]
+) -> T:
+    """Begin a turn; one that follows an ended response while its session is busy begins in a copy of the path to it.
+
+    So several turns under one response run at once, each in a session of its own (docs/decisions/parallel-turns.md).
+
+    Raises:
+        SessionBusy: the turn follows the head of a busy session, or the answer that is running there.
+    """
+    try:
+        return await begin(turn)
+    except SessionBusy:
+        if turn.parent is None or turn.session_id is None:
+            raise
+    services = services_of(request)
+    async with services.queue(FORKS).turn(work_group(request)):
+        branch = await services.store.forks.create(
+            turn.session_id, authorizer, turn.parent, services.settings.max_context_bytes
+        )
+    try:
+        return await begin(replace(turn, session_id=branch.id, parent=branch.head))
+    except (RequestError, Draining, Overloaded):  # the turn was not started
+        with suppress(SessionNotFound):
+            await services.generations.delete_session(branch.id, authorizer)
+        raise
 
 
 async def find_response(services: Services, caller: Caller, name: str, action: Action) -> Generation:
