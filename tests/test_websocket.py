@@ -168,10 +168,17 @@ def test_a_response_that_is_not_stored_can_be_followed_on_its_connection(
             ask(other, input="three", previous_response_id=name)
             (refused,) = answer(other)
         assert (refused["status"], refused["error"]["code"]) == (400, "previous_response_not_found")
+        unmatched = {"type": "function_call_output", "call_id": "unknown", "output": "x"}
+        for given, param in (([unmatched], "input.0.call_id"), ("three", "previous_response_id")):
+            ask(websocket, input=given, store=False, previous_response_id=name)
+            (refused,) = answer(websocket)
+            assert refused["error"]["param"] == param, "a turn that fails ends the chain"
+        ask(websocket, input="two", store=False)
+        name = answer(websocket)[-1]["response"]["id"]
         ask(websocket, input="three", previous_response_id=name)
         stored = answer(websocket)[-1]["response"]["id"]
     items = service.get(f"/v1/responses/{stored}/input_items?order=asc", key=key).json()["data"]
-    assert [item["content"][0]["text"] for item in items if item["role"] == "user"] == ["zero", "one", "two", "three"]
+    assert [item["content"][0]["text"] for item in items if item["role"] == "user"] == ["two", "three"]
 
 
 @one_process

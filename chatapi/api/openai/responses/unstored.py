@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from chatapi.errors import InvalidRequest
+
 WARM_UP = "chatapi.warm_up"  # in the scope of a request: prepare a response, and ask no model
 _ENDS = ("response.completed", "response.incomplete")
 
@@ -28,11 +30,23 @@ class UnstoredResponses:
         self._items: list[Any] = []
 
     def expand(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return a request that stands for itself: one that follows the response kept here has its items first."""
+        """Return a request that stands for itself: one that follows the response kept here has its items first.
+
+        The response is kept no longer: if the request fails, its client has to send the conversation, as at OpenAI.
+
+        Raises:
+            InvalidRequest: it has the result of a call that is not in the conversation.
+        """
         if self._id is None or body.get("previous_response_id") != self._id:
             return dict(body)
+        before, self._id, self._items = self._items, None, []
         expanded = {name: value for name, value in body.items() if name != "previous_response_id"}
-        return expanded | {"input": [*self._items, *_as_items(body.get("input"))]}
+        new = _as_items(body.get("input"))
+        called = {call_id for one in (*before, *new) if (call_id := _call_id(one, "_call")) is not None}
+        for index, item in enumerate(new):
+            if (call_id := _call_id(item, "_call_output")) is not None and call_id not in called:
+                raise InvalidRequest.field(f"input.{index}.call_id", "Must be the id of a call in the conversation.")
+        return expanded | {"input": [*before, *new]}
 
     def keep(self, given: Any, last_event: bytes) -> None:
         """Keep a response in place of the one before, from the input of its request and its last event."""
@@ -44,6 +58,14 @@ class UnstoredResponses:
         self._id, self._items = response["id"], items
         if len(encode_json(items)) > self._most_bytes:
             self._id, self._items = None, []
+
+
+def _call_id(item: Any, ending: str) -> str | None:
+    """Return the call's id of an item whose type ends so; None for any other, which the request's own check reads."""
+    if not isinstance(item, dict) or not str(item.get("type", "")).endswith(ending):
+        return None
+    call_id = item.get("call_id")
+    return call_id if isinstance(call_id, str) else None
 
 
 def _as_items(given: Any) -> list[Any]:
