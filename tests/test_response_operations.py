@@ -48,8 +48,8 @@ def test_input_tokens_are_counted_by_the_upstream_with_the_conversation_before(
     assert upstream.requests[-1].body["personality"] == "friendly"
 
 
-def test_a_compacted_conversation_is_continued(serve_module: Serve, upstream: Simulator, key: str) -> None:
-    sdk: Any = client(serve_module(OPENAI_UPSTREAM_API="responses", CHATAPI_RATE_LIMIT="0"), key)
+def test_a_compacted_conversation_is_continued(service: Service, upstream: Simulator, key: str) -> None:
+    sdk: Any = client(service, key)
     told = sdk.responses.create(model=MODEL, input="one two three")
     compacted = sdk.responses.compact(
         model=MODEL, input="four", instructions="Be brief.", previous_response_id=told.id, prompt_cache_key="a"
@@ -64,6 +64,7 @@ def test_a_compacted_conversation_is_continued(serve_module: Serve, upstream: Si
     items = upstream.requests[-1].body["input"]
     assert [item.get("content") for item in items] == ["one two three", "four", None, "five"]
     assert items[2]["encrypted_content"] == "opaque-3-items"
+    assert upstream.requests[-1].path == "/v1/responses", "chat completions cannot read it"
 
 
 def operate(service: Service, key: str, operation: str) -> None:
@@ -102,6 +103,11 @@ def test_an_upstream_that_is_asked_through_chat_completions_only_is_not_asked(
             operate(service, key, operation)
         assert refused.value.code == "unsupported_by_upstream"
         assert "OPENAI_UPSTREAM_API=responses" in refused.value.message
+    compacted = {"type": "compaction", "encrypted_content": "opaque"}
+    refused_item = service.post(
+        "/v1/responses", json={"input": [compacted, {"role": "user", "content": "Hi"}]}, key=key
+    )
+    assert (refused_item.status_code, refused_item.json()["error"]["param"]) == (400, "input")
     assert simulator.requests == []
 
 

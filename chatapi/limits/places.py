@@ -13,9 +13,6 @@ class Places:
     def __init__(self) -> None:
         self._taken: Counter[str] = Counter()
 
-    def __len__(self) -> int:
-        return self._taken.total()
-
     @contextmanager
     def take(self, group: str, limit: int) -> Iterator[bool]:
         """Hold one of the places of a group while the block lasts; yield False, and hold none, if all are taken."""

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chatapi.auth.credentials import Credential
-from chatapi.errors import UpstreamError
-from chatapi.upstream.request import ModelRequest, RequestWriter, find_adjustment
+from chatapi.errors import UpstreamError, UpstreamErrorBody, UpstreamRejectedRequest
+from chatapi.upstream.request import ModelRequest, RequestWriter, find_adjustment, has_compaction
 from chatapi.upstream.stream import CompletionParser
+
+NO_COMPACTION = (
+    "The conversation has an item of type compaction, which chat completions do not have. The operator can set "
+    "OPENAI_UPSTREAM_API=responses if the model API has OpenAI's Responses."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,12 @@ class ChatCompletions:
     path: ClassVar[str] = "chat/completions"
 
     def write(self, request: ModelRequest, adjustments: frozenset[str]) -> dict[str, Any]:
+        if has_compaction(request):
+            error = UpstreamRejectedRequest(NO_COMPACTION)
+            error.said = UpstreamErrorBody(
+                400, NO_COMPACTION, "invalid_request_error", "input", "unsupported_parameter"
+            )
+            raise error
         return self.writer.write(request, adjustments)
 
     def find_adjustment(self, refusal: str, body: dict[str, Any], adjustments: frozenset[str]) -> str | None:

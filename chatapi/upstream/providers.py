@@ -13,7 +13,7 @@ from chatapi.errors import ContextTooLarge
 from chatapi.model import Kind, Role
 from chatapi.upstream.chat_completions import ChatCompletions
 from chatapi.upstream.provider import Provider
-from chatapi.upstream.request import ModelRequest, RequestWriter
+from chatapi.upstream.request import ModelRequest, RequestWriter, has_compaction
 from chatapi.upstream.responses.provider import Responses
 from chatapi.upstream.responses.request import REQUIRING, find_unsupported
 
@@ -97,8 +97,8 @@ class Providers:
 
 
 def _has_own(request: ModelRequest) -> bool:
-    """Return whether a request has a parameter or a medium that chat completions do not have."""
-    if any(request.responses.get(name) is not None for name in REQUIRING):
+    """Return whether a request has a parameter, an item or a medium that chat completions do not have."""
+    if any(request.responses.get(name) is not None for name in REQUIRING) or has_compaction(request):
         return True
     return any(
         message.role is Role.TOOL or (part.kind is Kind.IMAGE and media.url is None)

@@ -42,6 +42,15 @@ class ModelRequest:
     responses: Mapping[str, Any] = field(default_factory=dict)
 
 
+def has_compaction(request: ModelRequest) -> bool:
+    """Return whether a compacted conversation is in a request: nothing else has the text that it stands for."""
+    return any(
+        part.kind is Kind.EXTRA and part.call is None and response_events.is_compaction(part.text)
+        for message in request.messages
+        for part in message.parts
+    )
+
+
 class Adjustment(StrEnum):
     """A change to the requests for a model, because its upstream refuses them otherwise.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chatapi.wire.extras import decode_extras, encode_extras
+from chatapi.wire.extras import ANY_ORIGIN, decode_extras, encode_extras
 
 FIELD = "response_events"
 ITEM_ADDED, ITEM_DONE = "response.output_item.added", "response.output_item.done"
@@ -48,3 +48,12 @@ def whole_item(event: dict[str, Any]) -> dict[str, Any] | None:
     """Return the item that an event closes, if it closes one."""
     item = event.get("item")
     return item if event["type"] == ITEM_DONE and isinstance(item, dict) else None
+
+
+def is_compaction(text: str) -> bool:
+    """Return whether the text of an `extra` part holds a compacted conversation that a client sent."""
+    if '"compaction"' not in text:
+        return False
+    origin, fields = decode_extras(text)
+    items = [item for event in events_in(fields) if (item := whole_item(event)) is not None]
+    return origin == ANY_ORIGIN and any(item.get("type") == "compaction" for item in items)

@@ -206,6 +206,8 @@ def _read_item(value: Any, path: str, references: References, *, keep: bool) -> 
             return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, visible_text(output), call), *media))
         case "reasoning":
             return _read_reasoning(item, path)
+        case "compaction":  # of `/v1/responses/compact`, which any upstream with Responses may have
+            return _keep_item(item, "compaction", path)
         case kind if keep and isinstance(kind, str) and _TYPE_NAME.fullmatch(kind):
             return _keep_item(item, kind, path)
         case kind:
