@@ -9,6 +9,7 @@ import gc
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def key(request: pytest.FixtureRequest) -> str:
     """A key that no other test uses."""
     return fresh_key(request.node.name)
+
+
+@pytest.fixture
+def openai_client() -> Iterator[Callable[[Service, str], Any]]:
+    """Make clients of OpenAI's, which retry nothing and are closed at the end of the test."""
+    from openai import OpenAI  # here: most tests do without it, and it takes long to import
+
+    with ExitStack() as stack:
+        yield lambda service, key: stack.enter_context(OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0))
 
 
 @pytest.fixture

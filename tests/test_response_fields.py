@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
-import openai
 import pytest
 from openai.types.responses import ResponseIncludable
 from openai.types.responses.response_create_params import ResponseCreateParamsBase, ResponseCreateParamsStreaming
@@ -101,8 +101,10 @@ MEDIA = {
 }
 
 
-def test_media_go_upstream_and_come_back_with_their_items(translating: Service, upstream: Simulator, key: str) -> None:
-    sdk: Any = openai.OpenAI(base_url=f"{translating.url}/v1", api_key=key, max_retries=0)
+def test_media_go_upstream_and_come_back_with_their_items(
+    translating: Service, upstream: Simulator, key: str, openai_client: Callable[[Service, str], Any]
+) -> None:
+    sdk = openai_client(translating, key)
     made = sdk.responses.create(model="gpt-4.1-mini", input=[USER, CALL, OUTPUT])
     sent = upstream.requests[-1].body["input"]
     assert sent[0] == USER

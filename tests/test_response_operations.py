@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -13,6 +14,7 @@ from tests.server_process import Serve, Service
 pytestmark = pytest.mark.one_process("nothing of it is stored or shared")
 
 MODEL = "gpt-4.1-mini"
+Clients = Callable[[Service, str], Any]
 FUNCTION: Any = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
 COUNTED = {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text"}
 
@@ -23,14 +25,10 @@ def service(serve_module: Serve) -> Service:
     return serve_module(CHATAPI_RATE_LIMIT="0")
 
 
-def client(service: Service, key: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0)
-
-
 def test_input_tokens_are_counted_by_the_upstream_with_the_conversation_before(
-    service: Service, upstream: Simulator, key: str
+    service: Service, upstream: Simulator, key: str, openai_client: Clients
 ) -> None:
-    sdk = client(service, key)
+    sdk = openai_client(service, key)
     told = sdk.responses.create(model=MODEL, input="one two three")
     count = sdk.responses.input_tokens.count(
         model=MODEL, input="four five", instructions="six", previous_response_id=told.id, tools=[FUNCTION]
@@ -48,8 +46,10 @@ def test_input_tokens_are_counted_by_the_upstream_with_the_conversation_before(
     assert upstream.requests[-1].body["personality"] == "friendly"
 
 
-def test_a_compacted_conversation_is_continued(service: Service, upstream: Simulator, key: str) -> None:
-    sdk: Any = client(service, key)
+def test_a_compacted_conversation_is_continued(
+    service: Service, upstream: Simulator, key: str, openai_client: Clients
+) -> None:
+    sdk = openai_client(service, key)
     told = sdk.responses.create(model=MODEL, input="one two three")
     compacted = sdk.responses.compact(
         model=MODEL, input="four", instructions="Be brief.", previous_response_id=told.id, prompt_cache_key="a"
@@ -67,8 +67,7 @@ def test_a_compacted_conversation_is_continued(service: Service, upstream: Simul
     assert upstream.requests[-1].path == "/v1/responses", "chat completions cannot read it"
 
 
-def operate(service: Service, key: str, operation: str) -> None:
-    sdk = client(service, key)
+def operate(sdk: Any, operation: str) -> None:
     if operation == "compact":
         sdk.responses.compact(model=MODEL, input="Hi")
     else:
@@ -81,11 +80,18 @@ def operate(service: Service, key: str, operation: str) -> None:
     [(404, None, "unsupported_by_upstream"), (405, None, "unsupported_by_upstream"), (404, "model_not_found", None)],
 )
 def test_an_upstream_without_the_route_is_an_error_that_says_so(
-    service: Service, upstream: Simulator, key: str, operation: str, status: int, code: str | None, expected: str | None
+    service: Service,
+    upstream: Simulator,
+    key: str,
+    openai_client: Clients,
+    operation: str,
+    status: int,
+    code: str | None,
+    expected: str | None,
 ) -> None:
     upstream.script = scripts.Refusal(status, "Invalid URL", code=code).script()
     with pytest.raises(openai.APIStatusError) as refused:
-        operate(service, key, operation)
+        operate(openai_client(service, key), operation)
     error: Any = refused.value
     if expected is None:
         assert (error.status_code, error.code) == (status, code), "the upstream's own error"
@@ -95,12 +101,12 @@ def test_an_upstream_without_the_route_is_an_error_that_says_so(
 
 
 def test_an_upstream_that_is_asked_through_chat_completions_only_is_not_asked(
-    serve: Serve, simulator: Simulator, key: str
+    serve: Serve, simulator: Simulator, key: str, openai_client: Clients
 ) -> None:
     service = serve(OPENAI_UPSTREAM_API="chat")
     for operation in ("input_tokens", "compact"):
         with pytest.raises(openai.BadRequestError) as refused:
-            operate(service, key, operation)
+            operate(openai_client(service, key), operation)
         assert refused.value.code == "unsupported_by_upstream"
         assert "OPENAI_UPSTREAM_API=responses" in refused.value.message
     compacted = {"type": "compaction", "encrypted_content": "opaque"}

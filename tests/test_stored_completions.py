@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,7 @@ from chatapi.simulator import Simulator
 from tests.server_process import Service, fresh_key
 
 MODEL = "gpt-4.1-mini"
-
-
-def client(service: Service, key: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0)
+Clients = Callable[[Service, str], Any]
 
 
 def store(sdk: openai.OpenAI, text: str, model: str = MODEL, **more: Any) -> Any:
@@ -24,16 +22,16 @@ def store(sdk: openai.OpenAI, text: str, model: str = MODEL, **more: Any) -> Any
 
 
 def test_stored_completions_are_listed_by_model_and_metadata(
-    shared: Service, shared_simulator: Simulator, key: str
+    shared: Service, shared_simulator: Simulator, key: str, openai_client: Clients
 ) -> None:
-    sdk = client(shared, key)
+    sdk = openai_client(shared, key)
     tricky = {"a": 'x","b":"1', "b%": "_"}
     first = store(sdk, "one", metadata={"topic": "a", "b": "1"})
     assert {"store", "metadata"}.isdisjoint(shared_simulator.requests[-1].body), "it is stored here, not there"
     second = store(sdk, "two", "gpt-4o-mini", metadata=tricky)
     (third,) = {chunk.id for chunk in store(sdk, "three", metadata={"topic": "a"}, stream=True)}
     sdk.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "stateless"}])
-    store(client(shared, fresh_key("another")), "of another key")
+    store(openai_client(shared, fresh_key("another")), "of another key")
     listed = sdk.chat.completions.list()
     assert [one.choices[0].message.content for one in listed.data][:1] == [first.choices[0].message.content]
     names = [one.id for one in listed.data]
@@ -52,8 +50,8 @@ def test_stored_completions_are_listed_by_model_and_metadata(
         assert [one.id for one in sdk.chat.completions.list(**query)] == expected, query
 
 
-def test_a_stored_completion_is_read_changed_and_deleted(shared: Service, key: str) -> None:
-    sdk = client(shared, key)
+def test_a_stored_completion_is_read_changed_and_deleted(shared: Service, key: str, openai_client: Clients) -> None:
+    sdk = openai_client(shared, key)
     image: Any = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
     question: Any = [{"type": "text", "text": "Look"}, image]
     made = store(sdk, question, metadata={"topic": "a"})
@@ -69,7 +67,7 @@ def test_a_stored_completion_is_read_changed_and_deleted(shared: Service, key: s
     assert [part.type for part in messages[1].content_parts] == ["text", "image_url"]
     assert [one.id for one in completions.messages.list(made.id, limit=1)] == [one.id for one in messages]
     assert [one.id for one in completions.messages.list(made.id, order="desc")] == [messages[1].id, messages[0].id]
-    other: Any = client(shared, fresh_key("another")).chat.completions
+    other = openai_client(shared, fresh_key("another")).chat.completions
     for method in (other.retrieve, partial(other.update, metadata={}), other.delete, other.messages.list):
         with pytest.raises(openai.NotFoundError):
             method(made.id)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import openai
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
@@ -79,8 +78,10 @@ def streamed(service: Service, key: str, method: Callable[..., Any], path: str, 
 
 @one_process
 @pytest.mark.filterwarnings("ignore:connect")  # openai's client uses the library in a form that is deprecated
-def test_openais_client_reads_the_events_of_a_stream(service: Service, key: str) -> None:
-    sdk = openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0)
+def test_openais_client_reads_the_events_of_a_stream(
+    service: Service, key: str, openai_client: Callable[[Service, str], Any]
+) -> None:
+    sdk = openai_client(service, key)
     body = {"model": MODEL, "input": "Please count to 5", "stream": True}
     expected = {event["type"]: None for event in streamed(service, key, service.post, "/v1/responses", json=body)}
     with sdk.responses.connect() as connection:
@@ -202,7 +203,7 @@ WRONG: list[tuple[Any, int, str, str]] = [
     ({"type": "response.create", "input": "x", "generate": "no"}, 400, "param", "generate"),
     ({"type": "response.create", "input": "x", "generate": False, "model": ""}, 400, "param", "model"),
     ({"type": "response.create", "input": "x", "unknown": 1}, 400, "param", "unknown"),
-    ({"type": "response.create", "input": "x", "temperature": 10**30}, 400, "param", "temperature"),
+    ('{"type":"response.create","input":"x","temperature":1e999}', 400, "code", "malformed_json"),
     ({"type": "response.create", "input": "x\ud800"}, 400, "param", "input"),
     ({"type": "response.create", "input": "x", "previous_response_id": "resp_x"}, 400, "param", "previous_response_id"),
     ({"type": "response.resume", "response_id": "resp_x"}, 404, "code", "response_not_found"),
