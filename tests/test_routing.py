@@ -180,6 +180,8 @@ def test_each_upstream_gets_the_key_that_is_meant_for_it_and_no_other(
     assert response.status_code == 200, response.text
     assert response.headers["X-Upstream-Name"] == answering
     assert response.text
+    messages = service.messages(response.headers["X-Session-ID"], key=KEY)
+    assert [message.get("upstream") for message in messages] == [None, answering]
     for stream in (True, False):
         client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], stream=stream)
     client.responses.create(model=model, input="Hi", store=False)

@@ -156,8 +156,8 @@ async def repeat(step: Callable[[], Awaitable[object]], seconds: float, at_once:
                 logger.exception("unexpected error", where=step.__name__)
 
 
-def log_outcome(generation: Generation, upstream: str | None = None) -> None:
-    """Log one line for a generation; never its text. `upstream` is the name of the one that answered, of several."""
+def log_outcome(generation: Generation) -> None:
+    """Log one line for a generation; never its text."""
     assert generation.ended_at is not None
     first = generation.first_token_at
     usage = generation.usage
@@ -166,7 +166,7 @@ def log_outcome(generation: Generation, upstream: str | None = None) -> None:
         generation_id=generation.id,
         session_id=generation.session_id,
         model=generation.model,
-        **({"upstream": upstream} if upstream is not None else {}),
+        **({"upstream": generation.upstream} if generation.upstream is not None else {}),
         status=generation.status.value,
         error=generation.error_code,
         bytes=generation.length,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
@@ -149,6 +150,8 @@ class GenerationRunner:
         while True:
             try:
                 outcome = await self._produce(running, turn, credential, stored)
+                if running.upstream_name is not None:
+                    outcome = replace(outcome, upstream=running.upstream_name)
                 after = await self._finish(running, outcome, stored, slot)
             finally:
                 self._running.remove(running)
@@ -300,7 +303,7 @@ class GenerationRunner:
         self._metrics.answer_ended(generation, running.longest_gap)  # first: a client that sees the end may look
         if running.error is None:
             running.end(generation)
-        log_outcome(generation, running.upstream_name)
+        log_outcome(generation)
         return after
 
     async def _why_fenced(self, running: RunningGeneration) -> ChatError:

@@ -27,7 +27,8 @@ class Generation:
     """One attempt to produce an answer.
 
     `length` is the size of its log in bytes, set when it ends. `replica` is the id of the process that runs it.
-    `left_out` are the messages that its request did not have, because the model's context is too small.
+    `left_out` are the messages that its request did not have, because the model's context is too small. `upstream` is
+    the name of the one that answered, of several.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Generation:
     error_detail: str | None = None
     replica: str = ""
     left_out: LeftOut | None = None
+    upstream: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Outcome:
     usage: Usage | None = None
     error_code: str | None = None
     error_detail: str | None = None
+    upstream: str | None = None  # the name of the one that answered, of several
 
 
 ROOT = ""  # as `parent` of a turn: the turn has no parent and is a sibling of the session's first message

@@ -322,7 +322,7 @@ def _end(
     content = encode_parts(parts)
     end = (
         "UPDATE generation AS g SET status = $2, finish_reason = $3, usage = $4, error_code = $5, error_detail = $6, "
-        "length = $7, first_token_at = $8, ended_at = $9 WHERE g.id = $1 AND g.status = 'running' "
+        "length = $7, first_token_at = $8, ended_at = $9, upstream = $10 WHERE g.id = $1 AND g.status = 'running' "
         f"RETURNING {GENERATION.replace('g.', '')}",
         (
             generation.id,
@@ -334,6 +334,7 @@ def _end(
             length,
             first_token_at,
             now,
+            outcome.upstream,
         ),
     )
     rows = yield Together(

@@ -30,7 +30,8 @@ SESSION = (
 )
 GENERATION = (
     "g.id, g.session_id, g.message_id, g.status, g.model, g.dialect, g.created_at, g.first_token_at, g.ended_at, "
-    "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail, g.replica, g.left_out"
+    "g.length, g.finish_reason, g.usage, g.error_code, g.error_detail, g.replica, g.left_out, "
+    "g.upstream"
 )
 MESSAGE = "m.id, m.session_id, m.parent, m.depth, m.role, m.content, m.created_at"
 MESSAGE_COLUMNS = 7

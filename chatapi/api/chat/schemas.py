@@ -22,7 +22,7 @@ from chatapi.api.http.openapi import (
     text_content,
 )
 from chatapi.api.http.request_body import Parameters
-from chatapi.api.http.schemas import Answer, LeftOut, Usage
+from chatapi.api.http.schemas import Answer, LeftOut, Upstream, Usage
 from chatapi.api.vercel.request import UIChatBody
 from chatapi.api.vercel.schemas import CHUNKS, ErrorChunk
 from chatapi.errors import KeyRequired, MessageNotFound, PositionOutOfRange, QueueFull
@@ -93,6 +93,7 @@ class StoppedAnswer(TypedDict):
     usage: NotRequired[Usage | None]
     error: NotRequired[Any]
     left_out: NotRequired[LeftOut | None]
+    upstream: NotRequired[Upstream]
     text: str
     reasoning: NotRequired[str | None]
     parts: NotRequired[list[Any]]

@@ -22,6 +22,9 @@ class Usage(TypedDict):
     estimated: Annotated[bool, Meta(description="The upstream was stopped before it reported the counts.")]
 
 
+Upstream = Annotated[str, Meta(description="The upstream that answered, where there are several.")]
+
+
 class AnswerError(TypedDict):
     """Why an answer failed."""
 
@@ -107,6 +110,7 @@ class Message(TypedDict):
     first_token_at: NotRequired[Time | None]
     ended_at: NotRequired[Time | None]
     left_out: NotRequired[LeftOut | None]
+    upstream: NotRequired[Upstream]
 
 
 class SessionPage(TypedDict):
@@ -135,6 +139,7 @@ class Answer(TypedDict):
     usage: Usage | None
     error: AnswerError | None
     left_out: LeftOut | None
+    upstream: NotRequired[Upstream]
     text: str
     reasoning: str | None
     parts: list[Part]

@@ -69,7 +69,13 @@ def generation_json(generation: Generation) -> dict[str, Any]:
         "usage": usage_json(generation.usage),
         "error": error_json(generation),
         "left_out": left_out_json(generation),
+        **upstream_json(generation),
     }
+
+
+def upstream_json(generation: Generation) -> dict[str, str]:
+    """Return the member with the upstream that answered, if there are several."""
+    return {"upstream": generation.upstream} if generation.upstream is not None else {}
 
 
 def left_out_json(generation: Generation) -> dict[str, Any] | None:
@@ -141,5 +147,6 @@ def message_json(message: Message) -> dict[str, Any]:
             "first_token_at": iso_or_none(generation.first_token_at),
             "ended_at": iso_or_none(generation.ended_at),
             "left_out": left_out_json(generation),
+            **upstream_json(generation),
         }
     return shown
