@@ -1,8 +1,10 @@
-"""The command line: serve, demo, migrate, doctor, backup, restore, retention."""
+"""The commands: serve, demo, chat, migrate, doctor, backup, restore, retention, completion."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatapi import __version__
+from chatapi.arguments import completion_script, make_parser
 from chatapi.auth.keys import make_demo_key
-from chatapi.settings import Settings, SettingsError, read_settings, variable_name
+from chatapi.settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
     from chatapi.server.workers import Worker
@@ -30,11 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     `migrate`, `doctor`, `backup` and `restore` have further statuses; their `--help` lists them.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         match options.command:
             case "demo":
                 _demo(options.pace_ms, _overrides(options))
+            case "chat":
+                return _chat(options)
+            case "completion":
+                print(completion_script(options.shell, make_parser()), end="")
+                return 0
             case "migrate":
                 return _migrate(options.source, options.target)
             case "doctor":
@@ -55,121 +62,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=_program(),
-        description="OpenAI Chat API: streams answers of OpenAI-style models to any client, and keeps the "
-        "conversation. Without a command it serves.",
-        epilog="Settings are environment variables, or lines of the file .env: "
-        + ", ".join(variable_name(name) for name in Settings.model_fields)
-        + ". docs/settings.md describes them.",
-    )
-    parser.add_argument("--version", action="version", version=f"OpenAI Chat API {__version__}")
-    _add_address(parser, None)
-    commands = parser.add_subparsers(dest="command", metavar="command")
-    _add_address(
-        commands.add_parser("serve", help="serve the API and the chat page (the default), on http://127.0.0.1:8000")
-    )
-    demo = commands.add_parser("demo", help="serve with a simulated model: no account, no cost, no network")
-    _add_address(demo)
-    demo.add_argument(
-        "--pace-ms", type=int, default=60, help="milliseconds between two words of an answer (default: %(default)s)"
-    )
-    migrate = commands.add_parser(
-        "migrate",
-        help="copy a SQLite file into PostgreSQL",
-        description="Copy a SQLite file into an empty PostgreSQL database, and compare all rows. Stop the server that "
-        "uses the file first. The file stays as it is, except that running answers in it are closed as interrupted, "
-        "as a start of the server does. After an interruption (Ctrl-C, a lost connection, a power cut) run the same "
-        "command again: it continues. Progress goes to standard error, the next steps to standard output.",
-        epilog="Exit status: 0, copied and equal; 1, not finished or not equal; 2, not started, and no row was "
-        "copied. The message names the next step.",
-    )
-    migrate.add_argument(
-        "--from",
-        dest="source",
-        metavar="sqlite:///PATH",
-        required=True,
-        help="the file; four slashes for an absolute path",
-    )
-    migrate.add_argument(
-        "--to",
-        dest="target",
-        metavar="postgresql://USER@HOST:PORT/NAME",
-        help="the database (default: DATABASE_URL, which other users of this machine cannot see in the process list)",
-    )
-    doctor = commands.add_parser(
-        "doctor",
-        help="check the settings against the real servers",
-        description="Check the settings against this machine and the servers that they name: the SQLite file, or "
-        "PostgreSQL and Redis; the model API; limits of the operating system. Prints one line for each check. Changes "
-        "nothing that lasts, and prints no secret.",
-        epilog="Exit status: 0, no check failed; 1, a check failed, and its line names the remedy; 2, the "
-        "settings cannot be read.",
-    )
-    doctor.add_argument(
-        "--url",
-        metavar="https://HOST",
-        help="the address that clients use: also check whether the proxy before a running server delays streams",
-    )
-    _add_backups(commands)
-    _add_retention(commands)
-    return parser
-
-
-def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    backup = commands.add_parser(
-        "backup",
-        help="copy the SQLite file and all that belongs to it, while the server runs",
-        description="Copy the SQLite file, the secret and the text of running answers to a new folder. The server may "
-        "run: everything that it acknowledged before the backup began is in it. The copy is checked as a whole, and "
-        "the folder appears when that succeeded. It contains the secret of the owners and all conversations: keep it "
-        "as carefully as the original.",
-        epilog="Exit status: 0, made and verified; 1, not made, and the message names the reason; 2, the settings "
-        "cannot be read.",
-    )
-    backup.add_argument("folder", type=Path, help="the folder to create")
-    restore = commands.add_parser(
-        "restore",
-        help="put a backup in the place of the settings",
-        description="Check a backup as a whole, and put it in the place that DATABASE_URL names. Stop the server "
-        "first. After an interruption run the same command again.",
-        epilog="Exit status: 0, restored; 1, not restored, and the message names the reason; 2, the settings cannot "
-        "be read.",
-    )
-    restore.add_argument("folder", type=Path, help="the folder of the backup")
-    restore.add_argument(
-        "--replace", action="store_true", help="move data that is there into a folder beside it, which is printed"
-    )
-
-
-def _add_retention(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    retention = commands.add_parser(
-        "retention",
-        help="delete the sessions that have expired, or count them",
-        description="Delete the sessions whose last message or change is older than CHATAPI_RETENTION_DAYS (for "
-        "temporary ones CHATAPI_TEMPORARY_DAYS), and those whose `expires_at` has passed. A running server does this "
-        "by itself, every ten minutes; with SQLite this command needs the server to be stopped.",
-        epilog="Exit status: 0, done; 2, the settings or the database make it impossible.",
-    )
-    retention.add_argument(
-        "--dry-run", action="store_true", help="only count them; the server may run, and nothing is changed"
-    )
-
-
-def _add_address(parser: argparse.ArgumentParser, default: str | None = argparse.SUPPRESS) -> None:
-    parser.add_argument("--host", default=default, help="the address to listen on (default: HOST, or 127.0.0.1)")
-    parser.add_argument("--port", default=default, help="the port to listen on (default: PORT, or 8000)")
-
-
-def _program() -> str:
-    name = Path(sys.argv[0]).name
-    return {"app.py": "python app.py", "__main__.py": "python -m chatapi"}.get(name, name)
-
-
 def _overrides(options: argparse.Namespace) -> dict[str, str]:
     found = {"HOST": options.host, "PORT": options.port}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from chatapi.terminal import ChatClient, Conversation, Failed, converse, send_once  # here, as below
+
+    key = os.environ.get("OPENAI_API_KEY", "")
+    try:
+        if not key and sys.stdin.isatty():
+            key = getpass.getpass("API key (not shown): ").strip()
+        if not key:
+            print("Set OPENAI_API_KEY to your API key.", file=sys.stderr)
+            return 2
+        dim = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        client = ChatClient(options.url, key)
+        conversation = Conversation(client, sys.stdout, options.system, options.model, dim=dim)
+        conversation.session_id = options.session
+        text = " ".join(options.message) if options.message or sys.stdin.isatty() else sys.stdin.read()
+        if text:
+            return send_once(conversation, text)
+        with suppress(ImportError):
+            import readline  # noqa: F401 - `input` uses it: lines can be edited and repeated
+        if options.session is not None:
+            conversation.show(options.session)
+        return converse(conversation)
+    except Failed as failure:
+        print(failure, file=sys.stderr)
+        return 1
 
 
 def _migrate(source: str, target: str | None) -> int:

@@ -195,6 +195,13 @@ def test_the_tour_of_the_readme(ready: Path, port: int, tmp_path: Path) -> None:
         assert 0 < len(stopped) < 1000
         assert "event: done" in shaped
         assert '"text":"1 2 3 4 5"' in shaped
+        export, once, conversation = block_with("./run chat").splitlines()
+        for command, lines, shown in ((once, "", "1 2 3 4 5\n"), (conversation, "Count to 3\n", "1 2 3\n")):
+            script = f"{export}\n{command.replace('./run chat', f'./run chat --url http://127.0.0.1:{port}')}"
+            ran = subprocess.run(
+                ["bash", "-c", script], cwd=ready, env=variables, input=lines, check=True, capture_output=True, text=True
+            )
+            assert ran.stdout == shown
         outputs = []
         for example in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
             code = example.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("sk-proj-your-api-key-here", KEY)
