@@ -198,8 +198,9 @@ def test_the_tour_of_the_readme(ready: Path, port: int, tmp_path: Path) -> None:
         export, once, conversation = block_with("./run chat").splitlines()
         for command, lines, shown in ((once, "", "1 2 3 4 5\n"), (conversation, "Count to 3\n", "1 2 3\n")):
             script = f"{export}\n{command.replace('./run chat', f'./run chat --url http://127.0.0.1:{port}')}"
+            bash = ["bash", "-c", script]
             ran = subprocess.run(
-                ["bash", "-c", script], cwd=ready, env=variables, input=lines, check=True, capture_output=True, text=True
+                bash, cwd=ready, env=variables, input=lines, check=True, capture_output=True, text=True
             )
             assert ran.stdout == shown
         outputs = []
