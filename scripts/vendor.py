@@ -41,7 +41,7 @@ ICONS = (
     "globe", "key-round", "keyboard", "lightbulb", "list-ordered", "list-plus", "menu", "monitor", "moon",
     "panel-left", "paperclip", "pencil", "pin", "pin-off", "play", "refresh-cw", "search", "settings",
     "sliders-horizontal", "square", "square-pen", "star", "sun", "table-2", "trash", "triangle-alert", "unplug",
-    "upload", "user-round", "wrench", "x", "zap",
+    "upload", "user-round", "volume-2", "wrench", "x", "zap",
 )  # fmt: skip
 
 PACKAGES = [

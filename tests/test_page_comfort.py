@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,59 @@ def test_effort_is_offered_for_models_that_reason_and_its_time_is_shown(
     expect(chat_page.answers.locator(".reasoning summary")).to_contain_text("Thought for")
     expect(chat_page.answers.get_by_role("button", name="Regenerate", exact=True)).to_be_visible()
     expect(chat_page.answers.locator(".reasoning summary")).to_contain_text("Thought for")
+
+
+def test_link_writes_a_message_and_chooses_a_model_but_sends_nothing(
+    server: Service, visitor: Visitor, upstream: Simulator, key: str
+) -> None:
+    visitor.context.add_init_script(
+        "{ window.said = []; SpeechSynthesis.prototype.speak = utterance => said.push(utterance.text); }"
+    )
+    chat_page = ChatPage(visitor, server, "/?q=Count%20to%202&model=gpt-4.1-nano").enter(key)
+    expect(chat_page.box).to_have_value("Count to 2")
+    expect(chat_page.page.locator(".composer .model")).to_have_text("gpt-4.1-nano")
+    assert chat_page.page.evaluate("location.search") == ""
+    assert not [address for address in visitor.requests if address.endswith("/api/chat")]
+    chat_page.box.press("Enter")
+    chat_page.expect_answer("1 2")
+    assert upstream.requests[-1].body["model"] == "gpt-4.1-nano"
+    meter = chat_page.page.get_by_role("img", name=re.compile(r"^\d+ of 1,047,576 tokens of context used$"))
+    expect(meter).to_have_text(re.compile(r"^\d+ / 1M$"))
+    chat_page.press("Read aloud")
+    expect(chat_page.page.get_by_role("button", name="Stop reading")).to_be_visible()
+    assert chat_page.page.evaluate("said") == ["1 2"]
+    chat_page.press("Stop reading")
+    expect(chat_page.page.get_by_role("button", name="Read aloud")).to_be_visible()
+
+
+def test_preset_brings_its_instructions_and_parameters_into_another_chat(
+    chat_page: ChatPage, upstream: Simulator
+) -> None:
+    dialog = chat_page.page.get_by_role("dialog")
+    chat_page.press("Chat settings")
+    dialog.get_by_label("Developer message").fill("Be brief.")
+    dialog.get_by_label("Temperature", exact=True).fill("0.5")
+    dialog.get_by_label("Name of the preset").fill("Short")
+    chat_page.press("Save as preset")
+    expect(dialog.get_by_label("Choose a preset")).to_be_visible()
+    chat_page.press("Cancel")
+    chat_page.page.reload()
+    chat_page.press("Chat settings")
+    expect(dialog.get_by_label("Developer message")).to_have_value("")
+    dialog.get_by_label("Choose a preset").select_option("Short")
+    expect(dialog.get_by_label("Developer message")).to_have_value("Be brief.")
+    chat_page.press("Save")
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    body = upstream.requests[-1].body
+    assert (body["messages"][0]["content"], body["temperature"]) == ("Be brief.", 0.5)
+    chat_page.press("Chat settings")
+    dialog.get_by_label("Choose a preset").select_option("Short")
+    chat_page.press("Delete preset: Short")
+    expect(dialog.get_by_label("Choose a preset")).to_have_count(0)
+    dialog.get_by_label("Name of the preset").fill("Other")
+    chat_page.press("Save as preset")
+    chat_page.page.keyboard.press("Escape")
+    chat_page.forget_key()
+    expect(chat_page.page.get_by_label("OpenAI API key")).to_have_value("")
+    assert "Be brief" not in chat_page.page.evaluate("JSON.stringify([localStorage, sessionStorage])")

@@ -125,7 +125,7 @@ def test_fonts_are_not_compressed_again(shared: Service) -> None:
 
 def test_first_visit_is_small() -> None:
     paths = re.findall(rf'(?:href|src)="/web/{CONTENT_HASH}/([^"]+)"', PAGE.data.decode())
-    assert sorted(paths) == ["icon.svg", "page.css", "page.js", "theme.js"]
+    assert sorted(paths) == ["icon.svg", "manifest.webmanifest", "page.css", "page.js", "theme.js"]
     files = [PAGE, *(FILES[path] for path in paths)]
     assert sum(len(file.gzipped or file.data) for file in files) < 130_000
     assert len(FILES["vendor/katex.js"].data) < 300_000, "the published minified file"

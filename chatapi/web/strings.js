@@ -146,6 +146,7 @@ export const strings = {
       }),
     tooLong: "This message is longer than the server accepts. Shorten it, or attach it as a file.",
     dropHere: "Drop to attach",
+    context: (/** @type {string} */ used, /** @type {string} */ total) => `${used} of ${total} tokens of context used`,
   },
 
   conversation: {
@@ -198,6 +199,8 @@ export const strings = {
     regenerate: "Regenerate",
     regenerateWith: "Regenerate with another model",
     more: "More actions",
+    read: "Read aloud",
+    stopReading: "Stop reading",
     deleteHeading: "Delete this message?",
     deleteText: "The message is deleted from this chat. The messages after it stay.",
     deleteTurn: "The message and its answer are deleted from this chat. The messages after them stay.",
@@ -295,6 +298,11 @@ export const strings = {
 
   settings: {
     heading: "Chat settings",
+    presets: "Presets",
+    choosePreset: "Choose a preset",
+    presetName: "Name of the preset",
+    savePreset: "Save as preset",
+    deletePreset: (/** @type {string} */ name) => `Delete preset: ${name}`,
     developerMessage: "Developer message",
     developerHint: "Instructions sent before the conversation, starting with the next message.",
     parameters: "Parameters",

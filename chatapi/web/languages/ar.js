@@ -159,6 +159,7 @@ export const strings = {
       }),
     tooLong: "هذه الرسالة أطول مما يقبله الخادم. اختصرها أو أرفقها كملف.",
     dropHere: "أفلت للإرفاق",
+    context: (used, total) => `استُخدم ${used} من ${total} رمز من السياق`,
   },
 
   conversation: {
@@ -210,6 +211,8 @@ export const strings = {
     regenerate: "إعادة التوليد",
     regenerateWith: "إعادة التوليد بنموذج آخر",
     more: "إجراءات أخرى",
+    read: "قراءة بصوت عالٍ",
+    stopReading: "إيقاف القراءة",
     deleteHeading: "حذف هذه الرسالة؟",
     deleteText: "تُحذف الرسالة من هذه المحادثة. وتبقى الرسائل التي بعدها.",
     deleteTurn: "تُحذف الرسالة وإجابتها من هذه المحادثة. وتبقى الرسائل التي بعدهما.",
@@ -286,6 +289,11 @@ export const strings = {
 
   settings: {
     heading: "إعدادات المحادثة",
+    presets: "الإعدادات المحفوظة",
+    choosePreset: "اختيار إعداد محفوظ",
+    presetName: "اسم الإعداد",
+    savePreset: "الحفظ كإعداد",
+    deletePreset: (name) => `حذف الإعداد: ${name}`,
     developerMessage: "رسالة المطوّر",
     developerHint: "تعليمات تُرسل قبل المحادثة، بدءًا من الرسالة التالية.",
     parameters: "المعاملات",

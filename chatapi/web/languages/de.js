@@ -138,6 +138,7 @@ export const strings = {
     tooMany: (most) => plural(most, { one: `Höchstens ${most} Anhang ist erlaubt.`, other: `Höchstens ${most} Anhänge sind erlaubt.` }),
     tooLong: "Diese Nachricht ist länger, als der Server annimmt. Kürze sie oder hänge sie als Datei an.",
     dropHere: "Zum Anhängen ablegen",
+    context: (used, total) => `${used} von ${total} Tokens des Kontexts belegt`,
   },
 
   conversation: {
@@ -189,6 +190,8 @@ export const strings = {
     regenerate: "Neu erzeugen",
     regenerateWith: "Mit einem anderen Modell neu erzeugen",
     more: "Weitere Aktionen",
+    read: "Vorlesen",
+    stopReading: "Vorlesen beenden",
     deleteHeading: "Diese Nachricht löschen?",
     deleteText: "Die Nachricht wird aus diesem Chat gelöscht. Die folgenden Nachrichten bleiben.",
     deleteTurn: "Die Nachricht und ihre Antwort werden aus diesem Chat gelöscht. Die folgenden Nachrichten bleiben.",
@@ -265,6 +268,11 @@ export const strings = {
 
   settings: {
     heading: "Chat-Einstellungen",
+    presets: "Vorlagen",
+    choosePreset: "Vorlage wählen",
+    presetName: "Name der Vorlage",
+    savePreset: "Als Vorlage speichern",
+    deletePreset: (name) => `Vorlage löschen: ${name}`,
     developerMessage: "Entwicklernachricht",
     developerHint: "Anweisungen vor der Unterhaltung, ab der nächsten Nachricht.",
     parameters: "Parameter",

@@ -142,6 +142,7 @@ export const strings = {
       }),
     tooLong: "Este mensaje es más largo de lo que acepta el servidor. Acórtalo o adjúntalo como archivo.",
     dropHere: "Suelta para adjuntar",
+    context: (used, total) => `${used} de ${total} tokens de contexto usados`,
   },
 
   conversation: {
@@ -193,6 +194,8 @@ export const strings = {
     regenerate: "Regenerar",
     regenerateWith: "Regenerar con otro modelo",
     more: "Más acciones",
+    read: "Leer en voz alta",
+    stopReading: "Detener la lectura",
     deleteHeading: "¿Eliminar este mensaje?",
     deleteText: "El mensaje se elimina de este chat. Los mensajes siguientes se conservan.",
     deleteTurn: "El mensaje y su respuesta se eliminan de este chat. Los mensajes siguientes se conservan.",
@@ -269,6 +272,11 @@ export const strings = {
 
   settings: {
     heading: "Ajustes del chat",
+    presets: "Ajustes guardados",
+    choosePreset: "Elegir un ajuste guardado",
+    presetName: "Nombre del ajuste",
+    savePreset: "Guardar como ajuste",
+    deletePreset: (name) => `Eliminar el ajuste: ${name}`,
     developerMessage: "Mensaje del desarrollador",
     developerHint: "Instrucciones que se envían antes de la conversación, a partir del próximo mensaje.",
     parameters: "Parámetros",

@@ -142,6 +142,7 @@ export const strings = {
       }),
     tooLong: "Ce message dépasse la longueur acceptée par le serveur. Raccourcissez-le ou joignez-le en fichier.",
     dropHere: "Déposer pour joindre",
+    context: (used, total) => `${used} jetons de contexte utilisés sur ${total}`,
   },
 
   conversation: {
@@ -193,6 +194,8 @@ export const strings = {
     regenerate: "Régénérer",
     regenerateWith: "Régénérer avec un autre modèle",
     more: "Autres actions",
+    read: "Lire à voix haute",
+    stopReading: "Arrêter la lecture",
     deleteHeading: "Supprimer ce message ?",
     deleteText: "Le message est supprimé de cette discussion. Les messages suivants restent.",
     deleteTurn: "Le message et sa réponse sont supprimés de cette discussion. Les messages suivants restent.",
@@ -269,6 +272,11 @@ export const strings = {
 
   settings: {
     heading: "Réglages de la discussion",
+    presets: "Préréglages",
+    choosePreset: "Choisir un préréglage",
+    presetName: "Nom du préréglage",
+    savePreset: "Enregistrer comme préréglage",
+    deletePreset: (name) => `Supprimer le préréglage : ${name}`,
     developerMessage: "Message du développeur",
     developerHint: "Instructions envoyées avant la conversation, à partir du prochain message.",
     parameters: "Paramètres",

@@ -132,6 +132,7 @@ export const strings = {
     tooMany: (most) => `添付は1つのメッセージに${most}件までです。`,
     tooLong: "メッセージが長すぎます。短くするか、ファイルとして添付してください。",
     dropHere: "ドロップして添付",
+    context: (used, total) => `コンテキスト ${total} トークン中 ${used} を使用`,
   },
 
   conversation: {
@@ -183,6 +184,8 @@ export const strings = {
     regenerate: "再生成",
     regenerateWith: "別のモデルで再生成",
     more: "その他の操作",
+    read: "読み上げる",
+    stopReading: "読み上げを停止",
     deleteHeading: "このメッセージを削除しますか？",
     deleteText: "メッセージをこのチャットから削除します。後のメッセージは残ります。",
     deleteTurn: "メッセージとその回答をこのチャットから削除します。後のメッセージは残ります。",
@@ -259,6 +262,11 @@ export const strings = {
 
   settings: {
     heading: "チャットの設定",
+    presets: "プリセット",
+    choosePreset: "プリセットを選択",
+    presetName: "プリセットの名前",
+    savePreset: "プリセットとして保存",
+    deletePreset: (name) => `プリセットを削除：${name}`,
     developerMessage: "開発者メッセージ",
     developerHint: "次のメッセージから、会話の前に送られる指示です。",
     parameters: "パラメーター",

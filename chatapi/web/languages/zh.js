@@ -132,6 +132,7 @@ export const strings = {
     tooMany: (most) => `一条消息最多可有 ${most} 个附件。`,
     tooLong: "此消息超过服务器接受的长度。请缩短，或作为文件附加。",
     dropHere: "拖放到此处以附加",
+    context: (used, total) => `已使用上下文 ${used} / ${total} 令牌`,
   },
 
   conversation: {
@@ -183,6 +184,8 @@ export const strings = {
     regenerate: "重新生成",
     regenerateWith: "用其他模型重新生成",
     more: "更多操作",
+    read: "朗读",
+    stopReading: "停止朗读",
     deleteHeading: "删除此消息？",
     deleteText: "此消息将从对话中删除。其后的消息会保留。",
     deleteTurn: "此消息及其回答将从对话中删除。其后的消息会保留。",
@@ -259,6 +262,11 @@ export const strings = {
 
   settings: {
     heading: "对话设置",
+    presets: "预设",
+    choosePreset: "选择预设",
+    presetName: "预设名称",
+    savePreset: "保存为预设",
+    deletePreset: (name) => `删除预设：${name}`,
     developerMessage: "开发者消息",
     developerHint: "在对话之前发送的指令，从下一条消息开始生效。",
     parameters: "参数",

@@ -70,6 +70,6 @@ export function requestFields(settings) {
 }
 
 /** @returns {ChatSettings} */
-function emptySettings() {
+export function emptySettings() {
   return { model: "", temperature: "", top_p: "", max_completion_tokens: "", reasoning_effort: "", seed: "" };
 }

@@ -7,8 +7,10 @@ import { Account } from "./account.js";
 import { Attention } from "./attention.js";
 import { Conversation } from "./conversation.js";
 import { importAll } from "./bulk.js";
+import { takeLink } from "./link.js";
 import { modelChoice } from "./model-choice.js";
 import { Observable } from "./observable.js";
+import { presets } from "./presets.js";
 import { Sessions } from "./sessions.js";
 import { drafts } from "./storage.js";
 import { Tabs } from "./tabs.js";
@@ -52,9 +54,11 @@ export class Chat extends Observable {
   constructor() {
     super();
     // If a first message was being sent when the page was reloaded, it is unknown whether it arrived.
-    drafts.set("", [drafts.get(SENT_DRAFT), drafts.get("")].filter(Boolean).join("\n\n"));
+    const link = takeLink();
+    drafts.set("", [drafts.get(SENT_DRAFT), drafts.get(""), link.text].filter(Boolean).join("\n\n"));
     drafts.set(SENT_DRAFT, "");
     this.#newConversation = this.#createConversation(null);
+    if (link.model !== "") this.#newConversation.settings.model = link.model;
     this.conversation = this.#newConversation;
     addEventListener("hashchange", () => this.#route());
     addEventListener("pagehide", () => this.sessions.flushDeletions());
@@ -107,6 +111,7 @@ export class Chat extends Observable {
     drafts.clear();
     this.sessions.forgetPins();
     modelChoice.forget();
+    presets.forget();
     this.#restart(false);
   }
 

@@ -9,6 +9,7 @@ import { CopyButton, Figures, Versions } from "./message-controls.js";
 import { MessageMenu } from "./message-menu.js";
 import { ModelButton } from "./model-picker.js";
 import { Notice } from "./notice.js";
+import { ReadAloudButton } from "./read-aloud.js";
 import { Reasoning, Sources, ToolCall } from "./steps.js";
 
 /**
@@ -44,7 +45,7 @@ export function AnswerView({ chat, conversation, message, last, continued }) {
     !continued &&
     html`<footer>
       <${Versions} conversation=${conversation} message=${message} />
-      ${text && html`<${CopyButton} text=${text} />`}
+      ${text && html`<${CopyButton} text=${text} /><${ReadAloudButton} id=${message.id} text=${text} />`}
       ${message.generation_id !== undefined &&
       html`<${IconButton} icon="regenerate" label=${strings.message.regenerate} class="regenerate" disabled=${conversation.isAnswering}
           onClick=${() => conversation.regenerate(message)} />

@@ -5,6 +5,7 @@ import { drafts } from "../state/storage.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { isComposing } from "./composition.js";
+import { ContextMeter } from "./context-meter.js";
 import { useFileDrop } from "./file-drop.js";
 import { focusComposer, isTouch } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
@@ -146,6 +147,7 @@ export function Composer({ chat, conversation }) {
     void attach(files);
   };
 
+  const model = conversation.settings.model || (chat.account.config?.default_model ?? "");
   return html`<form
     class="composer ${isDropping ? "dropping" : ""}"
     onSubmit=${(/** @type {Event} */ event) => [event.preventDefault(), send()]}
@@ -179,8 +181,9 @@ export function Composer({ chat, conversation }) {
       <input ref=${file} type="file" multiple hidden
         onChange=${() => [void attach([...(file.current?.files ?? [])]), file.current && (file.current.value = "")]} />
       <${ModelPicker} chat=${chat} conversation=${conversation} />
-      <${EffortPicker} conversation=${conversation} model=${conversation.settings.model || (chat.account.config?.default_model ?? "")} />
+      <${EffortPicker} conversation=${conversation} model=${model} />
       <span class="gap"></span>
+      <${ContextMeter} conversation=${conversation} model=${model} />
       ${conversation.isAnswering &&
       html`<${IconButton} icon="stop" filled class="primary stop" label=${strings.composer.stop} shortcut="Esc" onClick=${() => conversation.stop()} />`}
       ${(hasContent || !conversation.isAnswering) &&

@@ -44,6 +44,7 @@ import triangleAlert from "../vendor/lucide/triangle-alert.js";
 import unplug from "../vendor/lucide/unplug.js";
 import upload from "../vendor/lucide/upload.js";
 import userRound from "../vendor/lucide/user-round.js";
+import volume from "../vendor/lucide/volume-2.js";
 import wrench from "../vendor/lucide/wrench.js";
 import x from "../vendor/lucide/x.js";
 import zap from "../vendor/lucide/zap.js";
@@ -86,6 +87,7 @@ const ICONS = {
   sidebar: panelLeft,
   sliders,
   sources: globe,
+  speak: volume,
   star,
   stop: square,
   sun,

@@ -9,6 +9,7 @@ import { Dialog } from "./dialog.js";
 import { IconButton } from "./icons.js";
 import { Notice } from "./notice.js";
 import { useId } from "./id.js";
+import { PresetPicker } from "./presets.js";
 
 /**
  * @typedef {import("../state/chat.js").Chat} Chat
@@ -43,6 +44,11 @@ export function SettingsDialog({ chat, conversation, onClose }) {
     setDeveloperMessage(value);
     drafts.set(place, value);
   };
+  const usePreset = (/** @type {Omit<import("../state/presets.js").Preset, "name">} */ preset) => {
+    setDeveloperMessage(preset.developerMessage);
+    drafts.set(place, preset.developerMessage);
+    setSettings(preset.settings);
+  };
   const discard = () => {
     drafts.set(place, "");
     onClose();
@@ -52,6 +58,7 @@ export function SettingsDialog({ chat, conversation, onClose }) {
 
   return html`<${Dialog} heading=${strings.settings.heading} onClose=${onClose} class="settings">
     <form onSubmit=${save}>
+      <${PresetPicker} current=${{ developerMessage, settings }} onChoose=${usePreset} />
       <label for="${id}-developer">${strings.settings.developerMessage}</label>
       <textarea
         id="${id}-developer"
