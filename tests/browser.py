@@ -95,7 +95,7 @@ class Visitor:
     """
 
     def __init__(self, browser: Browser, **options: Any) -> None:
-        self.context = browser.new_context(**options)
+        self.context = browser.new_context(**{"service_workers": "block"} | options)  # a worker costs each page 0.1 s
         self.context.set_default_timeout(SECONDS * 1000)
         self.requests: list[str] = []  # addresses of all requests, in order
         self.errors: list[str] = []  # script errors

@@ -105,6 +105,7 @@ def test_upstream_error_message_is_shown_as_text(chat_page: ChatPage, upstream: 
 
 def test_previews_neither_run_nor_load(server: Service, browser: Browser, upstream: Simulator, key: str) -> None:
     visitor = Visitor(browser)
+    visitor.hold_timers()
     failures: dict[str, str | None] = {}
 
     def note_failure(request: Request) -> None:

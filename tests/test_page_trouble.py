@@ -619,3 +619,26 @@ def test_phone_sidebar_closes_for_a_search_hit(server: Service, new_visitor: Cal
     chat_page.page.get_by_role("dialog").get_by_role("option").first.click()
     expect(chat_page.questions).to_contain_text("Mimi")
     expect(sidebar).to_be_hidden()
+
+
+def test_page_opens_without_a_connection_and_keeps_no_answers(
+    server: Service, new_visitor: Callable[..., Visitor], key: str
+) -> None:
+    visitor = new_visitor(service_workers="allow")
+    chat_page = ChatPage(visitor, server)
+    chat_page.page.wait_for_function("navigator.serviceWorker.ready.then(({ active }) => active.state === 'activated')")
+    chat_page.page.reload()  # from now on the worker handles the page
+    chat_page.enter(key).send("Count to 2")
+    chat_page.expect_answer("1 2")
+    chat_page.expect_stored_turn()
+    paths = chat_page.page.evaluate(
+        "caches.open('chatapi.page').then(kept => kept.keys()).then(all => all.map(one => new URL(one.url).pathname))"
+    )
+    assert {"/", "page.js", "page.css"} <= {path if path == "/" else path.rsplit("/", 1)[1] for path in paths}
+    assert all(path == "/" or path.startswith("/web/") for path in paths)
+    visitor.context.set_offline(True)
+    chat_page.page.reload()
+    expect(chat_page.alert).to_contain_text("The server cannot be reached")
+    visitor.context.set_offline(False)
+    chat_page.press("Try again")
+    expect(chat_page.page.get_by_label("OpenAI API key")).to_be_visible()

@@ -42,8 +42,9 @@ COMPRESSED_TYPES = (".png", ".woff2")  # gzip does not make these smaller
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify highlighting"
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify highlighting offline"
 )
+WORKER = "service-worker.js"
 PREVIEW = "preview/"
 PREVIEW_SCRIPTS = ("vendor/mermaid.js", "vendor/purify.js")  # that a preview loads, in addition to its own
 # The document has an origin of its own (`sandbox` without allow-same-origin), also if it is opened in a tab.
@@ -66,6 +67,7 @@ HEADERS = {
 }
 FOREIGN = {"Cross-Origin-Resource-Policy": "cross-origin"}  # for a document with another origin
 PREVIEW_HEADERS = HEADERS | FOREIGN | {"Content-Security-Policy": PREVIEW_POLICY}
+WORKER_HEADERS = HEADERS | {"Service-Worker-Allowed": "/"}  # it handles the page, which is not under /web/
 REVALIDATE = "no-cache"  # the address stays the same in the next release; mostly a 304
 IMMUTABLE = "public, max-age=31536000, immutable"  # one year, the longest that caches honour
 HASH = re.compile(r"[0-9a-f]{16}")
@@ -145,6 +147,8 @@ async def file(request: Request, path: str) -> Response:
     headers = PREVIEW_HEADERS if name.startswith(PREVIEW) else HEADERS
     if name in PREVIEW_SCRIPTS:
         headers = HEADERS | FOREIGN
+    elif name == WORKER:
+        headers = WORKER_HEADERS
     return _serve(request, found, IMMUTABLE if first == CONTENT_HASH else REVALIDATE, headers)
 
 
