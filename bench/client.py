@@ -50,6 +50,7 @@ class Load:
     watch: dict[str, int] = field(default_factory=dict)  # process ids by name
     stored: bool = False
     responses: bool = False
+    pause_ms: int = 0  # of a connection between two of its answers
 
     @property
     def script(self) -> Script:
@@ -256,10 +257,22 @@ class Caller(asyncio.Protocol):
             return
         run.answered()
         if not run.over:
-            self.ask()
+            if run.load.pause_ms:
+                asyncio.get_running_loop().call_later(run.load.pause_ms / 1000, self.ask_or_leave)
+            else:
+                self.ask()
             return
+        self.leave()
+
+    def ask_or_leave(self) -> None:
+        if self.run.over:
+            self.leave()
+        else:
+            self.ask()
+
+    def leave(self) -> None:
         self.left = True
-        run.leave()
+        self.run.leave()
         self.transport.close()
 
     def fail(self, reason: str) -> None:

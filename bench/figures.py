@@ -9,6 +9,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from bench.client import Load, Outcome
@@ -22,6 +23,8 @@ PACED_STREAMS = 100
 REPLICA_STREAMS = 50  # on each
 TURN_STREAMS = 64
 TURN_CHUNKS = 3
+LATENESS_TURN_STREAMS = 16
+LATENESS_TURN_PAUSE_MS = 200
 OPEN_STREAMS = 500
 OPEN_PACE_MS = 250  # slow: memory is looked at, and nothing should queue
 LATE_SHARE = 0.01
@@ -60,6 +63,8 @@ FIGURES = (
     Figure("first_text_p50_ms", "paced", "time to first text at those 100, median (ms)", 6, 2, aim=15),
     Figure("first_text_p99_ms", "paced", "time to first text at those 100, 99 % (ms)", 20, 6),
     Figure("capacity", "capacity", "answers at 20 ms with 99 % of chunks < 100 ms late", 300, 500, more_is_better=True),
+    Figure("late_p99_ms", "lateness", "lateness of chunks while turns begin and end, 99 % (ms)", 20, 5),
+    Figure("late_slow_disk_p99_ms", "lateness", "the same on a disk whose syncs take 50 ms, 99 % (ms)", 20, 8),
     Figure("turns_per_second", "turns", "durable turns per second, 64 at once", 1500, 5000, more_is_better=True),
     Figure("turn_cpu_us", "turns", "CPU per durable turn (us), as one core allows", 1e6 / 1500, 1e6 / 5000),
     Figure("idle_mib", "memory", "memory idle (MiB)", 70, 60),
@@ -83,6 +88,8 @@ class Effort:
     capacity_steps: tuple[int, ...]
     capacity_chunks: int
     capacity_seconds: float
+    lateness_streams: int
+    lateness_seconds: float
     turn_seconds: float
     open_seconds: float
     starts: int
@@ -95,6 +102,8 @@ FULL = Effort(
     capacity_steps=(100, 200, 300, 400, 500, 600),
     capacity_chunks=ANSWER_CHUNKS,
     capacity_seconds=5,
+    lateness_streams=300,
+    lateness_seconds=10,
     turn_seconds=6,
     open_seconds=2,
     starts=3,
@@ -106,6 +115,8 @@ QUICK = Effort(
     capacity_steps=(300, 500),
     capacity_chunks=50,
     capacity_seconds=1.5,
+    lateness_streams=100,
+    lateness_seconds=3,
     turn_seconds=1.5,
     open_seconds=1,
     starts=1,
@@ -197,6 +208,43 @@ def capacity(lab: Lab, server: Server, effort: Effort) -> Measured:
     return best
 
 
+def lateness(lab: Lab, server: Server, effort: Effort) -> Measured:
+    """Long answers at 20 ms, beside connections that take short turns, each of which syncs the disk twice.
+
+    On SQLite it is repeated on a disk whose syncs are slow: no stream may wait for the turn of another session.
+    """
+    measured, outcome = observe_with_turns(lab, server, effort)
+    measured.values["late_p99_ms"] = outcome.late_p99_ms
+    if server.name != "sqlite":
+        return measured
+    library = lab.slow_disk()
+    if library is None:
+        measured.remarks.append("a slow disk was not measured: no C compiler (cc) is installed")
+        return measured
+    with lab.sqlite_store() as store, lab.service("sqlite", store, {"LD_PRELOAD": str(library)}) as slow:
+        again, outcome = observe_with_turns(lab, slow, effort)
+    measured.values["late_slow_disk_p99_ms"] = outcome.late_p99_ms
+    measured.wrong += again.wrong
+    measured.remarks += again.remarks
+    return measured
+
+
+def observe_with_turns(lab: Lab, server: Server, effort: Effort) -> tuple[Measured, Outcome]:
+    """Run long answers and short turns at once; return what was seen of the long ones, and the faults of both."""
+    seconds = effort.lateness_seconds
+    chunks = effort.paced_chunks
+    ramp = chunks * PACE_MS / 1000
+    long = load(effort.lateness_streams, chunks, PACE_MS, ramp, seconds)
+    short = replace(load(LATENESS_TURN_STREAMS, TURN_CHUNKS, 0, ramp, seconds + ramp), pause_ms=LATENESS_TURN_PAUSE_MS)
+    with ThreadPoolExecutor(1) as pool:
+        turning = pool.submit(lab.run, server, short)
+        measured, outcome = observe(lab, server, long, may_be_slow=True)
+        turned, _ = turning.result()
+    measured.wrong += turned.wrong
+    progress(f"{turned.answers} turns beside; 99 % of chunks late by {outcome.late_p99_ms:.1f} ms at most")
+    return measured, outcome
+
+
 def memory(lab: Lab, server: Server, effort: Effort) -> Measured:
     """Resident memory of a new server, and how much it grows by answers that are all open, after a few to warm up."""
     idle = memory_bytes(server.process.pid)
@@ -250,12 +298,13 @@ SCENARIOS: dict[str, Scenario] = {
     "responses": responses,
     "paced": paced,
     "capacity": capacity,
+    "lateness": lateness,
     "turns": turns,
     "memory": memory,
     "start": start,
     "replicas": replicas,
 }
-SERVICE_ONLY = {"start", "stored", "responses"}
+SERVICE_ONLY = {"start", "stored", "responses", "lateness"}
 POSTGRES_ONLY = {"replicas"}
 
 
@@ -278,28 +327,26 @@ def kept_pace(work: Load, outcome: Outcome) -> bool:
 
 def observe(lab: Lab, server: Server, work: Load, *, may_be_slow: bool = False) -> tuple[Measured, Outcome]:
     """Run a load; note who was busy, whether the source kept its pace, and whether the answers were right and ended."""
-    outcome, lateness = lab.run(server, work)
-    return judge(server, work, outcome, lateness, may_be_slow=may_be_slow), outcome
+    outcome, late = lab.run(server, work)
+    return judge(server, work, outcome, late, may_be_slow=may_be_slow), outcome
 
 
 def observe_beside(lab: Lab, servers: list[Server], work: Load, into: Measured) -> list[Outcome]:
     """Run the same load on each server at once; add remarks and faults to `into`."""
-    outcomes, lateness = lab.run_beside(servers, work)
+    outcomes, late = lab.run_beside(servers, work)
     for server, outcome in zip(servers, outcomes, strict=True):
-        seen = judge(server, work, outcome, lateness)
+        seen = judge(server, work, outcome, late)
         into.busy = seen.busy
         into.remarks += seen.remarks
         into.wrong += seen.wrong
     return outcomes
 
 
-def judge(
-    server: Server, work: Load, outcome: Outcome, lateness: dict[str, int], *, may_be_slow: bool = False
-) -> Measured:
+def judge(server: Server, work: Load, outcome: Outcome, late: dict[str, int], *, may_be_slow: bool = False) -> Measured:
     """Who was busy, whether the source kept its pace, and whether the answers were right and ended."""
     busy = {name: seconds / outcome.window_seconds * 100 for name, seconds in outcome.cpu_seconds.items()}
     measured = Measured(busy=busy)
-    what, late_ms = f"{server.name}, {work.streams} answers", lateness["late_p99_ms"]
+    what, late_ms = f"{server.name}, {work.streams} answers", late["late_p99_ms"]
     if late_ms > SOURCE_LATE_MS:
         measured.remarks.append(f"{what}: the source was {late_ms} ms late (99 %)")
     for tool in ("source", "client"):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from bench.answers import Script, plain
@@ -20,9 +22,11 @@ from bench.client import KEY, Load, Outcome
 from bench.databases import Postgres, redis
 from bench.processes import BenchError, Process, free_port
 
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 START_SECONDS = 30.0
 REQUEST_SECONDS = 30.0
 CLIENT_START_SECONDS = 30.0  # more than the client needs itself
+SLOW_DISK = Path(__file__).with_name("slow_disk.c")
 SECRET = "the-secret-that-all-replicas-of-the-bench-share"
 UNLIMITED = {"CHATAPI_RATE_LIMIT": "0", "CHATAPI_MAX_GENERATIONS_PER_KEY": "0", "CHATAPI_MAX_GENERATIONS": "0"}
 OURS = ("CHATAPI_", "OPENAI_", "REDIS_")  # settings of the service: never the caller's own
@@ -137,9 +141,9 @@ class Lab:
             yield {"DATABASE_URL": url, "CHATAPI_SECRET": SECRET, **redis_setting}
 
     @contextmanager
-    def service(self, name: str, store: dict[str, str]) -> Iterator[Server]:
-        """A new service, healthy. Two on one PostgreSQL store are replicas."""
-        with self.spawn(store) as (process, port):
+    def service(self, name: str, store: dict[str, str], more: Mapping[str, str] = NO_SETTINGS) -> Iterator[Server]:
+        """A new service, healthy. Two on one PostgreSQL store are replicas. `more` is for its environment."""
+        with self.spawn({**store, **more}) as (process, port):
             process.wait_for_port(port, START_SECONDS)
             status, body = ask(port, "GET", "/api/health")
             if status != 200:
@@ -162,6 +166,16 @@ class Lab:
         command = [sys.executable, str(self.app)]
         with Process("service", command, home / "log", cwd=self.app.parent, env=env) as process:
             yield process, port
+
+    def slow_disk(self) -> Path | None:
+        """Return a library that delays each sync of a service by 50 ms; None where no C compiler is installed."""
+        library = self.folder / "slow_disk.so"
+        compiler = shutil.which("cc")
+        if compiler is None:
+            return None
+        command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SLOW_DISK), "-ldl"]
+        subprocess.run(command, check=True, timeout=START_SECONDS)
+        return library
 
     def new_home(self, name: str) -> Path:
         """An empty folder for one server."""
