@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import suppress
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.middleware.cors import CORSMiddleware
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatapi.api.http.error_responses import ERROR_CODE, render_for
 from chatapi.api.http.identity import (
+    Client,
     add_client,
     address_group,
     caller_key,
@@ -30,7 +32,11 @@ from chatapi.api.http.services import SERVICES, Services, WorkQueue
 from chatapi.api.http.streaming import ABORTED, RAW_SEND, WRITE_HEAD
 from chatapi.errors import ChatError, InvalidKeyFormat, RateLimited, RequestError
 from chatapi.model import new_id
+from chatapi.tracing import describe_request
 from chatapi.wire.probe import HEALTH_PATH, LIVENESS_PATH, PROBE_PATH, READINESS_PATH
+
+if TYPE_CHECKING:
+    from chatapi.tracing.tracing import Span
 
 MAX_REQUEST_ID = 64
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choose, unless it looks like a key
@@ -97,6 +103,7 @@ class Boundary:
         scope[SERVICES] = self._services
         self._services.open_requests += 1
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        span = self._begin_span(scope, client)
         try:
             await self.app(scope, receive, send_with_id)
         finally:
@@ -106,6 +113,9 @@ class Boundary:
                 scope["method"], _route_of(scope), status, seconds, scope.get(ERROR_CODE)
             )
             client.release_body()
+            if span is not None:
+                route, code = _route_of(scope), scope.get(ERROR_CODE)
+                span.end(f"{scope['method']} {route}", describe_request(scope["method"], route, status, code))
             path = _printable(self._shorten(scope["path"]))
             is_healthy = scope["path"] in HEALTH and status < HTTPStatus.BAD_REQUEST
             (logger.debug if is_healthy else logger.info)(
@@ -138,6 +148,15 @@ class Boundary:
                 owner=client.owner,
                 **_failure(scope),
             )
+
+    def _begin_span(self, scope: Scope, client: Client) -> Span | None:
+        """Begin the span of a request, if traces are on and the request is of a client and not of a balancer."""
+        tracing = self._services.tracing
+        if tracing is None or scope["path"] in HEALTH:
+            return None
+        span = tracing.begin_request(scope["method"], client.fields)
+        structlog.contextvars.bind_contextvars(trace_id=span.trace_id)
+        return span
 
     def _request_id(self, asked: bytes | None) -> str:
         """Return the id that the caller chose, if it is one that this server takes, or else a new one."""

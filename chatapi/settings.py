@@ -222,6 +222,11 @@ class Settings(BaseModel):
         repr=False,
         description="The token that `/metrics` requires as `Authorization: Bearer`, of 16 characters or more.",
     )
+    traces: Annotated[str, AfterValidator(check_http_url)] | None = Field(
+        None,
+        description="The address of an OpenTelemetry collector (OTLP over HTTP), such as `http://127.0.0.1:4318`, that "
+        "gets the traces ([traces](traces.md)). They have no text and no keys.",
+    )
     session_access: Literal["auto", "key", "id"] = Field(
         "auto",
         description="The credential for a session. `key`: the key of its owner. `id`: its id. `auto`: its id for "

@@ -32,6 +32,7 @@ from chatapi.upstream.routing.routes import RouteTable, names_of
 
 if TYPE_CHECKING:
     from chatapi.connections.redis import RedisConnection
+    from chatapi.tracing.tracing import Tracing
 
 
 def make_services(settings: Settings, demo_key: str | None = None, replica: Replica | None = None) -> Services:
@@ -69,12 +70,13 @@ def make_services(settings: Settings, demo_key: str | None = None, replica: Repl
     redis = _redis(settings)
     upstream = _upstream(settings, metrics) if table is None else make_router(table, settings, metrics)
     local_slots = LocalSlots(settings.max_generations_per_key, settings.max_generations, settings.slot_wait_seconds)
+    tracing = _tracing(settings)
     rate_limit, slots = _limits(settings, store, redis, local_slots)
     bus = _bus(settings, store, redis)
     services = Services(
         settings=settings,
         store=store,
-        generations=Generations(store, bus, upstream, slots, settings, wall_clock, metrics),
+        generations=Generations(store, bus, upstream, slots, settings, wall_clock, metrics, tracing),
         upstream=upstream,
         key_policy=key_policy,
         rate_limit=rate_limit,
@@ -86,6 +88,7 @@ def make_services(settings: Settings, demo_key: str | None = None, replica: Repl
         metrics=metrics,
         hosted_tools=_hosted_tools(settings, table),
         demo_key=demo_key,
+        tracing=tracing,
         predecessor=replica.predecessor if replica is not None else None,
     )
     _add_gauges(services, local_slots)
@@ -174,6 +177,14 @@ def _bus(settings: Settings, store: Store, redis: RedisConnection | None) -> Bus
     return ReplicaBus(store.replica, transport)
 
 
+def _tracing(settings: Settings) -> Tracing | None:
+    if settings.traces is None:
+        return None
+    from chatapi.tracing.tracing import Tracing  # here: only users of traces need its packages
+
+    return Tracing(settings.traces)
+
+
 def _limits(
     settings: Settings, store: Store, redis: RedisConnection | None, slots: LocalSlots
 ) -> tuple[RateLimit, Slots]:
@@ -220,6 +231,8 @@ async def running(services: Services) -> AsyncIterator[None]:
             opened.push_async_callback(link.close)
         await services.upstream.open()
         opened.push_async_callback(services.upstream.close)
+        if services.tracing is not None:
+            opened.push_async_callback(services.tracing.close)
         if settings.metrics == "on":
             lag = LoopLag(services.metrics)
             await lag.open()

@@ -263,6 +263,7 @@ def recorded(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"DATABASE_URL": "postgresql://x"}, "", "requirements-replicas.txt"),
         ({"DATABASE_URL": "postgres://x"}, "", "requirements-replicas.txt"),
         ({"REDIS_URL": "redis://x"}, "", "requirements-replicas.txt"),
+        ({"REDIS_URL": "redis://x", "CHATAPI_TRACES": "http://x"}, "", "requirements-traces.txt"),
         ({}, "DATABASE_URL=postgresql://x", "requirements-replicas.txt"),
         ({}, " export REDIS_URL = 'redis://x'", "requirements-replicas.txt"),
         ({}, "#REDIS_URL=redis://x", "requirements.txt"),

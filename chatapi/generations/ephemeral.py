@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,6 +17,7 @@ from chatapi.auth.credentials import Credential
 from chatapi.errors import ChatError
 from chatapi.generations.context import ContextPlan, send_fitting
 from chatapi.generations.running import CancelReason, RunningGeneration
+from chatapi.generations.spans import traced_call
 from chatapi.metrics import Metrics
 from chatapi.model import Clock, Generation, LeftOut, Outcome, Status, TurnRequest, new_id
 from chatapi.settings import Settings
@@ -23,6 +25,9 @@ from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.stream import Answer
+
+if TYPE_CHECKING:
+    from chatapi.tracing.tracing import Tracing
 
 logger = structlog.get_logger()
 
@@ -43,7 +48,9 @@ class EphemeralGeneration(RunningGeneration):
         elif self.cancel_reason is None:
             self.cancel_reason = reason
 
-    async def produce(self, upstream: ModelAPI, plan: ContextPlan, credential: Credential) -> Outcome:
+    async def produce(
+        self, upstream: ModelAPI, plan: ContextPlan, credential: Credential, tracing: Tracing | None
+    ) -> Outcome:
         """Read the upstream's answer into the log until it ends, or is ended."""
         task = asyncio.current_task()
         assert task is not None
@@ -53,7 +60,8 @@ class EphemeralGeneration(RunningGeneration):
         try:
 
             async def send(request: ModelRequest) -> None:
-                await upstream.deliver(request, credential, self._append, _room_is_unlimited)
+                async with traced_call(tracing, self, request.model):
+                    await upstream.deliver(request, credential, self._append, _room_is_unlimited)
 
             await send_fitting(plan, send, self._note)
             return self.outcome()

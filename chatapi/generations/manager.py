@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from chatapi.auth.credentials import Credential
 from chatapi.bus import Bus
@@ -35,9 +36,13 @@ from chatapi.metrics import Metrics
 from chatapi.model import Authorizer, Clock, Generation, QueuedTurn, Session, Status, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import StartedTurn, Store
+from chatapi.tracing import describe_answer
 from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.metadata import ResponseMetadata
 from chatapi.upstream.request import ModelRequest
+
+if TYPE_CHECKING:
+    from chatapi.tracing.tracing import Tracing
 
 DRAIN_STEP_SECONDS = 0.1  # between looks at turns that are still starting
 INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives up (409) when others keep starting before it
@@ -79,16 +84,18 @@ class Generations:
         settings: Settings,
         clock: Clock,
         metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
+        self._tracing = tracing
         self._upstream = upstream
         self._slots = slots
         self._settings = settings
         self._clock = clock
         self._metrics = metrics = metrics or Metrics()
         self._running = RunningGenerations()
-        self._runner = GenerationRunner(store, bus, upstream, slots, self._running, settings, clock, metrics)
+        self._runner = GenerationRunner(store, bus, upstream, slots, self._running, settings, clock, metrics, tracing)
         self._logs = LogReader(store, bus, self._running)
         self._ephemeral: dict[str, EphemeralGeneration] = {}
         self._maintenance = Maintenance(store, bus, self._running, self._ephemeral, settings, clock, metrics)
@@ -170,6 +177,8 @@ class Generations:
         plan = await self._runner.plan(turn, session, turn.parent)
         slot = await self._take_slot_unless_draining(turn.owner)
         running = EphemeralGeneration(turn, self._settings, self._clock, self._bus.publish)
+        if self._tracing is not None:
+            running.span = self._tracing.begin_answer(f"answer {turn.model}")
         self._ephemeral[running.id] = running
         task = asyncio.create_task(self._run_ephemeral(running, plan, credential, slot), name="ephemeral-generation")
         self._tasks.add(task)
@@ -185,7 +194,7 @@ class Generations:
         self, running: EphemeralGeneration, plan: ContextPlan, credential: Credential, slot: Slot
     ) -> None:
         try:
-            outcome = await running.produce(self._upstream, plan, credential)
+            outcome = await running.produce(self._upstream, plan, credential, self._tracing)
             await self._slots.give_back(slot)  # first: a client that sees the end may send again at once
             running.finish(outcome, self._metrics)
         finally:
@@ -193,6 +202,9 @@ class Generations:
             await self._slots.give_back(slot)
             if not running.finished.done():
                 running.end(None, ChatError())  # no reader waits for ever
+            if running.span is not None:
+                ended = running.ended or running.generation
+                running.span.end(f"answer {ended.model}", describe_answer(ended))
 
     async def _find_replayed(self, turn: TurnRequest) -> StartedTurn | None:
         if (earlier := await self._find_earlier(turn)) is not None:
@@ -318,6 +330,8 @@ class Generations:
         """Follow a log from a position, or from an offset in its visible text; see `LogReader.follow`."""
         if position or text_offset:
             self._metrics.resumed()
+        if self._tracing is not None and (running := self._running.get(generation_id)) and running.span is not None:
+            self._tracing.link(running.span)
         return await self._logs.follow(generation_id, position, text_offset=text_offset, by_cut=by_cut)
 
     async def read(self, generation_id: str, position: int = 0) -> LogChunk:

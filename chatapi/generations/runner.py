@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -30,17 +30,22 @@ from chatapi.generations.compaction import Compactor
 from chatapi.generations.context import ContextPlan, send_fitting
 from chatapi.generations.maintenance import log_outcome
 from chatapi.generations.running import RunningGeneration, RunningGenerations
+from chatapi.generations.spans import traced_call
 from chatapi.limits import Slot, Slots
 from chatapi.metrics import Metrics
 from chatapi.model import Authorizer, Clock, ContextPolicy, LeftOut, Outcome, PathMessage, Session, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import Fenced, QueuedStart, StartedTurn, Store
 from chatapi.store.generations import Ended
+from chatapi.tracing import describe_answer
 from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.context_limits import ContextLimits
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.stream import Answer
+
+if TYPE_CHECKING:
+    from chatapi.tracing.tracing import Tracing
 
 MAX_UNCOMMITTED_BYTES = 256 * 1024  # of one answer, before its upstream has to wait for the store
 STORE_RETRY_SECONDS = 0.5  # between attempts to store an outcome while the store takes none
@@ -68,9 +73,11 @@ class GenerationRunner:
         settings: Settings,
         clock: Clock,
         metrics: Metrics,
+        tracing: Tracing | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
+        self._tracing = tracing
         self._upstream = upstream
         self._slots = slots
         self._running = running
@@ -139,6 +146,8 @@ class GenerationRunner:
 
     def _add(self, stored: StartedTurn) -> RunningGeneration:
         running = RunningGeneration(stored.generation, self._settings, lambda: self._bus.publish(stored.generation.id))
+        if self._tracing is not None:
+            running.span = self._tracing.begin_answer(f"answer {stored.generation.model}")
         self._running.add(running)
         return running
 
@@ -157,6 +166,9 @@ class GenerationRunner:
                 self._running.remove(running)
                 if not running.finished.done():
                     running.end(None, ChatError())  # no reader waits for ever
+                if running.span is not None:
+                    ended = running.ended or stored.generation
+                    running.span.end(f"answer {ended.model}", describe_answer(ended))
             if after is None:
                 return
             running, stored, turn = after.running, after.queued.stored, after.queued.turn
@@ -214,7 +226,8 @@ class GenerationRunner:
             async def send(request: ModelRequest) -> None:
                 running.was_sent = True
                 append, wait = partial(self._append, running), partial(self._wait_for_commit, running)
-                await self._upstream.deliver(request, credential, append, wait)
+                async with traced_call(self._tracing, running, request.model):
+                    await self._upstream.deliver(request, credential, append, wait)
 
             async def note(left_out: LeftOut) -> None:
                 await self._store.generations.set_left_out(running.id, left_out)

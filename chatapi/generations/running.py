@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chatapi.errors import AnswerTooLarge, ChatError, Interrupted, StoreUnavailable, UpstreamTimeout, from_code
 from chatapi.model import Generation, LeftOut, Microseconds, Outcome, Piece, Status, Usage
@@ -15,6 +15,9 @@ from chatapi.store import Fenced
 from chatapi.upstream.metadata import UPSTREAM_NAME, ResponseMetadata
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.stream import Answer
+
+if TYPE_CHECKING:
+    from chatapi.tracing.tracing import Span
 
 MAX_PARTS = 4096  # of an answer; each costs its readers some kilobytes in some dialects
 AFTER_FINISH_SECONDS = 5.0  # for the usage to follow the finish reason
@@ -65,6 +68,7 @@ class RunningGeneration:
         self.cancel_reason: CancelReason | None = None
         self.is_interrupted = False  # by a turn that is to follow it, before those in the session's queue
         self.left_out: LeftOut | None = None  # of the request
+        self.span: Span | None = None  # if traces are on
         self.was_sent = False  # the upstream was asked, so that it may cost something
         self.task: asyncio.Task[object] | None = None  # to cancel; None once the outcome is being stored
         self._settings = settings

@@ -31,6 +31,7 @@ FLUSH_SECONDS = 1.0  # for waiting lines, at the end of the process
 INTENDED_CUT = "ASGI callable returned without completing response."
 _OWN_KEYS: list[Key] = []
 RED, YELLOW, DIM, PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+TRACE_ID = "trace_id"  # 32 hexadecimal digits, as some keys have; the collector shows the same ones
 LONG_MS = 10_000  # durations from here on are shown in seconds
 
 
@@ -220,15 +221,16 @@ def _redaction(policy: KeyPolicy) -> Processor:
 
     def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         texts, is_flat = [], True
-        for value in event.values():
+        for name, value in event.items():
             if isinstance(value, str):
-                texts.append(value)
+                if name != TRACE_ID:
+                    texts.append(value)
             elif isinstance(value, dict | list | tuple):
                 is_flat = False
         if is_flat:  # one search instead of one for each value: no key contains NUL, and NUL ends one
             joined = "\0".join(texts)
             if hide(joined) == joined:
                 return event
-        return {name: clean(value) for name, value in event.items()}
+        return {name: value if name == TRACE_ID else clean(value) for name, value in event.items()}
 
     return redact

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from starlette.requests import HTTPConnection
 
@@ -18,6 +18,9 @@ from chatapi.prices import Prices
 from chatapi.settings import Settings
 from chatapi.store import Store
 from chatapi.upstream.api import ModelAPI
+
+if TYPE_CHECKING:
+    from chatapi.tracing.tracing import Tracing
 
 MAX_ATTEMPTS = 10_000
 
@@ -79,6 +82,7 @@ class Services:
     metrics: Metrics
     hosted_tools: Literal["pass", "reject", "omit"] = "reject"
     demo_key: str | None = None  # public: the demo's upstream accepts any key
+    tracing: Tracing | None = None
     predecessor: str | None = None  # the replica that this process replaces; it is dead
     secret: bytes = b""
     open_requests: int = 0
