@@ -355,6 +355,7 @@ class UpstreamError(ChatError):
     said: UpstreamErrorBody | None = None
     asked_to_wait: float | None = None  # seconds, if the upstream named them
     retryable: bool = True
+    upstream_status: int | None = None  # of the response that was the error
 
 
 class UpstreamRejectedRequest(UpstreamError):

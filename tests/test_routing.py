@@ -25,7 +25,7 @@ SPARE_KEY = "spare-secret-key-of-the-operator"
 UPSTREAMS = ("main", "own", "spare", "local", "weak")
 
 FILE = """
-passthrough_upstream = "main"
+passthrough_upstream = "own"
 callers_file = "callers.txt"
 
 [upstreams.main]  # takes the callers' keys
@@ -222,6 +222,39 @@ def test_a_key_of_the_operator_that_is_refused_is_not_the_callers_fault(
     assert service.wait_for_log("generation", error="upstream_broken", upstream="own")
 
 
+def test_paths_that_are_passed_on_reach_no_shared_objects(service: Service, sent: Sent) -> None:
+    body = {"model": "text-embedding-3-small", "input": "Hi"}
+    headers = {"OpenAI-Organization": "org-1", "OpenAI-Beta": "a=b"}
+    assert service.post("/v1/embeddings", key=KEY, json=body, headers=headers).status_code == 200
+    (request,) = sent()["own"]
+    assert keys_in(request) == {OWN_KEY}
+    assert request.body == body
+    assert request.headers["OpenAI-Beta"] == "a=b"
+    assert "OpenAI-Organization" not in request.headers
+    assert service.post("/v1/embeddings", key=OTHER_KEY, json=body).status_code == 401
+    for method, path in (("GET", "files"), ("DELETE", "files/file-1"), ("POST", "batches"), ("GET", "containers")):
+        refused = service._request(method, f"/v1/{path}", KEY)
+        assert refused.status_code == 404
+        assert "belong to an account" in refused.json()["error"]["message"]
+    assert len(sent()["own"]) == 1
+
+
+def test_the_list_of_models_is_for_callers_whose_key_is_accepted_somewhere(
+    service: Service, upstreams: Mapping[str, Simulator]
+) -> None:
+    upstreams["main"].script = refuse(401)
+    listed = service.get("/v1/models", key=KEY)  # a caller of the file needs no key of that upstream
+    assert {"big", "local/gpt-4.1"} <= {one["id"] for one in listed.json()["data"]}
+    assert service.get("/v1/models", key=OTHER_KEY).status_code == 401
+
+
+def test_the_key_test_knows_the_callers_of_the_file(service: Service, sent: Sent) -> None:
+    assert service.post("/api/test-key", json={"api_key": KEY}).json()["valid"]
+    assert sent() == {}
+    assert service.post("/api/test-key", json={"api_key": OTHER_KEY}).json()["valid"]
+    assert [keys_in(request) for request in sent()["main"]] == [{OTHER_KEY}]  # it may use that one
+
+
 # Requests
 
 
@@ -248,6 +281,9 @@ def test_a_field_that_the_upstream_rejects_is_refused_by_name(service: Service, 
     refused = service.post("/v1/chat/completions", key=KEY, json=body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "seed")
     assert ask(service, "small", seed=1).status_code == 400
+    hosted = {"model": "small", "input": "Hi", "tools": [{"type": "web_search"}]}
+    refused = service.post("/v1/responses", key=KEY, json=hosted)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_by_upstream")
     assert sent() == {}
     assert service.post("/v1/chat/completions", key=KEY, json={**body, "model": "twin"}).status_code == 200
     assert sent().keys() == {"local"}
@@ -274,6 +310,7 @@ def test_an_unknown_model_is_a_404_that_lists_the_models_in_each_dialect(service
     refused = ask(service, "none")
     assert (refused.status_code, refused.json()["detail"], refused.json()["code"]) == (404, sentence, "model_not_found")
     assert "X-Session-ID" not in refused.headers  # nothing is stored
+    assert "It has: main/…." in ask(service, "none", OTHER_KEY).json()["detail"]  # the others are not for this caller
     refused = service.post("/api/chat", key=KEY, json=ui)
     assert (refused.status_code, refused.text) == (404, sentence), refused.text
     assert service.get("/v1/models/none", key=KEY).status_code == 404
@@ -340,12 +377,15 @@ def test_an_upstream_has_as_many_requests_as_it_may_and_a_limited_time(
 def test_an_upstream_that_keeps_failing_is_not_asked(
     service: Service, upstreams: Mapping[str, Simulator], sent: Sent
 ) -> None:
-    upstreams["weak"].script = refuse(500)
+    upstreams["weak"].script = refuse(500)  # may be about one request: it never counts
+    assert [ask(service, "weak").status_code for _ in range(6)] == [503] * 6
+    assert len(sent()["weak"]) == 6
+    upstreams["weak"].script = refuse(503)
     assert [ask(service, "weak").status_code for _ in range(6)] == [503] * 6
     refused = ask(service, "weak")
     assert "has failed repeatedly" in refused.json()["detail"]
     assert int(refused.headers["Retry-After"]) > 10
-    assert len(sent()["weak"]) <= 5
+    assert len(sent()["weak"]) <= 11
     assert ask(service, "backed").headers["X-Upstream-Name"] == "spare"
     assert service.wait_for_log("upstream out of order", upstream="weak", seconds=15)
 

@@ -143,7 +143,7 @@ upstream = "one"
 )
 def test_a_model_leads_to_its_upstreams(tmp_path: Path, model: str, targets: set[Target]) -> None:
     table = read(tmp_path, ROUTES)
-    ordered = table.order(table.require(model), None)
+    ordered = table.order(table.require(model, Credential(Key(KEY))), None)
     assert set(ordered) == targets
     assert len(ordered) == len(targets)
     assert ordered[-1] == Target("one", "spare") or len(ordered) == 1
@@ -152,7 +152,7 @@ def test_a_model_leads_to_its_upstreams(tmp_path: Path, model: str, targets: set
 
 def test_equal_upstreams_share_conversations_by_weight_and_keep_them(tmp_path: Path) -> None:
     table = read(tmp_path, ROUTES.replace('prefix = "two/"', 'prefix = "two/"\nweight = 4'))
-    route = table.require("gpt")
+    route = table.require("gpt", Credential(Key(KEY)))
     first = Counter(table.order(route, b"%d" % number)[0].upstream for number in range(2000))
     assert 1500 < first["two"] < 1700  # 4 of 5
     assert len({tuple(table.order(route, b"one conversation")) for _ in range(20)}) == 1

@@ -65,7 +65,9 @@ def model_apis(settings: Settings) -> list[ModelAPI]:
         )
         return [only]
     table = read_upstreams(settings.upstreams, settings)
-    default = table.require(settings.default_model).equal[0]
+    route = table.find(settings.default_model)
+    assert route is not None, "the file was checked for it"
+    default = route.equal[0]
     return [
         ModelAPI(
             f"Model API {name}",

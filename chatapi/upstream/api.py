@@ -41,7 +41,7 @@ class ModelAPI(Protocol):
             UpstreamRejectedKey: there is none for the caller.
         """
 
-    def passes_completions_on(self, model: str) -> bool:
+    def passes_completions_on(self, model: str, credential: Credential) -> bool:
         """Return whether a stateless completion is passed on as it is, not translated."""
 
     async def deliver(self, request: ModelRequest, credential: Credential, take: Take, make_room: MakeRoom) -> None:

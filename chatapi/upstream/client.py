@@ -140,7 +140,7 @@ class Upstream:
     def require(self, model: str, credential: Credential) -> None:
         """Return: the upstream decides about every model and every key."""
 
-    def passes_completions_on(self, model: str) -> bool:
+    def passes_completions_on(self, model: str, credential: Credential) -> bool:
         """Return whether the upstream has chat completions, so that a stateless one is passed on as it is."""
         return self._providers.api != "responses"
 
@@ -423,7 +423,7 @@ class Upstream:
         body = await _error_body(response)
         report = read_error(body)
         error = error_for_status(status, report, credential, read_retry_after(response.headers, self._clock() / 1e6))
-        error.said = error_body(status, report, credential)
+        error.said, error.upstream_status = error_body(status, report, credential), status
         metadata = self._read_metadata(response, credential)
         error.limit = metadata.limit
         error.headers |= metadata.headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 from types import TracebackType
 
 import structlog
@@ -16,6 +17,9 @@ from chatapi.upstream.routing.breaker import Breaker
 from chatapi.upstream.routing.routes import ListedUpstream
 
 BASE_URL, API = "OPENAI_BASE_URL", "OPENAI_UPSTREAM_API"  # settings in messages about an upstream that has none
+
+# With these, servers also answer requests that they cannot process, such as a schema that their parser rejects.
+_OF_ONE_REQUEST = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.NOT_IMPLEMENTED})
 
 logger = structlog.get_logger()
 
@@ -102,6 +106,8 @@ def _is_failure(error: UpstreamError) -> bool:
     """Return whether an error shows that the upstream is out of order, and is not one that a caller can provoke."""
     if isinstance(error, UpstreamBroken):
         return error.__cause__ is not None or error.detail == OWN_KEY_REFUSED
+    if error.upstream_status in _OF_ONE_REQUEST:
+        return False
     return isinstance(error, UpstreamUnavailable | UpstreamTimeout)
 
 

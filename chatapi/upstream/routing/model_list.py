@@ -49,7 +49,7 @@ class ModelList:
         """
         if name is not None:
             return await self._read_one(credential, most_bytes, seconds, name)
-        admitted = self._usable(credential)
+        admitted = self._table.usable(credential)
         sources = list(self._sources(credential))
         if not admitted and not sources:
             raise UpstreamRejectedKey
@@ -72,13 +72,14 @@ class ModelList:
                     refusal = body
             else:
                 raise body
-        if refusal is not None and (not entries or isinstance(refusal, UpstreamRejectedKey)):
+        refused = isinstance(refusal, UpstreamRejectedKey) and not self._knows(credential)
+        if refusal is not None and (refused or not entries):
             raise refusal
         whole = write_json({"object": "list", "data": list(entries.values())}).encode()
         return PassthroughBody(whole, metadata)
 
     async def _read_one(self, credential: Credential, most_bytes: int, seconds: float, name: str) -> PassthroughBody:
-        route = self._table.require(name)
+        route = self._table.require(name, credential)
         target = route.equal[0]
         member = self._members[target.upstream]
         sent = self._table.credential_for(member.listed, credential)
@@ -104,16 +105,6 @@ class ModelList:
             sent = self._table.credential_for(member.listed, credential)
             if sent is not None:
                 yield from (_Source(member, prefix, sent) for prefix in prefixes)
-
-    def _usable(self, credential: Credential) -> list[str]:
-        """Return the models of the file that an upstream may answer this caller for."""
-        usable = []
-        for model in self._table.shown:
-            route = self._table.models[model]
-            members = [self._members[target.upstream].listed for target in (*route.equal, *route.fallback)]
-            if any(self._table.credential_for(one, credential) is not None for one in members):
-                usable.append(model)
-        return usable
 
     def _owner(self, model: str) -> str:
         return self._table.models[model].equal[0].upstream

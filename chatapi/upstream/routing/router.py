@@ -18,7 +18,6 @@ import structlog
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import (
-    InvalidRequest,
     NotFound,
     UpstreamBroken,
     UpstreamError,
@@ -27,6 +26,7 @@ from chatapi.errors import (
     UpstreamRejectedKey,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnsupported,
 )
 from chatapi.model import Microseconds
 from chatapi.model.content import visible_text
@@ -93,16 +93,16 @@ class UpstreamRouter:
         """
         self._candidates(model, credential)
 
-    def passes_completions_on(self, model: str) -> bool:
+    def passes_completions_on(self, model: str, credential: Credential) -> bool:
         """Return whether each upstream of this model has chat completions."""
-        route = self._table.require(model)
+        route = self._table.require(model, credential)
         targets = (*route.equal, *route.fallback)
         return all(self._members[target.upstream].listed.entry.api != "responses" for target in targets)
 
     def _candidates(self, model: str, credential: Credential, conversation: bytes | None = None) -> list[Candidate]:
         """Return the upstreams that may answer this caller, in the order in which they are asked."""
         candidates = []
-        for target in self._table.order(self._table.require(model), conversation):
+        for target in self._table.order(self._table.require(model, credential), conversation):
             member = self._members[target.upstream]
             if (sent := self._table.credential_for(member.listed, credential)) is not None:
                 candidates.append(Candidate(member, target.model, sent))
@@ -134,14 +134,14 @@ class UpstreamRouter:
 
         Raises:
             ContextTooLarge: the request is larger than this service sends.
-            InvalidRequest: no upstream of the model runs hosted tools.
+            UpstreamUnsupported: no upstream of the model runs hosted tools.
             UpstreamError: no upstream answered, or the answer failed.
         """
         candidates = self._candidates(request.model, credential, _conversation(request))
         if request.responses.get("tools"):
             candidates = [one for one in candidates if one.member.listed.entry.api != "chat"]
             if not candidates:
-                raise InvalidRequest.field("tools", "No upstream of this model runs hosted tools.")
+                raise UpstreamUnsupported("No upstream of this model runs hosted tools.")
         candidates = [one for one in candidates if _takes(one, request.parameters)] or candidates[:1]
 
         async def ask(candidate: Candidate, attempt: Attempt) -> None:
@@ -152,6 +152,8 @@ class UpstreamRouter:
                 if not attempt.has_answered:
                     if not (deltas or answer.is_complete):
                         return held or take(answer, deltas)
+                    if timer.expired():
+                        return True  # too late by a moment: the next upstream is asked
                     attempt.answered()
                     timer.reschedule(None)
                 return take(answer, deltas)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
-from chatapi.errors import UpstreamModelNotFound
+from chatapi.errors import UpstreamModelNotFound, UpstreamRejectedKey
 from chatapi.upstream.routing.entries import UpstreamEntry
 
 NAMES_SHOWN = 20  # in an error
@@ -90,28 +90,48 @@ class RouteTable:
             return Route((Target(upstream.name, rest),)) if rest else None
         return Route((Target(self.default, model),)) if self.default is not None else None
 
-    def require(self, model: str) -> Route:
+    def require(self, model: str, credential: Credential) -> Route:
         """Return the route of a model.
 
         Raises:
-            UpstreamModelNotFound: there is none; the error lists the models that exist.
+            UpstreamModelNotFound: there is none; the error lists the models that exist for this caller.
+            UpstreamRejectedKey: there is none, and nor is there one for the caller.
         """
         if (route := self.find(model)) is not None:
             return route
-        error = UpstreamModelNotFound(f"This server has no such model. {self.describe_models()}")
+        if not any(self._is_for(upstream, credential) for upstream in self.upstreams):
+            raise UpstreamRejectedKey
+        error = UpstreamModelNotFound(f"This server has no such model. {self.describe_models(credential)}")
         error.param = "model"
         raise error
+
+    def usable(self, credential: Credential) -> list[str]:
+        """Return the models of lists that an upstream may answer this caller for."""
+        routes = ((model, self.models[model]) for model in self.shown)
+        return [
+            model
+            for model, route in routes
+            if any(self._is_for(target.upstream, credential) for target in (*route.equal, *route.fallback))
+        ]
+
+    def _is_for(self, upstream: str, credential: Credential) -> bool:
+        return self.credential_for(self.upstreams[upstream], credential) is not None
 
     def leads_to(self, model: str, upstream: str) -> bool:
         """Return whether this upstream answers for a model that is not listed."""
         route = None if model in self.aliases or model in self.models else self.find(model)
         return route is not None and route.equal[0].upstream == upstream
 
-    def describe_models(self) -> str:
-        """Return a sentence with the models that exist."""
-        names = list(self.shown[:NAMES_SHOWN])
-        names += [f"{one.entry.prefix}…" for one in self.upstreams.values() if one.entry.prefix]
-        more = len(self.shown) - NAMES_SHOWN
+    def describe_models(self, credential: Credential | None = None) -> str:
+        """Return a sentence with the models that exist, for this caller if there is one."""
+        shown = list(self.shown) if credential is None else self.usable(credential)
+        prefixes = [
+            f"{one.entry.prefix}…"
+            for one in self.upstreams.values()
+            if one.entry.prefix and (credential is None or self._is_for(one.name, credential))
+        ]
+        names = [*shown[:NAMES_SHOWN], *prefixes]
+        more = len(shown) - NAMES_SHOWN
         rest = f", and {more} more (GET /v1/models)" if more > 0 else ""
         return f"It has: {', '.join(names)}{rest}."
 

@@ -68,7 +68,7 @@ async def create(request: Request) -> Response:
     if session_id is not None:
         await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
         return await _continue(request, key, body, session_id, len(raw))
-    if not services.upstream.passes_completions_on(str(body.get("model"))):
+    if not services.upstream.passes_completions_on(str(body.get("model")), Credential(key)):
         await run_fairly(request, len(raw), lambda: check_surrogates(raw, body))
         return await _translate(request, key, body, len(raw))
     limit = request.state.limit = await services.rate_limit.take(owner)
