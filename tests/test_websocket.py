@@ -25,7 +25,12 @@ one_process = pytest.mark.one_process("a connection is one process's")
 
 @pytest.fixture(scope="module")
 def service(serve_module: Serve) -> Service:
-    return serve_module(CHATAPI_RATE_LIMIT="0")
+    return serve_module(
+        CHATAPI_RATE_LIMIT="0",
+        CHATAPI_RECEIVE_SECONDS="3",
+        CHATAPI_MAX_MEDIA_BYTES=str(MEDIA_BYTES),
+        CHATAPI_MAX_UNFINISHED_BYTES="65536",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def strict(serve_module: Serve) -> Service:
         CHATAPI_RATE_LIMIT="0",
         CHATAPI_MAX_WEBSOCKETS_PER_KEY="2",
         CHATAPI_MAX_WEBSOCKETS_PER_ADDRESS="3",
-        CHATAPI_WEBSOCKET_IDLE_SECONDS="0.5",
+        CHATAPI_WEBSOCKET_IDLE_SECONDS="2",
         CHATAPI_MAX_MEDIA_BYTES=str(MEDIA_BYTES),
     )
 
@@ -265,7 +270,27 @@ def test_a_handshake_is_checked_as_a_request(service: Service, strict: Service, 
 
 
 @one_process
-def test_messages_and_silence_are_bounded(strict: Service, key: str) -> None:
+def test_messages_and_silence_are_bounded(service: Service, strict: Service, key: str) -> None:
+    whole = Frame(Opcode.TEXT, b"x" * (MEDIA_BYTES - 1)).serialize(mask=True)
+    unfinished = whole[:-1]
+    with opened(service, key) as first, opened(service, key) as second:
+        first.socket.sendall(unfinished)
+        second.socket.sendall(unfinished)
+        with pytest.raises(ConnectionClosed) as closed:
+            second.recv(SECONDS)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013, "both hold more than half of the memory for unfinished bodies"
+        first.socket.sendall(whole[-1:])
+        assert receive(first)["error"]["code"] == "malformed_json"
+        with opened(service, key) as third:
+            third.socket.sendall(whole)
+            assert receive(third)["error"]["code"] == "malformed_json", "a message that is complete holds nothing"
+    with opened(service, key) as websocket:
+        websocket.socket.sendall(unfinished)
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(SECONDS)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
     with opened(strict, key) as websocket:
         websocket.send("x" * (MEDIA_BYTES + 1))
         with pytest.raises(ConnectionClosed) as closed:

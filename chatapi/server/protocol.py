@@ -230,7 +230,8 @@ def bounded_protocol(
             """Give the connection to a WebSocket. It keeps its place in the table."""
 
             def make(**parts: Any) -> BoundedWebSocket:
-                self._websocket = BoundedWebSocket(**parts, on_lost=partial(table.remove, self))
+                lost = partial(table.remove, self)
+                self._websocket = BoundedWebSocket(**parts, on_lost=lost, receive_seconds=receive_seconds)
                 return self._websocket
 
             self._end_deadline()

@@ -1,40 +1,59 @@
-"""uvicorn's WebSocket protocol with bounds: on the frames of a message, and on pongs that its client does not read."""
+"""uvicorn's WebSocket protocol with bounds: on messages that are not complete yet, and on pongs that stay unread."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
+
+from chatapi.api.http.streaming import USE_SHARE
+from chatapi.errors import Overloaded
+from chatapi.limits.body_budget import FREE_BYTES, BodyShare
 
 MAX_FRAMES = 4096  # of one message: empty frames count, whose bytes have no bound
-UNREAD_BYTES = 256 * 1024  # of answers to pings and to messages that a client may leave unread
-_TOO_BIG = 1009  # the status of a message that is too large (RFC 6455, section 7.4.1)
+UNREAD_BYTES = 256 * 1024  # of answers to pings that a client may leave unread
+_TOO_BIG, _TOO_SLOW, _TRY_LATER = 1009, 1008, 1013  # statuses of a close (RFC 6455, section 7.4.1, and IANA)
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """A connection after its handshake. `on_lost` is called when it has closed.
 
-    uvicorn bounds the bytes of a message (`ws_max_size`), and reads no more of the connection while one waits. Its own
-    log lines would have the query of the handshake, which may hold anything.
+    uvicorn bounds the bytes of a message (`ws_max_size`), and reads no more of the connection while one waits. Here an
+    unfinished message counts towards the memory for unparsed bodies, like a body of HTTP, and has to be complete within
+    `receive_seconds`. uvicorn's own log lines would have the query of the handshake, which may hold anything.
     """
 
-    def __init__(self, *, on_lost: Callable[[], None], **parts: Any) -> None:
+    def __init__(self, *, on_lost: Callable[[], None], receive_seconds: float, **parts: Any) -> None:
         super().__init__(**parts)
         self._on_lost = on_lost
+        self._receive_seconds = receive_seconds
+        self._deadline: asyncio.TimerHandle | None = None
+        self._share: BodyShare | None = None
         self.logger = logging.getLogger("chatapi.websocket")
         self.logger.setLevel(logging.WARNING)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._on_lost()
+        self._hold(0)
         super().connection_lost(exc)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            cast(dict[str, Any], self.scope)[USE_SHARE] = self._use_share
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._hold(len(self.conn.reader.buffer) + sum(map(len, self.frames)))
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MAX_FRAMES:
-            self.conn.fail(_TOO_BIG, "too many frames")
-            self.handle_parser_exception()
+            self._fail(_TOO_BIG, "too many frames")
             return
         super().handle_cont(event)
 
@@ -43,3 +62,31 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.abort()
             return
         super().handle_ping()
+
+    def _use_share(self, share: BodyShare) -> None:
+        self._share = share
+
+    def _hold(self, unfinished_bytes: int) -> None:
+        """Count the bytes of an unfinished message, and give it its deadline; 0: there is none."""
+        if not unfinished_bytes or self.transport.is_closing():
+            if self._share is not None:
+                self._share.close()
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+            return
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self._receive_seconds, self._fail, _TOO_SLOW, "message too slow")
+        try:
+            if self._share is not None:
+                self._share.grow(unfinished_bytes)
+            elif unfinished_bytes > FREE_BYTES:  # before the handshake is answered
+                self.transport.abort()
+        except Overloaded:
+            self._fail(_TRY_LATER, "too many large messages are unfinished")
+
+    def _fail(self, status: int, reason: str) -> None:
+        """Close the connection with a status."""
+        if not (self.close_sent or self.transport.is_closing()):
+            self.conn.fail(status, reason)
+            self.handle_parser_exception()

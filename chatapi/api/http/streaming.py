@@ -28,6 +28,8 @@ WRITE_NOW = "chatapi.write_now"
 # It returns False, and writes nothing, if the server's own `send` has to write the head.
 WRITE_HEAD = "chatapi.write_head"
 RENEW = "chatapi.renew_deadline"  # where it holds a function that gives the client more time to send its request
+# Where the scope of a WebSocket holds a function that takes the share of its unfinished messages: `(BodyShare) -> None`
+USE_SHARE = "chatapi.use_share"
 ABORTED = "chatapi.aborted"  # set in the scope of a response that was cut on purpose
 # no-transform: a proxy that compresses would delay the text; X-Accel-Buffering: so would nginx
 NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}

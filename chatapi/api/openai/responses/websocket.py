@@ -20,9 +20,10 @@ from starlette.responses import Response
 from starlette.types import Message, Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from chatapi.api.http.identity import address_group
+from chatapi.api.http.identity import address_group, is_verified, work_group
 from chatapi.api.http.request_body import parse, run_fairly
 from chatapi.api.http.services import services_of
+from chatapi.api.http.streaming import USE_SHARE
 from chatapi.api.openai.common import check_surrogates, require_key
 from chatapi.api.openai.errors import openai_error, render
 from chatapi.api.openai.responses.unstored import WARM_UP, UnstoredResponses, encode_json
@@ -59,6 +60,8 @@ async def connect(websocket: WebSocket) -> None:
         ):
             if not (of_key and of_address):
                 raise TooManyConnections
+            if (use_share := websocket.scope.get(USE_SHARE)) is not None:
+                use_share(services.bodies.open(work_group(websocket), is_verified(websocket)))
             await websocket.accept()
             await _Conversation(websocket, settings.websocket_idle_seconds, settings.max_media_bytes).serve()
     except ChatError as error:
