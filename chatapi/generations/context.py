@@ -44,12 +44,14 @@ class ContextPlan:
     @property
     def model_request(self) -> ModelRequest:
         """The request to send."""
-        sent = [one.message for one in sent_messages(self.path, self.cut)]
-        return replace(self.request, messages=tuple(select_history(sent)), instructions=self._instructions)
+        sent = [one.message for one in (sent_messages(self.path, self.cut) if self.cut else self.path)]
+        return self.request.with_messages(tuple(select_history(sent)), self._instructions)
 
     @property
     def left_out(self) -> LeftOut | None:
         """The messages that are left out or summarised, if there are any."""
+        if not self.cut and self.summary is None:
+            return None
         covered = self.summarised
         left = left_out_messages(self.path, self.cut)[len(covered) :]
         if not left and not covered:

@@ -28,6 +28,8 @@ class Metrics:
     `cost` returns the cost of an answer of a model with this usage, in `currency`, or None where it has no price.
     """
 
+    enabled = True  # False where no event is counted, so that none needs to be prepared
+
     def __init__(
         self, models: ModelLabels | None = None, cost: Cost = lambda *_: None, currency: str | None = None
     ) -> None:

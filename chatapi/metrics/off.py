@@ -9,6 +9,8 @@ from chatapi.model import Generation
 class NoMetrics(Metrics):
     """Has the methods of `Metrics`; an event costs one call."""
 
+    enabled = False
+
     def request_ended(self, method: str, route: str, status: int, seconds: float, code: str | None) -> None:
         pass
 

@@ -196,7 +196,7 @@ class GroupCommit:
 
     def _count(self, batch: Batch, outcome: Committed, begun: float) -> None:
         """Count a batch in the metrics, unless it was empty."""
-        if batch.transactions or batch.appends:
+        if self._metrics.enabled and (batch.transactions or batch.appends):
             failed = bool(outcome.unstored or [one for one in outcome.results if isinstance(one, StoreUnavailable)])
             self._metrics.committed(time.perf_counter() - begun, len(batch.transactions), len(batch.appends), failed)
 

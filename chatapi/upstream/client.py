@@ -155,17 +155,8 @@ class Upstream:
     ) -> None:
         """Send a request and give `take` its answer, as `Answer.deliver` does.
 
-        Raises: as `stream` and `Answer.deliver` do.
-        """
-        async with self.stream(request, credential) as answer:
-            await answer.deliver(partial(take, answer), make_room)
-
-    @asynccontextmanager
-    async def stream(self, request: ModelRequest, credential: Credential) -> AsyncIterator[Answer]:
-        """Send a request and yield its answer. Leaving the block closes the connection, unless the answer has ended.
-
         A request that is refused for something that this service added is sent again without it, and the model is
-        remembered.
+        remembered. However this ends, the connection is closed then, unless the answer has ended.
 
         Raises:
             ContextTooLarge: the request is larger than this service sends.
@@ -176,7 +167,7 @@ class Upstream:
         parser = provider.parser(credential)
         answer = Answer(response, metadata, parser, is_document=response.media_type == JSON)
         try:
-            yield answer
+            await answer.deliver(partial(take, answer), make_room)
         finally:
             self.release(answer)
 

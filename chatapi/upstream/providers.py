@@ -98,7 +98,8 @@ class Providers:
 
 def _has_own(request: ModelRequest) -> bool:
     """Return whether a request has a parameter, an item or a medium that chat completions do not have."""
-    if any(request.responses.get(name) is not None for name in REQUIRING) or has_compaction(request):
+    responses = request.responses
+    if (responses and any(responses.get(name) is not None for name in REQUIRING)) or has_compaction(request):
         return True
     return any(
         message.role is Role.TOOL or (part.kind is Kind.IMAGE and media.url is None)

@@ -41,6 +41,10 @@ class ModelRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     responses: Mapping[str, Any] = field(default_factory=dict)
 
+    def with_messages(self, messages: tuple[NewMessage, ...], instructions: tuple[str, ...]) -> ModelRequest:
+        """Return the request with other messages and instructions."""
+        return ModelRequest(self.model, messages, instructions, self.parameters, self.responses)
+
 
 def has_compaction(request: ModelRequest) -> bool:
     """Return whether a compacted conversation is in a request: nothing else has the text that it stands for."""

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection, Request
 
 from chatapi.api.http.identity import client_of, header_of, is_verified, mark_failed, work_group
 from chatapi.api.http.services import WorkQueue, services_of
@@ -172,14 +172,17 @@ async def receive_json(request: Request, max_bytes: int | None = None) -> bytes:
     client.body = services.bodies.open(work_group(request), is_verified(request))
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
+        more = True
+        while more:  # not `request.stream`, a generator, which costs more than the reading
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise MalformedJSON  # the client does not receive it
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
             client.received_bytes = len(body)
             if len(body) > limit:
                 raise _too_large(services.settings, limit)
             client.body.grow(len(body))
-    except ClientDisconnect:
-        raise MalformedJSON from None  # the client does not receive it
     except Overloaded as error:
         mark_failed(request)
         error.headers["Connection"] = "close"  # the rest of the body is not read
