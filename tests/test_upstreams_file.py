@@ -9,8 +9,11 @@ import pytest
 
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
+from chatapi.errors import UpstreamModelNotFound
+from chatapi.metrics import Metrics
 from chatapi.settings import Settings, SettingsError
 from chatapi.upstream.routing.file import read_upstreams
+from chatapi.upstream.routing.members import make_router
 from chatapi.upstream.routing.routes import RouteTable, Target
 from tests.server_process import KEY, OTHER_KEY, SECRETS, run_command
 
@@ -148,6 +151,17 @@ def test_a_model_leads_to_its_upstreams(tmp_path: Path, model: str, targets: set
     assert len(ordered) == len(targets)
     assert ordered[-1] == Target("one", "spare") or len(ordered) == 1
     assert table.find("two/") is None
+
+
+@pytest.mark.parametrize("rest", ["../files", "./x", "a/../../files", "/x", "x/"])
+async def test_a_name_without_its_prefix_leads_to_no_other_path(tmp_path: Path, rest: str) -> None:
+    text = (
+        'callers = "anyone"\n[upstreams.own]\nbase_url = "http://127.0.0.1:9/v1"\nkey_file = "own.key"\nprefix = "own-"'
+    )
+    settings = Settings(default_model="own-a")
+    router = make_router(read(tmp_path, text, "own-a"), settings, Metrics())
+    with pytest.raises(UpstreamModelNotFound):
+        await router.models(Credential(Key(KEY)), 1000, 1.0, f"own-{rest}")
 
 
 def test_equal_upstreams_share_conversations_by_weight_and_keep_them(tmp_path: Path) -> None:

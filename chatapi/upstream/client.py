@@ -24,6 +24,7 @@ from chatapi.errors import (
     UpstreamBroken,
     UpstreamContextExceeded,
     UpstreamError,
+    UpstreamModelNotFound,
     UpstreamRateLimited,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -268,8 +269,11 @@ class Upstream:
         """Return the upstream's list of models, or its entry for one.
 
         Raises:
+            UpstreamModelNotFound: the name would lead to another path of the upstream.
             UpstreamError: the upstream refused, or did not answer within so many seconds.
         """
+        if name is not None and any(part in {"", ".", ".."} for part in name.split("/")):
+            raise UpstreamModelNotFound  # a name without the prefix of its upstream is one that no route has checked
         try:
             async with asyncio.timeout(seconds):
                 models = self._models
