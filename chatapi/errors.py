@@ -306,6 +306,9 @@ class TooManyConnections(RequestError):
     code = "too_many_connections"
     message = "Too many open WebSockets of this caller. Close one, or send more requests over each."
 
+    def __init__(self, detail: str | None = None, *, retry_after: float = 1.0) -> None:
+        super().__init__(detail, retry_after=retry_after)
+
 
 class Unavailable(ChatError):
     """Temporary failure of this server; the same request may work later."""
