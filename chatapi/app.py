@@ -20,7 +20,7 @@ from chatapi.api.openai.responses import routes as responses
 from chatapi.api.openai.responses import websocket
 from chatapi.api.ops import docs, health, metrics, page, plug
 from chatapi.api.sessions import routes as sessions
-from chatapi.api.sessions import search, summaries, transfer
+from chatapi.api.sessions import search, shares, summaries, transfer
 from chatapi.middleware import Admission, Boundary, CrossOrigin, HeadAsGet, LastResort
 from chatapi.model import Replica
 from chatapi.settings import Settings
@@ -84,6 +84,7 @@ def create_app(settings: Settings, demo_key: str | None = None, replica: Replica
         summaries.router,
         search.router,
         transfer.router,
+        shares.router,
         usage.router,
         keys.router,
         health.router,

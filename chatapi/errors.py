@@ -16,6 +16,7 @@
     │   ├── NotFound                404
     │   ├── QueuedMessageNotFound   404
     │   ├── SummaryNotFound         404
+    │   ├── ShareNotFound           404
     │   ├── MethodNotAllowed        405
     │   ├── SessionBusy             409
     │   ├── QueueFull               409
@@ -189,6 +190,14 @@ class SummaryNotFound(RequestError):
     status = 404
     code = "summary_not_found"
     message = "The session has no such summary: it was removed, or messages were deleted."
+
+
+class ShareNotFound(RequestError):
+    """The link does not exist, has expired, or was removed. The cases look the same."""
+
+    status = 404
+    code = "share_not_found"
+    message = "This link does not exist or has expired."
 
 
 class MethodNotAllowed(RequestError):

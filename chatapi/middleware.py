@@ -48,6 +48,7 @@ _KEY_IN_BODY = frozenset({CHAT, "/api/test-key"})
 HEALTH = frozenset({HEALTH_PATH, LIVENESS_PATH, READINESS_PATH})  # balancers request these every second
 HINTS = {InvalidKeyFormat.code: "CHATAPI_KEY_PATTERN sets the form of valid keys"}  # for the operator, by error code
 _PUBLIC = frozenset({HEALTH_PATH, PROBE_PATH, "/api/config"})  # need no key
+SHARES = "/api/shares/"
 _UNSTORED = frozenset({"/api/test-key"})
 _FAILED = frozenset({400, 401, 403, 413, 415, 422})  # of a request without an accepted key
 FAILURE_COST = 9.0  # requests, beside the one that it is
@@ -168,6 +169,8 @@ class Boundary:
 
     def _shorten(self, path: str) -> str:
         """Return the part of a path that is logged. The log hides keys; a key that was cut may not look like one."""
+        if path.startswith(SHARES):
+            return SHARES  # the token lets anyone read
         return path if len(path) <= LOGGED_PATH else self._key_policy.redact(path)[:LOGGED_PATH]
 
 

@@ -21,12 +21,13 @@ from tests.server_process import Service, fresh_key
 
 TEXT = "Hello! How can I help you?"
 SECONDS = 30
-_ID = re.compile(r"\b(ses|gen|msg|resp|conv|rs|fc|fco|chatcmpl|req)([_-])([A-Za-z0-9_-]{20,64})(?![A-Za-z0-9_-])")
+_ID = re.compile(r"\b(ses|shr|gen|msg|resp|conv|rs|fc|fco|chatcmpl|req)([_-])([A-Za-z0-9_-]{20,64})(?![A-Za-z0-9_-])")
 _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00"), "2026-01-31T12:00:00.123456+00:00"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"), "2026-01-31 12:00:00 UTC"),
     (re.compile(r"after \d+\.\d s"), "after 0.1 s"),
     (re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}'), r"\g<1>1769860800"),
+    (re.compile(r'("token": ?)"[\w-]{32}"'), r'\g<1>"MZ5bqCj3yqWvVHdJkPn0TtXrGfLs8aKe"'),
     (re.compile(r'("obfuscation": ?)"[^"]*"'), r'\g<1>""'),
 )
 

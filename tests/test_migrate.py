@@ -19,6 +19,7 @@ import pytest
 
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store.drivers.sqlite import SQLiteDriver
+from chatapi.store.schema import migrations
 from tests.databases import PASSWORD, postgres
 from tests.proxies import Pooler, Relay
 from tests.server_process import (
@@ -113,6 +114,12 @@ def served_after(file: Path, target: str, serve: Serve) -> Service:
     """Start a server on the target with the secret of the file's server."""
     secret = file.with_name("chat.db.secret").read_text().strip()
     return serve(DATABASE_URL=target, CHATAPI_SECRET=secret, CHATAPI_SESSION_ACCESS="key")
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_migrations_are_numbered_without_a_gap_or_a_repetition(database: str) -> None:
+    numbers = [migration.number for migration in migrations(database)]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_a_conversation_continues_in_postgresql(serve: Serve, target: str) -> None:

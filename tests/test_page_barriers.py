@@ -77,7 +77,15 @@ def test_no_view_has_accessibility_violations(
     chat_page.show_sidebar()
     chat_page.page.get_by_role("button", name="Actions for Break off").click()
     assert accessibility_violations(chat_page.page) == []
+    chat_page.page.get_by_role("menuitem", name="Share").click()
+    chat_page.press("Create a link")
+    link = chat_page.page.get_by_role("dialog").get_by_label("Link", exact=True).input_value()
+    assert accessibility_violations(chat_page.page) == []
     chat_page.page.keyboard.press("Escape")
+    shared = chat_page.visitor.open(server, link.removeprefix(server.url))
+    expect(shared.locator("article.assistant table")).to_be_visible()
+    assert accessibility_violations(shared) == []
+    shared.close()
     chat_page.open_settings("Usage")
     expect(chat_page.page.get_by_role("img", name="Tokens by day")).to_be_visible()
     assert accessibility_violations(chat_page.page) == []

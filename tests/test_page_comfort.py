@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,28 @@ def test_preset_brings_its_instructions_and_parameters_into_another_chat(
     chat_page.forget_key()
     expect(chat_page.page.get_by_label("OpenAI API key")).to_have_value("")
     assert "Be brief" not in chat_page.page.evaluate("JSON.stringify([localStorage, sessionStorage])")
+
+
+def test_shared_chat_is_read_without_a_key_until_its_link_is_deleted(
+    server: Service, chat_page: ChatPage, new_visitor: Callable[..., Visitor], upstream: Simulator
+) -> None:
+    upstream.script = scripts.answer("Some **bold** text")
+    chat_page.send("Write")
+    chat_page.expect_answer("Some bold text")
+    chat_page.expect_stored_turn()
+    chat_page.choose("Write", "Share")
+    dialog = chat_page.page.get_by_role("dialog", name="Share this chat")
+    dialog.get_by_label("The link works for").select_option("30")
+    chat_page.press("Create a link", dialog)
+    address = dialog.get_by_label("Link", exact=True).input_value()
+    expect(dialog.get_by_role("listitem")).to_have_count(1)
+    reader = new_visitor()
+    page = reader.open(server, address.removeprefix(server.url))
+    expect(page.locator("article.user")).to_have_text(re.compile("Write"))
+    expect(page.locator("article.assistant strong")).to_have_text("bold")
+    expect(page.get_by_role("heading", name="Write", level=1)).to_be_visible()
+    expect(page.get_by_label("OpenAI API key")).to_have_count(0)
+    dialog.get_by_role("button", name=re.compile("^Delete the link")).click()
+    expect(dialog.get_by_role("listitem")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_text("does not exist or has expired")).to_be_visible()

@@ -90,6 +90,10 @@ def test_hostile_titles_and_messages_neither_run_nor_load(server: Service, chat_
         chat_page.page.get_by_role("combobox", name="Search your chats").fill(words)
         expect(chat_page.page.get_by_role("dialog").get_by_role("option").first).to_be_visible()
         chat_page.page.keyboard.press("Escape")
+    token = server.post(f"/api/sessions/{session_id}/shares", key=key, json={}).json()["token"]
+    chat_page.page.evaluate("token => { location.hash = `#/share/${token}` }", token)
+    expect(chat_page.page.get_by_text("Start your own chat")).to_be_visible()
+    expect(articles).to_have_count(len(TEXTS))
     assert not has_run(chat_page)
 
 

@@ -1,4 +1,4 @@
-"""Access to sessions: one function decides every case.
+"""Access to sessions: one function decides every case; and to shared ones, by a link: another.
 
 The rule. A session belongs to the owner tag of the key that first chatted in it. A caller with that key may do
 everything; a caller with another key, nothing. A session without an owner is reached by its id, which has 128 random
@@ -13,8 +13,8 @@ import hmac
 from dataclasses import dataclass
 from enum import Enum
 
-from chatapi.errors import KeyRequired, SessionNotFound
-from chatapi.model import Authorizer, Session
+from chatapi.errors import KeyRequired, SessionNotFound, ShareNotFound
+from chatapi.model import Authorizer, Microseconds, Session, Share
 
 
 class Action(Enum):
@@ -59,3 +59,14 @@ def authorize(session: Session | None, caller: Caller, action: Action) -> Sessio
     if caller.owner is None and caller.trusted_by_id and action is not Action.SPEND:
         return session
     raise SessionNotFound
+
+
+def authorize_share(share: Share | None, now: Microseconds) -> Share:
+    """Return the share if its link works at this time. Everyone who knows the token of a link may read.
+
+    Raises:
+        ShareNotFound: there is no share with the token, or it has expired; the two cases look the same.
+    """
+    if share is None or now >= share.expires_at:
+        raise ShareNotFound
+    return share

@@ -24,6 +24,7 @@ from chatapi.model.ids import Alias, Clock, Microseconds, new_id, wall_clock
 from chatapi.model.limits import Limit
 from chatapi.model.replicas import Replica
 from chatapi.model.sessions import DEEPEST, Authorizer, ImportedSession, Message, Session
+from chatapi.model.shares import Share, ShareAuthorizer
 from chatapi.model.usage import DAY_MICROSECONDS, GroupBy, Usage, UsageReport, UsageTotal
 
 __all__ = [
@@ -54,6 +55,8 @@ __all__ = [
     "Role",
     "SearchCursor",
     "Session",
+    "Share",
+    "ShareAuthorizer",
     "Status",
     "Summary",
     "ToolCall",

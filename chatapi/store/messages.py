@@ -153,15 +153,7 @@ class Messages(Repository):
         Raises:
             ContextTooLarge: The stored content is larger than `max_bytes`.
         """
-        size = yield f"{_ANSWERED_PATH}SELECT sum(length(m.content)) {_HISTORY}", (head,)
-        if (size[0][0] or 0) > max_bytes:
-            raise ContextTooLarge
-        rows = yield f"{_ANSWERED_PATH}SELECT m.role, m.content, m.session_id {_HISTORY} ORDER BY m.depth", (head,)
-        found = []
-        for role, content, found_session in rows:
-            check_is(found_session, session_id)
-            found.append(NewMessage(Role(role), decode_parts(content)))
-        return found
+        return (yield from read_history(session_id, head, max_bytes))
 
     @read
     def context_path(self, session_id: str, head: str, max_bytes: int) -> Transaction[list[PathMessage]]:
@@ -337,6 +329,19 @@ class Messages(Repository):
         if head is not None:
             head = yield from newest_leaf(session.id, head)
         yield from _shrink(session, removed, removed_question, head, now)
+
+
+def read_history(session_id: str, head: str, max_bytes: int) -> Transaction[list[NewMessage]]:
+    """Read the path that ends in `head`, as `Messages.history`."""
+    size = yield f"{_ANSWERED_PATH}SELECT sum(length(m.content)) {_HISTORY}", (head,)
+    if (size[0][0] or 0) > max_bytes:
+        raise ContextTooLarge
+    rows = yield f"{_ANSWERED_PATH}SELECT m.role, m.content, m.session_id {_HISTORY} ORDER BY m.depth", (head,)
+    found = []
+    for role, content, found_session in rows:
+        check_is(found_session, session_id)
+        found.append(NewMessage(Role(role), decode_parts(content)))
+    return found
 
 
 def _page(session_id: str, low: int, high: int, lowest: str, order: str) -> Transaction[list[Message]]:

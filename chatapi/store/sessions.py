@@ -317,7 +317,7 @@ def delete_session(session: Session, now: Microseconds) -> Transaction[Generatio
     generations_of = f"SELECT id FROM generation WHERE message_id IN ({messages_of})"
     yield f"DELETE FROM piece WHERE generation_id IN ({generations_of})", (session.id,)
     yield f"DELETE FROM generation WHERE message_id IN ({messages_of})", (session.id,)
-    for table in ("message", "alias", "response", "queued_turn", "summary"):
+    for table in ("message", "alias", "response", "queued_turn", "summary", "share"):
         yield f"DELETE FROM {table} WHERE session_id = $1", (session.id,)
     yield "DELETE FROM session WHERE id = $1", (session.id,)
     yield note_deletion(now)

@@ -19,6 +19,7 @@ from chatapi.store.quotas import Quotas, StoreLimits
 from chatapi.store.retention import Retention
 from chatapi.store.scans import Scans
 from chatapi.store.sessions import Sessions
+from chatapi.store.shares import Shares
 from chatapi.store.summaries import Summaries
 from chatapi.store.turns import Turns
 from chatapi.store.usage import Usages
@@ -63,6 +64,7 @@ class Store:
         self.imports = Imports(*shared)
         self.retention = Retention(*shared)
         self.aliases = Aliases(*shared)
+        self.shares = Shares(*shared)
         self.deployment = Deployment(*shared, self.replica)
         self._driver = driver
         self._clock = clock

@@ -32,6 +32,7 @@ export const strings = {
     session_busy: "This chat is still answering. Wait until the answer ends or stop it, then send again.",
     session_deleted: "The chat was deleted while its answer was running.",
     session_not_found: "This chat does not exist. It was deleted, or it belongs to another key.",
+    share_not_found: "This link does not exist or has expired.",
     store_unavailable: "The server cannot store messages at the moment. Try again in a moment.",
     too_many_generations: "Too many answers are running with this key. Wait until one ends, or stop one.",
     unavailable: "The server is not available at the moment. Try again in a moment.",
@@ -108,6 +109,22 @@ export const strings = {
     yesterday: "Yesterday",
     week: "Previous 7 days",
     older: "Older",
+  },
+
+  share: {
+    menu: "Share",
+    heading: "Share this chat",
+    lead:
+      "Anyone with the link can read the messages up to now, until it expires. Later messages are not shown. A message that you delete disappears from it.",
+    lifetime: "The link works for",
+    days: (/** @type {number} */ days) => plural(days, { one: `${days} day`, other: `${days} days` }),
+    create: "Create a link",
+    link: "Link",
+    links: "Links to this chat",
+    until: (/** @type {string} */ time) => `Until ${time}`,
+    remove: (/** @type {string} */ time) => `Delete the link that works until ${time}`,
+    shown: (/** @type {string} */ time) => `Shared on ${time}, read only`,
+    begin: "Start your own chat",
   },
 
   search: {

@@ -125,3 +125,18 @@ export interface ChatSettings {
   reasoning_effort: string;
   seed: string;
 }
+
+/** A link with which anyone can read a session. */
+export interface Share {
+  id: string;
+  created_at: string;
+  expires_at: string;
+}
+
+/** What a link shows. */
+export interface SharedSession {
+  title: string | null;
+  created_at: string;
+  expires_at: string;
+  messages: { role: "user" | "assistant"; parts: Part[] }[];
+}

@@ -6,6 +6,8 @@
  * @typedef {import("../types.d.ts").Message} Message
  * @typedef {import("../types.d.ts").Prices} Prices
  * @typedef {import("../types.d.ts").Session} Session
+ * @typedef {import("../types.d.ts").Share} Share
+ * @typedef {import("../types.d.ts").SharedSession} SharedSession
  * @typedef {import("../types.d.ts").UsageReport} UsageReport
  */
 /**
@@ -190,6 +192,39 @@ export class Api {
    */
   fork(id, messageId) {
     return this.#json("POST", `${sessionPath(id)}/fork`, { body: { message_id: messageId } });
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<{data: Share[]}>} the links to a session
+   */
+  shares(id) {
+    return this.#json("GET", `${sessionPath(id)}/shares`);
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} days until it expires
+   * @returns {Promise<Share & {token: string}>}
+   */
+  createShare(id, days) {
+    return this.#json("POST", `${sessionPath(id)}/shares`, { body: { days } });
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} shareId
+   */
+  async deleteShare(id, shareId) {
+    await this.request("DELETE", `${sessionPath(id)}/shares/${encodeURIComponent(shareId)}`);
+  }
+
+  /**
+   * @param {string} token of a link
+   * @returns {Promise<SharedSession>} what it shows
+   */
+  sharedSession(token) {
+    return this.#json("GET", `/api/shares/${encodeURIComponent(token)}`);
   }
 
   /**

@@ -28,6 +28,7 @@ export const strings = {
     session_busy: "In diesem Chat läuft noch eine Antwort. Warte auf ihr Ende oder stoppe sie, und sende dann erneut.",
     session_deleted: "Der Chat wurde gelöscht, während die Antwort lief.",
     session_not_found: "Diesen Chat gibt es nicht. Er wurde gelöscht oder gehört zu einem anderen Schlüssel.",
+    share_not_found: "Diesen Link gibt es nicht, oder er ist abgelaufen.",
     store_unavailable: "Der Server kann gerade keine Nachrichten speichern. Versuche es gleich erneut.",
     too_many_generations: "Mit diesem Schlüssel laufen zu viele Antworten. Warte auf ein Ende oder stoppe eine.",
     unavailable: "Der Server ist gerade nicht verfügbar. Versuche es gleich erneut.",
@@ -104,6 +105,22 @@ export const strings = {
     yesterday: "Gestern",
     week: "Letzte 7 Tage",
     older: "Älter",
+  },
+
+  share: {
+    menu: "Teilen",
+    heading: "Diesen Chat teilen",
+    lead:
+      "Wer den Link hat, kann die bisherigen Nachrichten lesen, bis er abläuft. Spätere Nachrichten werden nicht gezeigt. Eine Nachricht, die du löschst, verschwindet daraus.",
+    lifetime: "Der Link gilt",
+    days: (days) => plural(days, { one: `${days} Tag`, other: `${days} Tage` }),
+    create: "Link erstellen",
+    link: "Link",
+    links: "Links zu diesem Chat",
+    until: (time) => `Bis ${time}`,
+    remove: (time) => `Link löschen, der bis ${time} gilt`,
+    shown: (time) => `Geteilt am ${time}, nur zum Lesen`,
+    begin: "Eigenen Chat beginnen",
   },
 
   search: {

@@ -28,6 +28,7 @@ export const strings = {
     session_busy: "Este chat aún está respondiendo. Espera a que termine o detén la respuesta, y envía de nuevo.",
     session_deleted: "El chat se eliminó mientras se generaba la respuesta.",
     session_not_found: "Este chat no existe. Se eliminó o pertenece a otra clave.",
+    share_not_found: "Este enlace no existe o ha caducado.",
     store_unavailable: "El servidor no puede guardar mensajes en este momento. Inténtalo de nuevo en un momento.",
     too_many_generations: "Hay demasiadas respuestas en curso con esta clave. Espera a que termine una o detén alguna.",
     unavailable: "El servidor no está disponible en este momento. Inténtalo de nuevo en un momento.",
@@ -104,6 +105,22 @@ export const strings = {
     yesterday: "Ayer",
     week: "Últimos 7 días",
     older: "Anteriores",
+  },
+
+  share: {
+    menu: "Compartir",
+    heading: "Compartir este chat",
+    lead:
+      "Quien tenga el enlace puede leer los mensajes hasta ahora, hasta que caduque. Los mensajes posteriores no se muestran. Un mensaje que elimines desaparece de él.",
+    lifetime: "El enlace dura",
+    days: (days) => plural(days, { one: `${days} día`, other: `${days} días` }),
+    create: "Crear un enlace",
+    link: "Enlace",
+    links: "Enlaces a este chat",
+    until: (time) => `Hasta el ${time}`,
+    remove: (time) => `Eliminar el enlace que dura hasta el ${time}`,
+    shown: (time) => `Compartido el ${time}, solo lectura`,
+    begin: "Empezar tu propio chat",
   },
 
   search: {

@@ -28,6 +28,7 @@ export const strings = {
     session_busy: "Une réponse est encore en cours ici. Attendez sa fin ou arrêtez-la, puis renvoyez le message.",
     session_deleted: "La discussion a été supprimée pendant la réponse.",
     session_not_found: "Cette discussion n’existe pas. Elle a été supprimée ou appartient à une autre clé.",
+    share_not_found: "Ce lien n’existe pas ou a expiré.",
     store_unavailable: "Le serveur ne peut pas enregistrer de messages pour le moment. Réessayez dans un instant.",
     too_many_generations: "Trop de réponses sont en cours avec cette clé. Attendez la fin de l’une d’elles ou arrêtez-en une.",
     unavailable: "Le serveur n’est pas disponible pour le moment. Réessayez dans un instant.",
@@ -104,6 +105,22 @@ export const strings = {
     yesterday: "Hier",
     week: "7 derniers jours",
     older: "Plus anciennes",
+  },
+
+  share: {
+    menu: "Partager",
+    heading: "Partager cette discussion",
+    lead:
+      "Toute personne ayant le lien peut lire les messages jusqu’ici, jusqu’à son expiration. Les messages suivants ne sont pas montrés. Un message que vous supprimez en disparaît.",
+    lifetime: "Le lien est valable",
+    days: (days) => plural(days, { one: `${days} jour`, other: `${days} jours` }),
+    create: "Créer un lien",
+    link: "Lien",
+    links: "Liens vers cette discussion",
+    until: (time) => `Jusqu’au ${time}`,
+    remove: (time) => `Supprimer le lien valable jusqu’au ${time}`,
+    shown: (time) => `Partagée le ${time}, en lecture seule`,
+    begin: "Commencer votre propre discussion",
   },
 
   search: {

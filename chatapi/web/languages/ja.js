@@ -24,6 +24,7 @@ export const strings = {
     session_busy: "このチャットはまだ回答中です。終わるのを待つか停止してから送信してください。",
     session_deleted: "回答中にチャットが削除されました。",
     session_not_found: "このチャットは存在しません。削除されたか、別のキーのものです。",
+    share_not_found: "このリンクは存在しないか、期限が切れています。",
     store_unavailable: "現在メッセージを保存できません。しばらくしてからお試しください。",
     too_many_generations: "このキーで実行中の回答が多すぎます。終わるのを待つか、どれかを停止してください。",
     unavailable: "サーバーは現在利用できません。しばらくしてからお試しください。",
@@ -98,6 +99,22 @@ export const strings = {
     yesterday: "昨日",
     week: "過去7日間",
     older: "それ以前",
+  },
+
+  share: {
+    menu: "共有",
+    heading: "このチャットを共有",
+    lead:
+      "リンクを知っている人は、期限まで、ここまでのメッセージを読めます。後のメッセージは表示されません。削除したメッセージはリンクからも消えます。",
+    lifetime: "リンクの有効期間",
+    days: (days) => `${days}日間`,
+    create: "リンクを作成",
+    link: "リンク",
+    links: "このチャットへのリンク",
+    until: (time) => `${time} まで`,
+    remove: (time) => `${time} まで有効なリンクを削除`,
+    shown: (time) => `${time} に共有（閲覧のみ）`,
+    begin: "自分のチャットを始める",
   },
 
   search: {

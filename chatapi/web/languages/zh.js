@@ -24,6 +24,7 @@ export const strings = {
     session_busy: "此对话仍在回答。请等待回答结束或停止它，然后重新发送。",
     session_deleted: "对话在回答过程中被删除。",
     session_not_found: "此对话不存在。它已被删除，或属于另一个密钥。",
+    share_not_found: "此链接不存在或已过期。",
     store_unavailable: "服务器暂时无法保存消息。请稍后重试。",
     too_many_generations: "此密钥正在运行的回答过多。请等待其中一个结束，或停止一个。",
     unavailable: "服务器暂时不可用。请稍后重试。",
@@ -98,6 +99,22 @@ export const strings = {
     yesterday: "昨天",
     week: "过去 7 天",
     older: "更早",
+  },
+
+  share: {
+    menu: "分享",
+    heading: "分享此对话",
+    lead:
+      "知道链接的人可以在到期之前阅读到目前为止的消息。之后的消息不会显示。您删除的消息也会从中消失。",
+    lifetime: "链接有效期",
+    days: (days) => `${days} 天`,
+    create: "创建链接",
+    link: "链接",
+    links: "此对话的链接",
+    until: (time) => `有效至 ${time}`,
+    remove: (time) => `删除有效至 ${time} 的链接`,
+    shown: (time) => `分享于 ${time}，仅供阅读`,
+    begin: "开始您自己的对话",
   },
 
   search: {

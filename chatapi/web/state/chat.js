@@ -140,6 +140,7 @@ export class Chat extends Observable {
   #route() {
     if (!this.account.hasKey) return;
     const path = location.hash.replace(/^#\/?/, "");
+    if (path.startsWith("share/")) return; // shown without the chats
     this.view = path === "usage" ? "usage" : "chat";
     if (this.view === "chat") this.#show(path === "" ? null : SESSION_ID.test(path) ? path : INVALID_ID);
     this.changed();

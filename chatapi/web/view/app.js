@@ -6,6 +6,7 @@ import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { KeyPage } from "./key.js";
 import { ChatLayout } from "./layout.js";
 import { Notice } from "./notice.js";
+import { SharedPage, sharedToken } from "./shared.js";
 
 /** @typedef {import("../state/chat.js").Chat} Chat */
 
@@ -24,7 +25,14 @@ export function App({ chat }) {
   useEffect(() => {
     void start();
   }, []);
+  const [token, setToken] = useState(sharedToken);
+  useEffect(() => {
+    const route = () => setToken(sharedToken());
+    addEventListener("hashchange", route);
+    return () => removeEventListener("hashchange", route);
+  }, []);
 
+  if (token !== null) return html`<${SharedPage} token=${token} />`;
   if (error !== null)
     return html`<main class="key-page">
       <${Notice} text=${errorText(error)} step=${{ label: strings.retry, act: () => void start() }} />

@@ -32,6 +32,7 @@ import help from "../vendor/lucide/circle-question-mark.js";
 import refreshCw from "../vendor/lucide/refresh-cw.js";
 import search from "../vendor/lucide/search.js";
 import settings from "../vendor/lucide/settings.js";
+import share from "../vendor/lucide/share-2.js";
 import sliders from "../vendor/lucide/sliders-horizontal.js";
 import squarePen from "../vendor/lucide/square-pen.js";
 import square from "../vendor/lucide/square.js";
@@ -84,6 +85,7 @@ const ICONS = {
   search,
   send: arrowUp,
   settings,
+  share,
   sidebar: panelLeft,
   sliders,
   sources: globe,

@@ -10,6 +10,7 @@ import { IconButton } from "./icons.js";
 import { Preferences } from "./preferences.js";
 import { Search } from "./search.js";
 import { SettingsDialog } from "./settings.js";
+import { ShareDialog } from "./share-dialog.js";
 import { Sidebar } from "./sidebar.js";
 import { UsageView } from "./usage.js";
 
@@ -20,6 +21,7 @@ export function ChatLayout({ chat }) {
   const [dialog, setDialog] = useState(/** @type {"search" | "help" | "settings" | "preferences" | null} */ (null));
   const [menu, setMenu] = useState(false); // the sidebar on narrow screens
   const [isFolded, setFolded] = useState(sidebarIsFolded()); // the sidebar on wide screens
+  const [shared, setShared] = useState(/** @type {string | null} */ (null)); // the session whose links are shown
   const { conversation } = chat;
   useWatch(conversation, chat.sessions, chat.attention);
   const close = () => setDialog(null);
@@ -70,7 +72,7 @@ export function ChatLayout({ chat }) {
   return html`<div class="layout ${menu ? "menu-open" : ""} ${isFolded ? "folded" : ""}">
     ${chat.view === "chat" && html`<a class="skip" href="#composer" onClick=${skipToComposer}>${strings.skip}</a>`}
     <${Sidebar} chat=${chat} onSearch=${() => setDialog("search")} onSettings=${() => [setMenu(false), setDialog("preferences")]} onFold=${toggleSidebar}
-      onOpen=${() => setMenu(false)} />
+      onOpen=${() => setMenu(false)} onShare=${setShared} />
     ${menu && html`<div class="shade" onClick=${() => setMenu(false)}></div>`}
     <main>
       <header class="top">
@@ -92,6 +94,7 @@ export function ChatLayout({ chat }) {
     ${dialog === "help" && html`<${Help} onClose=${close} />`}
     ${dialog === "preferences" && html`<${Preferences} chat=${chat} onClose=${close} onHelp=${() => setDialog("help")} />`}
     ${dialog === "settings" && html`<${SettingsDialog} key=${keyOf(conversation)} chat=${chat} conversation=${conversation} onClose=${close} />`}
+    ${shared !== null && html`<${ShareDialog} chat=${chat} sessionId=${shared} onClose=${() => setShared(null)} />`}
     <${ToastList} toasts=${chat.toasts} />
     <div class="hidden" role="status" aria-live="polite">${chat.announcement}</div>
   </div>`;

@@ -82,7 +82,7 @@ function InputView({ chat, conversation, message, last }) {
 }
 
 /** @param {{part: Part}} properties */
-function InputPart({ part }) {
+export function InputPart({ part }) {
   switch (part.type) {
     case "image":
       return part.url?.startsWith("data:image/")

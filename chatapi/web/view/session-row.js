@@ -12,9 +12,9 @@ import { exportSession } from "./transfer.js";
  */
 
 /**
- * @param {{chat: Chat, session: Session, current: boolean, answering: boolean, onOpen: () => void}} properties
+ * @param {{chat: Chat, session: Session, current: boolean, answering: boolean, onOpen: () => void, onShare: () => void}} properties
  */
-export function SessionRow({ chat, session, current, answering, onOpen }) {
+export function SessionRow({ chat, session, current, answering, onOpen, onShare }) {
   /** The text of the field while the session is being renamed. */
   const [renaming, setRenaming] = useState(/** @type {string | null} */ (null));
   const row = useRef(/** @type {HTMLLIElement | null} */ (null));
@@ -60,6 +60,7 @@ export function SessionRow({ chat, session, current, answering, onOpen }) {
       items=${[
         { label: isPinned ? strings.sessions.unpin : strings.sessions.pin, icon: isPinned ? "unpin" : "pin", act: () => void chat.toggleFlag(session, "pinned") },
         { label: strings.sessions.rename, icon: "edit", act: () => setRenaming(session.title ?? "") },
+        { label: strings.share.menu, icon: "share", act: onShare },
         { label: strings.sessions.exportMarkdown, icon: "export", act: () => exportSession(chat, session.session_id, "markdown") },
         { label: strings.sessions.exportJson, icon: "export", act: () => exportSession(chat, session.session_id, "json") },
         null,

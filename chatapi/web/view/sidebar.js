@@ -16,9 +16,10 @@ const ICON = /** @type {HTMLLinkElement} */ (document.querySelector("link[rel=ic
  */
 
 /**
- * @param {{chat: Chat, onSearch: () => void, onSettings: () => void, onFold: () => void, onOpen: () => void}} properties
+ * @param {{chat: Chat, onSearch: () => void, onSettings: () => void, onFold: () => void, onOpen: () => void,
+ *   onShare: (sessionId: string) => void}} properties
  */
-export function Sidebar({ chat, onSearch, onSettings, onFold, onOpen }) {
+export function Sidebar({ chat, onSearch, onSettings, onFold, onOpen, onShare }) {
   const { sessions, conversation } = chat;
   useWatch(sessions, conversation);
   const [isArchive, setArchive] = useState(false); // whether the archived sessions are shown
@@ -59,6 +60,7 @@ export function Sidebar({ chat, onSearch, onSettings, onFold, onOpen }) {
                 current=${chat.view === "chat" && session.session_id === conversation.id}
                 answering=${chat.isAnswering(session.session_id)}
                 onOpen=${() => open(session.session_id)}
+                onShare=${() => onShare(session.session_id)}
               />`,
             )}
           </ul>
