@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -267,6 +268,42 @@ def test_a_handshake_is_checked_as_a_request(service: Service, strict: Service, 
                 continue
             with opened(strict, refused_key), pytest.raises(InvalidStatus), opened(strict, refused_key):
                 pass
+
+
+UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+HANDSHAKES = [
+    (UPGRADE + "Connection: keep-alive\r\n", "", ["101"]),  # one list in two lines
+    (UPGRADE + "Upgrade: h2c\r\n", "", ["426"]),
+    (UPGRADE + f"X-Long: {'a' * 9000}\r\n", "", ["431"]),
+    (UPGRADE + "X-Many: a\r\n" * 200, "", ["431"]),
+    (UPGRADE, "bytes before the response", []),
+    ("Upgrade: websocket\r\n", "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", ["405", "200"]),  # not upgraded
+]
+
+
+@one_process
+@pytest.mark.parametrize(("lines", "after", "statuses"), HANDSHAKES)
+def test_a_handshake_has_one_response_or_ends_its_connection(
+    service: Service, key: str, lines: str, after: str, statuses: list[str]
+) -> None:
+    head = HANDSHAKE.replace("Host: b\r\n", "").replace(UPGRADE, lines).format(key=key)
+    address = urlsplit(service.url)
+    with socket.create_connection((str(address.hostname), address.port or 0), SECONDS) as connection:
+        connection.sendall((head + after).encode())
+        received = b""
+        while received.count(b"HTTP/1.1 ") < len(statuses) or not statuses:
+            if not (some := _receive(connection)):
+                break
+            received += some
+    assert re.findall(r"HTTP/1\.1 (\d+) ", received.decode()) == statuses
+    assert not any("Fatal error" in line for line in service.log), "no exception of the protocol"
+
+
+def _receive(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(64 * 1024)
+    except ConnectionResetError:
+        return b""
 
 
 @one_process

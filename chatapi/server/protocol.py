@@ -258,7 +258,11 @@ def bounded_protocol(
             if not self._in_body:
                 super().on_header(name, value)
 
+        def _should_upgrade(self) -> bool:
+            return self._upgrades  # uvicorn's own check reads one of several `Connection` lines
+
         def on_headers_complete(self) -> None:
+            self._upgrades = self._upgrades and self.parser.should_upgrade()
             if self._upgrades:
                 super().on_headers_complete()
                 return

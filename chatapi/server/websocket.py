@@ -48,7 +48,14 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             cast(dict[str, Any], self.scope)[USE_SHARE] = self._use_share
 
     def data_received(self, data: bytes) -> None:
+        if self.handshake_initiated and not self.handshake_complete:
+            self.transport.abort()  # a client waits for the response (RFC 6455, section 4.1)
+            return
         super().data_received(data)
+        if not self.handshake_initiated:  # the library refuses it for its size, and tells uvicorn nothing
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+            return
         self._hold(len(self.conn.reader.buffer) + sum(map(len, self.frames)))
 
     def handle_cont(self, event: Frame) -> None:
