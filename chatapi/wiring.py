@@ -114,6 +114,7 @@ def _add_gauges(services: Services, slots: LocalSlots) -> None:
         "When the model API last answered without an error; 0: not since the start.",
         lambda: (upstream.last_success_at or 0) / 1e6,
     )
+    gauge("upstream_out_of_order", "1 while an upstream is not asked.", upstream.out_of_order, "upstream")
 
 
 def _upstream(settings: Settings, metrics: Metrics) -> Upstream:

@@ -115,6 +115,7 @@ def service(
         OPENAI_BASE_URL="",
         KEY_OF_OWN=OWN_KEY,
         CHATAPI_DEFAULT_MODEL="main/gpt-4.1-mini",
+        CHATAPI_METRICS="on",
         CHATAPI_RATE_LIMIT="0",
     )
 
@@ -388,6 +389,10 @@ def test_an_upstream_that_keeps_failing_is_not_asked(
     assert len(sent()["weak"]) <= 11
     assert ask(service, "backed").headers["X-Upstream-Name"] == "spare"
     assert service.wait_for_log("upstream out of order", upstream="weak", seconds=15)
+    metrics = service.get("/metrics").text
+    assert 'chatapi_upstream_out_of_order{upstream="weak"} 1' in metrics
+    assert 'chatapi_upstream_out_of_order{upstream="own"} 0' in metrics
+    assert 'chatapi_upstream_fallbacks_total{to="spare",upstream="weak"}' in metrics
 
 
 # Conversations

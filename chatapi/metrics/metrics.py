@@ -66,6 +66,9 @@ class Metrics:
         )
         self._upstream = self._counter("upstream_requests", "Requests to the model API.", "model", "outcome")
         self._retries = self._counter("upstream_retries", "Requests to the model API that repeat a failed one.")
+        self._fallbacks = self._counter(
+            "upstream_fallbacks", "Requests that went to another upstream after a failure.", "upstream", "to"
+        )
         self._commits = self._counter("store_commits", "Batches that were written to the store.", "outcome")
         self._commit_seconds = self._histogram("store_commit_seconds", "Time of a write to the store.", COMMIT_SECONDS)
         self._committed = self._counter("store_committed", "Writes in the batches.", "kind")
@@ -150,6 +153,10 @@ class Metrics:
         if code is None:
             self._models.learn(model)
         self._upstream.add(self._models.of(model), code or OK)
+
+    def upstream_fell_back(self, upstream: str, to: str) -> None:
+        """Count a request that goes to another upstream, because one failed."""
+        self._fallbacks.add(upstream, to)
 
     def upstream_retried(self) -> None:
         """Count a repetition of a failed request to the model API."""

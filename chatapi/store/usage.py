@@ -14,6 +14,7 @@ from chatapi.errors import (
     UpstreamRejectedKey,
     UpstreamRejectedRequest,
     UpstreamUnavailable,
+    UpstreamUnsupported,
 )
 from chatapi.model import DAY_MICROSECONDS, GroupBy, Microseconds, Outcome, Status, Usage, UsageReport, UsageTotal
 from chatapi.store.drivers.driver import Statement, Transaction
@@ -33,6 +34,7 @@ REFUSALS = frozenset(
         UpstreamRejectedKey,
         UpstreamRejectedRequest,
         UpstreamUnavailable,
+        UpstreamUnsupported,
     )
 )  # error codes of turns that no model received: they cost nothing
 

@@ -27,6 +27,9 @@ class ModelAPI(Protocol):
     def last_success_at(self) -> Microseconds | None:
         """The time of the last response without an error status."""
 
+    def out_of_order(self) -> dict[tuple[str, ...], float]:
+        """Return for each of several upstreams whether it is not asked now, because it keeps failing: 1 or 0."""
+
     async def open(self) -> None:
         """Prepare. Nothing is sent."""
 

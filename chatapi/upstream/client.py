@@ -129,6 +129,10 @@ class Upstream:
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
         self.last_success_at: Microseconds | None = None  # the last response without an error status
 
+    def out_of_order(self) -> dict[tuple[str, ...], float]:
+        """Return nothing: the only upstream is always asked."""
+        return {}
+
     async def open(self) -> None:
         """Read the trust store, if it is needed. Nothing is sent."""
         self._default_model.warn()

@@ -23,7 +23,7 @@ def make_router(table: RouteTable, settings: Settings, metrics: Metrics) -> Upst
         origin = origin_of(f"{address}#{name}") if address in addresses else origin_of(address)
         addresses.add(address)
         members[name] = _make_member(table, listed, origin, settings, metrics)
-    return UpstreamRouter(table, members)
+    return UpstreamRouter(table, members, metrics)
 
 
 def _make_member(

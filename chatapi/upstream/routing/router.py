@@ -28,6 +28,7 @@ from chatapi.errors import (
     UpstreamUnavailable,
     UpstreamUnsupported,
 )
+from chatapi.metrics import Metrics
 from chatapi.model import Microseconds
 from chatapi.model.content import visible_text
 from chatapi.upstream.api import MakeRoom, Take
@@ -38,6 +39,7 @@ from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.responses.operations import Operation, unsupported
 from chatapi.upstream.responses.request import find_unsupported
 from chatapi.upstream.routing.bodies import CompletionBody
+from chatapi.upstream.routing.breaker import State
 from chatapi.upstream.routing.member import Attempt, Member
 from chatapi.upstream.routing.model_list import ModelList
 from chatapi.upstream.routing.routes import ListedUpstream, RouteTable
@@ -62,15 +64,20 @@ class Candidate(NamedTuple):
 class UpstreamRouter:
     """The upstreams of the file."""
 
-    def __init__(self, table: RouteTable, members: Mapping[str, Member]) -> None:
+    def __init__(self, table: RouteTable, members: Mapping[str, Member], metrics: Metrics) -> None:
         self._table = table
         self._members = members
+        self._metrics = metrics
         self._list = ModelList(table, members)
 
     @property
     def last_success_at(self) -> Microseconds | None:
         """The time of the last response without an error status, of any upstream."""
         return max((at for one in self._members.values() if (at := one.upstream.last_success_at)), default=None)
+
+    def out_of_order(self) -> dict[tuple[str, ...], float]:
+        """Return for each upstream whether it is not asked now, because it keeps failing: 1 or 0."""
+        return {(name,): float(one.breaker.state is not State.CLOSED) for name, one in self._members.items()}
 
     async def open(self) -> None:
         """Prepare each upstream. Nothing is sent."""
@@ -125,6 +132,7 @@ class UpstreamRouter:
                     raise
                 names = {"upstream": candidate.member.name, "to": following.member.name}
                 logger.warning("upstream fallback", **names, code=error.code)
+                self._metrics.upstream_fell_back(candidate.member.name, following.member.name)
         raise AssertionError("the last candidate returns or raises")
 
     # Answers
