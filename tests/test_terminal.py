@@ -57,10 +57,13 @@ def test_failures_are_one_sentence_and_status_1(server: Service, upstream: Simul
     assert unreachable.returncode == 1
     assert "http://127.0.0.1:9 cannot be reached" in unreachable.stderr
     assert chat("--url", server.url, "Hi", key="").returncode == 2
-    upstream.script = refuse(400, message="No.")
+    upstream.script = refuse(400, message="No.\x1b]0;title\x07")
     refused = chat("--url", server.url, "Hi")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "No." in refused.stderr
+    assert "No.\ufffd]0;title\ufffd" in refused.stderr, "no control characters for the terminal to obey"
+    said = io.StringIO()
+    Conversation(ChatClient(server.url, KEY), said, "", dim=True).say("No.\x1b[31m")
+    assert said.getvalue() == "\x1b[2mNo.\ufffd[31m\x1b[0m\n"
     upstream.script = scripts.cut_after("Half")
     cut = chat("--url", server.url, "Hi")
     assert cut.returncode == 1

@@ -44,7 +44,8 @@ class Conversation:
         self._last_answer: str | None = None  # the id of its message
 
     def say(self, text: str) -> None:
-        """Print a line that is not of the model."""
+        """Print a line that is not of the model; an error or a title in it may have any words."""
+        text = _printable(text)
         print(f"{DIM}{text}{PLAIN}" if self._dim else text, file=self._out, flush=True)
 
     def send(self, text: str | None) -> bool:
@@ -116,7 +117,7 @@ class Conversation:
         found = self._client.sessions(LISTED)
         self._listed = [session["session_id"] for session in found]
         for number, session in enumerate(found, 1):
-            self.say(f"{number:3}  {_printable(session['title'] or 'Untitled')}  {session['session_id']}")
+            self.say(f"{number:3}  {session['title'] or 'Untitled'}  {session['session_id']}")
         if not found:
             self.say("There are no sessions yet.")
 
@@ -176,7 +177,7 @@ def send_once(conversation: Conversation, text: str) -> int:
     try:
         complete = conversation.send(text)
     except Failed as failure:
-        print(failure, file=sys.stderr)
+        print(_printable(str(failure)), file=sys.stderr)
         return 1
     finally:
         if conversation.session_id is not None:
