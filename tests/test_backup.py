@@ -18,7 +18,7 @@ from chatapi.auth.keys import fingerprint, load_secret
 from chatapi.backup import BackupFailed, backup, restore
 from chatapi.settings import Settings
 from chatapi.simulator import Gate, Simulator, scripts
-from chatapi.store.drivers.sqlite import _migrate
+from chatapi.store.drivers.sqlite_file import migrate
 from tests.reader import Reader
 from tests.server_process import KEY, PROJECT, Serve, Service, environment_without_settings, run_command
 
@@ -103,7 +103,7 @@ def make_database(path: Path) -> None:
     """Create an empty database with its secret, as a first start does."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        _migrate(connection)
+        migrate(connection)
         tag = fingerprint(load_secret(path.with_name(path.name + ".secret")))
         connection.execute("INSERT INTO agreement VALUES ('secret', ?)", (tag,))
 

@@ -15,7 +15,7 @@ from chatapi.model import Alias, NewMessage, TurnRequest, user_text
 from chatapi.store import Driver, Store, StoreLimits
 from chatapi.store.drivers.driver import Statement
 from chatapi.store.drivers.sqlite import SQLiteDriver
-from chatapi.store.drivers.sqlite import _dialect as dialect
+from chatapi.store.drivers.sqlite_file import dialect
 from tests.test_store import Clock, Writer, anyone, clock, driver
 from tests.transactions import noted, transaction_of
 

@@ -17,7 +17,8 @@ import pytest
 
 from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Simulator, scripts
-from chatapi.store.drivers.sqlite import LOCKED_MILLISECONDS, SQLiteDriver
+from chatapi.store.drivers.sqlite import SQLiteDriver
+from chatapi.store.drivers.sqlite_file import LOCKED_MILLISECONDS
 from chatapi.store.journal import MAGIC
 from tests.database_view import SQLiteFile
 from tests.reader import EVENTS, Reader

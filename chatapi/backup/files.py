@@ -20,7 +20,7 @@ from pathlib import Path
 
 from chatapi.backup.errors import BackupFailed
 from chatapi.settings import secret_beside
-from chatapi.store.drivers.sqlite import holder
+from chatapi.store.drivers.sqlite_file import holder
 from chatapi.store.journal import journal_folder
 
 DATABASE = "database"

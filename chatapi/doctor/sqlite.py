@@ -16,7 +16,7 @@ from urllib.parse import quote
 from chatapi.auth.keys import SECRET_BYTES, fingerprint
 from chatapi.doctor.finding import SAMPLES, Check, Finding, Reporter
 from chatapi.settings import Settings
-from chatapi.store.drivers.sqlite import OLDEST_SQLITE, holder
+from chatapi.store.drivers.sqlite_file import OLDEST_SQLITE, holder
 from chatapi.store.journal import JournalError, journal_folder, recover
 from chatapi.store.schema import migrations
 

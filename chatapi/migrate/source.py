@@ -13,7 +13,8 @@ from chatapi.migrate.tables import Row, Table, column_list
 from chatapi.model import wall_clock
 from chatapi.settings import SettingsError
 from chatapi.store import Store
-from chatapi.store.drivers.sqlite import SQLiteDriver, holder
+from chatapi.store.drivers.sqlite import SQLiteDriver
+from chatapi.store.drivers.sqlite_file import holder
 
 BATCH_ROWS = 2_000  # copied by one COPY, compared by one query
 BATCH_CHARACTERS = 4 * 1024 * 1024  # a batch ends with the row that reaches this, so memory holds about one batch

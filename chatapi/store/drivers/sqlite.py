@@ -14,18 +14,13 @@ automatic checkpoints; they are off, and the writer checkpoints.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import itertools
 import os
-import re
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import structlog
@@ -34,22 +29,19 @@ from chatapi.errors import StoreUnavailable
 from chatapi.model import Piece
 from chatapi.settings import SettingsError
 from chatapi.store.drivers.driver import Append, Asked, Batch, Committed, RunningLog, Together, Transaction
+from chatapi.store.drivers.sqlite_file import OLDEST_SQLITE, claim, connect, dialect, migrate
+from chatapi.store.drivers.sqlite_thread import ConnectionThread
 from chatapi.store.journal import Journal, JournalError, journal_folder
 from chatapi.store.pieces import RESTORE_PIECE, append_rows
-from chatapi.store.schema import MIGRATION_TABLE, pending
 
 logger = structlog.get_logger()
 
 T = TypeVar("T")
 
 READERS = 2  # threads that only read
-LOCKED_MILLISECONDS = 2000  # how long to wait for another program that has locked the file, such as a backup
-CACHED_STATEMENTS = 256  # more than there are distinct texts
 SMALL_BYTES = 32 * 1024 * 1024  # of a file that is rebuilt after every run of the retention job with deletions
 VACUUM_SECONDS = 86_400.0  # between two rebuilds of a larger file
 CHECKPOINT_COMMITS = 250  # between checkpoints: about a thousand pages, as SQLite does by itself
-OLDEST_SQLITE = (3, 35)  # the first with RETURNING
-_ROW_LOCK = re.compile(r" FOR UPDATE(?: OF [a-z](?:, [a-z])*)?(?: SKIP LOCKED)?")
 
 
 class SQLiteDriver:
@@ -61,8 +53,8 @@ class SQLiteDriver:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
-        self._writer = _Worker("store-writer")
-        self._readers = [_Worker(f"store-reader-{number}") for number in range(READERS)]
+        self._writer = ConnectionThread("store-writer")
+        self._readers = [ConnectionThread(f"store-reader-{number}") for number in range(READERS)]
         self._next_reader = itertools.cycle(self._readers)
         self._synchronous = ""
         self._commits = 0  # since the last checkpoint
@@ -82,12 +74,12 @@ class SQLiteDriver:
                 f"DATABASE_URL: SQLite must be 3.35 or newer, but this Python has {sqlite3.sqlite_version}."
             )
         try:
-            self._claim()
-            await self._writer.start(partial(_connect, self.path))
-            await self._writer.run(_migrate)
+            self._lock = claim(self.path)
+            await self._writer.start(partial(connect, self.path))
+            await self._writer.run(migrate)
             await self._recover()
             for reader in self._readers:
-                await reader.start(partial(_connect, self.path, read_only=True))
+                await reader.start(partial(connect, self.path, read_only=True))
         except JournalError as error:
             await self.close()
             raise SettingsError(f"DATABASE_URL: the journal beside {self.path} cannot be used: {error}") from error
@@ -112,23 +104,6 @@ class SQLiteDriver:
         rows = append_rows([Append(generation_id, found) for generation_id, found in pieces.items()])
         connection.executemany(RESTORE_PIECE, rows)
         connection.execute("COMMIT")
-
-    def _claim(self) -> None:
-        """Lock the file for this process. The system releases the lock however the process ends."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise SettingsError(
-                f"DATABASE_URL: another server has the file {self.path} open. One SQLite file serves one process: "
-                "stop the other, set another file, or use PostgreSQL for several (docs/scaling.md)."
-            ) from None
-        self._lock = lock
-        with suppress(OSError):  # on a full disk the lock holds without the process ID in it
-            os.ftruncate(lock, 0)
-            os.write(lock, f"{os.getpid()}\n".encode())
 
     async def close(self) -> None:
         """Finish queued work, checkpoint, and unlock the file."""
@@ -181,7 +156,7 @@ class SQLiteDriver:
                 return append_rows([Append(asked.generation_id, log.read(0))])
             asked = asked.statement
         statements = asked.statements if isinstance(asked, Together) else (asked,)
-        rows, *_ = [connection.execute(_dialect(sql), values).fetchall() for sql, values in statements]
+        rows, *_ = [connection.execute(dialect(sql), values).fetchall() for sql, values in statements]
         return rows
 
     async def erase_deleted(self) -> bool:
@@ -297,129 +272,9 @@ class SQLiteDriver:
         self._commits = 0
 
 
-def holder(path: Path) -> str | None:
-    """Return a description of the process that has the file open, or None.
-
-    Holds the lock for an instant, shared with other calls of this function.
-    """
-    try:
-        lock = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        number = os.read(lock, 20).decode(errors="replace").strip()
-        return f"process {number}" if number.isdecimal() else "another process"
-    finally:
-        os.close(lock)
-    return None
-
-
 class _SpoiledBatch(Exception):
     """A transaction raised after it wrote: the batch cannot be committed with it."""
 
 
-class _Worker:
-    """A thread that owns one connection and runs one job after the other."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._jobs: SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop
-
-    @property
-    def waiting(self) -> int:
-        """The number of jobs that wait."""
-        return self._jobs.qsize()
-
-    async def start(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._work, args=(connect, opened), name=self.name, daemon=True)
-        self._thread.start()
-        await opened
-
-    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a job and return its result. The job runs to its end even if the caller is cancelled."""
-        if self._thread is None:
-            raise StoreUnavailable("The store is closed.")
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put((job, done))
-        return await done
-
-    async def stop(self) -> None:
-        """Finish queued jobs and close the connection."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(thread.join)
-
-    def _work(self, connect: Callable[[], sqlite3.Connection], opened: asyncio.Future[None]) -> None:
-        try:
-            connection = connect()
-        except (OSError, sqlite3.Error) as error:
-            self._resolve(opened, None, error)
-            return
-        self._resolve(opened, None, None)
-        while (item := self._jobs.get()) is not None:
-            job, done = item
-            try:
-                result, failure = job(connection), None
-            except Exception as error:  # raised to the caller, on the loop's thread
-                result, failure = None, error
-            self._resolve(done, result, failure)
-            del item, job, done, result, failure  # keep no reference to a batch's text while waiting
-        connection.close()
-
-    def _resolve(self, done: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
-        self._loop.call_soon_threadsafe(_settle, done, result, failure)
-
-
 def _nothing(connection: sqlite3.Connection) -> None:
     """Do nothing, behind the jobs that were queued before."""
-
-
-def _settle(done: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
-    if done.cancelled():
-        return
-    if failure is None:
-        done.set_result(result)
-    else:
-        done.set_exception(failure)
-
-
-def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
-    if not read_only:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable by all users
-    connection = sqlite3.connect(path, isolation_level=None, cached_statements=CACHED_STATEMENTS)
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {LOCKED_MILLISECONDS}")
-        connection.execute("PRAGMA query_only = ON" if read_only else "PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten with zeros
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Apply pending migrations.
-
-    Raises:
-        SettingsError: The file was written by a newer version.
-    """
-    connection.execute(MIGRATION_TABLE)
-    applied = {row[0] for row in connection.execute("SELECT number FROM migration")}
-    for number, name, sql in pending("sqlite", applied):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {sql} INSERT INTO migration (number, name) VALUES ({number}, '{name}'); COMMIT;"
-        )
-
-
-@lru_cache(CACHED_STATEMENTS)
-def _dialect(sql: str) -> str:
-    """Return the statement in SQLite's syntax: `?1` for `$1`, and no row locks, as there is one writer."""
-    return _ROW_LOCK.sub("", re.sub(r"\$(\d+)", r"?\1", sql))
