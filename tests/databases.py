@@ -18,11 +18,15 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 START_SECONDS = 30.0
 POLL_SECONDS = 0.02  # between checks whether a server is ready
+FIRST_PORT = 14_000  # of `free_port`
+PORTS = 2_000  # of each worker; eight workers stay below 32,768, from where Linux assigns ports
+_ports = itertools.count(os.getpid())
 PASSWORD = "secret-of-the-tests"
 POSTGRES_PORT, REDIS_PORT = "TESTS_POSTGRES_PORT", "TESTS_REDIS_PORT"  # variables of a parallel run's workers
 POSTGRES_OPTIONS = {
@@ -225,10 +229,14 @@ def worker_number() -> int:
 
 
 def free_port() -> int:
-    """Return a port on loopback that no socket listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port on loopback that no socket listens on now.
+
+    It is below the ports that the system assigns, and no other worker of these tests gets it: it stays free.
+    """
+    while True:
+        port = FIRST_PORT + worker_number() * PORTS + next(_ports) % PORTS
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def postgres_binaries() -> Path | None:

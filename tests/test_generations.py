@@ -316,7 +316,7 @@ async def test_a_turn_that_is_stopped_before_its_upstream_is_asked_is_not_counte
         reading.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(parts.generations._runner, "model_request", never)
+    monkeypatch.setattr(parts.generations._runner, "plan", never)
     started = await soon(
         parts.generations.start(
             TurnRequest(OWNER, None, "Be brief.", user_text("Hello"), "gpt", "text"), Credential(Key(KEY)), allow_any

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import zipfile
@@ -20,6 +19,7 @@ import pytest
 import requests
 
 from chatapi import __version__
+from tests.databases import free_port
 from tests.server_process import KEY, PROJECT, environment_without_settings
 
 README = (PROJECT / "README.md").read_text()
@@ -45,10 +45,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        number: int = listener.getsockname()[1]
-        return number
+    return free_port()
 
 
 def environment(port: int, **more: str) -> dict[str, str]:

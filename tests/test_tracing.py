@@ -137,7 +137,8 @@ def test_an_answer_is_a_span_below_its_request_and_above_the_call_of_the_model(
 
 def test_failures_have_a_type(server: Service, upstream: Simulator, spans: Collector) -> None:
     upstream.script = refuse(429, retry_after="9")
-    assert server.send(QUESTION, model="refused").status_code == 429
+    with server.send(QUESTION, model="refused") as response:
+        assert response.status_code == 429
     for name in ("answer refused", "chat refused"):
         (span,) = spans.find(name)
         assert span.status.code == Status.STATUS_CODE_ERROR
@@ -166,7 +167,8 @@ def test_spans_have_no_text_and_no_key(server: Service, upstream: Simulator, spa
 
 def test_a_collector_that_is_away_delays_nothing(serve: Serve) -> None:
     server = serve(CHATAPI_TRACES="http://127.0.0.1:9", OTEL_BSP_SCHEDULE_DELAY="50", OTEL_EXPORTER_OTLP_TIMEOUT="1")
-    assert server.send("Count to 3").text == "1 2 3"
+    with server.send("Count to 3") as response:
+        assert response.text == "1 2 3"
     began = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - began < SECONDS
