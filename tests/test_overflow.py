@@ -177,20 +177,22 @@ def test_no_overflow_is(what: str) -> None:
 # Which messages are sent
 
 CALL = st.integers(0, 3)
-STEP = st.tuples(st.lists(CALL, max_size=2, unique=True), st.integers(1, 40))  # the calls of an answer, and its size
+# The calls of an answer, its size, and whether the user speaks before their results.
+STEP = st.tuples(st.lists(CALL, max_size=2, unique=True), st.integers(1, 40), st.booleans())
 TURN = st.tuples(st.sampled_from([None, Role.SYSTEM, Role.DEVELOPER]), st.lists(STEP, min_size=1, max_size=3))
 REQUEST = ModelRequest("model", (), ("Be brief.",))
 
 
-def make_path(turns: list[tuple[Role | None, list[tuple[list[int], int]]]]) -> list[PathMessage]:
+def make_path(turns: list[tuple[Role | None, list[tuple[list[int], int, bool]]]]) -> list[PathMessage]:
     """Return a path in which every message would be sent: the calls of each step have results, and a user asks last."""
     made: list[NewMessage] = []
     for role, steps in turns:
         made += [NewMessage(role, (Part(Kind.TEXT, "Rule"),))] if role is not None else []
         made += user_text("Question")
-        for calls, size in steps:
+        for calls, size, interrupts in steps:
             called = [Part(Kind.TOOL_CALL, "{}", ToolCall(f"call-{call}", "tool")) for call in calls]
             made.append(NewMessage(Role.ASSISTANT, (Part(Kind.TEXT, "x" * size), *called)))
+            made += user_text("Meanwhile") if calls and interrupts else ()
             made += [NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, "y", ToolCall(f"call-{call}")),)) for call in calls]
     if not made or made[-1].role is Role.ASSISTANT:
         made += user_text("The newest")

@@ -419,3 +419,28 @@ def test_a_conversation_that_changes_its_upstream_and_its_api_keeps_its_history(
     assert main["messages"][1]["tool_calls"][0]["function"]["name"] == "weather"
     assert main["messages"][2]["content"] == "rain"
     assert [message["content"] for message in main["messages"][3::2]] == [first.output_text, second.output_text]
+
+
+def test_queued_messages_for_upstreams_with_keys_of_their_own_start_without_the_callers_after_a_kill(
+    service: Service, upstreams: Mapping[str, Simulator], gate: Gate
+) -> None:
+    upstreams["own"].script = scripts.held(gate)
+    with ask(service, "small") as first:
+        session_id = first.headers["X-Session-ID"]
+        next(first.iter_content(1))
+        more = {"session_id": session_id, "if_busy": "queue"}
+        queued = [service.send(f"Count to {number}", model="small", **more).json() for number in (2, 3)]
+        callers = service.send("Count to 4", model="main/gpt-4.1-mini", **more).json()
+        stranger = service.send("Count to 4", key=OTHER_KEY, model="small", **more)
+        assert stranger.status_code in {401, 404}
+        service.kill()
+    upstreams["own"].script = answer_without_bearer
+    service.start()
+    for one in queued:
+        service.wait_for_log("generation", generation_id=one["generation_id"], status="completed")
+    messages = service.messages(session_id, key=KEY)
+    assert [message["content"] for message in messages[3::2]] == ["1 2", "1 2 3"]
+    listed = service.get(f"/api/chat/{session_id}/queue", key=KEY).json()  # and this brings the key
+    assert [one["id"] for one in listed["data"]] in ([callers["id"]], [])
+    service.wait_for_log("generation", generation_id=callers["generation_id"], status="completed")
+    assert keys_in(upstreams["main"].requests[-1]) == {KEY}

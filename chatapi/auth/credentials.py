@@ -20,6 +20,7 @@ class Credential:
     key: Key | None  # None: no key is sent
     caller: Key | None = None  # whose key is not sent; it is only hidden
     verifies_caller: bool = True  # a success shows that the caller's key is a good one
+    is_admitted: bool = False  # the caller was admitted earlier, and its key is not at hand
 
     @property
     def is_callers(self) -> bool:
@@ -42,3 +43,7 @@ class Credential:
             if key is not None:
                 text = key.hide(text)
         return text
+
+
+ADMITTED = Credential(None, verifies_caller=False, is_admitted=True)
+"""The credential of a queued turn whose caller was admitted to upstreams with keys of their own when it was queued."""

@@ -101,7 +101,7 @@ class Generations:
         self._maintenance = Maintenance(store, bus, self._running, self._ephemeral, settings, clock, metrics)
         self._tasks: set[asyncio.Task[None]] = set()  # one for each turn that starts, runs or is being finished
         self.queues = SessionQueues(
-            store, self._running, self._runner, self._take_slot_unless_draining, self._tasks, settings, clock
+            store, upstream, self._running, self._runner, self._take_slot_unless_draining, self._tasks, settings, clock
         )
         self.retention = RetentionJob(store, settings, clock, metrics)
         self.admission = Admission(slots)  # of answers that are not stored

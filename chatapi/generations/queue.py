@@ -15,15 +15,16 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from chatapi.auth.credentials import Credential
+from chatapi.auth.credentials import ADMITTED, Credential
 from chatapi.errors import SessionBusy, StoreUnavailable, TooManyGenerations, Unavailable
 from chatapi.generations.maintenance import POLL_SECONDS, repeat
 from chatapi.generations.runner import GenerationRunner
 from chatapi.generations.running import RunningGenerations
 from chatapi.limits import Slot
-from chatapi.model import Authorizer, Clock, QueuedTurn, Session, TurnRequest
+from chatapi.model import Authorizer, Clock, Microseconds, QueuedTurn, Session, TurnRequest
 from chatapi.settings import Settings
 from chatapi.store import Store
+from chatapi.upstream.api import ModelAPI
 
 MAX_KEYS = 10_000  # sessions; the queue of one that is dropped waits for a request with its key
 GRACE_SECONDS = 1.0  # after the end of an answer: a turn that interrupted it comes first
@@ -65,6 +66,7 @@ class SessionQueues:
     def __init__(
         self,
         store: Store,
+        upstream: ModelAPI,
         running: RunningGenerations,
         runner: GenerationRunner,
         take_slot: Callable[[str], Awaitable[Slot]],
@@ -74,6 +76,7 @@ class SessionQueues:
     ) -> None:
         self.keys = QueueKeys()
         self._store = store
+        self._upstream = upstream
         self._running = running
         self._runner = runner
         self._take_slot = take_slot  # unless the server is draining
@@ -95,9 +98,11 @@ class SessionQueues:
     async def add(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> QueuedTurn:
         """Add a turn to its session's queue; it starts at once if the session has become idle meanwhile.
 
-        Raises: as `store.queue.Queue.add` does.
+        Raises: as `store.queue.Queue.add` and `ModelAPI.require` do.
         """
-        queued = await self._store.queue.add(turn, authorizer, self._settings.max_queued)
+        self._upstream.require(turn.model, credential)
+        needs_key = self._upstream.needs_callers_key(turn.model, credential)
+        queued = await self._store.queue.add(turn, authorizer, self._settings.max_queued, needs_key)
         self.keys.hold(queued.session_id, turn.owner, credential)
         await self._try_start(queued.session_id, turn.owner, credential, after_failure=False)
         return queued
@@ -114,17 +119,17 @@ class SessionQueues:
 
     async def _look(self) -> None:
         """Start what can start, and drop the keys of sessions without a queue."""
+        before = Microseconds(self._clock() - int(GRACE_SECONDS * 1_000_000))
         sessions = self.keys.sessions()
-        if not sessions:
-            return
         try:
-            waiting = await self._store.queue.find_waiting(sessions)
+            waiting = await self._store.queue.find_waiting(sessions) if sessions else []
+            without_key = await self._store.queue.find_without_key(before) if self._upstream.has_own_keys else []
         except StoreUnavailable:
             return  # the next look comes soon
         self.keys.drop(sorted(set(sessions) - {session.id for session in waiting}))
-        before = self._clock() - int(GRACE_SECONDS * 1_000_000)
         ready = [session.id for session in waiting if session.ready and session.updated_at <= before]
-        found = {session_id: held for session_id in ready if (held := self.keys.find(session_id)) is not None}
+        found = {session_id: (owner, ADMITTED) for session_id, owner in without_key}
+        found |= {session_id: held for session_id in ready if (held := self.keys.find(session_id)) is not None}
         starts = [self._try_start(session_id, *held, after_failure=False) for session_id, held in found.items()]
         await asyncio.gather(*starts)  # one that waits for a slot delays no other
 

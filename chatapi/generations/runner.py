@@ -127,7 +127,9 @@ class GenerationRunner:
         """
         try:
             try:
-                queued = await self._store.queue.start(session_id, slot.owner, after_failure)
+                queued = await self._store.queue.start(
+                    session_id, slot.owner, after_failure, has_key=not credential.is_admitted
+                )
             except Exception as error:  # of any kind: the caller that waits for the turn raises it
                 await self._slots.give_back(slot)
                 started.set_exception(error)
@@ -161,7 +163,7 @@ class GenerationRunner:
                 outcome = await self._produce(running, turn, credential, stored)
                 if running.upstream_name is not None:
                     outcome = replace(outcome, upstream=running.upstream_name)
-                after = await self._finish(running, outcome, stored, slot)
+                after = await self._finish(running, outcome, stored, slot, has_key=not credential.is_admitted)
             finally:
                 self._running.remove(running)
                 if not running.finished.done():
@@ -273,7 +275,7 @@ class GenerationRunner:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _finish(
-        self, running: RunningGeneration, outcome: Outcome, started: StartedTurn, slot: Slot
+        self, running: RunningGeneration, outcome: Outcome, started: StartedTurn, slot: Slot, *, has_key: bool
     ) -> _Next | None:
         """Store the whole answer and its outcome; only then do readers see the end.
 
@@ -294,6 +296,7 @@ class GenerationRunner:
                     bound=started.bound,
                     counted=running.was_sent,
                     next_owner=slot.owner if may_start else None,
+                    has_key=has_key,
                 )
             except Fenced:
                 await self._slots.give_back(slot)

@@ -102,7 +102,8 @@ class TurnRequest:
 class QueuedTurn:
     """A turn that waits in its session's queue. `id` is the id of its message, also after it has started.
 
-    `generation_id` is the id of the generation that will answer it. Turns start in the order of `place`.
+    `generation_id` is the id of the generation that will answer it. Turns start in the order of `place`. `needs_key`:
+    an upstream of its model gets the caller's key, so that it starts only where that is held.
     """
 
     id: str
@@ -111,6 +112,7 @@ class QueuedTurn:
     place: int
     turn: TurnRequest
     created_at: Microseconds
+    needs_key: bool = True
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chatapi.store.drivers.driver import Driver, Fenced
-from chatapi.store.queue import QueuedStart
+from chatapi.store.queue_start import QueuedStart
 from chatapi.store.quotas import StoreLimits
 from chatapi.store.sessions import SessionTime
 from chatapi.store.store import Store

@@ -11,7 +11,7 @@ from chatapi.store.drivers.driver import Driver, Fenced, Together, Transaction
 from chatapi.store.group_commit import GroupCommit, LogWriter
 from chatapi.store.inputs import find_input
 from chatapi.store.pieces import read_piece, stored_pieces
-from chatapi.store.queue import QueuedStart, start_next
+from chatapi.store.queue_start import QueuedStart, start_next
 from chatapi.store.quotas import Quotas
 from chatapi.store.repository import Repository, durable_write, read, write
 from chatapi.store.rows import (
@@ -162,13 +162,15 @@ class Generations(Repository):
         bound: bool = True,
         counted: bool = True,
         next_owner: str | None = None,
+        has_key: bool = True,
     ) -> Ended:
         """End a generation with its whole log, durably.
 
         `bound`: its turn gave its session an owner, which is cleared again if the upstream rejected the key and no key
         was ever accepted there. `counted`: it counts as an answer in its owner's usage, if it may have cost something.
         If the upstream rejected the key, the media of the turn are deleted: anyone can send them with an invented key.
-        `next_owner`: the same transaction starts the first turn in the session's queue if this owner pays for it,
+        `next_owner`: the same transaction starts the first turn in the session's queue if this owner pays for it
+        (`has_key`: also if it needs this owner's key),
         unless this answer failed, or a turn that interrupts it is to follow it (`request_stop`).
 
         An ending that is stored already is returned: its commit succeeded, but the answer to the commit was lost.
@@ -179,7 +181,9 @@ class Generations(Repository):
         self._group_commit.withdraw(writer.id)  # the ending stores the whole log
         cuts = encode_cuts(writer.log.cuts())
         try:
-            ended = await self._finish(writer.id, outcome, parts, cuts, first_token_at, bound, counted, next_owner)
+            ended = await self._finish(
+                writer.id, outcome, parts, cuts, first_token_at, bound, counted, next_owner, has_key
+            )
         except Fenced:
             self._group_commit.release(writer.id)
             raise
@@ -197,6 +201,7 @@ class Generations(Repository):
         bound: bool,
         counted: bool,
         next_owner: str | None,
+        has_key: bool,
     ) -> Transaction[Ended]:
         now = self._clock()
         rows = yield (
@@ -218,7 +223,7 @@ class Generations(Repository):
             if not queued or next_owner is None or outcome.status is Status.FAILED or stop_requested == TO_INTERRUPT:
                 return Ended(ended, None)
             lease = Lease.begin(now, self._replica, self._lease_seconds)
-            return Ended(ended, (yield from start_next(found.session_id, next_owner, lease, now)))
+            return Ended(ended, (yield from start_next(found.session_id, next_owner, lease, now, has_key)))
         if (found.status, found.length) != (outcome.status, _length(parts)):
             raise Fenced
         return Ended(found, None)

@@ -8,16 +8,12 @@ none waits.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from chatapi.errors import IdempotencyMismatch, QueuedMessageNotFound, QueueFull
 from chatapi.model import (
     Authorizer,
     Clock,
-    ContextPolicy,
-    Generation,
     Kind,
     Microseconds,
     NewMessage,
@@ -31,36 +27,17 @@ from chatapi.model import (
 )
 from chatapi.store.drivers.driver import Driver, Transaction
 from chatapi.store.group_commit import GroupCommit
+from chatapi.store.queue_rows import QUEUED_TURN, encode_request, read_queued_turn, resize_queue
+from chatapi.store.queue_start import QueuedStart, start_next
 from chatapi.store.quotas import Quotas, content_size
 from chatapi.store.repository import Repository, durable_write, read
-from chatapi.store.rows import check_is, decode_parts, encode_json, encode_parts, valid_id_or_empty
+from chatapi.store.rows import check_is, decode_parts, encode_parts, valid_id_or_empty
 from chatapi.store.sessions import find_session, note_deletion
-from chatapi.store.statements import id_batches, id_parameters, run_each
-from chatapi.store.tree import child_depth, insert_messages, require_idle
-from chatapi.store.turn_rows import insert_generation, update_session
-from chatapi.store.values import Lease, StartedTurn
-from chatapi.titles import title_of
+from chatapi.store.statements import id_batches, id_parameters
+from chatapi.store.tree import require_idle
+from chatapi.store.values import Lease
 
-_COLUMNS = (
-    "id, session_id, generation_id, place, owner, content, request, idempotency_key, digest, created_at"  # of a row
-)
-
-
-class _Request(msgspec.Struct):
-    """The column `queued_turn.request`."""
-
-    model: str
-    dialect: str
-    developer_message: str | None = None
-    parameters: dict[str, Any] = {}
-    context: ContextPolicy | None = None
-
-
-class QueuedStart(NamedTuple):
-    """A turn of the queue that has started, as it is stored, and the request that it was queued with."""
-
-    stored: StartedTurn
-    turn: TurnRequest
+MOST_WITHOUT_KEY = 100  # sessions that are found at once
 
 
 class WaitingSession(NamedTuple):
@@ -69,6 +46,13 @@ class WaitingSession(NamedTuple):
     id: str
     ready: bool
     updated_at: Microseconds
+
+
+class WithoutKey(NamedTuple):
+    """A session whose first turn that waits needs no key, and the owner who pays for it."""
+
+    session_id: str
+    owner: str
 
 
 class Queue(Repository):
@@ -88,8 +72,12 @@ class Queue(Repository):
         self._lease_seconds = lease_seconds
 
     @durable_write
-    def add(self, turn: TurnRequest, authorizer: Authorizer, limit: int) -> Transaction[QueuedTurn]:
+    def add(
+        self, turn: TurnRequest, authorizer: Authorizer, limit: int, needs_key: bool = True
+    ) -> Transaction[QueuedTurn]:
         """Add a turn to the end of its session's queue; or find the one that an earlier request with its key added.
+
+        `needs_key`: see `QueuedTurn`.
 
         Raises:
             SessionNotFound: Not the caller's, or not there.
@@ -101,22 +89,22 @@ class Queue(Repository):
         session = authorizer((yield from find_session(turn.session_id or "", lock=True)))
         if turn.idempotency_key is not None:
             rows = yield (
-                f"SELECT {_COLUMNS} FROM queued_turn WHERE owner = $1 AND idempotency_key = $2",
+                f"SELECT {QUEUED_TURN} FROM queued_turn WHERE owner = $1 AND idempotency_key = $2",
                 (turn.owner, turn.idempotency_key),
             )
             if rows:
                 if rows[0][8] != turn.digest:
                     raise IdempotencyMismatch
-                return _read_row(rows[0])
+                return read_queued_turn(rows[0])
         if session.queued >= limit:
             raise QueueFull
         size = content_size(turn.input[0].parts)
         self._quotas.require_session_room(session, 2 * (session.queued + 1), size)
         yield from self._quotas.take(turn.owner, 0, size)
         rows = yield "SELECT coalesce(max(place), 0) + 1 FROM queued_turn WHERE session_id = $1", (session.id,)
-        queued = QueuedTurn(new_id("msg"), session.id, new_id("gen"), int(rows[0][0]), turn, now)
+        queued = QueuedTurn(new_id("msg"), session.id, new_id("gen"), int(rows[0][0]), turn, now, needs_key)
         yield (
-            f"INSERT INTO queued_turn ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            f"INSERT INTO queued_turn ({QUEUED_TURN}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             (
                 queued.id,
                 session.id,
@@ -124,20 +112,21 @@ class Queue(Repository):
                 queued.place,
                 turn.owner,
                 encode_parts(turn.input[0].parts),
-                encode_json(_Request(turn.model, turn.dialect, turn.developer_message, turn.parameters, turn.context)),
+                encode_request(turn),
                 turn.idempotency_key,
                 turn.digest,
                 now,
+                int(needs_key),
             ),
         )
-        yield from _resize(session.id, 1, size, now)
+        yield from resize_queue(session.id, 1, size, now)
         return queued
 
     @read
     def find_all(self, session_id: str) -> Transaction[list[QueuedTurn]]:
         """Return the turns that wait in a session, in the order in which they start."""
-        rows = yield f"SELECT {_COLUMNS} FROM queued_turn WHERE session_id = $1 ORDER BY place", (session_id,)
-        found = [_read_row(row) for row in rows]
+        rows = yield f"SELECT {QUEUED_TURN} FROM queued_turn WHERE session_id = $1 ORDER BY place", (session_id,)
+        found = [read_queued_turn(row) for row in rows]
         for queued in found:
             check_is(queued.session_id, session_id)
         return found
@@ -158,7 +147,7 @@ class Queue(Repository):
         self._quotas.require_session_room(session, 0, growth)
         yield from self._quotas.take(session.owner, 0, max(growth, 0))
         yield "UPDATE queued_turn SET content = $2 WHERE id = $1", (queued.id, encode_parts(parts))
-        yield from _resize(session_id, 0, growth, now)
+        yield from resize_queue(session_id, 0, growth, now)
         yield note_deletion(now)
         return replace(queued, turn=replace(queued.turn, input=(NewMessage(Role.USER, parts),)))
 
@@ -173,7 +162,7 @@ class Queue(Repository):
         now = self._clock()
         _, queued = yield from _find(session_id, message_id, authorizer)
         yield "DELETE FROM queued_turn WHERE id = $1", (queued.id,)
-        yield from _resize(session_id, -1, -content_size(queued.parts), now)
+        yield from resize_queue(session_id, -1, -content_size(queued.parts), now)
         yield note_deletion(now)
 
     @durable_write
@@ -188,15 +177,17 @@ class Queue(Repository):
         rows = yield "DELETE FROM queued_turn WHERE session_id = $1 RETURNING content", (session_id,)
         if rows:
             size = sum(content_size(decode_parts(row[0])) for row in rows)
-            yield from _resize(session_id, -len(rows), -size, now)
+            yield from resize_queue(session_id, -len(rows), -size, now)
             yield note_deletion(now)
         return len(rows)
 
     @durable_write
-    def start(self, session_id: str, owner: str, after_failure: bool) -> Transaction[QueuedStart | None]:
+    def start(
+        self, session_id: str, owner: str, after_failure: bool, has_key: bool = True
+    ) -> Transaction[QueuedStart | None]:
         """Start the first turn that waits, if this owner pays for it and no answer runs.
 
-        `after_failure`: also if the session's last answer failed.
+        `after_failure`: also if the session's last answer failed. `has_key`: also if it needs the owner's key.
 
         Raises:
             SessionBusy: The session has a running generation.
@@ -210,7 +201,22 @@ class Queue(Repository):
             if any(row[0] == Status.FAILED for row in rows):
                 return None
         now = self._clock()
-        return (yield from start_next(session_id, owner, Lease.begin(now, self._replica, self._lease_seconds), now))
+        lease = Lease.begin(now, self._replica, self._lease_seconds)
+        return (yield from start_next(session_id, owner, lease, now, has_key))
+
+    @read
+    def find_without_key(self, before: Microseconds) -> Transaction[list[WithoutKey]]:
+        """Return idle sessions whose first turn that waits needs no key, and that were not used since `before`."""
+        rows = yield (
+            "SELECT q.session_id, q.owner FROM queued_turn q JOIN session s ON s.id = q.session_id "
+            "LEFT JOIN generation g ON g.message_id = s.head "
+            "WHERE q.needs_key = 0 AND s.updated_at <= $1 AND (g.status IS NULL OR g.status <> 'failed') "
+            "AND q.place = (SELECT min(f.place) FROM queued_turn f WHERE f.session_id = q.session_id) "
+            "AND NOT EXISTS (SELECT 1 FROM generation r WHERE r.session_id = s.id AND r.status = 'running') "
+            f"LIMIT {MOST_WITHOUT_KEY}",
+            (before,),
+        )
+        return [WithoutKey(*row) for row in rows]
 
     @read
     def find_waiting(self, session_ids: list[str]) -> Transaction[list[WaitingSession]]:
@@ -228,90 +234,15 @@ class Queue(Repository):
         return list(found.values())
 
 
-def start_next(session_id: str, owner: str, lease: Lease, now: Microseconds) -> Transaction[QueuedStart | None]:
-    """Start the first turn that waits in a session that is locked and idle; None if this owner does not pay for it.
-
-    It never raises, because an ending must not fail. A turn whose idempotency key another turn has taken since is
-    dropped: it has been answered.
-    """
-    rows = yield (
-        f"SELECT {_COLUMNS} FROM queued_turn q WHERE session_id = $1 ORDER BY place",
-        (session_id,),
-    )
-    for row in rows:
-        queued = _read_row(row)
-        check_is(queued.session_id, session_id)
-        session = yield from find_session(session_id, lock=True)
-        if session is None or queued.turn.owner != owner or session.owner not in {None, owner}:
-            return None
-        yield "DELETE FROM queued_turn WHERE id = $1", (queued.id,)
-        if (yield from _is_answered(queued.turn)):
-            yield from _resize(session_id, -1, -content_size(queued.parts), now)
-            continue
-        return (yield from _begin(session, queued, lease, now))
-    return None
-
-
-def _is_answered(turn: TurnRequest) -> Transaction[bool]:
-    if turn.idempotency_key is None:
-        return False
-    rows = yield (
-        "SELECT 1 FROM generation WHERE owner = $1 AND idempotency_key = $2",
-        (turn.owner, turn.idempotency_key),
-    )
-    return bool(rows)
-
-
-def _begin(session: Session, queued: QueuedTurn, lease: Lease, now: Microseconds) -> Transaction[QueuedStart]:
-    turn, parent, depth = queued.turn, session.head, 0
-    if parent is not None:
-        depth, _ = yield from child_depth(session.id, parent)
-    answer = new_id("msg")
-    developer_message = turn.developer_message
-    session = replace(
-        session,
-        owner=turn.owner,
-        developer_message=session.developer_message if developer_message is None else developer_message,
-        given_title=session.given_title if session.given_title is not None else title_of(turn.input),
-        head=answer,
-        message_count=session.message_count + 2,
-        updated_at=now,
-        queued=session.queued - 1,
-    )
-    generation = Generation(
-        queued.generation_id,
-        session.id,
-        answer,
-        Status.RUNNING,
-        turn.model,
-        turn.dialect,
-        now,
-        replica=lease.replica,
-    )
-    yield from run_each(insert_messages(session.id, parent, depth, turn.input, (queued.id,), now, answer))
-    yield update_session(session)
-    yield "UPDATE session SET queued = $2 WHERE id = $1", (session.id, session.queued)
-    yield insert_generation(turn, generation, lease)
-    return QueuedStart(StartedTurn(session, generation, parent, input=(queued.id,)), turn)
-
-
 def _find(session_id: str, message_id: str, authorizer: Authorizer) -> Transaction[tuple[Session, QueuedTurn]]:
     session = authorizer((yield from find_session(session_id, lock=True)))
     rows = yield (
-        f"SELECT {_COLUMNS} FROM queued_turn WHERE id = $1 AND session_id = $2",
+        f"SELECT {QUEUED_TURN} FROM queued_turn WHERE id = $1 AND session_id = $2",
         (valid_id_or_empty(message_id), session_id),
     )
     if not rows:
         raise QueuedMessageNotFound
-    return session, _read_row(rows[0])
-
-
-def _resize(session_id: str, turns: int, size: int, now: Microseconds) -> Transaction[None]:
-    """Count so many more turns and bytes of a session's queue."""
-    yield (
-        "UPDATE session SET queued = queued + $2, content_bytes = content_bytes + $3, updated_at = $4 WHERE id = $1",
-        (session_id, turns, size, now),
-    )
+    return session, read_queued_turn(rows[0])
 
 
 def _with_text(parts: tuple[Part, ...], text: str) -> tuple[Part, ...]:
@@ -319,21 +250,3 @@ def _with_text(parts: tuple[Part, ...], text: str) -> tuple[Part, ...]:
     others = [part for part in parts if part.kind is not Kind.TEXT]
     files = tuple(part for part in others if part.kind is Kind.FILE)
     return (*files, Part(Kind.TEXT, text), *(part for part in others if part.kind is not Kind.FILE))
-
-
-def _read_row(row: tuple[Any, ...]) -> QueuedTurn:
-    message_id, session_id, generation_id, place, owner, content, request, idempotency_key, digest, created_at = row
-    read = msgspec.json.decode(request, type=_Request)
-    turn = TurnRequest(
-        owner=owner,
-        session_id=session_id,
-        developer_message=read.developer_message,
-        input=(NewMessage(Role.USER, decode_parts(content)),),
-        model=read.model,
-        dialect=read.dialect,
-        parameters=read.parameters,
-        context=read.context,
-        idempotency_key=idempotency_key,
-        digest=digest,
-    )
-    return QueuedTurn(message_id, session_id, generation_id, place, turn, created_at)

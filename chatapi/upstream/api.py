@@ -44,6 +44,13 @@ class ModelAPI(Protocol):
             UpstreamRejectedKey: there is none for the caller.
         """
 
+    @property
+    def has_own_keys(self) -> bool:
+        """Whether there are upstreams that do not get callers' keys."""
+
+    def needs_callers_key(self, model: str, credential: Credential) -> bool:
+        """Return whether an upstream of this model gets the caller's key."""
+
     def passes_completions_on(self, model: str, credential: Credential) -> bool:
         """Return whether a stateless completion is passed on as it is, not translated."""
 

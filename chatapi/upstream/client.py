@@ -145,6 +145,15 @@ class Upstream:
     def require(self, model: str, credential: Credential) -> None:
         """Return: the upstream decides about every model and every key."""
 
+    @property
+    def has_own_keys(self) -> bool:
+        """Whether there are upstreams that do not get callers' keys: there are none."""
+        return False
+
+    def needs_callers_key(self, model: str, credential: Credential) -> bool:
+        """Return whether an upstream of this model gets the caller's key: it does."""
+        return True
+
     def passes_completions_on(self, model: str, credential: Credential) -> bool:
         """Return whether the upstream has chat completions, so that a stateless one is passed on as it is."""
         return self._providers.api != "responses"

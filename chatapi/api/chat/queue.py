@@ -103,5 +103,6 @@ async def _queue_response(request: Request, session_id: str) -> JSONResponse:
     if waiting:
         latest = await store.generations.find_latest(session_id)
         status = latest.status if latest is not None else None
-        waits_for = {Status.RUNNING: "answer", Status.FAILED: "start"}.get(status or Status.COMPLETED, "key")
+        idle = "key" if waiting[0].needs_key else "answer"
+        waits_for = {Status.RUNNING: "answer", Status.FAILED: "start"}.get(status or Status.COMPLETED, idle)
     return JSONResponse({"data": [queued_json(queued) for queued in waiting], "waits_for": waits_for})

@@ -100,6 +100,17 @@ class UpstreamRouter:
         """
         self._candidates(model, credential)
 
+    @property
+    def has_own_keys(self) -> bool:
+        """Whether there are upstreams that do not get callers' keys."""
+        return not all(member.listed.takes_callers_key for member in self._members.values())
+
+    def needs_callers_key(self, model: str, credential: Credential) -> bool:
+        """Return whether one of the upstreams of this model gets the caller's key."""
+        route = self._table.require(model, credential)
+        targets = (*route.equal, *route.fallback)
+        return any(self._members[target.upstream].listed.takes_callers_key for target in targets)
+
     def passes_completions_on(self, model: str, credential: Credential) -> bool:
         """Return whether each upstream of this model has chat completions."""
         route = self._table.require(model, credential)

@@ -137,6 +137,8 @@ class RouteTable:
 
     def credential_for(self, upstream: ListedUpstream, credential: Credential) -> Credential | None:
         """Return the credential with which a caller reaches an upstream; None if the file does not admit the caller."""
+        if credential.is_admitted:
+            return None if upstream.takes_callers_key else credential.for_upstream(upstream.key, verifies_caller=False)
         assert credential.key is not None, "a caller has a key"
         if upstream.takes_callers_key:
             return credential

@@ -1,0 +1,159 @@
+BEGIN TRANSACTION;
+CREATE TABLE agreement (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+INSERT INTO "agreement" VALUES('secret','l5r59w5b7SlwoZ2_uxIeO0R6Utj9KcZBMgV-SlmEahA');
+CREATE TABLE alias (
+    owner      TEXT NOT NULL,            -- the tag of the key that it came with
+    kind       TEXT NOT NULL,            -- which dialect's name for what
+    name       TEXT NOT NULL,
+    session_id TEXT NOT NULL,            -- with which it goes
+    target     TEXT NOT NULL,            -- the id that it stands for
+    PRIMARY KEY (owner, kind, name)
+) WITHOUT ROWID;
+CREATE TABLE generation (
+    id              TEXT PRIMARY KEY,
+    session_id      TEXT NOT NULL,
+    message_id      TEXT NOT NULL,       -- the assistant's message that it produces
+    status          TEXT NOT NULL,
+    replica         TEXT NOT NULL,       -- who may append to it,
+    lease_until     INTEGER NOT NULL,    -- and until when
+    model           TEXT NOT NULL,
+    dialect         TEXT NOT NULL,
+    owner           TEXT NOT NULL,       -- the tag of the key that pays
+    idempotency_key TEXT,
+    digest          TEXT,                -- of the request that the idempotency key came with
+    created_at      INTEGER NOT NULL,
+    first_token_at  INTEGER,
+    ended_at        INTEGER,
+    length          INTEGER,             -- of the whole log, in bytes
+    finish_reason   TEXT,
+    usage           TEXT,                -- a JSON object
+    error_code      TEXT,
+    error_detail    TEXT
+, stop_requested INTEGER NOT NULL DEFAULT 0, left_out TEXT, upstream TEXT) WITHOUT ROWID;
+INSERT INTO "generation" VALUES('gen_01k8gv4n07WdDp-nPI3YftQLsj9tukuQ','ses_01k8gv4n07U1d0PG-TH4-C9hlqQph_ow','msg_01k8gv4n07hK3K9YCNfodQZSD7YMwHGg','completed','rep_01k8gv4mmdc4ijCcxOQfhHJALvtjnALA',1795865881127187,'gpt-4.1-mini','text','HWinZ28wXLUR_78RcERjEq7CTcJcFyuyYMLz802MsoY',NULL,NULL,1795865861127187,1795865861164151,1795865861225414,5,'stop','{"input_tokens":5,"output_tokens":3,"reasoning_tokens":0,"cached_tokens":0,"estimated":false}',NULL,NULL,0,NULL,NULL);
+INSERT INTO "generation" VALUES('gen_01k8gv4ndjzxUZ-fLiX989E4B6Pt94-A','ses_01k8gv4n07U1d0PG-TH4-C9hlqQph_ow','msg_01k8gv4ndjrPePe1treWCRAL7eJaVZVg','completed','rep_01k8gv4mmdc4ijCcxOQfhHJALvtjnALA',1795865881555368,'gpt-4.1-mini','text','HWinZ28wXLUR_78RcERjEq7CTcJcFyuyYMLz802MsoY',NULL,NULL,1795865861555368,1795865861597608,1795865861622700,3,'stop','{"input_tokens":11,"output_tokens":2,"reasoning_tokens":0,"cached_tokens":0,"estimated":false}',NULL,NULL,0,NULL,NULL);
+INSERT INTO "generation" VALUES('gen_01k8gv4nftQzNxpTqSpralzInMv7vKjQ','ses_01k8gv4nftNizEu3KGmumLcI3rxIHLSg','msg_01k8gv4nftcbIJUSaAHT4M5uvRo2ap7g','running','rep_01k8gv4mmdc4ijCcxOQfhHJALvtjnALA',1795865881629101,'gpt-4.1-mini','text','HWinZ28wXLUR_78RcERjEq7CTcJcFyuyYMLz802MsoY',NULL,NULL,1795865861629101,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+CREATE TABLE message (
+    id         TEXT PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    parent     TEXT,                     -- the message before it; siblings are alternatives
+    depth      INTEGER NOT NULL,         -- how many messages are before it
+    role       TEXT NOT NULL,
+    content    TEXT NOT NULL,            -- a JSON array of parts
+    created_at INTEGER NOT NULL
+, cuts TEXT);
+INSERT INTO "message" VALUES('msg_01k8gv4n077L1XsLR1t-Xh5lcydyIGjQ','ses_01k8gv4n07U1d0PG-TH4-C9hlqQph_ow',NULL,0,'user','[{"type":"text","text":"Count to 3"}]',1795865861127187,NULL);
+INSERT INTO "message" VALUES('msg_01k8gv4n07hK3K9YCNfodQZSD7YMwHGg','ses_01k8gv4n07U1d0PG-TH4-C9hlqQph_ow','msg_01k8gv4n077L1XsLR1t-Xh5lcydyIGjQ',1,'assistant','[{"type":"text","text":"1 2 3"}]',1795865861127187,'BCC');
+INSERT INTO "message" VALUES('msg_01k8gv4ndjQMmCx81NN6Te9Byc6hKinQ','ses_01k8gv4n07U1d0PG-TH4-C9hlqQph_ow','msg_01k8gv4n07hK3K9YCNfodQZSD7YMwHGg',2,'user','[{"type":"text","text":"Count to 2"}]',1795865861555368,NULL);
+INSERT INTO "message" VALUES('msg_01k8gv4ndjrPePe1treWCRAL7eJaVZVg','ses_01k8gv4n07U1d0PG-TH4-C9hlqQph_ow','msg_01k8gv4ndjQMmCx81NN6Te9Byc6hKinQ',3,'assistant','[{"type":"text","text":"1 2"}]',1795865861555368,'BC');
+INSERT INTO "message" VALUES('msg_01k8gv4nft3LI8m74aDobAiN4vQ0haig','ses_01k8gv4nftNizEu3KGmumLcI3rxIHLSg',NULL,0,'user','[{"type":"text","text":"Count to 900"}]',1795865861629101,NULL);
+INSERT INTO "message" VALUES('msg_01k8gv4nftcbIJUSaAHT4M5uvRo2ap7g','ses_01k8gv4nftNizEu3KGmumLcI3rxIHLSg','msg_01k8gv4nft3LI8m74aDobAiN4vQ0haig',1,'assistant','[]',1795865861629101,NULL);
+CREATE TABLE migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
+INSERT INTO "migration" VALUES(1,'0001_sessions.sql');
+INSERT INTO "migration" VALUES(2,'0002_replicas.sql');
+INSERT INTO "migration" VALUES(3,'0003_tree.sql');
+INSERT INTO "migration" VALUES(4,'0004_responses.sql');
+INSERT INTO "migration" VALUES(5,'0005_last_use.sql');
+INSERT INTO "migration" VALUES(6,'0006_usage.sql');
+INSERT INTO "migration" VALUES(7,'0007_titles.sql');
+INSERT INTO "migration" VALUES(8,'0008_cuts.sql');
+INSERT INTO "migration" VALUES(9,'0009_content_bytes.sql');
+INSERT INTO "migration" VALUES(10,'0010_retention.sql');
+INSERT INTO "migration" VALUES(11,'0011_completions.sql');
+INSERT INTO "migration" VALUES(12,'0012_queue.sql');
+INSERT INTO "migration" VALUES(13,'0013_context.sql');
+INSERT INTO "migration" VALUES(14,'0014_summaries.sql');
+INSERT INTO "migration" VALUES(15,'0015_upstream.sql');
+INSERT INTO "migration" VALUES(16,'0016_shares.sql');
+CREATE TABLE piece (
+    generation_id TEXT NOT NULL,
+    position      INTEGER NOT NULL,      -- where it ends, in bytes of the log
+    part          INTEGER NOT NULL,
+    kind          TEXT NOT NULL,
+    text          TEXT NOT NULL, call TEXT,
+    PRIMARY KEY (generation_id, position)
+) WITHOUT ROWID;
+CREATE TABLE queued_turn (
+    id              TEXT PRIMARY KEY, -- of the message that it becomes
+    session_id      TEXT NOT NULL,
+    generation_id   TEXT NOT NULL, -- that will answer it
+    place           INTEGER NOT NULL,    -- the turns of a session start in this order
+    owner           TEXT NOT NULL, -- the tag of the key that pays
+    content         TEXT NOT NULL,       -- a JSON array of parts
+    request         TEXT NOT NULL,       -- a JSON object: model, dialect, parameters, developer message
+    idempotency_key TEXT,
+    digest          TEXT,                -- of the request that the idempotency key came with
+    created_at      INTEGER NOT NULL
+);
+CREATE TABLE response (
+    generation_id TEXT PRIMARY KEY,
+    session_id    TEXT NOT NULL,         -- with which it goes
+    parent        TEXT,                  -- the message under which its input hangs
+    echo          TEXT NOT NULL          -- a JSON object
+) WITHOUT ROWID;
+CREATE TABLE session (
+    id                TEXT PRIMARY KEY,
+    owner             TEXT,              -- HMAC tag of the key it belongs to; NULL until its first chat
+    developer_message TEXT NOT NULL,
+    title             TEXT,
+    metadata          TEXT NOT NULL,     -- a JSON object of strings
+    head              TEXT,              -- the message that ends the active path
+    message_count     INTEGER NOT NULL,
+    created_at        INTEGER NOT NULL,
+    updated_at        INTEGER NOT NULL
+, content_bytes INTEGER NOT NULL DEFAULT 0, keep INTEGER NOT NULL DEFAULT 0, expires_at INTEGER, temporary INTEGER NOT NULL DEFAULT 0, queued INTEGER NOT NULL DEFAULT 0, context TEXT) WITHOUT ROWID;
+INSERT INTO "session" VALUES('ses_01k8gv4n07U1d0PG-TH4-C9hlqQph_ow','HWinZ28wXLUR_78RcERjEq7CTcJcFyuyYMLz802MsoY','Be brief.','Count to 3','{}','msg_01k8gv4ndjrPePe1treWCRAL7eJaVZVg',4,1795865861127187,1795865861622700,146,0,NULL,0,0,NULL);
+INSERT INTO "session" VALUES('ses_01k8gv4nftNizEu3KGmumLcI3rxIHLSg','HWinZ28wXLUR_78RcERjEq7CTcJcFyuyYMLz802MsoY','Be brief.','Count to 900','{}','msg_01k8gv4nftcbIJUSaAHT4M5uvRo2ap7g',2,1795865861629101,1795865861629101,44,0,NULL,0,0,NULL);
+CREATE TABLE share (
+    id         TEXT PRIMARY KEY,
+    digest     TEXT NOT NULL UNIQUE, -- SHA-256 of the token in the link; the token is not stored
+    session_id TEXT NOT NULL,
+    message_id TEXT NOT NULL,        -- the last message that it shows
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+);
+CREATE TABLE summary (
+    id         TEXT PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    last       TEXT NOT NULL, -- the id of the last message of the path that it covers
+    messages   INTEGER NOT NULL, -- their number
+    model      TEXT NOT NULL,
+    content    TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+);
+CREATE TABLE usage (
+    owner            TEXT NOT NULL,      -- the tag of the key that paid
+    session_id       TEXT NOT NULL,      -- '': sessions that were deleted
+    day              INTEGER NOT NULL,   -- days since the epoch, UTC, on which the answers ended
+    model            TEXT NOT NULL,
+    answers          INTEGER NOT NULL,
+    input_tokens     INTEGER NOT NULL,
+    output_tokens    INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    cached_tokens    INTEGER NOT NULL,
+    estimated        INTEGER NOT NULL,   -- of the answers: their tokens are estimated
+    unknown          INTEGER NOT NULL,   -- of the answers: their tokens are not known
+    PRIMARY KEY (owner, session_id, day, model)
+) WITHOUT ROWID;
+INSERT INTO "usage" VALUES('HWinZ28wXLUR_78RcERjEq7CTcJcFyuyYMLz802MsoY','ses_01k8gv4n07U1d0PG-TH4-C9hlqQph_ow',20785,'gpt-4.1-mini',2,16,5,0,0,0,0);
+CREATE INDEX session_newest ON session (owner, created_at, id);
+CREATE UNIQUE INDEX generation_running ON generation (session_id) WHERE status = 'running';
+CREATE UNIQUE INDEX generation_idempotency ON generation (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX generation_message ON generation (message_id);
+CREATE INDEX alias_session ON alias (session_id);
+CREATE INDEX message_siblings ON message (session_id, parent, created_at, id);
+CREATE INDEX response_session ON response (session_id);
+CREATE INDEX session_last_used ON session (owner, updated_at, id);
+CREATE INDEX session_expires ON session (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX session_temporary ON session (updated_at) WHERE temporary = 1;
+CREATE INDEX session_updated ON session (updated_at);
+CREATE INDEX generation_completion ON generation (owner, id) WHERE dialect = 'completions';
+CREATE UNIQUE INDEX queued_turn_place ON queued_turn (session_id, place);
+CREATE UNIQUE INDEX queued_turn_idempotency ON queued_turn (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX summary_session ON summary (session_id, created_at, id);
+CREATE INDEX share_session ON share (session_id);
+CREATE INDEX share_expiry ON share (expires_at);
+COMMIT;
