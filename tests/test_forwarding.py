@@ -191,7 +191,7 @@ def test_every_other_path_is_openais_error_with_a_sentence(service: Service, key
             answer = service._request(method, f"/v1/{path}", key)
             assert answer.status_code == 404
             assert "passed on to the model API" in answer.json()["error"]["message"]
-    for method, path in (("PUT", "files"), ("DELETE", "embeddings"), ("GET", "chat/completions"), ("PATCH", "models")):
+    for method, path in (("PUT", "files"), ("DELETE", "embeddings"), ("PUT", "chat/completions"), ("PATCH", "models")):
         answer = service._request(method, f"/v1/{path}", key)
         assert answer.status_code == 405, path
         assert answer.headers["Allow"]
