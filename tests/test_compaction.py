@@ -36,14 +36,16 @@ def asked_summaries(upstream: Simulator, seen: int) -> list[str]:
     return [body["messages"][-1]["content"] for body in bodies if body["model"] == SUMMARISER]
 
 
-def counted(server: Service, numbers: range, session_id: str | None = None) -> tuple[str, dict[str, Any]]:
+def counted(
+    server: Service, numbers: range, session_id: str | None = None, key: str = KEY
+) -> tuple[str, dict[str, Any]]:
     """Send a message for each number; return the session, and the last answer."""
     for number in numbers:
-        sent = server.send(f"Count to {number}", **({"session_id": session_id} if session_id else {}))
+        sent = server.send(f"Count to {number}", key=key, **({"session_id": session_id} if session_id else {}))
         assert (sent.status_code, str(number) in sent.text) == (200, True), sent.text
         session_id = session_of(sent)
     assert session_id is not None
-    answer: dict[str, Any] = server.messages(session_id, key=KEY)[-1]
+    answer: dict[str, Any] = server.messages(session_id, key=key)[-1]
     return session_id, answer
 
 
@@ -104,6 +106,9 @@ def test_without_a_summary_messages_are_left_out_and_failures_pause_the_summarie
         assert answer["left_out"]["summary"] is None
     assert len(asked_summaries(upstream, seen)) <= 3 * 2, "three failures on each replica"
     assert server.get(f"/api/sessions/{answer_session(server)}/summaries", key=KEY).json()["data"] == []
+    upstream.script = summarises
+    _, answer = counted(server, range(1, 8), key=OTHER_KEY)
+    assert answer["left_out"]["summary"] is not None, "a key that lacks the model pauses no other"
 
 
 def answer_session(server: Service) -> str:

@@ -2,13 +2,15 @@
 
 A summary is stored beside the messages, which stay as they are, and stands for them in later requests on this branch.
 It is asked for with the key of the turn that needs it, by the operator's choice of model, and counted as usage. If it
-fails, the messages are left out without one; after some failures in a row, none is asked for during a while.
+fails, the messages are left out without one; after some failures in a row, its owner gets none during a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
@@ -33,8 +35,16 @@ RESULT_CHARACTERS = 2_000  # of a tool's result that are summarised
 SECONDS = 60.0  # for one summary
 FAILURES = 3  # in a row, after which none is asked for
 PAUSE_SECONDS = 60.0
+MAX_OWNERS = 1000  # whose failures are remembered
 
 logger = structlog.get_logger()
+
+
+class _Failures(NamedTuple):
+    """The failures of one owner: their number in a row, and when the next summary may be asked for."""
+
+    in_a_row: int = 0
+    resume_at: float = 0.0
 
 
 class Compactor:
@@ -45,14 +55,13 @@ class Compactor:
         self._upstream = upstream
         self._model = settings.summary_model
         self._clock = clock
-        self._failures = 0
-        self._resume_at = 0.0
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()  # by owner: a key may lack the model
 
     async def compact(self, plan: ContextPlan, session_id: str, owner: str, credential: Credential) -> ContextPlan:
         """Return the plan with a summary for the messages that it leaves out; the same plan if that fails."""
         now = asyncio.get_running_loop().time()
-        covered = plan.to_summarise
-        if self._model is None or not covered or now < self._resume_at or (last := covered[-1].id) is None:
+        covered, failures = plan.to_summarise, self._failures.get(owner, _Failures())
+        if self._model is None or not covered or now < failures.resume_at or (last := covered[-1].id) is None:
             return plan
         try:
             async with asyncio.timeout(SECONDS):
@@ -61,14 +70,18 @@ class Compactor:
             summary = Summary(new_id("sum"), session_id, last, count, self._model, text, self._clock())
             stored = await self._store.summaries.add(summary, owner, usage)
         except (ChatError, TimeoutError) as error:
-            self._failures += 1
-            if self._failures >= FAILURES:
-                self._resume_at = now + PAUSE_SECONDS
+            self._note_failure(owner, failures.in_a_row + 1, now)
             code = error.code if isinstance(error, ChatError) else "timeout"
             logger.warning("summary failed", session_id=session_id, model=self._model, code=code)
             return plan
-        self._failures = 0
+        self._failures.pop(owner, None)
         return replace(plan, summary=summary) if stored else plan
+
+    def _note_failure(self, owner: str, in_a_row: int, now: float) -> None:
+        self._failures[owner] = _Failures(in_a_row, now + PAUSE_SECONDS if in_a_row >= FAILURES else 0.0)
+        self._failures.move_to_end(owner)
+        if len(self._failures) > MAX_OWNERS:
+            self._failures.popitem(last=False)
 
     async def _ask(self, model: str, plan: ContextPlan, credential: Credential) -> tuple[str, Usage | None]:
         """Return a summary and its tokens.
