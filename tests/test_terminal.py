@@ -27,6 +27,7 @@ from tests.server_process import KEY, PROJECT, Serve, Service, environment_witho
 pytestmark = pytest.mark.one_process("a client of the public routes")
 
 SECONDS = 30.0
+PROMPT = r"(> |\.\.\. )$"
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,8 @@ class Terminal:
         self.shown = ""
 
     def type(self, line: str) -> None:
+        """Type a line at the next prompt."""
+        self.expect(PROMPT)
         os.write(self._descriptor, line.encode() + b"\n")
 
     def interrupt(self) -> None:
@@ -147,6 +150,8 @@ class Terminal:
         return found
 
     def wait(self) -> int:
+        """Type Ctrl-D at the next prompt; return the exit status."""
+        self.expect(PROMPT)
         os.write(self._descriptor, b"\x04")
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         os.close(self._descriptor)
@@ -166,14 +171,12 @@ def in_terminal(*arguments: str) -> Iterator[Terminal]:
 
 def test_a_conversation_with_its_commands(server: Service, upstream: Simulator, gate: Gate) -> None:
     with in_terminal("--url", server.url) as terminal:
-        terminal.expect("> ")
         terminal.type("Count to 2")
         terminal.expect("\n1 2\n")
         terminal.type("/again")
         terminal.expect("\n1 2\n")
         upstream.script = scripts.held(gate, "Hello", " there.")
         terminal.type("Say \\")
-        terminal.expect(r"\.\.\. ")
         terminal.type("hello")
         terminal.expect("Hello")
         terminal.interrupt()
