@@ -93,12 +93,16 @@ class Compactor:
         lines = [*earlier, *(describe(one.message) for one in plan.to_summarise)]
         request = ModelRequest(model, user_text("\n\n".join(lines)), (INSTRUCTIONS,))
         texts: list[str] = []
-
+        size = 0
         answers: list[Answer] = []
 
         def take(answer: Answer, deltas: Deltas) -> bool:
+            nonlocal size
             answers[:] = [answer]
-            texts.extend(text for kind, text, _ in deltas if kind is Kind.TEXT)
+            for kind, text, _ in deltas:
+                if kind is Kind.TEXT and size < MAX_SUMMARY_CHARACTERS:
+                    texts.append(text)
+                    size += len(text)
             return True
 
         await self._upstream.deliver(request, credential, take, _room_is_unlimited)

@@ -46,7 +46,8 @@ from chatapi.upstream.routing.routes import ListedUpstream, RouteTable
 from chatapi.upstream.stream import Answer
 
 SHARED_ACCOUNT_PATHS = frozenset({"embeddings", "moderations", "completions", "audio", "images"})
-_ACCOUNT_HEADERS = frozenset({"openai-organization", "openai-project"})
+# Not passed on to a shared account: they choose an account, or two callers with the same key would share an answer.
+_ACCOUNT_HEADERS = frozenset({"openai-organization", "openai-project", "idempotency-key"})
 _MAY_HELP = (UpstreamUnavailable, UpstreamTimeout, UpstreamBroken, UpstreamRateLimited, UpstreamModelNotFound)
 Result = TypeVar("Result")
 
