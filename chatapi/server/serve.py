@@ -38,6 +38,7 @@ CLOSE_SECONDS = 5  # for readers to receive the end of their answers, after the 
 BUFFER_BYTES = 256 * 1024  # of each connection in the system, for each direction; they would grow to megabytes
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy's, so that the proxy closes first and never meets a closed connection
 SWITCH_SECONDS = 0.001  # a thread that parses a large body delays the loop by this much at most, not by 5 ms
+GC_THRESHOLDS = (10_000, 20, 20)  # nearly nothing here is a cycle: Python's 700 objects would be a search for each turn
 MAX_FILES = 65_536  # the limit of open files that the process asks for, where the system allows it
 MAX_PORT = 65_535
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -175,6 +176,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()  # objects of the start live as long as the process: the collector can skip them
+        gc.set_threshold(*GC_THRESHOLDS)
         assert sockets is not None
         logger.info("serving", url=url_of(sockets[0]), docs="/docs", pid=os.getpid())
 
