@@ -15,11 +15,13 @@ import pytest
 import requests
 
 from chatapi.api.ops.bundle import MAP, SCRIPT, STYLE, BundleError, bundle
-from chatapi.api.ops.page import CONTENT_HASH, FILES, PAGE, POLICY, PREVIEW_POLICY, WEB, hash_files, read_files
+from chatapi.api.ops.page import POLICY, PREVIEW_POLICY, WEB, hash_files, read_files, read_site
 from scripts.vendor import VENDOR, compare
 from tests.browser import Visitor
 from tests.node_clients import FOLDER, node
 from tests.server_process import Service
+
+PAGE, FILES, CONTENT_HASH = read_site()
 
 pytestmark = pytest.mark.one_process("files are the same wherever they are served")
 

@@ -390,7 +390,9 @@ class CompletionParser(EventParser):
                     self._add(Kind.TEXT, text, deltas)
                 continue
             kind = part.get("type", "text")
-            if kind in _TEXT_PARTS:
+            if not isinstance(kind, str):
+                self._keep({"content_parts": [part]})
+            elif kind in _TEXT_PARTS:
                 if text := _text_in(part.get("text", part.get("content"))):
                     self._add(Kind.TEXT, text, deltas)
                 if isinstance(part.get("annotations"), list):

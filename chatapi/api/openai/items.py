@@ -448,7 +448,7 @@ def write_items(
 
 def close_item(item: dict[str, Any], status: str) -> dict[str, Any]:
     """Return an item that is kept as received, at the end of its answer: one that is still open has failed."""
-    if status != INCOMPLETE or item.get("status") in {"completed", "failed", "incomplete"} or "status" not in item:
+    if status != INCOMPLETE or "status" not in item or str(item["status"]) in {"completed", "failed", "incomplete"}:
         return item
     return item | {"status": INCOMPLETE if item.get("type") == "computer_call" else "failed"}
 
@@ -542,7 +542,7 @@ def write_annotation(annotation: Any) -> dict[str, Any] | None:
     """Return an annotation in the form of Responses; None for kinds that Responses does not define."""
     if not isinstance(annotation, dict):
         return None
-    if annotation.get("type") in _FILE_CITATIONS and isinstance(annotation.get("file_id"), str):
+    if str(annotation.get("type")) in _FILE_CITATIONS and isinstance(annotation.get("file_id"), str):
         return annotation
     if annotation.get("type") != "url_citation":
         return None

@@ -1,6 +1,6 @@
 """GET / and GET /web/…: the files of the chat page.
 
-They are read once, when the server starts: a request never reaches the disk, and any other path is not found. The page
+They are read once, at the first request for one of them; any other path is not found. The page
 loads its modules as one script and its styles as one sheet (bundle.py); the sources are served too. The policy allows
 the page to load files from this server only, and no inline script or style and no form. Frames show previews of code
 from this server's `preview/`, which has a policy of its own.
@@ -16,8 +16,9 @@ import gzip
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
@@ -118,16 +119,38 @@ def add_bundle(files: dict[str, File]) -> str:
     return page
 
 
-FILES = read_files(WEB)
-_PAGE = add_bundle(FILES)
-CONTENT_HASH = hash_files(FILES)
-PAGE = File(_PAGE.replace('"/web/', f'"/web/{CONTENT_HASH}/').encode(), ".html")
+class Site(NamedTuple):
+    """The page, and all files that it may load, by their path; `content_hash` is of all of them."""
+
+    page: File
+    files: dict[str, File]
+    content_hash: str
+
+
+@cache
+def read_site() -> Site:
+    """Read and join the files. A server that only serves the API never does: they take some megabytes and 0.1 s."""
+    files = read_files(WEB)
+    page = add_bundle(files)
+    content_hash = hash_files(files)
+    return Site(File(page.replace('"/web/', f'"/web/{content_hash}/').encode(), ".html"), files, content_hash)
+
+
+_reading = asyncio.Lock()  # the first requests of a page come together
+
+
+async def find_site() -> Site:
+    """Return the files, which the first call reads on a thread."""
+    if read_site.cache_info().currsize == 0:
+        async with _reading:
+            await asyncio.to_thread(read_site)
+    return read_site()
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def index(request: Request) -> Response:
     """Serve the page."""
-    return _serve(request, PAGE, REVALIDATE)
+    return _serve(request, (await find_site()).page, REVALIDATE)
 
 
 @router.api_route("/web/{path:path}", methods=["GET", "HEAD"])
@@ -137,9 +160,10 @@ async def file(request: Request, path: str) -> Response:
     A hash of another release gets the current file, which must be revalidated: an open page of the previous release can
     still load what it needs later.
     """
+    site = await find_site()
     first, _, rest = path.partition("/")
     name = rest if HASH.fullmatch(first) else path
-    found = FILES.get(name)
+    found = site.files.get(name)
     if found is None or name == INDEX:
         raise NotFound
     if "gzipped" not in vars(found):
@@ -149,7 +173,7 @@ async def file(request: Request, path: str) -> Response:
         headers = HEADERS | FOREIGN
     elif name == WORKER:
         headers = WORKER_HEADERS
-    return _serve(request, found, IMMUTABLE if first == CONTENT_HASH else REVALIDATE, headers)
+    return _serve(request, found, IMMUTABLE if first == site.content_hash else REVALIDATE, headers)
 
 
 def _serve(request: Request, file: File, cache_control: str, headers: dict[str, str] = HEADERS) -> Response:

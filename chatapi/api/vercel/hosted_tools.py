@@ -61,7 +61,7 @@ def closing(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _shown(item: dict[str, Any]) -> bool:
-    return item.get("type") not in {"message", "reasoning"} and isinstance(item.get("id"), str)
+    return str(item.get("type")) not in {"message", "reasoning"} and isinstance(item.get("id"), str)
 
 
 def _call(item: dict[str, Any]) -> dict[str, Any]:

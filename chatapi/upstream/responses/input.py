@@ -38,7 +38,7 @@ def _without_loose_ends(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Calls of functions have their results by then (`generations.history`); these are of tools such as `computer`.
     """
-    answered = {(item.get("type"), item.get("call_id")) for item in items if item.get("call_id") is not None}
+    answered = {(str(item.get("type")), item["call_id"]) for item in items if isinstance(item.get("call_id"), str)}
     kept: list[dict[str, Any]] = []
     for item in reversed(items):
         led_to_something = bool(kept) and _is_models(kept[-1])
@@ -49,7 +49,7 @@ def _without_loose_ends(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _is_open(item: dict[str, Any], answered: set[tuple[Any, Any]]) -> bool:
     kind = str(item.get("type", ""))
-    own = kind in {"function_call", "custom_tool_call"} or item.get("call_id") is None
+    own = kind in {"function_call", "custom_tool_call"} or not isinstance(item.get("call_id"), str)
     return kind.endswith("_call") and not own and (f"{kind}_output", item["call_id"]) not in answered
 
 
