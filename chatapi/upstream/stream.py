@@ -389,10 +389,8 @@ class CompletionParser(EventParser):
                 if text := _text_in(part):
                     self._add(Kind.TEXT, text, deltas)
                 continue
-            kind = part.get("type", "text")
-            if not isinstance(kind, str):
-                self._keep({"content_parts": [part]})
-            elif kind in _TEXT_PARTS:
+            kind = str(part.get("type", "text"))  # it may be anything
+            if kind in _TEXT_PARTS:
                 if text := _text_in(part.get("text", part.get("content"))):
                     self._add(Kind.TEXT, text, deltas)
                 if isinstance(part.get("annotations"), list):
