@@ -20,6 +20,12 @@ cuts = st.lists(st.integers(0), max_size=4)
 @example(
     b'data: {"choices":[{"delta":{"content":[{"type":[]}]}}]}\n\ndata: {"choices":[{"finish_reason":"stop"}]}', [], []
 )
+@example(
+    b'data: {"choices":[{"delta":{"function_call":{"name":"f","arguments":"0"}}}]}\n\n'
+    b'data: {"choices":[{"delta":{"content":"0","function_call":{"arguments":"0"}},"finish_reason":"stop"}]}',
+    [],
+    [],
+)
 def test_any_answer_is_read_or_refused(body: bytes, first: list[int], second: list[int]) -> None:
     check(body, first, second)
 

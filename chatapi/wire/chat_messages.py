@@ -158,12 +158,16 @@ def write_message(message: NewMessage, developer_role: str) -> dict[str, Any]:
 def answer_message(parts: tuple[Part, ...]) -> dict[str, Any]:
     """Write a model's answer as a message: its text, and the tools that it called."""
     message: dict[str, Any] = {"role": "assistant", "content": visible_text(parts) or None}
-    calls = [
-        {"id": part.call.id, "type": "function", "function": {"name": part.call.name, "arguments": part.text}}
-        for part in parts
-        if part.kind is Kind.TOOL_CALL and part.call is not None
-    ]
-    return message | ({"tool_calls": calls} if calls else {})
+    calls: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        if part.kind is not Kind.TOOL_CALL or part.call is None:
+            continue
+        if (begun := calls.get(part.call.id)) is not None:  # other content came between its pieces
+            begun["function"]["arguments"] += part.text
+            continue
+        function = {"name": part.call.name, "arguments": part.text}
+        calls[part.call.id] = {"id": part.call.id, "type": "function", "function": function}
+    return message | ({"tool_calls": list(calls.values())} if calls else {})
 
 
 def _write_parts(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
