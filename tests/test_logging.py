@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from chatapi.simulator import running as run_simulator
 from chatapi.telemetry.logging import BACKLOG_BYTES, ConsoleRenderer, LineWriter, render_json
 from tests.fork_server import ForkedProcess, fork_server
 from tests.server_process import END_SECONDS, PROJECT, Service, environment_without_settings
+from tests.waiting import wait_for
 
 FULL_DISK = "/dev/full"
 PIPE_BYTES = 64 * 1024
@@ -207,14 +208,6 @@ def running(folder: Path, upstream: Simulator, stderr: int | None, **environment
             assert process.wait(END_SECONDS) == 0
         finally:
             process.send_signal(signal.SIGKILL)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return when the condition is true."""
-    deadline = time.monotonic() + END_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def answers(process: subprocess.Popen[Any] | ForkedProcess, service: Service) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tests.databases import postgres
 from tests.server_process import KEY, OTHER_KEY, Serve, Service
 from tests.test_chat import Reader, session_of
 from tests.test_store import COMPLETED, REFUSED, Clock, Writer, anyone, begin, clock, driver, said, store, turn
+from tests.waiting import wait_for
 
 __all__ = ["clock", "driver", "store"]  # fixtures
 
@@ -45,13 +45,6 @@ def waiting(server: Service, session_id: str, key: str | None = KEY) -> dict[str
 
 def texts(listed: dict[str, Any]) -> list[str]:
     return [message["user_message"] for message in listed["data"]]
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    until = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < until, "it never happens"
-        time.sleep(0.02)
 
 
 def is_answered(server: Service, session_id: str, count: int) -> Callable[[], bool]:
@@ -129,7 +122,7 @@ def test_a_failed_answer_stops_the_queue_an_interrupting_message_comes_first_and
         session_id = session_of(first)
         for text in ("Refused", "Later", "Last"):
             assert queued(server, text, session_id).status_code == 202
-        stopped = server.post(f"/api/chat/{session_id}/stop", key=KEY)  # and the queue goes on
+        stopped = server.post(f"/api/chat/{session_id}/stop", key=KEY)  # and the queue continues
         assert stopped.json()["text"] == "Hello"
     wait_for(is_answered(server, session_id, 4))
     listed = waiting(server, session_id)

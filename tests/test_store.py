@@ -41,7 +41,6 @@ from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.generations import LEASE_SECONDS, SWEEP_BATCH
 from chatapi.store.journal import recover
-from chatapi.store.schema import migrations
 from chatapi.store.sessions import find_session, insert_session
 from tests.databases import postgres
 from tests.transactions import transaction_of
@@ -1034,9 +1033,3 @@ async def test_a_reader_that_fails_does_not_hurt_the_next(store: Store, driver: 
         assert await refused_with(driver.read(wrong)) is StoreUnavailable
     for _ in range(4):
         assert await driver.read(lambda: find_session(session.id)) == session
-
-
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_migrations_have_numbers_of_their_own_without_a_gap(database: str) -> None:
-    numbers = [migration.number for migration in migrations(database)]
-    assert numbers == list(range(1, len(numbers) + 1))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from chatapi.simulator import Gate, Simulator, scripts
 from tests.cluster import SECRET
 from tests.databases import postgres, redis
 from tests.server_process import KEY, Service, run_command
+from tests.waiting import wait_for
 
 SECONDS = 20.0  # for anything a test waits for; it takes milliseconds
 COUNT = 2
@@ -68,13 +68,6 @@ def workers(simulator: Simulator, tmp_path: Path) -> Iterator[Workers]:
     for pid in filter(is_alive, started.pids()):
         os.kill(pid, signal.SIGKILL)  # only after a failure: it would outlive the test
     assert status in {0, -signal.SIGKILL}
-
-
-def wait_for(done: Callable[[], Any]) -> None:
-    until = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < until, "it never happens"
-        time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:

@@ -17,6 +17,7 @@ import structlog
 from chatapi.auth.credentials import Credential
 from chatapi.errors import ChatError, UpstreamBroken
 from chatapi.generations.context import ContextPlan
+from chatapi.generations.ephemeral import room_is_unlimited
 from chatapi.model import Clock, Kind, NewMessage, Summary, Usage, new_id, user_text
 from chatapi.settings import Settings
 from chatapi.store import Store
@@ -105,8 +106,8 @@ class Compactor:
                     size += len(text)
             return True
 
-        await self._upstream.deliver(request, credential, take, _room_is_unlimited)
-        usage = _usage_of(answers[0]) if answers else None
+        await self._upstream.deliver(request, credential, take, room_is_unlimited)
+        usage = answers[0].spent if answers else None
         summary = "".join(texts).strip()[:MAX_SUMMARY_CHARACTERS]
         if not summary:
             raise UpstreamBroken("The summary is empty.")
@@ -127,13 +128,3 @@ def describe(message: NewMessage) -> str:
             case Kind.IMAGE | Kind.AUDIO | Kind.FILE:
                 lines.append(f"[{part.kind.value}]")
     return "\n".join(lines)
-
-
-def _usage_of(answer: Answer) -> Usage | None:
-    if answer.usage is None and answer.deltas:
-        return Usage(None, answer.deltas, estimated=True)
-    return answer.usage
-
-
-async def _room_is_unlimited() -> None:
-    """Do nothing: a summary is short."""

@@ -44,14 +44,12 @@ class ContextPlan:
     @property
     def model_request(self) -> ModelRequest:
         """The request to send."""
-        sent = [one.message for one in (sent_messages(self.path, self.cut) if self.cut else self.path)]
+        sent = [one.message for one in sent_messages(self.path, self.cut)]
         return self.request.with_messages(tuple(select_history(sent)), self._instructions)
 
     @property
     def left_out(self) -> LeftOut | None:
         """The messages that are left out or summarised, if there are any."""
-        if not self.cut and self.summary is None:
-            return None
         covered = self.summarised
         left = left_out_messages(self.path, self.cut)[len(covered) :]
         if not left and not covered:
@@ -180,12 +178,16 @@ async def send_fitting(
 
 def sent_messages(path: Sequence[PathMessage], cut: int) -> list[PathMessage]:
     """Return the messages that are sent."""
+    if not cut:  # nearly every turn
+        return list(path)
     newest = newest_user_message(path)
     return [one for index, one in enumerate(path) if index >= cut or index == newest or _is_always_sent(one)]
 
 
 def left_out_messages(path: Sequence[PathMessage], cut: int) -> list[PathMessage]:
     """Return the messages that are not sent."""
+    if not cut:
+        return []
     newest = newest_user_message(path)
     return [one for index, one in enumerate(path[:cut]) if index != newest and not _is_always_sent(one)]
 

@@ -61,7 +61,7 @@ class EphemeralGeneration(RunningGeneration):
 
             async def send(request: ModelRequest) -> None:
                 async with traced_call(tracing, self, request.model):
-                    await upstream.deliver(request, credential, self._append, _room_is_unlimited)
+                    await upstream.deliver(request, credential, self._append, room_is_unlimited)
 
             await send_fitting(plan, send, self._note)
             return self.outcome()
@@ -111,5 +111,5 @@ class EphemeralGeneration(RunningGeneration):
         self.end(ended)
 
 
-async def _room_is_unlimited() -> None:
+async def room_is_unlimited() -> None:
     """Do nothing: `_append` always has room."""

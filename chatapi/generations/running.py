@@ -142,13 +142,8 @@ class RunningGeneration:
         return Outcome(Status.FAILED, None, self.usage(), error.code, error.detail)
 
     def usage(self) -> Usage | None:
-        """Return the tokens spent: as the upstream counted them, or one for each delta where it did not."""
-        if self.answer is None:
-            return None
-        counted = self.answer.usage
-        if self.answer.deltas and (counted is None or counted.output_tokens is None):
-            return Usage(counted.input_tokens if counted is not None else None, self.answer.deltas, estimated=True)
-        return counted
+        """Return the tokens spent so far, if the upstream has responded."""
+        return self.answer.spent if self.answer is not None else None
 
     def end(self, generation: Generation | None, error: ChatError | None = None) -> None:
         """Let the readers see the end of the log, or the error because of which it has none."""

@@ -22,6 +22,3 @@ class NoMetrics(Metrics):
 
     def committed(self, seconds: float, transactions: int, appends: int, failed: bool = False) -> None:
         pass
-
-    def loop_lagged(self, seconds: float) -> None:
-        pass

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from chatapi.errors import UpstreamRejectedKey
-from chatapi.model import Clock, Generation, Kind, LeftOut, Microseconds, Outcome, Part, Status
+from chatapi.model import Generation, Kind, LeftOut, Microseconds, Outcome, Part, Status
 from chatapi.model.log import contiguous, default_cuts, parts_of, pieces_of, split
-from chatapi.store.drivers.driver import Driver, Fenced, Together, Transaction
-from chatapi.store.group_commit import GroupCommit, LogWriter
+from chatapi.store.drivers.driver import Fenced, Together, Transaction
+from chatapi.store.group_commit import LogWriter
 from chatapi.store.inputs import find_input
 from chatapi.store.pieces import read_piece, stored_pieces
 from chatapi.store.queue_start import QueuedStart, start_next
-from chatapi.store.quotas import Quotas
-from chatapi.store.repository import Repository, durable_write, read, write
+from chatapi.store.repository import LeasingRepository, durable_write, read, write
 from chatapi.store.rows import (
     GENERATION,
     check_is,
@@ -43,21 +42,8 @@ class Ended(NamedTuple):
     next: QueuedStart | None
 
 
-class Generations(Repository):
+class Generations(LeasingRepository):
     """Attempts to answer a turn, and their logs. `replica` is the process that this store serves."""
-
-    def __init__(
-        self,
-        driver: Driver,
-        group_commit: GroupCommit,
-        clock: Clock,
-        quotas: Quotas,
-        replica: str,
-        lease_seconds: float,
-    ) -> None:
-        super().__init__(driver, group_commit, clock, quotas)
-        self._replica = replica
-        self._lease_seconds = lease_seconds
 
     @read
     def find(self, generation_id: str) -> Transaction[Generation | None]:

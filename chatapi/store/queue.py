@@ -13,7 +13,6 @@ from typing import NamedTuple
 from chatapi.errors import IdempotencyMismatch, QueuedMessageNotFound, QueueFull
 from chatapi.model import (
     Authorizer,
-    Clock,
     Kind,
     Microseconds,
     NewMessage,
@@ -25,12 +24,11 @@ from chatapi.model import (
     TurnRequest,
     new_id,
 )
-from chatapi.store.drivers.driver import Driver, Transaction
-from chatapi.store.group_commit import GroupCommit
+from chatapi.store.drivers.driver import Transaction
 from chatapi.store.queue_rows import QUEUED_TURN, encode_request, read_queued_turn, resize_queue
 from chatapi.store.queue_start import QueuedStart, start_next
-from chatapi.store.quotas import Quotas, content_size
-from chatapi.store.repository import Repository, durable_write, read
+from chatapi.store.quotas import content_size
+from chatapi.store.repository import LeasingRepository, durable_write, read
 from chatapi.store.rows import check_is, decode_parts, encode_parts, valid_id_or_empty
 from chatapi.store.sessions import find_session, note_deletion
 from chatapi.store.statements import id_batches, id_parameters
@@ -55,21 +53,8 @@ class WithoutKey(NamedTuple):
     owner: str
 
 
-class Queue(Repository):
+class Queue(LeasingRepository):
     """Turns that wait. `replica` produces the answers of those that start here."""
-
-    def __init__(
-        self,
-        driver: Driver,
-        group_commit: GroupCommit,
-        clock: Clock,
-        quotas: Quotas,
-        replica: str,
-        lease_seconds: float,
-    ) -> None:
-        super().__init__(driver, group_commit, clock, quotas)
-        self._replica = replica
-        self._lease_seconds = lease_seconds
 
     @durable_write
     def add(

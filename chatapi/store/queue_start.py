@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from chatapi.model import Generation, Microseconds, QueuedTurn, Session, Status, TurnRequest, new_id
@@ -13,9 +12,8 @@ from chatapi.store.rows import check_is
 from chatapi.store.sessions import find_session
 from chatapi.store.statements import run_each
 from chatapi.store.tree import child_depth, insert_messages
-from chatapi.store.turn_rows import insert_generation, update_session
+from chatapi.store.turn_rows import continue_session, insert_generation, update_session
 from chatapi.store.values import Lease, StartedTurn
-from chatapi.titles import title_of
 
 
 class QueuedStart(NamedTuple):
@@ -70,17 +68,7 @@ def _begin(session: Session, queued: QueuedTurn, lease: Lease, now: Microseconds
     if parent is not None:
         depth, _ = yield from child_depth(session.id, parent)
     answer = new_id("msg")
-    developer_message = turn.developer_message
-    session = replace(
-        session,
-        owner=turn.owner,
-        developer_message=session.developer_message if developer_message is None else developer_message,
-        given_title=session.given_title if session.given_title is not None else title_of(turn.input),
-        head=answer,
-        message_count=session.message_count + 2,
-        updated_at=now,
-        queued=session.queued - 1,
-    )
+    session = continue_session(session, turn, answer, 2, now, dequeued=1)
     generation = Generation(
         queued.generation_id,
         session.id,

@@ -41,6 +41,23 @@ class Repository:
         self._quotas = quotas
 
 
+class LeasingRepository(Repository):
+    """A repository that gives leases on generations to this process: `replica`, for `lease_seconds`."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        group_commit: GroupCommit,
+        clock: Clock,
+        quotas: Quotas,
+        replica: str,
+        lease_seconds: float,
+    ) -> None:
+        super().__init__(driver, group_commit, clock, quotas)
+        self._replica = replica
+        self._lease_seconds = lease_seconds
+
+
 def read(method: Method[R, P, T]) -> Query[R, P, T]:
     """Run the transaction on one consistent state; it writes nothing."""
 

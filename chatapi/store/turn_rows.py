@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from chatapi.model import Generation, Session, TurnRequest
+from dataclasses import replace
+
+from chatapi.model import Generation, Microseconds, Session, TurnRequest
 from chatapi.store.drivers.driver import Statement
 from chatapi.store.values import Lease
+from chatapi.titles import title_of
+
+
+def continue_session(
+    session: Session, turn: TurnRequest, head: str, added: int, now: Microseconds, *, size: int = 0, dequeued: int = 0
+) -> Session:
+    """Return the session with a turn: so many messages of `size` bytes, of which `dequeued` turns had waited."""
+    developer_message = turn.developer_message
+    return replace(
+        session,
+        owner=turn.owner,
+        developer_message=session.developer_message if developer_message is None else developer_message,
+        given_title=session.given_title if session.given_title is not None else title_of(turn.input),
+        head=head,
+        message_count=session.message_count + added,
+        updated_at=now,
+        content_bytes=session.content_bytes + size,
+        queued=session.queued - dequeued,
+    )
 
 
 def update_session(session: Session) -> Statement:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chatapi.errors import IdempotencyMismatch, MessageNotFound, NothingToAnswer, SessionNotFound
-from chatapi.model import Authorizer, Clock, Generation, Role, Session, Status, TurnRequest, new_id
+from chatapi.model import Authorizer, Generation, Role, Session, Status, TurnRequest, new_id
 from chatapi.store.aliases import name_messages, resolve_alias, take_alias
-from chatapi.store.drivers.driver import Driver, Statement, Together, Transaction
-from chatapi.store.group_commit import GroupCommit
-from chatapi.store.quotas import Quotas, content_size
-from chatapi.store.repository import Repository, durable_write, read
+from chatapi.store.drivers.driver import Statement, Together, Transaction
+from chatapi.store.quotas import content_size
+from chatapi.store.repository import LeasingRepository, durable_write, read
 from chatapi.store.rows import GENERATION, read_generation
 from chatapi.store.sessions import find_session, insert_session
 from chatapi.store.statements import run_each
 from chatapi.store.tree import child_depth, insert_messages, require_idle
-from chatapi.store.turn_rows import insert_generation, update_session
+from chatapi.store.turn_rows import continue_session, insert_generation, update_session
 from chatapi.store.values import Lease, StartedTurn
-from chatapi.titles import title_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +28,8 @@ class _NewIds:
     generation: str
 
 
-class Turns(Repository):
+class Turns(LeasingRepository):
     """The start of turns. `replica` produces their answers."""
-
-    def __init__(
-        self,
-        driver: Driver,
-        group_commit: GroupCommit,
-        clock: Clock,
-        quotas: Quotas,
-        replica: str,
-        lease_seconds: float,
-    ) -> None:
-        super().__init__(driver, group_commit, clock, quotas)
-        self._replica = replica
-        self._lease_seconds = lease_seconds
 
     @durable_write
     def begin(self, turn: TurnRequest, authorizer: Authorizer) -> Transaction[StartedTurn]:
@@ -83,17 +68,7 @@ class Turns(Repository):
                 raise NothingToAnswer
             self._quotas.require_session_room(session, len(turn.input) + 1, size)
             yield from self._quotas.take(turn.owner, 0, size)
-        developer_message = turn.developer_message
-        session = replace(
-            session,
-            owner=turn.owner,
-            developer_message=session.developer_message if developer_message is None else developer_message,
-            given_title=session.given_title if session.given_title is not None else title_of(turn.input),
-            head=ids.answer,
-            message_count=session.message_count + len(turn.input) + 1,
-            updated_at=now,
-            content_bytes=session.content_bytes + size,
-        )
+        session = continue_session(session, turn, ids.answer, len(turn.input) + 1, now, size=size)
         generation = Generation(
             ids.generation, session.id, ids.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
         )

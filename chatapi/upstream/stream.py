@@ -514,6 +514,14 @@ class Answer:
         return self._parser.deltas
 
     @property
+    def spent(self) -> Usage | None:
+        """The tokens as the upstream counted them, or one for each piece of content where it did not."""
+        counted = self.usage
+        if self.deltas and (counted is None or counted.output_tokens is None):
+            return Usage(counted.input_tokens if counted is not None else None, self.deltas, estimated=True)
+        return counted
+
+    @property
     def done(self) -> bool:
         """Whether the answer has ended, so that nothing more is read of it."""
         return self._parser.done

@@ -45,7 +45,7 @@ class MessageQueue(TypedDict):
         Literal["answer", "key", "start"] | None,
         Meta(
             description="`answer`: an answer is running. `key`: a request with the key of the session, such as this "
-            "one. `start`: the last answer failed, and `POST …/queue/start` goes on. Null if no message waits."
+            "one. `start`: the last answer failed, and `POST …/queue/start` continues. Null if no message waits."
         ),
     ]
 

@@ -32,8 +32,8 @@ class DirectRoute(APIRoute):
 class DirectDispatch:
     """Middleware that calls direct routes without parameters in their path at once, with the same result.
 
-    A request is matched by one look into a dictionary instead of a search through all routes. Every other request
-    goes on to the framework.
+    A request is matched by one look into a dictionary instead of a search through all routes. The framework
+    handles every other request.
     """
 
     def __init__(

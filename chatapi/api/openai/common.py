@@ -125,6 +125,24 @@ async def find_references(services: Services, owner: str, items: Any) -> Referen
     return found
 
 
+def own_items(
+    items: list[dict[str, Any]], limit: int, order: str, after: str | None, noun: str = "an item"
+) -> dict[str, Any]:
+    """Return a page of a list that is small enough to be made whole; `items` are the first one first.
+
+    Raises:
+        InvalidRequest: `after` is not the id of one of them, each of which is `noun`.
+    """
+    if order == "desc":
+        items = items[::-1]
+    if after is not None:
+        ids = [item["id"] for item in items]
+        if after not in ids:
+            raise InvalidRequest.field("after", f"Must be the id of {noun} of this list.")
+        items = items[ids.index(after) + 1 :]
+    return item_list(items, limit)
+
+
 def item_list(items: list[dict[str, Any]], limit: int) -> dict[str, Any]:
     """Return a page of items; items beyond `limit` only set `has_more`."""
     page = items[:limit]

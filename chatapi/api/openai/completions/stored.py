@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from chatapi.api.http.pagination import PageSize
 from chatapi.api.http.request_body import METADATA_ENTRIES, read_raw_body
 from chatapi.api.http.services import Services, services_of
-from chatapi.api.openai.common import After, Order, caller_with_key, check_surrogates, item_list
+from chatapi.api.openai.common import After, Order, caller_with_key, check_surrogates, item_list, own_items
 from chatapi.api.openai.completions import schemas
 from chatapi.api.openai.completions.request import (
     DIALECT,
@@ -120,14 +120,7 @@ async def list_messages(
     written = [{"role": "developer", "content": text} for text in texts]
     written += [write_message(NewMessage(message.role, message.parts), "developer") for message in stored]
     messages = [_stored_message(generation, index, message) for index, message in enumerate(written)]
-    if order == "desc":
-        messages.reverse()
-    if after is not None:
-        ids = [message["id"] for message in messages]
-        if after not in ids:
-            raise InvalidRequest.field("after", "Must be the id of a message of this list.")
-        messages = messages[ids.index(after) + 1 :]
-    return JSONResponse(item_list(messages, limit))
+    return JSONResponse(own_items(messages, limit, order, after, "a message"))
 
 
 def _stored_message(generation: Generation, index: int, message: dict[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from chatapi.api.openai.common import (
     cancels_on_disconnect,
     check_surrogates,
     find_references,
-    item_list,
     not_found_as,
+    own_items,
     require_key,
 )
 from chatapi.api.openai.responses import schemas
@@ -217,14 +217,7 @@ async def input_items(
     with not_found_as(ResponseNotFound):
         messages = await services_of(request).store.messages.find_input(generation.id)
     items = [item for items in await items_of_messages(services_of(request), messages) for item in items]
-    if order == "desc":
-        items.reverse()
-    if after is not None:
-        ids = [item["id"] for item in items]
-        if after not in ids:
-            raise InvalidRequest.field("after", "Must be the id of an item of this list.")
-        items = items[ids.index(after) + 1 :]
-    return JSONResponse(item_list(items, limit))
+    return JSONResponse(own_items(items, limit, order, after))
 
 
 async def _find(request: Request, name: str, action: Action) -> Generation:
