@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from chatapi.simulator import Gate, Simulator, scripts
 from tests.server_process import KEY, Serve, Service
 
 pytestmark = pytest.mark.one_process("HTTP is read before there is a store")
@@ -119,6 +120,44 @@ def test_pipelined_requests_are_answered_in_order(server: Service) -> None:
         connection.sendall(b"Connection: close\r\n\r\n")
         received = read_all(connection)
     assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"413", b"413", b"404"]
+
+
+def test_a_pipelined_request_waits_until_the_response_before_it_is_read(serve: Serve) -> None:
+    server = serve(CHATAPI_METRICS="on")
+    whole = server.get("/openapi.json").content
+    address = urlsplit(server.url)
+    with socket.socket() as connection:
+        connection.settimeout(SECONDS)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that it takes a part of the response
+        connection.connect((address.hostname, address.port))
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n"
+        connection.sendall((request + b"\r\n") * 4 + request + b"Connection: close\r\n\r\n")
+        assert connection.recv(16, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK\r"
+        metrics = server.get("/metrics").text
+        received = read_all(connection)
+    assert "chatapi_open_requests 1.0" in metrics, "the one for the metrics"
+    assert received.count(whole) == 5, "each is answered when there is room for it"
+
+
+def test_pipelined_requests_are_not_collected_while_one_is_answered(serve: Serve, simulator: Simulator) -> None:
+    gate = Gate()
+    simulator.script = scripts.held(gate)
+    server = serve()
+    head = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+    with connect(server) as connection:
+        connection.sendall(head + b"%d\r\n\r\n" % len(BODY) + BODY + head)
+        assert connection.recv(16, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK\r"
+        before = resident_mib(server)
+        connection.settimeout(0.5)  # for the buffers of the system to be full
+        with pytest.raises(TimeoutError):
+            pour(connection, b"1" * 60_000)
+        assert resident_mib(server) - before < 16
+        gate.open()
+        connection.settimeout(SECONDS)
+        received = b""
+        while b"\r\n0\r\n" not in received:
+            received += connection.recv(65536)
+    assert b"there." in received
 
 
 def test_a_body_in_the_smallest_chunks_is_read(server: Service) -> None:

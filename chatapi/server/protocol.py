@@ -183,6 +183,8 @@ def bounded_protocol(
         def data_received(self, data: bytes) -> None:
             if self._next:
                 self._next += data
+                self.flow.pause_reading()  # again: the application resumes it whenever it receives a part of a body
+                return
             while data and not self._next and not self.transport.is_closing():
                 data = self._receive_body(data) if self._in_body else self._receive_head(data)
 
@@ -199,9 +201,10 @@ def bounded_protocol(
         def _receive_head(self, data: bytes) -> bytes:
             """Collect a head and parse it when it is whole; return the bytes after it.
 
-            A request that comes before the response to the last one waits unparsed: each costs as much as many bytes.
+            A request that comes before the client has read most of the last response waits unparsed: each costs as
+            much as many bytes.
             """
-            if self.cycle is not None and not self.cycle.response_complete:
+            if self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete):
                 self._next = data
                 self.flow.pause_reading()
                 return b""
@@ -290,7 +293,18 @@ def bounded_protocol(
         def on_response_complete(self) -> None:
             table.wait(self)
             super().on_response_complete()
-            if self._next:
+            self._parse_next_soon()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self.cycle is None or self.cycle.response_complete:
+                self.flow.resume_reading()
+                self._parse_next_soon()
+
+        def _parse_next_soon(self) -> None:
+            if self._next and self.flow.write_paused:
+                self.flow.pause_reading()  # `resume_writing` continues
+            elif self._next:
                 self.loop.call_soon(self._parse_next)
 
         def send_400_response(self, msg: str) -> None:
