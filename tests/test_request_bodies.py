@@ -15,6 +15,8 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chatapi.api.http.request_body import parse
+from chatapi.errors import InvalidRequest
 from chatapi.simulator import Simulator, scripts
 from tests.openai_sdk import MODEL
 from tests.server_process import KEY, Serve, Service
@@ -287,3 +289,27 @@ def test_a_mutated_body_is_never_a_server_error(service: Service, upstream: Simu
 
     check()
     assert not [line for line in service.log[seen:] if "unforeseen" in line]
+
+
+TEXT = st.text(st.sampled_from('\\",:[{}x\nè'), max_size=6)
+VALUES = st.recursive(TEXT | st.integers(), lambda of: st.lists(of, max_size=4) | st.dictionaries(TEXT, of, max_size=4))
+
+
+@given(VALUES, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_the_values_of_a_body_are_counted_exactly(value: Any, ascii_only: bool) -> None:
+    data = json.dumps(value, ensure_ascii=ascii_only).encode()
+    count = marks(value)
+    assert parse(data, max_values=count) == value
+    if count:
+        with pytest.raises(InvalidRequest):
+            parse(data, max_values=count - 1)
+
+
+def marks(value: Any) -> int:
+    """Return the number of commas, colons and opening brackets in a value's JSON."""
+    if not isinstance(value, dict | list):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    colons = len(value) if isinstance(value, dict) else 0
+    return 1 + colons + max(0, len(value) - 1) + sum(map(marks, inner))
