@@ -67,6 +67,7 @@ def create_app(settings: Settings, demo_key: str | None = None, replica: Replica
     )
     app.state.services = make_services(settings, demo_key, replica)
     for router in (
+        page.router,  # first, for its many files; no other route begins with its paths
         chat.sending,
         chat.router,
         queue.router,
@@ -91,7 +92,6 @@ def create_app(settings: Settings, demo_key: str | None = None, replica: Replica
         metrics.router,
         config.router,
         docs.router,
-        page.router,
         *([plug.router] if demo_key is not None else []),
     ):
         app.router.routes += router.routes  # directly: an included router matches each request twice

@@ -7,12 +7,13 @@ from fastapi.responses import JSONResponse
 
 from chatapi import __version__
 from chatapi.api.account.schemas import GET_CONFIG
+from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.identity import has_own_host
 from chatapi.api.http.services import Services, services_of
 from chatapi.auth.keys import SEED_LENGTH, SEED_PATTERN, SEED_PREFIX, Key
 from chatapi.errors import InvalidKeyFormat
 
-router = APIRouter(tags=["config"])
+router = APIRouter(tags=["config"], route_class=DirectRoute)
 
 
 @router.get("/api/config", **GET_CONFIG)

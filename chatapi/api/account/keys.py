@@ -8,12 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from chatapi.api.account.schemas import TEST_KEY, KeyBody
+from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.identity import authenticate, check_body_key, mark_failed, mark_known
 from chatapi.api.http.request_body import read_body
 from chatapi.api.http.services import services_of
 from chatapi.errors import InvalidRequest, UpstreamForbidden, UpstreamRejectedKey
 
-router = APIRouter(tags=["keys"])
+router = APIRouter(tags=["keys"], route_class=DirectRoute)
 
 MAX_BODY_BYTES = 16 * 1024
 

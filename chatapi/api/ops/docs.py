@@ -15,12 +15,13 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
+from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.openapi import Example
 from chatapi.api.ops.markup import to_html, to_inline_html
 from chatapi.api.ops.openapi import examples_of, make_document, operations_of
 from chatapi.errors import every_error
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=DirectRoute)
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "web" / "docs"
 POLICY = (
@@ -45,13 +46,13 @@ async def document(request: Request) -> Response:
 
 
 @router.get("/docs.css")
-async def style() -> Response:
+async def style(_: Request) -> Response:
     """Return the style of the reference."""
     return Response((FOLDER / "docs.css").read_bytes(), headers=HEADERS, media_type="text/css")
 
 
 @router.get("/docs.js")
-async def script() -> Response:
+async def script(_: Request) -> Response:
     """Return the script of the reference."""
     return Response((FOLDER / "docs.js").read_bytes(), headers=HEADERS, media_type="text/javascript")
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.identity import is_forwarded, is_trusted
 from chatapi.api.http.serializers import iso
 from chatapi.api.http.services import Services, WorkQueue, services_of
@@ -21,13 +22,13 @@ from chatapi.errors import StoreUnavailable, Unavailable
 from chatapi.model import new_id, wall_clock
 from chatapi.wire.probe import HEALTH_PATH, LIVENESS_PATH, PROBE_LINES, PROBE_PATH, PROBE_SECONDS, READINESS_PATH
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=DirectRoute)
 
 PROBES = WorkQueue("probes", at_once=8)
 
 
 @router.get(LIVENESS_PATH, **GET_LIVENESS)
-async def liveness() -> JSONResponse:
+async def liveness(_: Request) -> JSONResponse:
     """200 as long as the process handles requests. It checks nothing else: a restart would not repair that."""
     return JSONResponse({"status": "alive"})
 

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Request
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.identity import is_forwarded
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.ops.schemas import GET_METRICS
 from chatapi.errors import MetricsTokenRequired, NotFound
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=DirectRoute)
 
 
 @router.get("/metrics", **GET_METRICS)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
+from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.ops.bundle import bundle
 from chatapi.errors import NotFound
 
@@ -73,7 +74,7 @@ REVALIDATE = "no-cache"  # the address stays the same in the next release; mostl
 IMMUTABLE = "public, max-age=31536000, immutable"  # one year, the longest that caches honour
 HASH = re.compile(r"[0-9a-f]{16}")
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=DirectRoute)
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,14 @@ async def index(request: Request) -> Response:
 
 
 @router.api_route("/web/{path:path}", methods=["GET", "HEAD"])
-async def file(request: Request, path: str) -> Response:
+async def file(request: Request) -> Response:
     """Serve a file of the page.
 
     A hash of another release gets the current file, which must be revalidated: an open page of the previous release can
     still load what it needs later.
     """
     site = await find_site()
+    path: str = request.path_params["path"]
     first, _, rest = path.partition("/")
     name = rest if HASH.fullmatch(first) else path
     found = site.files.get(name)
