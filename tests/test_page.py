@@ -361,6 +361,36 @@ def test_edit_creates_a_branch_and_arrows_switch_branches(chat_page: ChatPage) -
         chat_page.expect_answer("1 2 3 4")
 
 
+def test_edited_answer_is_another_version_that_a_second_tab_shows(
+    server: Service, chat_page: ChatPage, visitor: Visitor, upstream: Simulator, key: str
+) -> None:
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    chat_page.send("Count to 3")
+    chat_page.expect_answer("1 2 3")
+    tab = ChatPage(visitor, server, f"/#/{chat_page.session_id}")
+    tab.expect_answer("1 2 3")
+    chat_page.choose_action(chat_page.answers.first, "Edit")
+    field = chat_page.page.get_by_label("Edit the answer")
+    expect(field).to_have_value("1 2")
+    field.fill("one **two**")
+    chat_page.page.reload()  # the text is kept
+    expect(field).to_have_value("one **two**")
+    asked = len(upstream.requests)
+    field.press("Enter")  # a new line
+    chat_page.press("Save")
+    chat_page.expect_answer("one two")
+    expect(chat_page.answers).to_have_count(1)
+    expect(chat_page.answers.last).to_contain_text("2/2")
+    expect(chat_page.answers.last).to_contain_text("Edited by you")
+    expect(chat_page.page.locator("article:focus")).to_contain_text("two")
+    tab.expect_answer("one two")
+    chat_page.press("Previous version", chat_page.answers.first)
+    chat_page.expect_answer("1 2 3")
+    expect(chat_page.answers.first).not_to_contain_text("Edited by you")
+    assert len(upstream.requests) == asked
+
+
 # Chats
 
 

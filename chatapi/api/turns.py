@@ -37,8 +37,7 @@ def with_digest(
     Raises:
         InvalidRequest: the key is empty or too long.
     """
-    if not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequest.field("Idempotency-Key", f"It must be 1 to {MAX_IDEMPOTENCY_KEY} characters.")
+    name = hash_idempotency_key(idempotency_key)
     if content is None:
         content = [
             turn.session_id,
@@ -58,8 +57,18 @@ def with_digest(
         if turn.responses_parameters:
             content += [sorted(turn.responses_parameters.items())]
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
-    name = hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
     return replace(turn, idempotency_key=name, digest=digest)
+
+
+def hash_idempotency_key(idempotency_key: str) -> str:
+    """Return the form in which an idempotency key is stored.
+
+    Raises:
+        InvalidRequest: the key is empty or too long.
+    """
+    if not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequest.field("Idempotency-Key", f"It must be 1 to {MAX_IDEMPOTENCY_KEY} characters.")
+    return hashlib.sha256(idempotency_key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 async def with_idempotency(request: Request, services: Services, turn: TurnRequest, content: Any = None) -> TurnRequest:

@@ -16,11 +16,12 @@ from chatapi.model.content import (
     ToolCall,
     user_text,
     visible_text,
+    with_text,
 )
 from chatapi.model.context import ContextPolicy, LeftOut, PathMessage, Summary
 from chatapi.model.cursors import MessageCursor, SearchCursor
 from chatapi.model.generations import ROOT, Generation, Outcome, QueuedTurn, Status, TurnRequest
-from chatapi.model.ids import Alias, Clock, Microseconds, new_id, wall_clock
+from chatapi.model.ids import Alias, Clock, Microseconds, named_id, new_id, wall_clock
 from chatapi.model.limits import Limit
 from chatapi.model.replicas import Replica
 from chatapi.model.sessions import DEEPEST, Authorizer, ImportedSession, Message, Session
@@ -65,8 +66,10 @@ __all__ = [
     "UsageReport",
     "UsageTotal",
     "VISIBLE_KINDS",
+    "named_id",
     "new_id",
     "user_text",
     "visible_text",
     "wall_clock",
+    "with_text",
 ]

@@ -92,6 +92,13 @@ def visible_text(parts: tuple[Part, ...]) -> str:
     return "".join(part.text for part in parts if part.kind in VISIBLE_KINDS)
 
 
+def with_text(parts: tuple[Part, ...], text: str) -> tuple[Part, ...]:
+    """Return the parts with this text, where the text was, or before the images."""
+    others = [part for part in parts if part.kind is not Kind.TEXT]
+    files = tuple(part for part in others if part.kind is Kind.FILE)
+    return (*files, Part(Kind.TEXT, text), *(part for part in others if part.kind is not Kind.FILE))
+
+
 class Piece(NamedTuple):
     """A run of bytes of a log: whole UTF-8 code points of one part. `position` is its end, in bytes of the log."""
 

@@ -6,6 +6,8 @@ in tests.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -35,6 +37,12 @@ def new_id(prefix: str) -> str:
 
 
 _TIME_SHIFTS = range(5 * (_TIME_DIGITS - 1), -1, -5)
+
+
+def named_id(prefix: str, *names: str) -> str:
+    """Return the id that always belongs to these names, which cannot be read from it: 144 bits of a hash."""
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return f"{prefix}_{base64.urlsafe_b64encode(digest[:18]).decode()}"
 
 
 class Alias(NamedTuple):

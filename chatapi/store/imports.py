@@ -45,12 +45,17 @@ class Imports(Repository):
 
 def _statements(session: Session, messages: list[Message]) -> list[Statement]:
     owner = session.owner or ""
-    generations = [message.generation for message in messages if message.generation is not None]
     return [
         insert_session(session),
         *insert_rows(MESSAGE_INTO, [_message_row(message) for message in messages]),
-        *insert_rows(_GENERATION_INTO, [_generation_row(one, owner) for one in generations]),
+        *insert_generations(messages, owner),
     ]
+
+
+def insert_generations(messages: list[Message], owner: str) -> list[Statement]:
+    """Insert the generations of these messages, all of which have ended."""
+    generations = [message.generation for message in messages if message.generation is not None]
+    return insert_rows(_GENERATION_INTO, [_generation_row(one, owner) for one in generations])
 
 
 def _message_row(message: Message) -> tuple[Any, ...]:

@@ -258,7 +258,7 @@ class Messages(Repository):
         yield from run_each(name_messages(owner, session_id, messages, ids))
         title = session.given_title if session.given_title is not None else title_of(messages)
         head = ids[-1] if ids else session.head
-        yield from _update(session, title, head, session.message_count + len(ids), now)
+        yield from update_session(session, title, head, session.message_count + len(ids), now)
         yield "UPDATE session SET content_bytes = content_bytes + $2 WHERE id = $1", (session_id, size)
 
     @durable_write
@@ -368,11 +368,11 @@ def _page(session_id: str, low: int, high: int, lowest: str, order: str) -> Tran
         message = read_message(row)
         check_is(message.session_id, session_id)
         found.append((yield from with_log(message)))
-    siblings = yield from _siblings(session_id, found)
+    siblings = yield from siblings_of(session_id, found)
     return [replace(message, siblings=tuple(siblings[message.parent])) for message in found]
 
 
-def _siblings(session_id: str, messages: list[Message]) -> Transaction[dict[str | None, list[str]]]:
+def siblings_of(session_id: str, messages: list[Message]) -> Transaction[dict[str | None, list[str]]]:
     """Return the IDs of all children of the parents of these messages, by parent, the oldest first."""
     found: dict[str | None, list[str]] = {}
     for batch in id_batches([message.parent for message in messages if message.parent is not None]):
@@ -399,7 +399,7 @@ def _shrink(
     title = session.given_title
     if title and title in {title_of([message]) for message in removed}:
         title = yield from _title_of_first_message(session.id)
-    return (yield from _update(session, title, head, session.message_count - count, now))
+    return (yield from update_session(session, title, head, session.message_count - count, now))
 
 
 def _title_of_first_message(session_id: str) -> Transaction[str | None]:
@@ -410,9 +410,10 @@ def _title_of_first_message(session_id: str) -> Transaction[str | None]:
     return title_of([NewMessage(Role.USER, decode_parts(row[0])) for row in rows])
 
 
-def _update(
+def update_session(
     session: Session, title: str | None, head: str | None, message_count: int, now: Microseconds
 ) -> Transaction[Session]:
+    """Set what a change of its messages changes in a session; return the session."""
     yield (
         "UPDATE session SET title = $2, head = $3, message_count = $4, updated_at = $5 WHERE id = $1",
         (session.id, title, head, message_count, now),

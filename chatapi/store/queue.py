@@ -13,16 +13,15 @@ from typing import NamedTuple
 from chatapi.errors import IdempotencyMismatch, QueuedMessageNotFound, QueueFull
 from chatapi.model import (
     Authorizer,
-    Kind,
     Microseconds,
     NewMessage,
-    Part,
     QueuedTurn,
     Role,
     Session,
     Status,
     TurnRequest,
     new_id,
+    with_text,
 )
 from chatapi.store.drivers.driver import Transaction
 from chatapi.store.queue_rows import QUEUED_TURN, encode_request, read_queued_turn, resize_queue
@@ -127,7 +126,7 @@ class Queue(LeasingRepository):
         """
         now = self._clock()
         session, queued = yield from _find(session_id, message_id, authorizer)
-        parts = _with_text(queued.parts, text)
+        parts = with_text(queued.parts, text)
         growth = content_size(parts) - content_size(queued.parts)
         self._quotas.require_session_room(session, 0, growth)
         yield from self._quotas.take(session.owner, 0, max(growth, 0))
@@ -228,10 +227,3 @@ def _find(session_id: str, message_id: str, authorizer: Authorizer) -> Transacti
     if not rows:
         raise QueuedMessageNotFound
     return session, read_queued_turn(rows[0])
-
-
-def _with_text(parts: tuple[Part, ...], text: str) -> tuple[Part, ...]:
-    """Return the parts with this text, where the text was, or before the images."""
-    others = [part for part in parts if part.kind is not Kind.TEXT]
-    files = tuple(part for part in others if part.kind is Kind.FILE)
-    return (*files, Part(Kind.TEXT, text), *(part for part in others if part.kind is not Kind.FILE))

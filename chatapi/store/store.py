@@ -8,6 +8,7 @@ from chatapi.store.aliases import Aliases
 from chatapi.store.completions import Completions
 from chatapi.store.deployment import Deployment
 from chatapi.store.drivers.driver import Driver
+from chatapi.store.edits import Edits
 from chatapi.store.forks import UNFINISHED_MICROSECONDS, Forks
 from chatapi.store.generations import EVERY_LEASE, LEASE_SECONDS, Generations
 from chatapi.store.group_commit import WRITE_RETRY_SECONDS, GroupCommit
@@ -60,6 +61,7 @@ class Store:
         self.usage = Usages(*shared)
         self.summaries = Summaries(*shared)
         self.scans = Scans(*shared)
+        self.edits = Edits(*shared)
         self.forks = Forks(*shared)
         self.imports = Imports(*shared)
         self.retention = Retention(*shared)

@@ -212,6 +212,8 @@ export const strings = {
     reattach: "Reconnect",
     edit: "Edit",
     editLabel: "Edit the message",
+    editAnswerLabel: "Edit the answer",
+    edited: "Edited by you",
     sendEdit: "Send",
     regenerate: "Regenerate",
     regenerateWith: "Regenerate with another model",

@@ -105,7 +105,9 @@ class Message(TypedDict):
     ]
     reasoning: NotRequired[str | None]
     generation_id: NotRequired[str]
-    finish_reason: NotRequired[str | None]
+    finish_reason: NotRequired[
+        Annotated[str | None, Meta(description="As the model API sent it; `edited` if a user wrote the text.")]
+    ]
     error: NotRequired[AnswerError | None]
     first_token_at: NotRequired[Time | None]
     ended_at: NotRequired[Time | None]

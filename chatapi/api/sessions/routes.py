@@ -8,19 +8,20 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from chatapi.api.http.identity import address_group, authorized, caller_of, owner_of, work_group
+from chatapi.api.http.identity import address_group, authorized, caller_of, header_of, owner_of, work_group
 from chatapi.api.http.pagination import Cursor, PageSize, decode_cursor, encode_cursor
 from chatapi.api.http.request_body import read_body, read_optional_body
 from chatapi.api.http.serializers import iso, message_json, session_json
 from chatapi.api.http.services import WorkQueue, services_of
 from chatapi.api.sessions import schemas
-from chatapi.api.sessions.schemas import ForkBody, SessionBody, SessionChangeBody
-from chatapi.api.turns import FORKS
+from chatapi.api.sessions.schemas import EditBody, ForkBody, SessionBody, SessionChangeBody
+from chatapi.api.turns import FORKS, hash_idempotency_key
 from chatapi.auth.authorization import Action, make_authorizer
-from chatapi.errors import InvalidRequest, KeyRequired
-from chatapi.model import DEEPEST, ContextPolicy, Microseconds
+from chatapi.errors import KeyRequired
+from chatapi.model import DEEPEST, ContextPolicy, Microseconds, named_id, new_id
 from chatapi.store import SessionTime
 from chatapi.store.sessions import ContextChoice, RetentionChoice
+from chatapi.wire.text import check_length
 
 router = APIRouter(tags=["sessions"])
 
@@ -36,7 +37,7 @@ async def create_session(request: Request) -> JSONResponse:
     """Create a session. It belongs to the key in the request or, without one, to the key of its first chat."""
     core = services_of(request)
     body = await read_body(request, SessionBody)
-    _check_length(request, body.developer_message)
+    check_length(body.developer_message, "developer_message", core.settings.max_message_bytes)
     # By address, with or without a key: the key has not been verified.
     await core.rate_limit.take(address_group(request))
     session = await core.store.sessions.create(
@@ -81,8 +82,9 @@ async def change_session(request: Request, session_id: str) -> JSONResponse:
     """Set a session's title, developer message or metadata, or the message (`head`) that its active path goes through.
     An empty title removes the title."""
     body = await read_body(request, SessionChangeBody)
-    _check_length(request, body.developer_message or "")
-    session = await services_of(request).store.sessions.change(
+    core = services_of(request)
+    check_length(body.developer_message or "", "developer_message", core.settings.max_message_bytes)
+    session = await core.store.sessions.change(
         session_id,
         make_authorizer(caller_of(request), Action.CHANGE),
         body.developer_message,
@@ -150,6 +152,24 @@ async def list_messages(
     return JSONResponse({"data": [message_json(message) for message in page], "next_cursor": more})
 
 
+@router.post("/api/sessions/{session_id}/messages", **schemas.EDIT_MESSAGE)
+async def edit_message(request: Request, session_id: str) -> JSONResponse:
+    """Store another version of a message with a text of the user, and make it the head. No model is asked."""
+    core = services_of(request)
+    body = await read_body(request, EditBody)
+    check_length(body.content, "content", core.settings.max_message_bytes)
+    caller = caller_of(request)
+    await core.rate_limit.take(caller.owner or address_group(request))
+    message_id = new_id("msg")
+    if (idempotency_key := header_of(request, b"idempotency-key")) is not None:
+        # The id stands for the key, so a message of this id is the result of an earlier request with it.
+        message_id = named_id("msg", caller.owner or session_id, hash_idempotency_key(idempotency_key))
+    edited = await core.store.edits.replace_text(
+        session_id, body.replace, make_authorizer(caller, Action.CHANGE), body.content, message_id
+    )
+    return JSONResponse(message_json(edited), 201, headers={"X-Session-ID": session_id})
+
+
 def _policy(body: SessionBody | SessionChangeBody) -> ContextPolicy | None:
     return ContextPolicy(body.context) if body.context is not None else None
 
@@ -159,9 +179,3 @@ def _retention_choice(body: SessionBody | SessionChangeBody) -> RetentionChoice:
     if body.expires_at is not None:
         expires_at = Microseconds(int(datetime.fromisoformat(body.expires_at).timestamp() * 1_000_000))
     return RetentionChoice(body.keep, body.temporary, expires_at, "expires_at" in body.model_fields_set)
-
-
-def _check_length(request: Request, developer_message: str) -> None:
-    limit = services_of(request).settings.max_message_bytes
-    if len(developer_message.encode()) > limit:
-        raise InvalidRequest.field("developer_message", f"It must have at most {limit} bytes.")

@@ -22,9 +22,17 @@ from chatapi.api.http.openapi import (
     text_content,
 )
 from chatapi.api.http.request_body import Body, ContextPolicyName, Metadata, Text
-from chatapi.api.http.schemas import MessagePage, Role, Session, SessionPage
+from chatapi.api.http.schemas import Message, MessagePage, Role, Session, SessionPage
 from chatapi.api.sessions.document import MAX_MESSAGES, MAX_PARTS, Document
-from chatapi.errors import ContextTooLarge, MessageNotFound, QuotaExceeded, SessionBusy, SessionFull, SummaryNotFound
+from chatapi.errors import (
+    ContextTooLarge,
+    IdempotencyMismatch,
+    MessageNotFound,
+    QuotaExceeded,
+    SessionBusy,
+    SessionFull,
+    SummaryNotFound,
+)
 
 SESSION = {"session_id": "$SESSION_ID"}
 SESSION_ID = "The session."
@@ -79,6 +87,13 @@ class ForkBody(Body):
     message_id: Text | None = None
 
 
+class EditBody(Body):
+    """A message to replace, and the text of its new version."""
+
+    replace: Annotated[Text, Field(max_length=64)]
+    content: Annotated[Text, Field(min_length=1)]
+
+
 class CreatedSession(TypedDict):
     """A session that was created."""
 
@@ -127,6 +142,11 @@ describe(
     developer_message="Instructions for the model from now on.",
     metadata="At most 16 names of 64 characters with values of 512; replaces all.",
     head="A message that the active path is to go through; after it, the path follows the newest message each time.",
+)
+describe(
+    EditBody,
+    replace="The id of a user message or of an answer, on any branch.",
+    content="The new text; at most `CHATAPI_MAX_MESSAGE_BYTES`.",
 )
 describe(ForkBody, message_id="By default the head.")
 
@@ -232,6 +252,31 @@ LIST_MESSAGES = operation(
     security=OPTIONAL_KEY,
     errors=SESSION_ERRORS,
     examples=(Example("list", path=SESSION),),
+)
+EDIT_MESSAGE = operation(
+    "editMessage",
+    "Edit a message",
+    """Store a text of the user as another version of a user message or of an answer: a sibling with the same parent,
+    which becomes the head. No model is asked. The old version stays on its own branch with the messages after it;
+    `head` of the session switches between them. A new version of an answer has the `finish_reason` `edited` and keeps
+    the model's name, but not its reasoning, tool calls or sources; it does not count as usage. A new version of a user
+    message keeps the attachments. While an answer is running it is a 409. A repeated request with the same
+    `Idempotency-Key` returns the same message, unless that was deleted.""",
+    json_content(Message, "The new version.", 201, "X-Session-ID"),
+    parameters={"session_id": SESSION_ID},
+    body=EditBody,
+    headers={"Idempotency-Key": "1 to 255 characters; see the introduction."},
+    security=OPTIONAL_KEY,
+    errors=(
+        *SESSION_ERRORS,
+        *BODY_ERRORS,
+        MessageNotFound,
+        SessionBusy,
+        SessionFull,
+        QuotaExceeded,
+        IdempotencyMismatch,
+    ),
+    examples=(Example("edit", path=SESSION, body={"replace": "$MESSAGE_ID", "content": "Hi! What can I do for you?"}),),
 )
 EXPORT_SESSION = operation(
     "exportSession",

@@ -186,6 +186,19 @@ export class Api {
   }
 
   /**
+   * Store a text as another version of a message, without asking the model. The active path ends there.
+   * @param {string} id
+   * @param {string} messageId
+   * @param {string} content
+   * @param {string} idempotencyKey
+   * @returns {Promise<Message>}
+   */
+  editMessage(id, messageId, content, idempotencyKey) {
+    const headers = { "Idempotency-Key": idempotencyKey };
+    return this.#json("POST", `${sessionPath(id)}/messages`, { body: { replace: messageId, content }, headers });
+  }
+
+  /**
    * @param {string} id
    * @param {string} messageId
    * @returns {Promise<Session>} a new session with a copy of the path that ends at this message

@@ -224,6 +224,8 @@ export const strings = {
     reattach: "إعادة الاتصال",
     edit: "تعديل",
     editLabel: "تعديل الرسالة",
+    editAnswerLabel: "تعديل الإجابة",
+    edited: "عدّلتَها أنت",
     sendEdit: "إرسال",
     regenerate: "إعادة التوليد",
     regenerateWith: "إعادة التوليد بنموذج آخر",

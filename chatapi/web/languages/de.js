@@ -203,6 +203,8 @@ export const strings = {
     reattach: "Neu verbinden",
     edit: "Bearbeiten",
     editLabel: "Nachricht bearbeiten",
+    editAnswerLabel: "Antwort bearbeiten",
+    edited: "Von dir bearbeitet",
     sendEdit: "Senden",
     regenerate: "Neu erzeugen",
     regenerateWith: "Mit einem anderen Modell neu erzeugen",

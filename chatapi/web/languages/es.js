@@ -207,6 +207,8 @@ export const strings = {
     reattach: "Reconectar",
     edit: "Editar",
     editLabel: "Editar el mensaje",
+    editAnswerLabel: "Editar la respuesta",
+    edited: "Editada por ti",
     sendEdit: "Enviar",
     regenerate: "Regenerar",
     regenerateWith: "Regenerar con otro modelo",

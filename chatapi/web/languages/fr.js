@@ -207,6 +207,8 @@ export const strings = {
     reattach: "Se reconnecter",
     edit: "Modifier",
     editLabel: "Modifier le message",
+    editAnswerLabel: "Modifier la réponse",
+    edited: "Modifiée par vous",
     sendEdit: "Envoyer",
     regenerate: "Régénérer",
     regenerateWith: "Régénérer avec un autre modèle",

@@ -197,6 +197,8 @@ export const strings = {
     reattach: "再接続",
     edit: "編集",
     editLabel: "メッセージを編集",
+    editAnswerLabel: "回答を編集",
+    edited: "あなたが編集",
     sendEdit: "送信",
     regenerate: "再生成",
     regenerateWith: "別のモデルで再生成",

@@ -197,6 +197,8 @@ export const strings = {
     reattach: "重新连接",
     edit: "编辑",
     editLabel: "编辑消息",
+    editAnswerLabel: "编辑回答",
+    edited: "由你编辑",
     sendEdit: "发送",
     regenerate: "重新生成",
     regenerateWith: "用其他模型重新生成",

@@ -2,6 +2,7 @@
 import { ApiError, NetworkError, isRequestError } from "../api/client.js";
 import { readEvents } from "../api/sse.js";
 import { Observable } from "./observable.js";
+import { randomKey } from "./random-key.js";
 
 /**
  * @typedef {import("../api/client.js").Api} Api
@@ -275,9 +276,4 @@ export class Answer extends Observable {
     if (this.#skipWait !== null) removeEventListener("online", this.#skipWait);
     this.#skipWait = null;
   }
-}
-
-/** Return 128 random bits in hexadecimal; `crypto.randomUUID` exists on https only. */
-function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -205,6 +205,24 @@ export class Conversation extends Observable {
   }
 
   /**
+   * Save another text of an answer as a new version, which starts a new branch. Returns whether it was saved.
+   * @param {Message} message
+   * @param {string} text
+   * @param {string} idempotencyKey of this text: another attempt after a lost response is stored once
+   */
+  async editAnswer(message, text, idempotencyKey) {
+    const { id } = this;
+    if (id === null) return false;
+    const isSaved = await this.attempt(async () => {
+      const edited = await this.api.editMessage(id, message.id, text, idempotencyKey);
+      await this.#readPath();
+      this.scrollTo({ messageId: edited.id, control: null });
+    });
+    if (isSaved) this.onChange(this, true);
+    return isSaved;
+  }
+
+  /**
    * Request another version of an answer.
    * @param {Message} message
    * @param {string} [model] another one than that of the session

@@ -1,8 +1,10 @@
 // An answer, while it streams and afterwards: its parts, the state of its connection, and its outcome.
 import { failureText, isAboutKey } from "../error-text.js";
 import { useWatchByFrame } from "../state/observable.js";
+import { drafts } from "../state/storage.js";
 import { strings } from "../strings.js";
-import { html } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
+import { EditForm } from "./edit-form.js";
 import { Icon, IconButton } from "./icons.js";
 import { Markdown } from "./markdown.js";
 import { CopyButton, Figures, Versions } from "./message-controls.js";
@@ -18,6 +20,8 @@ import { Reasoning, Sources, ToolCall } from "./steps.js";
  * @typedef {import("../types.d.ts").Status} Status
  */
 
+const EDITED = "edited"; // the finish reason of an answer that a user has written
+
 /** Why a complete answer ends early. @param {string | null | undefined} finish its finish reason */
 function cutText(finish) {
   return { length: strings.message.cutShort, content_filter: strings.message.filtered }[finish ?? ""];
@@ -27,6 +31,11 @@ function cutText(finish) {
 export function AnswerView({ chat, conversation, message, last, continued }) {
   const { answer } = message;
   useWatchByFrame(answer);
+  const [editing, setEditing] = useState(() => drafts.get(message.id) !== "");
+  if (editing)
+    return html`<article class="message assistant" aria-label=${strings.message.assistant} id=${message.id}>
+      <${EditForm} conversation=${conversation} message=${message} onClose=${() => setEditing(false)} />
+    </article>`;
   const status = answer?.status ?? message.status;
   const parts = answer !== undefined && (answer.parts.length || !message.parts.length) ? answer.parts : message.parts;
   const running = answer !== undefined && !answer.isOver;
@@ -53,7 +62,8 @@ export function AnswerView({ chat, conversation, message, last, continued }) {
           disabled=${conversation.isAnswering} onChoose=${(/** @type {string} */ model) => void conversation.regenerate(message, model)}>
           <${Icon} name="open" />
         <//>
-        <${MessageMenu} chat=${chat} conversation=${conversation} message=${message} />`}
+        <${MessageMenu} chat=${chat} conversation=${conversation} message=${message} onEdit=${text && (() => setEditing(true))} />`}
+      ${message.finish_reason === EDITED && html`<span class="edited"><${Icon} name="edit" /> ${strings.message.edited}</span>`}
       <${Figures} chat=${chat} message=${message} />
     </footer>`}
   </article>`;

@@ -4,8 +4,8 @@ import { html, useState } from "../vendor/htm-preact.js";
 import { Confirm } from "./confirm.js";
 import { Menu } from "./menu.js";
 
-/** @param {import("./message.js").MessageProperties} properties */
-export function MessageMenu({ chat, conversation, message }) {
+/** @param {import("./message.js").MessageProperties & {onEdit?: (() => void) | ""}} properties `onEdit` of an answer with text */
+export function MessageMenu({ chat, conversation, message, onEdit }) {
   const [isAsking, setAsking] = useState(false);
   const isQuestion = message.role === "user";
   // An answer belongs to its question. The answer itself can be deleted alone.
@@ -14,6 +14,7 @@ export function MessageMenu({ chat, conversation, message }) {
   const deleted = isQuestion && next?.role === "assistant" ? [next, message] : [message];
   /** @type {import("./menu.js").MenuItem[]} */
   const items = [
+    ...(onEdit ? [/** @type {import("./menu.js").MenuItem} */ ({ label: strings.message.edit, icon: "edit", act: onEdit })] : []),
     { label: strings.message.fork, icon: "branch", act: () => void chat.forkSession(message) },
     { label: strings.sessions.delete, icon: "delete", danger: true, act: () => setAsking(true) },
   ];

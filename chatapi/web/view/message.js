@@ -6,7 +6,6 @@ import { html, useState } from "../vendor/htm-preact.js";
 import { time } from "../format.js";
 import { AnswerView } from "./answer.js";
 import { EditForm } from "./edit-form.js";
-import { focusComposer } from "./focus.js";
 import { Icon, IconButton } from "./icons.js";
 import { CopyButton, Versions } from "./message-controls.js";
 import { MessageMenu } from "./message-menu.js";
@@ -49,13 +48,8 @@ function InputView({ chat, conversation, message, last }) {
   const isUser = message.role === "user";
   const name = strings.message[isUser ? "user" : message.role === "tool" ? "tool" : "system"];
   if (editing) {
-    const cancel = () => {
-      drafts.set(message.id, "");
-      setEditing(false);
-      focusComposer();
-    };
     return html`<article class="message user" aria-label=${name} id=${message.id}>
-      <${EditForm} conversation=${conversation} message=${message} onCancel=${cancel} />
+      <${EditForm} conversation=${conversation} message=${message} onClose=${() => setEditing(false)} />
     </article>`;
   }
   return html`<article class="message ${message.role}" aria-label=${name} id=${message.id} tabindex="-1">
