@@ -153,7 +153,7 @@ def main() -> None:
     gc.freeze()  # a collection in a child does not look at what was imported here
     arguments = _serve(control)
     if arguments is not None:  # a child
-        _run_as_main(arguments)
+        _end(_run_as_main(arguments))
 
 
 def _import_service() -> None:
@@ -240,14 +240,32 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     os.environ.update(request["env"])
 
 
-def _run_as_main(arguments: list[str]) -> None:
-    """Run a script or a module as `python` does with these arguments."""
-    if arguments[0] == "-m":
-        sys.argv = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = arguments
-        runpy.run_path(arguments[0], run_name="__main__")
+def _run_as_main(arguments: list[str]) -> object:
+    """Run a script or a module as `python` does with these arguments; return the argument of its `sys.exit`."""
+    try:
+        if arguments[0] == "-m":
+            sys.argv = arguments[1:]
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = arguments
+            runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    return None
+
+
+def _end(status: object) -> None:
+    """End as `sys.exit(status)` does, but leave the memory to the system: to free each of the imported modules takes as
+    long as a start. Tests with an interpreter of its own (`forked=False`) check the end that frees them.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter does at its end
+    atexit._run_exitfuncs()
+    if status is not None and not isinstance(status, int):
+        print(status, file=sys.stderr)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
 
 
 if __name__ == "__main__":
