@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -87,6 +88,8 @@ class Cluster(Service):
     `log` has the lines of all replicas. Signals go to all of them.
     """
 
+    make_replica: Callable[..., Service] = Service
+
     def __init__(self, folder: Path, upstream_url: str, **environment: str) -> None:
         shared: dict[str, Any] = {
             "DATABASE_URL": postgres().new_database(),
@@ -97,13 +100,11 @@ class Cluster(Service):
             **environment,
         }
         super().__init__(folder, upstream_url, **shared)
-        self.replicas = []
+        self.replicas: list[Service] = []
         for number in range(REPLICAS):
             home = folder / f"replica-{number}"
             home.mkdir()
-            replica = Service(home, upstream_url, **shared)
-            replica.log, replica._log_grew = self.log, self._log_grew
-            self.replicas.append(replica)
+            self._adopt(self.make_replica(home, upstream_url, **shared))
         self._balancer: Balancer | None = None
 
     def start(self) -> Cluster:
@@ -112,6 +113,27 @@ class Cluster(Service):
         self._balancer = Balancer([_address(replica) for replica in self.replicas])
         self.url = self._balancer.url
         return self
+
+    def _adopt(self, replica: Service) -> None:
+        replica.log, replica._log_grew = self.log, self._log_grew
+        self.replicas.append(replica)
+
+    def add(self, replica: Service) -> None:
+        """Start another replica, which the balancer uses from now on."""
+        self._adopt(replica)
+        self.restart(replica)
+
+    def drain(self, replica: Service) -> int:
+        """End a replica with SIGTERM while its answers run on, and forget it; return its exit status.
+
+        The balancer tries it until it has ended, as one does whose next health check is due.
+        """
+        replica.signal(signal.SIGTERM)
+        status = replica.wait()
+        self.replicas.remove(replica)
+        assert self._balancer is not None
+        self._balancer.targets = [_address(one) for one in self.replicas]
+        return status
 
     def restart(self, replica: Service) -> None:
         """Start a replica that has ended. It gets another port, which the balancer uses from now on."""
