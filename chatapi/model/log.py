@@ -34,12 +34,13 @@ class _Start(NamedTuple):
 class Log:
     """The append-only text of a generation, in memory while it runs."""
 
-    __slots__ = ("_cuts", "_held", "_parts", "_text", "committed")
+    __slots__ = ("_cuts", "_held", "_offered", "_parts", "_text", "committed")
 
     def __init__(self) -> None:
         self._text = bytearray()
         self._cuts: list[int] = []
         self._held: dict[Kind, str] = {}  # text that waits for more of its kind
+        self._offered: tuple[int, int, list[Piece]] = (0, 0, [])  # for the last commit: from, to, and the pieces
         self._parts: list[_Start] = []
         self.committed = 0
 
@@ -100,7 +101,11 @@ class Log:
         `by_cut`: the pieces end at cuts and at the ends of parts. `most_bytes` must be at least `CUT_BYTES` then.
         """
         end = self.committed
-        if most_bytes is not None and end - position > most_bytes:
+        begin_of_last, end_of_last, last = self._offered
+        is_too_much = most_bytes is not None and end - position > most_bytes
+        if position == begin_of_last and end == end_of_last and not is_too_much:
+            return last  # nearly every reader follows the commits
+        if most_bytes is not None and is_too_much:
             if by_cut:
                 end = self._cuts[bisect_right(self._cuts, position + most_bytes) - 1]
             else:
@@ -114,15 +119,21 @@ class Log:
         Text that is offered again, because its commit failed or its acknowledgement was lost, is the same pieces again.
         """
         self.cut()
-        return split(self._slice(self.committed, len(self._text)), self._cuts)
+        begin, end, cuts = self.committed, len(self._text), self._cuts
+        pieces = self._slice(begin, end)
+        if len(cuts) > 1 and cuts[-2] > begin:
+            pieces = split(pieces, cuts)
+        self._offered = begin, end, pieces
+        return pieces
 
     def _slice(self, begin: int, end: int) -> list[Piece]:
         if begin >= end:
             return []
         parts = self._parts
-        part = len(parts) - 1  # nearly every reader is in the last part
-        if parts[part].position > begin:
-            part = bisect_right(parts, begin, key=lambda start: start.position) - 1
+        part = len(parts) - 1
+        if (start := parts[part]).position <= begin:  # nearly always it is in the last part
+            return [Piece(end, part, start.kind, bytes(self._text[begin:end]), start.call)]
+        part = bisect_right(parts, begin, key=lambda start: start.position) - 1
         pieces = []
         while begin < end:
             after = parts[part + 1].position if part + 1 < len(parts) else end

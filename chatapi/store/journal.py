@@ -245,7 +245,8 @@ class Journal:
         for piece in append.pieces:
             label = self._labels.get((piece.kind, piece.call)) or self._label(piece)
             end = piece.position - len(piece.data)
-            for data in cut(piece.data, RECORD_BYTES):
+            is_small = len(piece.data) <= RECORD_BYTES  # of nearly every piece; the rest is cut
+            for data in (piece.data,) if is_small else cut(piece.data, RECORD_BYTES):
                 end += len(data)
                 head = _PAYLOAD.pack(end, piece.part, len(name), len(label))
                 payload = b"".join((head, name, label, data))
