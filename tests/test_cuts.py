@@ -62,6 +62,7 @@ def test_every_read_by_cut_gets_the_same_pieces(
         if then == "stored":
             log.committed = log.position
         while pieces := log.read(live[-1].position if live else 0, most, by_cut=True):
+            assert sum(len(piece.data) for piece in pieces) <= most
             live += pieces
     cuts = log.cuts()
     log.committed = log.position
