@@ -74,6 +74,8 @@ def parse_options() -> argparse.Namespace:
     add("--no-nginx", action="store_true", help="do without the comparison: half the time")
     add("--json", metavar="FILE", type=Path, help="write everything that was measured to FILE")
     add("--app", metavar="FILE", type=Path, default=ROOT / "app.py", help="the service (default: this project's)")
+    python = "the Python that runs the service; the packages of requirements-test.txt cost memory (default: this one)"
+    add("--python", metavar="FILE", type=Path, default=Path(sys.executable), help=python)
     add("--dir", metavar="FOLDER", type=Path, help="where the databases go (default: the temporary folder)")
     options = parser.parse_args()
     if not 1 <= options.runs <= MAX_RUNS:
@@ -89,6 +91,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     report = Report(machine(folder))
     stores = set(options.store or STORES)
     with Lab(folder, options.app.resolve(), options.postgres) as lab:
+        lab.python = options.python.absolute()
         servers: dict[str, Callable[[], AbstractContextManager[Server]]] = {}
         if "sqlite" in stores:
             servers["sqlite"] = lab.sqlite

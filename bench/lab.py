@@ -72,6 +72,7 @@ class Lab:
     def __init__(self, folder: Path, app: Path, postgres_url: str | None = None) -> None:
         self.folder = folder
         self.app = app
+        self.python = Path(sys.executable)  # that runs the service
         self.starts = 0
         self.limits = UNLIMITED
         self.opened = ExitStack()
@@ -154,7 +155,9 @@ class Lab:
     def spawn(self, store: dict[str, str]) -> Iterator[tuple[Process, int]]:
         """`python app.py`, just started, and the port that it will serve."""
         home, port = self.new_home("service"), free_port()
-        env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | {
+        env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles all modules, which it does once for users
+        env |= {
             "HOST": "127.0.0.1",
             "PORT": str(port),
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.source_port}/v1",
@@ -163,7 +166,7 @@ class Lab:
             "NO_PROXY": "127.0.0.1",
             **store,
         }
-        command = [sys.executable, str(self.app)]
+        command = [str(self.python), str(self.app)]
         with Process("service", command, home / "log", cwd=self.app.parent, env=env) as process:
             yield process, port
 
