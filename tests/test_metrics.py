@@ -217,6 +217,15 @@ def exposed_names(service: Service) -> set[str]:
 def test_rules_dashboard_and_document_name_the_metrics_that_exist(serve: Serve) -> None:
     service = serve(CHATAPI_METRICS="on")
     exposed = exposed_names(service)
+    fresh = scrape(service)
+    for name, label, value in (
+        ("rejected_requests_total", "code", "internal_error"),
+        ("rejected_requests_total", "code", "overloaded"),
+        ("store_commits_total", "outcome", "failed"),
+        ("journal_sync_failures_total", "", ""),
+    ):
+        sample = f"chatapi_{name}", frozenset({(label, value)} if label else ())
+        assert fresh.get(sample) == 0, "a rate sees the first event only if there is a value before it"
     rules = (PROJECT / "deploy/prometheus/rules.yaml").read_text()
     dashboard = json.loads((PROJECT / "deploy/grafana/dashboard.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
@@ -10,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from chatapi.errors import StoreUnavailable
-from chatapi.store import Store
+from chatapi.metrics import Metrics
+from chatapi.metrics.exposition import expose
+from chatapi.store import Store, journaled_commit
 from chatapi.store.drivers.sqlite import CHECKPOINT_COMMITS, SQLiteDriver
 from tests.faulty_disk import FaultyDisk, faulty_disk
 from tests.test_store import TEXT, Clock, Writer, begin, said
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -77,6 +83,28 @@ async def test_while_no_sync_works_no_turn_begins_or_ends_and_the_probe_fails(
     disk.failing = False
     await store.deployment.probe()
     assert (await writer.finish(store)).length == writer.log.position
+
+
+async def test_a_sync_of_the_journal_that_fails_is_counted_and_loses_no_text(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(journaled_commit, "SYNC_SECONDS", 0.0)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    metrics = Metrics()
+    store = Store(SQLiteDriver(path), Clock(), metrics=metrics)
+    await store.open()
+    try:
+        writer = Writer(await begin(store))
+        await writer.write(store, TEXT)
+        assert writer.log.committed == writer.log.position
+        counted = b"chatapi_journal_sync_failures_total 1.0"
+        await asyncio.to_thread(wait_for, lambda: counted in expose(metrics.snapshot(), "")[0])
+        assert (await writer.finish(store)).length == writer.log.position
+    finally:
+        await store.close()
 
 
 async def test_a_sync_that_fails_in_a_checkpoint_is_noticed(

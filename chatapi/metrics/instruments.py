@@ -28,6 +28,11 @@ class Counter:
         self.labels = labels
         self.values: dict[Labels, float] = {} if labels else {(): 0.0}
 
+    def start_at_zero(self, *values: str) -> None:
+        """Expose these values of the only label before the first event: a rate needs a value before it."""
+        for value in values:
+            self.values.setdefault((value,), 0.0)
+
     def add(self, *labels: str, amount: float = 1) -> None:
         """Add an amount, which is not negative."""
         self.values[labels] = self.values.get(labels, 0.0) + amount

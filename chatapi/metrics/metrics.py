@@ -18,7 +18,7 @@ COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"})
 UNMATCHED = "unmatched"  # as a route: a path that no route has
-OK = "ok"
+OK, FAILED = "ok", "failed"
 Cost = Callable[[str, Usage], float | None]
 
 
@@ -45,6 +45,7 @@ class Metrics:
             "route",
         )
         self._rejections = self._counter("rejected_requests", "Requests that an error answered.", "code")
+        self._rejections.start_at_zero("internal_error", "overloaded")
         self._answers = self._counter("answers", "Answers that ended.", "model", "status")
         self._failures = self._counter("answer_failures", "Answers that ended with an error.", "code")
         self._first_text = self._histogram(
@@ -70,9 +71,11 @@ class Metrics:
             "upstream_fallbacks", "Requests that went to another upstream after a failure.", "upstream", "to"
         )
         self._commits = self._counter("store_commits", "Batches that were written to the store.", "outcome")
+        self._commits.start_at_zero(OK, FAILED)
         self._commit_seconds = self._histogram("store_commit_seconds", "Time of a write to the store.", COMMIT_SECONDS)
         self._committed = self._counter("store_committed", "Writes in the batches.", "kind")
         self._journal_failures = self._counter("journal_failures", "Writes to the journal that failed.")
+        self._journal_sync_failures = self._counter("journal_sync_failures", "Syncs of the journal that failed.")
         self._expired = self._counter("expired_sessions", "Sessions that the retention job deleted.")
         self._lag = self._histogram(
             "event_loop_lag_seconds", "Delay of a timer: the time that all texts may be late.", LAG_SECONDS
@@ -164,7 +167,7 @@ class Metrics:
 
     def committed(self, seconds: float, transactions: int, appends: int, failed: bool = False) -> None:
         """Count one write to the store: of so many transactions, and of the text of so many answers."""
-        self._commits.add("failed" if failed else OK)
+        self._commits.add(FAILED if failed else OK)
         self._commit_seconds.observe(seconds)
         self._committed.add("transaction", amount=transactions)
         self._committed.add("text", amount=appends)
@@ -172,6 +175,10 @@ class Metrics:
     def journal_failed(self) -> None:
         """Count a write to the journal that failed; its text is written again later."""
         self._journal_failures.add()
+
+    def journal_sync_failed(self) -> None:
+        """Count a sync of the journal that failed: a power cut would cost more than the last second of text."""
+        self._journal_sync_failures.add()
 
     def sessions_expired(self, count: int) -> None:
         """Count sessions that the retention job has deleted."""

@@ -59,6 +59,7 @@ class GroupCommit:
         self._replica = replica
         self._write_retry_seconds = write_retry_seconds
         self._queue: list[tuple[Callable[[], Transaction[Any]], asyncio.Future[Any]]] = []
+        self._in_batch = 0  # transactions, and answers with text
         self._durable = False
         self._pending: dict[str, LogWriter] = {}
         self._unstored_since: dict[str, float] = {}  # generation ID: when its text was first refused
@@ -132,8 +133,8 @@ class GroupCommit:
 
     @property
     def waiting(self) -> int:
-        """The number of transactions, and of answers with text, that wait for the next commit."""
-        return len(self._queue) + len(self._pending)
+        """The number of transactions, and of answers with text, that wait for this commit or the next one."""
+        return self._in_batch + len(self._queue) + len(self._pending)
 
     def _require_open(self) -> None:
         if self._task is None or self._task.done():
@@ -160,6 +161,7 @@ class GroupCommit:
         appends = [Append(writer.id, writer.log.uncommitted()) for writer in writers]
         batch = Batch(self._replica, [transaction for transaction, _ in queue], appends, durable)
         begun = time.perf_counter()
+        self._in_batch = len(queue) + len(appends)
         try:
             outcome = await self._driver.commit(batch) if queue or appends else Committed([])
         except Exception as error:  # every caller gets an answer, and the next batch is tried
@@ -168,6 +170,7 @@ class GroupCommit:
             refusal = StoreUnavailable()
             refusal.__cause__ = error.__cause__ or error
             outcome = Committed([refusal] * len(queue), unstored={writer.id for writer in writers})
+        self._in_batch = 0
         self._count(batch, outcome, begun)
         for writer, append in zip(writers, appends, strict=True):
             if writer.id in outcome.unstored:

@@ -195,10 +195,14 @@ class Journal:
             return False  # the next segment is not created yet, or cannot be
         return True
 
-    def sync(self) -> None:
-        """Start to sync all that is written, so that it survives a power cut as well. Errors are ignored."""
+    def sync(self, failed: Callable[[], None]) -> None:
+        """Start to sync all that is written, so that it survives a power cut as well.
+
+        If that fails, a thread calls `failed`; the text stays readable, and the next sync is tried as usual.
+        """
         if self._current is not None:
-            self._files.submit(self._sync, self._current.descriptor)
+            done = self._files.submit(self._sync, self._current.descriptor)
+            done.add_done_callback(lambda future: failed() if future.exception() else None)
 
     def _sync(self, descriptor: int) -> None:
         os.fdatasync(descriptor)

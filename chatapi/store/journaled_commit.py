@@ -7,6 +7,7 @@ pass. It waits neither for a transaction nor for a disk that is slow to sync.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from chatapi.errors import StoreUnavailable
 from chatapi.metrics import Metrics
@@ -108,7 +109,12 @@ class JournaledCommit(GroupCommit):
 
     def _sync(self) -> None:
         self._sync_timer = None
-        self._journal.sync()
+        self._journal.sync(self._sync_failed)
+
+    def _sync_failed(self) -> None:
+        """Count the failure. A thread of the journal calls this, also while the event loop ends."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._metrics.journal_sync_failed)
 
     def _retry_later(self) -> None:
         if self._scheduled is None:
