@@ -167,13 +167,13 @@ class KeyPolicy:
 
 def owner_tag(secret: bytes, key: Key) -> str:
     """Return the owner tag of a key, which sessions store: HMAC-SHA256, 43 URL-safe characters."""
-    tag = hmac.digest(secret, _OWNER_CONTEXT + key.reveal().encode(), hashlib.sha256)
+    tag = hmac.digest(secret, _OWNER_CONTEXT + key.reveal().encode(), "sha256")
     return base64.urlsafe_b64encode(tag).decode().rstrip("=")
 
 
 def fingerprint(secret: bytes) -> str:
     """Return the fingerprint of the secret, which a database stores to detect another secret."""
-    return base64.urlsafe_b64encode(hmac.digest(secret, _FINGERPRINT_CONTEXT, hashlib.sha256)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(hmac.digest(secret, _FINGERPRINT_CONTEXT, "sha256")).decode().rstrip("=")
 
 
 def load_secret(path: Path) -> bytes:
