@@ -27,6 +27,9 @@ PASSED_ON = (
 )  # bodies that an upstream may have made
 
 
+_URI = "urn:contract"
+
+
 class Contract:
     """The document, with schemas that reject unknown members; each is compiled once."""
 
@@ -39,6 +42,9 @@ class Contract:
             paths[path] = None
         # A literal path before one with a parameter that also matches it, as the router has them.
         self._paths = [(path, _pattern(path)) for path in sorted(paths, key=lambda path: path.count("{"))]
+        self._registry = jsonschema_rs.Registry(
+            [(_URI, {"components": {"schemas": self._components["schemas"]}})], draft=jsonschema_rs.Draft202012
+        )
         self._validators: dict[str, Any] = {}
 
     def check(self, response: requests.Response, *, body: bool = True) -> None:
@@ -79,8 +85,9 @@ class Contract:
         name = json.dumps(schema)
         validator = self._validators.get(name)
         if validator is None:
-            root = {"components": {"schemas": self._components["schemas"]}, **schema}
-            validator = self._validators[name] = jsonschema_rs.Draft202012Validator(root, validate_formats=True)
+            validator = self._validators[name] = jsonschema_rs.Draft202012Validator(
+                json.loads(name.replace('"#/', f'"{_URI}#/')), validate_formats=True, registry=self._registry
+            )
         if not validator.is_valid(value):
             errors = [f"{list(error.instance_path)}: {error.message[:300]}" for error in validator.iter_errors(value)]
             raise AssertionError(f"{where}: the body is not as documented: {errors}")
@@ -95,9 +102,15 @@ class Contract:
 
 
 @cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of this version of the service. It must not be changed."""
+    return make_document(create_app(Settings()))
+
+
+@cache
 def contract() -> Contract:
     """Return the contract of this version of the service."""
-    return Contract(make_document(create_app(Settings())))
+    return Contract(document())
 
 
 def _closed(schema: Any) -> Any:

@@ -7,9 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-from referencing import Registry
-from referencing.jsonschema import DRAFT202012
+import jsonschema_rs
 
 _FILE = Path(__file__).parent / "data" / "openai-schemas.json"
 _URI = "urn:openai"
@@ -78,9 +76,14 @@ def _document() -> dict[str, Any]:
 
 
 @cache
-def _validator(name: str) -> Any:
-    registry = Registry().with_resource(_URI, DRAFT202012.create_resource(_document()))
-    return jsonschema.Draft202012Validator({"$ref": f"{_URI}#/components/schemas/{name}"}, registry=registry)
+def _registry() -> jsonschema_rs.Registry:
+    return jsonschema_rs.Registry([(_URI, _document())], draft=jsonschema_rs.Draft202012)
+
+
+@cache
+def _validator(name: str) -> jsonschema_rs.Draft202012Validator:
+    schema = {"$ref": f"{_URI}#/components/schemas/{name}"}
+    return jsonschema_rs.Draft202012Validator(schema, registry=_registry())
 
 
 @cache
@@ -97,8 +100,9 @@ def _of_type(kind: str) -> str:
 
 def check(name: str, value: Any) -> None:
     """Fail unless the value is as the schema of this name has it."""
-    errors = [f"{error.json_path}: {error.message[:300]}" for error in _validator(name).iter_errors(value)]
-    assert not errors, f"{name}: {errors}"
+    if not _validator(name).is_valid(value):
+        errors = [f"{error.instance_path}: {error.message[:300]}" for error in _validator(name).iter_errors(value)]
+        raise AssertionError(f"{name}: {errors}")
 
 
 def check_response(value: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -157,11 +158,16 @@ def test_migrate_without_its_package_says_what_to_install(upstream: Simulator, t
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("where", ["fastapi", "chatapi.store.store", "socket.bind", "uvloop", "sqlite3.connect"])
+@pytest.mark.parametrize("where", ["fastapi", "uvloop", "socket.bind", "sqlite3.connect"])
 def test_ctrl_c_during_a_start_ends_without_a_traceback(tmp_path: Path, where: str) -> None:
     script = tmp_path / "interrupting.py"
     script.write_text(INTERRUPTING)
-    ended = run(sys.executable, str(script), where, str(PROJECT / "app.py"), folder=tmp_path)
+    command = [str(script), where, *FORKED_APP]
+    if "." in where:  # an event after the imports
+        env = environment_with({})
+        ended = fork_server().run(command, env=env, cwd=tmp_path, timeout=SECONDS)
+    else:
+        ended = run(sys.executable, *command, folder=tmp_path)
     assert "Traceback" not in ended.stderr, ended.stderr
     assert ended.returncode == 130, ended.stderr
 
@@ -172,10 +178,12 @@ def test_a_proxy_sees_the_name_of_the_model_api_and_no_key(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def refuse() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                seen.append(connection.recv(65536))
-                connection.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+            with suppress(OSError):  # the end
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        seen.append(connection.recv(65536))
+                        connection.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
 
         thread = threading.Thread(target=refuse)
         thread.start()
@@ -185,6 +193,7 @@ def test_a_proxy_sees_the_name_of_the_model_api_and_no_key(tmp_path: Path) -> No
             assert service.send("Hello").status_code >= 500
         finally:
             service.stop()
+            listener.shutdown(socket.SHUT_RDWR)
         thread.join(SECONDS)
     assert seen[0].startswith(b"CONNECT model.invalid:443 ")
     assert b"sk-proj" not in seen[0]

@@ -16,17 +16,18 @@ import pytest
 from fastapi.routing import APIRoute
 from openapi_spec_validator import validate
 
-from chatapi.api.ops.openapi import RECORDED, make_document, operations_of
+from chatapi.api.ops.openapi import RECORDED, operations_of
 from chatapi.app import create_app
 from chatapi.settings import Settings
 from chatapi.simulator import Simulator
 from tests import openapi_campaign
+from tests.contract import document
 from tests.examples import record, respond
 from tests.node_clients import FOLDER, node
 from tests.server_process import KEY, PROJECT, Serve, Service
 
 SECONDS = 120
-DOCUMENT = make_document(create_app(Settings()))
+DOCUMENT = document()
 OPERATIONS = {operation["operationId"]: operation for _, _, operation in operations_of(DOCUMENT)}
 
 pytestmark = pytest.mark.one_process("it is about the document, which no deployment changes")
@@ -65,8 +66,10 @@ def _schemas_with_examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
 def test_every_example_is_valid() -> None:
     examples = list(_schemas_with_examples())
     assert len(examples) > 100
+    registry = jsonschema_rs.Registry([("urn:document", DOCUMENT)], draft=jsonschema_rs.Draft202012)
     for name, schema, value in examples:
-        validator = jsonschema_rs.Draft202012Validator({"components": DOCUMENT["components"], **schema})
+        absolute = json.loads(json.dumps(schema).replace('"#/', '"urn:document#/'))
+        validator = jsonschema_rs.Draft202012Validator(absolute, registry=registry)
         errors = [error.message for error in validator.iter_errors(value)]
         assert not errors, (name, errors)
 

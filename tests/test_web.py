@@ -19,7 +19,7 @@ from chatapi.api.ops.page import POLICY, PREVIEW_POLICY, WEB, hash_files, read_f
 from scripts.vendor import VENDOR, compare
 from tests.browser import Visitor
 from tests.node_clients import FOLDER, node
-from tests.server_process import Service
+from tests.server_process import PROJECT, Service
 
 PAGE, FILES, CONTENT_HASH = read_site()
 
@@ -233,7 +233,7 @@ def test_every_language_has_the_same_texts_and_placeholders() -> None:
 @pytest.mark.needs_node
 def test_types_of_the_page_are_right() -> None:
     compiler = FOLDER / "node_modules/typescript/bin/tsc"
-    command = [node(), str(compiler), "--pretty", "false", "-p", str(FOLDER / "tsconfig.page.json")]
+    command = [node(), str(compiler), "--pretty", "false", "-p", str(PROJECT / "jsconfig.json")]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.stdout == ""
 
