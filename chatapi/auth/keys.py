@@ -7,7 +7,6 @@ A key is used and never kept. `Key` wraps it from the JSON parser to the upstrea
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import os
 import re
