@@ -353,7 +353,7 @@ class Settings(BaseModel):
         le=36_500,
         allow_inf_nan=False,
         description="How many days a session stays after its last message or change; then it is deleted. Fractions are "
-        "allowed. Unset: for ever.",
+        "allowed. Unset: no limit.",
     )
     temporary_days: float = Field(
         1,

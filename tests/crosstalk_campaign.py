@@ -427,7 +427,7 @@ class Campaign:
         readers = [Reader.chat(self.cluster, f"{HOLD}, {canary}", key=key) for _ in range(SLOTS + 1)]
         statuses = [reader.status for reader in readers]
         if statuses != [200] * SLOTS + [429]:
-            self.losses.append(f"a key that may run {SLOTS} answers was told {statuses}")
+            self.losses.append(f"a key that may run {SLOTS} answers got {statuses}")
         for reader in readers:
             reader.leave()
 
@@ -455,7 +455,7 @@ def _is_ready(replica: Service) -> bool:
 def main() -> int:
     """Run a campaign."""
     parser = argparse.ArgumentParser(
-        description="Cut clients at random while PostgreSQL and Redis restart; nobody is ever shown another's text."
+        description="Cut clients at random while PostgreSQL and Redis restart; no client is shown another's text."
     )
     parser.add_argument("--rounds", type=int, default=10_000, help="clients to cut (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="how long at least (default %(default)s)")

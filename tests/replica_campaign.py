@@ -165,7 +165,7 @@ class Follower(threading.Thread):
             self.reader = Reader.resume(self.replica, self.stream.session_id, 0)
             self.reader.read_all()
         except (ConnectionError, TimeoutError):
-            self.trouble = "whoever followed it was left waiting"
+            self.trouble = "a reader that followed it was left waiting"
         self.told_at = time.perf_counter()
 
     def leave(self) -> None:
@@ -278,7 +278,7 @@ class Campaign:
         for thread in threads:
             thread.join(JOIN_SECONDS)
             if thread.is_alive():
-                self.losses.append(f"{getattr(thread, 'question', 'a follower')}: waits for ever")
+                self.losses.append(f"{getattr(thread, 'question', 'a follower')}: waits forever")
 
     def _answer(self, stream: Stream, replica: Service) -> dict[str, Any]:
         return replica.messages(stream.session_id)[1]
@@ -374,7 +374,7 @@ def main() -> int:
     """Run a campaign."""
     parser = argparse.ArgumentParser(
         description="Kill -9 one of two replicas in mid-stream, or put it to sleep past its leases, again and again; "
-        "nothing is lost, and nobody waits for ever."
+        "nothing is lost, and no reader waits forever."
     )
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end after so long, whatever --rounds says")

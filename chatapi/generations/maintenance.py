@@ -151,7 +151,7 @@ async def repeat(step: Callable[[], Awaitable[object]], seconds: float, at_once:
         at_once = False
         try:
             await step()
-        except Exception:  # without timers and leases, readers wait for ever and answers are interrupted
+        except Exception:  # without timers and leases, readers wait forever and answers are interrupted
             with suppress(Exception):  # logging may be the cause: a full disk, a closed pipe
                 logger.exception("unexpected error", where=step.__name__)
 

@@ -201,7 +201,7 @@ class Generations:
             del self._ephemeral[running.id]
             await self._slots.give_back(slot)
             if not running.finished.done():
-                running.end(None, ChatError())  # no reader waits for ever
+                running.end(None, ChatError())  # no reader waits forever
             if running.span is not None:
                 ended = running.ended or running.generation
                 running.span.end(f"answer {ended.model}", describe_answer(ended))

@@ -167,7 +167,7 @@ class GenerationRunner:
             finally:
                 self._running.remove(running)
                 if not running.finished.done():
-                    running.end(None, ChatError())  # no reader waits for ever
+                    running.end(None, ChatError())  # no reader waits forever
                 if running.span is not None:
                     ended = running.ended or stored.generation
                     running.span.end(f"answer {ended.model}", describe_answer(ended))
