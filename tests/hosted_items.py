@@ -86,8 +86,9 @@ PROGRESS: dict[str, list[tuple[str, dict[str, Any]]]] = {
 }
 
 
-def frames() -> Iterator[bytes]:
-    """Yield the frames: reasoning, each hosted tool, text with citations, and the request for approval."""
+def frames(*calls: tuple[str, str, list[str]]) -> Iterator[bytes]:
+    """Yield the frames: reasoning, each hosted tool, text with citations, the request for approval, and calls of
+    functions: the id, the name and the pieces of the arguments of each."""
     events = Events("gpt-5.4-2026-03-05")
     yield events.begin()
     yield from events.reasoning(["Let me ", "look."])
@@ -99,4 +100,6 @@ def frames() -> Iterator[bytes]:
         for kind, fields in PROGRESS[item["id"]]:
             yield events.progress(kind, item["id"], **fields)
         yield events.done(item)
+    for call in calls:
+        yield from events.call(*call)
     yield events.end(usage=wire.Usage(10, 20, 5))

@@ -65,11 +65,27 @@ serve(options => {
 
   const connections = ownFetch();
 
+  // Sends the recorded bodies of `options.bodies`, one for each request; one without its end breaks off there.
+  const recorded = [...(options.bodies ?? [])];
+  function playRecorded() {
+    const body = recorded.shift();
+    return new Response(
+      new ReadableStream({
+        pull(controller) {
+          if (controller.sent) return controller.error(new TypeError('network error'));
+          controller.enqueue(new TextEncoder().encode(body));
+          controller.sent = true;
+          if (body.endsWith('data: [DONE]\n\n')) controller.close();
+        },
+      }),
+    );
+  }
+
   // Records each response; `cut` ends the body as a network failure does.
   async function recordingFetch(url, init) {
     const record = { method: init.method, url: String(url), sent: init.body && JSON.parse(init.body), body: '' };
     responses.push(record);
-    const response = await connections.fetch(url, init);
+    const response = await (options.bodies ? playRecorded() : connections.fetch(url, init));
     Object.assign(record, { status: response.status, headers: Object.fromEntries(response.headers) });
     if (response.body === null) return response;
     const reader = response.body.getReader();
