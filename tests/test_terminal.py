@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from chatapi.simulator import Gate, Simulator, refuse, scripts
+from chatapi.simulator import Gate, Send, Simulator, refuse, scripts
 from chatapi.terminal import ChatClient, Conversation, Failed
 from tests.proxies import Relay
 from tests.server_process import KEY, PROJECT, Serve, Service, environment_without_settings
@@ -106,6 +106,20 @@ def test_an_answer_is_read_on_after_a_lost_connection(server: Service, upstream:
     assert cut.done
     assert len(pauses) == 1
     assert out.getvalue() == "Hello there.\n"
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"session_id":1}', b"\xff", b"[" * 100_000])
+def test_a_server_of_another_kind_is_one_sentence(upstream: Simulator, data: bytes) -> None:
+    client = ChatClient(upstream.url, KEY)
+    upstream.script = scripts.event_stream(Send(b"event: session\ndata: " + data + b"\n\n"))
+    with pytest.raises(Failed, match="not one of this API"):
+        list(client.send({"user_message": "Hi"}))
+    upstream.script = scripts.event_stream(Send(data))
+    with pytest.raises(Failed, match=r"not one of this API|broke off"):
+        client.sessions(1)
+    upstream.script = scripts.event_stream(Send(b'{"data":[%b]}' % (data if data == b"[]" else b"{}")))
+    with pytest.raises(Failed, match="not one of this API"):
+        client.messages("ses_1", 1)
 
 
 def test_a_server_that_stays_away_ends_the_attempts() -> None:

@@ -334,6 +334,16 @@ def test_messages_and_silence_are_bounded(service: Service, strict: Service, key
             websocket.recv(SECONDS)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1009
+    before = len(strict.log)
+    with opened(strict, key) as websocket:
+        parts = Frame(Opcode.TEXT, b'{"a":"\xc3', fin=False), Frame(Opcode.CONT, b'\xc3"}')
+        websocket.socket.sendall(b"".join(frame.serialize(mask=True) for frame in parts))
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(SECONDS)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1007
+    strict.wait_for_log("invalid websocket message", seen=before, reason="not UTF-8")
+    assert not any("Traceback" in line for line in strict.log[before:])
     with opened(strict, key) as websocket:
         frame = Frame(Opcode.CONT, b"", fin=False).serialize(mask=True)
         websocket.socket.sendall(Frame(Opcode.TEXT, b"", fin=False).serialize(mask=True) + 5000 * frame)

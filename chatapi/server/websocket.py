@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
+import structlog
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
@@ -17,7 +18,14 @@ from chatapi.limits.body_budget import FREE_BYTES, BodyShare
 
 MAX_FRAMES = 4096  # of one message: empty frames count, whose bytes have no bound
 UNREAD_BYTES = 256 * 1024  # of answers to pings that a client may leave unread
-_TOO_BIG, _TOO_SLOW, _TRY_LATER = 1009, 1008, 1013  # statuses of a close (RFC 6455, section 7.4.1, and IANA)
+_TOO_BIG, _TOO_SLOW, _NOT_TEXT, _TRY_LATER = (
+    1009,
+    1008,
+    1007,
+    1013,
+)  # statuses of a close (RFC 6455, section 7.4.1, and IANA)
+
+logger = structlog.get_logger()
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -63,6 +71,19 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._fail(_TOO_BIG, "too many frames")
             return
         super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            # Here, because uvicorn logs a traceback, which a client could write as often as it likes.
+            try:
+                self.frames = [b"".join(self.frames)]
+                self.frames[0].decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                logger.info("invalid websocket message", reason="not UTF-8")
+                self._fail(_NOT_TEXT, "invalid UTF-8")
+                return
+        super().send_receive_event_to_app()
 
     def handle_ping(self) -> None:
         if self.transport.get_write_buffer_size() > UNREAD_BYTES:

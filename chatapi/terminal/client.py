@@ -17,6 +17,13 @@ LONGEST_PAUSE_SECONDS = 8.0
 RETRIED = frozenset({"unreachable", "unavailable", "store_unavailable", "overloaded", "draining", ""})
 MAX_LINE_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
+# The strings that an event must have to be shown.
+_STRINGS = {
+    "session": ("session_id", "generation_id", "message_id"),
+    "text": ("text",),
+    "refusal": ("text",),
+    "error": ("detail",),
+}
 
 
 class Failed(Exception):
@@ -54,7 +61,7 @@ class ChatClient:
         connection, response = self._begin("POST", "/api/chat", message, "text/event-stream")
         while True:
             try:
-                for name, event_id, data in _events(response):
+                for name, event_id, data in self._read_events(response):
                     position, attempts = event_id or position, 0
                     if name == "session":
                         if generation_id:
@@ -82,33 +89,47 @@ class ChatClient:
                     if failure.code not in RETRIED:
                         raise
 
+    def _read_events(self, response: http.client.HTTPResponse) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        try:
+            yield from _events(response)
+        except ValueError as error:
+            raise self._is_another() from error
+
     def stop(self, session_id: str) -> None:
         """Stop the running answer of a session; return when the model API is no longer asked."""
         self.request("POST", f"/api/chat/{quote(session_id, safe='')}/stop")
 
     def sessions(self, limit: int) -> list[dict[str, Any]]:
         """Return the sessions that were used last."""
-        found: list[dict[str, Any]] = self.request("GET", f"/api/sessions?sort=updated&limit={limit}")["data"]
-        return found
+        return self._list(f"/api/sessions?sort=updated&limit={limit}", "session_id")
 
     def messages(self, session_id: str, limit: int) -> list[dict[str, Any]]:
         """Return the last messages of a session, the oldest of them first."""
         path = f"/api/sessions/{quote(session_id, safe='')}/messages?order=desc&limit={limit}"
-        found: list[dict[str, Any]] = self.request("GET", path)["data"]
-        return found[::-1]
+        return self._list(path, "id", "role")[::-1]
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request and return its JSON object."""
         connection, response = self._begin(method, path, body, "application/json")
         try:
             value = json.loads(response.read(MAX_BODY_BYTES))
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise Failed(f"The response of {self.url} broke off. Try again.", "unreachable") from error
         finally:
             connection.close()
         if not isinstance(value, dict):
-            raise Failed(f"{self.url} is not a server of this API.")
+            raise self._is_another()
         return value
+
+    def _list(self, path: str, *strings: str) -> list[dict[str, Any]]:
+        """Return a list of objects that have these strings."""
+        found = self.request("GET", path).get("data")
+        if not isinstance(found, list) or not all(_has_strings(one, strings) for one in found):
+            raise self._is_another()
+        return found
+
+    def _is_another(self) -> Failed:
+        return Failed(f"The response of {self.url} is not one of this API. Check the address and its path.")
 
     def _begin(
         self, method: str, path: str, body: dict[str, Any] | None, accept: str, position: str = ""
@@ -150,8 +171,22 @@ def _failure(response: http.client.HTTPResponse) -> Failed:
         problem = json.loads(response.read(MAX_LINE_BYTES))
         fields = "".join(f" {error['field']}: {error['message']}" for error in problem.get("errors", ()))
         return Failed(f"{problem['detail']}{fields}", str(problem.get("code", "")))
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Failed(f"The server answered with status {response.status}.")
+
+
+def _has_strings(value: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in names)
+
+
+def _read_event(name: str, data: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(name) from error
+    if not _has_strings(value, _STRINGS.get(name, ())):
+        raise ValueError(name)
+    return dict(value)
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -159,6 +194,7 @@ def _events(response: http.client.HTTPResponse) -> Iterator[tuple[str, str, dict
 
     Raises:
         OSError, http.client.HTTPException: the connection was lost.
+        ValueError: it is not an event of this API.
     """
     name, event_id, data = "", "", ""
     while line := response.readline(MAX_LINE_BYTES):
@@ -174,6 +210,6 @@ def _events(response: http.client.HTTPResponse) -> Iterator[tuple[str, str, dict
             case "data":
                 data += value
             case "" if data and not value:
-                yield name, event_id, json.loads(data)
+                yield name, event_id, _read_event(name, data)
                 name, data = "", ""
     raise http.client.IncompleteRead(b"")  # before the last event

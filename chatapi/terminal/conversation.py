@@ -75,7 +75,7 @@ class Conversation:
                         return False
                     case "done":
                         print(file=self._out, flush=True)
-                        if event.data["finish_reason"] == "length":
+                        if event.data.get("finish_reason") == "length":
                             self.say("The answer is not complete: it has reached the limit of its length.")
                             return False
         except KeyboardInterrupt:
@@ -117,7 +117,7 @@ class Conversation:
         found = self._client.sessions(LISTED)
         self._listed = [session["session_id"] for session in found]
         for number, session in enumerate(found, 1):
-            self.say(f"{number:3}  {session['title'] or 'Untitled'}  {session['session_id']}")
+            self.say(f"{number:3}  {session.get('title') or 'Untitled'}  {session['session_id']}")
         if not found:
             self.say("There are no sessions yet.")
 
@@ -139,7 +139,7 @@ class Conversation:
         answers = [message["id"] for message in messages if message["role"] == "assistant"]
         self._last_answer = answers[-1] if answers else None
         for message in messages:
-            text = _printable(str(message["content"] or ""))
+            text = _printable(str(message.get("content") or ""))
             if message["role"] == "user":
                 self.say(f"> {text}")
             elif message["role"] == "assistant":
