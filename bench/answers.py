@@ -63,9 +63,9 @@ def raw(script: Script) -> Transcript:
 
 
 @lru_cache(maxsize=64)
-def steps(script: Script) -> tuple[bytes, ...]:
+def steps(script: Script, *, responses: bool = False) -> tuple[bytes, ...]:
     """The answer as HTTP chunks, a frame in each, joined to one write for every moment at which something is due."""
-    opening, contents, closing = frames(script)
+    opening, contents, closing = response_frames(script) if responses else frames(script)
     writes = [http_chunk(frame) for frame in contents]
     writes[0] = http_chunk(opening) + writes[0]
     writes[-1] += b"".join(map(http_chunk, closing)) + b"0\r\n\r\n"
@@ -79,6 +79,43 @@ def frames(script: Script) -> tuple[bytes, list[bytes], list[bytes]]:
     opening = frame(script, [choice({"role": "assistant", "content": ""})])
     contents = [frame(script, [choice({"content": chunk_text(index)})]) for index in range(script.chunks)]
     return opening, contents, [frame(script, [choice({}, "stop")]), frame(script, [], usage), DONE]
+
+
+def response_frames(script: Script) -> tuple[bytes, list[bytes], list[bytes]]:
+    """Return the same answer as events of Responses: those before the text, its deltas, and those after it."""
+    texts = [chunk_text(index) for index in range(script.chunks)]
+    response = {"id": "resp_" + "b" * 48, "object": "response", "created_at": 1754000000, "model": script.model}
+    item = {"id": "msg_" + "b" * 48, "type": "message", "role": "assistant", "phase": "final_answer"}
+    part = {"type": "output_text", "annotations": [], "logprobs": []}
+    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    whole = part | {"text": "".join(texts)}
+    done = item | {"status": "completed", "content": [whole]}
+    usage = {"input_tokens": 20, "output_tokens": script.chunks, "total_tokens": 20 + script.chunks}
+    before: list[tuple[str, dict[str, object]]] = [
+        ("created", {"response": response | {"status": "in_progress", "output": []}}),
+        ("in_progress", {"response": response | {"status": "in_progress", "output": []}}),
+        ("output_item.added", {"output_index": 0, "item": item | {"status": "in_progress", "content": []}}),
+        ("content_part.added", {**place, "part": part | {"text": ""}}),
+    ]
+    deltas: list[tuple[str, dict[str, object]]] = [
+        ("output_text.delta", {**place, "delta": text, "logprobs": [], "obfuscation": "b" * 11}) for text in texts
+    ]
+    after: list[tuple[str, dict[str, object]]] = [
+        ("output_text.done", {**place, "text": whole["text"], "logprobs": []}),
+        ("content_part.done", {**place, "part": whole}),
+        ("output_item.done", {"output_index": 0, "item": done}),
+        ("completed", {"response": response | {"status": "completed", "output": [done], "usage": usage}}),
+    ]
+    events = [event(kind, number, fields) for number, (kind, fields) in enumerate([*before, *deltas, *after])]
+    begun, ended = len(before), len(before) + len(deltas)
+    return b"".join(events[:begun]), events[begun:ended], events[ended:]
+
+
+def event(kind: str, number: int, fields: dict[str, object]) -> bytes:
+    """One event of Responses; one of a delta has about 330 bytes."""
+    data = {"type": f"response.{kind}", **fields, "sequence_number": number}
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"event: response.{kind}\ndata: {text}\n\n".encode()
 
 
 def frame(script: Script, choices: list[dict[str, object]], usage: dict[str, int] | None = None) -> bytes:

@@ -59,6 +59,10 @@ FIGURES = (
     Figure("stateless_cpu_us", "stateless", "the same by /v1/chat/completions, stateless, CPU per chunk (us)", 20, 10),
     Figure("stored_cpu_us", "stored", "the same by /v1/chat/completions, in a session, CPU per chunk (us)", 30, 15),
     Figure("responses_cpu_us", "responses", "the same by /v1/responses, CPU per chunk (us)", 60, 30),
+    Figure(
+        "over_responses_cpu_us", "over-responses", "the first with a Responses upstream, CPU per chunk (us)", 20.8, 10.4
+    ),
+    Figure("over_responses_times", "over-responses", "that, times a chat completions upstream", 1.3, 1.1),
     Figure("paced_cpu_us", "paced", "100 answers, a chunk each 20 ms, CPU per chunk (us)", 130, 90, times=2),
     Figure("first_text_p50_ms", "paced", "time to first text at those 100, median (ms)", 6, 2, aim=15),
     Figure("first_text_p99_ms", "paced", "time to first text at those 100, 99 % (ms)", 20, 6),
@@ -164,6 +168,19 @@ def responses(lab: Lab, server: Server, effort: Effort) -> Measured:
     measured, outcome = observe(lab, server, replace(work, raw=True, stored=True, responses=True))
     measured.add_cpu("responses_cpu_us", [outcome], outcome.chunks)
     return measured
+
+
+def over_responses(lab: Lab, server: Server, effort: Effort) -> Measured:
+    """Ask the source through chat completions, then through Responses with another service."""
+    work = load(FULL_SPEED_STREAMS, ANSWER_CHUNKS, 0, 1, effort.full_speed_seconds)
+    measured, chat = observe(lab, server, work)
+    new_store = lab.sqlite_store if server.name == "sqlite" else lab.postgres_store
+    with new_store() as store, lab.service(server.name, store, {"OPENAI_UPSTREAM_API": "responses"}) as other:
+        again, outcome = observe(lab, other, work)
+    again.add_cpu("over_responses_cpu_us", [outcome], outcome.chunks)
+    again.values["over_responses_times"] = again.values["over_responses_cpu_us"] / cpu_us([chat], chat.chunks)
+    again.wrong += measured.wrong
+    return again
 
 
 def paced(lab: Lab, server: Server, effort: Effort) -> Measured:
@@ -296,6 +313,7 @@ SCENARIOS: dict[str, Scenario] = {
     "stateless": stateless,
     "stored": stored,
     "responses": responses,
+    "over-responses": over_responses,
     "paced": paced,
     "capacity": capacity,
     "lateness": lateness,
@@ -304,7 +322,7 @@ SCENARIOS: dict[str, Scenario] = {
     "start": start,
     "replicas": replicas,
 }
-SERVICE_ONLY = {"start", "stored", "responses", "lateness"}
+SERVICE_ONLY = {"start", "stored", "responses", "over-responses", "lateness"}
 POSTGRES_ONLY = {"replicas"}
 
 

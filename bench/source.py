@@ -90,15 +90,15 @@ class Replay(asyncio.Protocol):
         elif head.startswith(b"get "):
             self.send_json(b"200 OK", MODELS)
         elif script := Script.asked_for(body):
-            self.replay(script)
+            self.replay(steps(script, responses=head.startswith(b"post /v1/responses ")), script.pace_ms / 1000)
         else:
             self.send_json(b"400 Bad Request", NO_SCRIPT)
 
-    def replay(self, script: Script) -> None:
-        if script.pace_ms == 0:
-            self.transport.write(HEAD + b"".join(steps(script)))
+    def replay(self, answer: tuple[bytes, ...], pace: float) -> None:
+        if pace == 0:
+            self.transport.write(HEAD + b"".join(answer))
             return
-        self.steps, self.pace, self.next = steps(script), script.pace_ms / 1000, 0
+        self.steps, self.pace, self.next = answer, pace, 0
         self.began = time.monotonic()
         self.transport.write(HEAD)
         self.send_step()

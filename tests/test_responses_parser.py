@@ -285,9 +285,29 @@ def test_a_gap_in_the_numbers_fails_the_answer() -> None:
     events = Events()
     frames = [events.begin(), *events.message(WORDS), events.end()]
     del frames[5]
-    read = Read(*frames)
-    assert read.said() == "".join(WORDS[:2])
-    assert "left events out" in str(read.error.detail if read.error else "")
+    for reads in (frames, [b"".join(frames)]):
+        read = Read(*reads)
+        assert read.said() == "".join(WORDS[:2])
+        assert "left events out" in str(read.error.detail if read.error else "")
+
+
+def test_texts_of_two_items_in_one_read_are_not_mixed() -> None:
+    def delta(number: int, index: int, text: str) -> bytes:
+        fields = {"output_index": index, "item_id": f"msg_{index}", "delta": text, "sequence_number": number}
+        return b"data: %b\n\n" % json.dumps({"type": "response.output_text.delta", **fields}).encode()
+
+    events = Events()
+    frames = [events.begin()]
+    items = [{"id": f"msg_{index}", "type": "message", "content": []} for index in (0, 1)]
+    frames += [events.event("response.output_item.added", output_index=n, item=item) for n, item in enumerate(items)]
+    frames += [
+        delta(number, index, text) for number, index, text in ((4, 0, "u"), (5, 0, "v"), (6, 1, "w"), (7, 0, "x"))
+    ]
+    events.skip(4)
+    frames += [events.event("response.output_item.done", output_index=n, item=item) for n, item in enumerate(items)]
+    read = Read(b"".join([*frames, events.end()]))
+    assert read.error is None
+    assert [part.text for part in read.parts if part.kind is Kind.TEXT] == ["uvx", "w"]
 
 
 @pytest.mark.parametrize("step", [0, -1, 16])

@@ -60,6 +60,12 @@ class Decoder:
             payloads = complete[6:].split(b"\n\ndata: ")
             if complete.count(b"\n") == 2 * (len(payloads) - 1):  # one line each, as usual
                 return payloads
+        elif complete.startswith(b"event: "):
+            events = complete[7:].split(b"\n\nevent: ")
+            payloads = [event.partition(b"\ndata: ")[2] for event in events]
+            # A name and one line of data each, as in Responses: one line end within each event, and two between them.
+            if all(payloads) and complete.count(b"\n") == 3 * len(events) - 2:
+                return payloads
         return [payload for event in complete.split(b"\n\n") if (payload := _data_of(event)) is not None]
 
     def _with_line_feeds(self, data: bytes) -> bytes:
@@ -76,10 +82,6 @@ class Decoder:
 
 def _data_of(event: bytes) -> bytes | None:
     """The joined `data` lines of one event, or None where there are none."""
-    if event.startswith(b"event: "):  # then its data, in Responses
-        data = event.partition(b"\n")[2]
-        if data.startswith(b"data: ") and b"\n" not in data:
-            return data[6:]
     lines = [line for line in event.split(b"\n") if line == b"data" or line.startswith(b"data:")]
     if not lines:
         return None

@@ -8,7 +8,8 @@ an answer whose events have a gap, or whose items are not all closed, has failed
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -69,7 +70,17 @@ class _Event(msgspec.Struct):
     content_index: int = 0
 
 
+class _TextEvent(msgspec.Struct):
+    """A piece of text with its number and its place, as most events are. Its decoder refuses every other event."""
+
+    type: Literal["response.output_text.delta"]
+    delta: Annotated[str, msgspec.Meta(min_length=1)]
+    sequence_number: int
+    output_index: int
+
+
 _decode_event = msgspec.json.Decoder(_Event).decode
+_decode_text = msgspec.json.Decoder(_TextEvent).decode
 
 
 class ResponsesParser(EventParser):
@@ -128,7 +139,7 @@ class ResponsesParser(EventParser):
     def _take_all(self, payloads: list[bytes], *, at_end: bool = False) -> Deltas:
         deltas: Deltas = []
         try:
-            for payload in payloads:
+            for payload in self._take_texts(payloads, deltas):
                 try:
                     event = _decode_event(payload)
                 except UNREADABLE:
@@ -143,6 +154,32 @@ class ResponsesParser(EventParser):
         except (ValueError, RecursionError):  # of a value that only one of the two decoders reads
             return self._fail(UpstreamBroken(NOT_PROTOCOL), deltas + self._flush())
         return deltas
+
+    def _take_texts(self, payloads: list[bytes], deltas: Deltas) -> Iterator[bytes]:
+        """Take consecutive pieces of the text that is being written, joined; yield each other event in its turn."""
+        texts: list[str] = []
+        for payload in payloads:
+            item = self._last
+            if item is not None and item.kind is Kind.TEXT and self._counted and self._open[:1] == [item]:
+                try:
+                    event = _decode_text(payload)
+                except UNREADABLE:
+                    pass
+                else:
+                    if event.sequence_number == self._next and event.output_index == item.index:
+                        self._next += 1
+                        texts.append(event.delta)
+                        continue
+            self._add_joined(texts, deltas)
+            yield payload
+        self._add_joined(texts, deltas)
+
+    def _add_joined(self, texts: list[str], deltas: Deltas) -> None:
+        if texts:
+            assert self._last is not None, "they belong to it"
+            self.deltas += len(texts)
+            self._write(self._last, Kind.TEXT, "".join(texts), deltas)
+            texts.clear()
 
     def _take(self, event: _Event, payload: bytes | dict[str, Any], deltas: Deltas) -> None:
         if (number := event.sequence_number) is not None and self._counts:
