@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import openai
 import pytest
 
-from chatapi.simulator import Cut, HalfClose, Hang, Pause, Send, Simulator, Step, refuse, scripts, wire
+from chatapi.simulator import Cut, HalfClose, Hang, Pause, Script, Send, Simulator, Step, scripts, wire
 from chatapi.simulator.responses import Events, response
 from chatapi.simulator.scripts import event_stream
 from tests import hosted_items, node_clients
 from tests.server_process import Serve, Service, events
-
-pytestmark = pytest.mark.one_process("replicas share no part of the upstream's protocol")
+from tests.test_upstream_faults import REFUSALS
 
 WORDS = ["Hello", " there,", " world"]
 TEXT = "".join(WORDS)
@@ -226,6 +227,9 @@ FAULTS: dict[str, tuple[Step | None, str]] = {
     "silence": (Hang(), "upstream_timeout"),
     "heartbeats": (None, "upstream_timeout"),
     "a failure": (None, "upstream_broken"),
+    "an error as an event": (None, "upstream_broken"),
+    "a cancellation": (None, "upstream_broken"),
+    "an end for another reason": (None, "upstream_broken"),
     "a gap": (None, "upstream_broken"),
     "an open item": (None, "upstream_broken"),
 }
@@ -251,6 +255,12 @@ def test_an_answer_that_breaks_has_failed_and_keeps_its_text(
         steps += [Send(b": busy\n\n"), Send(script.event("response.in_progress")), Pause(0.05)] * 100
     elif fault == "a failure":
         steps.append(Send(script.end("failed", error={"code": "server_error", "message": "Sorry."})))
+    elif fault == "an error as an event":
+        steps.append(Send(script.event("error", code="server_error", message="Sorry.", param=None)))
+    elif fault == "a cancellation":
+        steps.append(Send(script.end("cancelled")))
+    elif fault == "an end for another reason":
+        steps.append(Send(script.end("incomplete", reason="the machine is tired")))
     elif fault in {"a gap", "an open item"}:
         script.skip(fault == "a gap")
         steps.append(Send(script.end()))
@@ -262,11 +272,49 @@ def test_an_answer_that_breaks_has_failed_and_keeps_its_text(
     assert message["content"] == TEXT
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
-def test_a_refusal_is_the_status_of_the_answer(impatient: Service, upstream: Simulator, key: str, status: int) -> None:
-    upstream.script = refuse(status, retry_after=60)
-    response = impatient.post("/api/chat", json=question(key))
-    assert response.status_code == {500: 503}.get(status, status)
+@pytest.mark.parametrize(("script", "status", "code"), REFUSALS)
+def test_a_fault_before_the_first_word_is_a_status(
+    impatient: Service, upstream: Simulator, key: str, script: Script, status: int, code: str
+) -> None:
+    upstream.script = script
+    before = len(upstream.requests)
+    refused = impatient.post("/api/chat", json=question(key))
+    assert (refused.status_code, refused.json()["code"]) == (status, code)
+    assert set(paths(upstream, before)) == {"responses"}
+    message = impatient.messages(refused.headers["X-Session-ID"], key=key)[-1]
+    assert (message["status"], message["content"], message["error"]["code"]) == ("failed", "", code)
+
+
+def frames_of(text: str) -> list[bytes]:
+    return [step.data for step in response(text).steps if isinstance(step, Send)]
+
+
+READABLE: dict[str, Callable[[list[bytes]], Iterable[Step]]] = {
+    "CRLF": lambda frames: [Send(frame.replace(b"\n", b"\r\n")) for frame in frames],
+    "CR": lambda frames: [Send(frame.replace(b"\n", b"\r")) for frame in frames],
+    "comments, ids and retries": lambda frames: [Send(b": on\n\nretry: 1\n\nid: 7\n" + frame) for frame in frames],
+    "data in two lines": lambda frames: [Send(frame.replace(b',"seq', b',\ndata: "seq')) for frame in frames],
+    "a byte order mark": lambda frames: [Send(b"\xef\xbb\xbf"), *map(Send, frames)],
+    "byte by byte": lambda frames: [Send(b"".join(frames), piece_bytes=1)],
+    "in one write": lambda frames: [Send(b"".join(frames))],
+    "no names of events": lambda frames: [Send(re.sub(rb"event: .*\n", b"", frame)) for frame in frames],
+    "an end after which the connection hangs": lambda frames: [*map(Send, frames), Hang()],
+    "[DONE] after the end": lambda frames: [*map(Send, frames), Send(b"data: [DONE]\n\n")],
+}
+
+
+@pytest.mark.parametrize("form", READABLE)
+def test_an_unusual_answer_is_read_like_any_other(impatient: Service, upstream: Simulator, key: str, form: str) -> None:
+    upstream.script = event_stream(*READABLE[form](frames_of(TEXT)))
+    assert impatient.post("/api/chat", json=question(key)).text == TEXT
+
+
+def test_one_object_in_place_of_a_stream_is_an_answer(impatient: Service, upstream: Simulator, key: str) -> None:
+    events = Events()
+    frames = [events.begin(), *events.message(WORDS)]
+    assert frames
+    upstream.script = scripts.json_body(events.whole(usage=wire.Usage(1, 2)))
+    assert impatient.post("/api/chat", json=question(key)).text == TEXT
 
 
 def test_a_server_without_responses_is_told_apart_from_an_unknown_model(
