@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,8 +15,9 @@ import openai
 import pytest
 import requests
 
-from chatapi.simulator import Gate, ReceivedRequest, Script, Simulator, refuse, running, scripts
+from chatapi.simulator import Gate, ReceivedRequest, Script, Send, Simulator, refuse, running, scripts
 from chatapi.simulator.demo import Demo
+from chatapi.simulator.responses import ENCRYPTED, Events
 from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service
 
 pytestmark = pytest.mark.one_process("nothing of it is stored or shared")
@@ -400,27 +402,78 @@ def test_an_upstream_that_keeps_failing_is_not_asked(
 # Conversations
 
 
-def test_a_conversation_that_changes_its_upstream_and_its_api_keeps_its_history(service: Service, sent: Sent) -> None:
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+DRAWN = {"id": "ig_1", "type": "image_generation_call", "status": "completed", "result": "iVBORw0KGgo="}
+
+
+def drawing() -> Script:
+    """Return an answer of Responses with encrypted reasoning, an image and a text."""
+    events = Events()
+    frames = [events.begin(), *events.reasoning(["Hm."]), events.added(DRAWN), events.done(DRAWN)]
+    return scripts.event_stream(*map(Send, [*frames, *events.message(["It rains."]), events.end()]))
+
+
+def kinds(request: ReceivedRequest) -> list[str]:
+    return [item.get("role", item.get("type")) for item in request.body["input"]]
+
+
+def test_a_conversation_that_changes_its_upstream_and_its_api_keeps_its_history(
+    service: Service, upstreams: Mapping[str, Simulator], sent: Sent
+) -> None:
     client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=KEY, max_retries=0)
-    call = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":"Oslo"}'}
-    result = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
-    first = client.responses.create(
-        model="big", input=[{"role": "user", "content": "Weather?"}, call, result], instructions="Be brief."
-    )
-    second = client.responses.create(model="big-spare", input="And now?", previous_response_id=first.id)
-    third = client.responses.create(model="main/gpt-4.1", input="Sure?", previous_response_id=second.id)
-    assert third.output_text
-    own, spare, main = (sent()[name][0].body for name in ("own", "spare", "main"))
-    assert [message["role"] for message in own["messages"]] == ["developer", "user", "assistant", "tool"]
-    items = [item.get("type", "message") for item in spare["input"]]
-    assert items == ["message", "function_call", "function_call_output", "message", "message"]
-    assert {"call_1"} == {item["call_id"] for item in spare["input"] if "call_id" in item}
-    assert [message["role"] for message in main["messages"]] == [
+    seen: Any = [{"type": "input_text", "text": "Weather?"}, {"type": "input_image", "image_url": PICTURE}]
+    call: Any = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":"Oslo"}'}
+    result: Any = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
+    turns = [client.responses.create(model="big", input=[{"role": "user", "content": seen}, call, result])]
+
+    def go_on(model: str, **more: Any) -> Any:
+        turns.append(
+            client.responses.create(model=model, input="Sure?", previous_response_id=turns[-1].id, store=True, **more)
+        )
+
+    # chat completions, Responses, chat completions, Responses again, and Responses of another upstream
+    upstreams["spare"].script = drawing()
+    tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
+    for model, more in (
+        ("big-spare", {}),
+        ("main/gpt-4.1", {}),
+        ("big-spare", {}),
+        ("main/gpt-5.4", {"tools": [tool]}),
+    ):
+        go_on(model, **more)
+    (own,), (second, fourth), (third, refused, fifth) = (sent()[name] for name in ("own", "spare", "main"))
+    assert refused.path.endswith("/chat/completions")
+    image = {"type": "image_url", "image_url": {"url": PICTURE}}
+    for request in (own, third):
+        messages = request.body["messages"]
+        assert image in messages[0]["content"]
+        assert [messages[1]["tool_calls"][0]["function"]["name"], messages[2]["content"]] == ["weather", "rain"]
+    assert [message["role"] for message in third.body["messages"]] == [
         *("user", "assistant", "tool", "assistant", "user", "assistant", "user")
     ]
-    assert main["messages"][1]["tool_calls"][0]["function"]["name"] == "weather"
-    assert main["messages"][2]["content"] == "rain"
-    assert [message["content"] for message in main["messages"][3::2]] == [first.output_text, second.output_text]
+    begun = ["user", "function_call", "function_call_output", "assistant", "user"]
+    assert kinds(second) == begun
+    assert kinds(fourth) == [*begun, "reasoning", "image_generation_call", "assistant", "user", "assistant", "user"]
+    for request in (second, fourth, fifth):
+        items = request.body["input"]
+        assert {"type": "input_image", "image_url": PICTURE}.items() <= items[0]["content"][1].items()
+        assert {"call_1"} == {item["call_id"] for item in items if "call_id" in item}
+    assert kinds(fifth).count("reasoning") == 0, "encrypted reasoning goes back to its maker alone"
+    assert ENCRYPTED not in fifth.raw.decode()
+    assert fourth.raw.decode().count(ENCRYPTED) == 1
+    texts = [turn.output_text for turn in turns]
+    said = [item["content"] for item in fifth.body["input"] if item.get("role") == "assistant"]
+    assert json.dumps(said).count("It rains.") == 2
+    assert len(said) == len(texts) - 1
+
+    usage = service.get("/api/usage?by=upstream,day", key=KEY).json()
+    rows = {row["upstream"]: row for row in usage["data"]}
+    assert {"own", "spare", "main"} <= {*rows}
+    assert sum(row["answers"] for row in usage["data"]) == usage["totals"]["answers"]
+    assert service.get("/api/usage?by=upstream,session", key=KEY).json()["errors"][0]["field"] == "by"
+    metrics = service.get("/metrics").text
+    assert re.search(r'chatapi_upstream_answers_total\{status="completed",upstream="spare"\} [1-9]', metrics)
+    assert re.search(r'chatapi_upstream_tokens_total\{kind="output",upstream="own"\} [1-9]', metrics)
 
 
 def test_queued_messages_for_upstreams_with_keys_of_their_own_start_without_the_callers_after_a_kill(

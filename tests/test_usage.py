@@ -26,7 +26,7 @@ from tests.test_store import COMPLETED, TEXT, Clock, Writer, anyone, begin, cloc
 __all__ = ["clock", "driver", "store"]  # fixtures
 
 NO_DAYS = frozenset[GroupBy]()
-EVERY = frozenset(GroupBy)
+EVERY = frozenset(GroupBy) - {GroupBy.UPSTREAM}  # which is counted apart from sessions
 LAST_DAY = 1 << 30
 STOPPED = Outcome(Status.STOPPED, None, Usage(None, 7, estimated=True))
 LOST = Outcome(Status.FAILED, None, None, UpstreamBroken.code, "It broke.")
@@ -128,6 +128,24 @@ async def test_usage_is_grouped_by_day_model_and_session(store: Store, clock: Cl
     assert await store.usage.report("anna", 0, day - 1, EVERY) == UsageReport([], [], True)
 
 
+async def test_usage_is_grouped_by_upstream_also_after_a_deletion(store: Store, clock: Clock) -> None:
+    first = await said(store, None, "one", TEXT, replace(COMPLETED, upstream="main"))
+    await said(store, first.session.id, "two", TEXT, replace(COMPLETED, upstream="main"))
+    await said(store, first.session.id, "three", TEXT, replace(COMPLETED, upstream="spare"))
+    await said(store, first.session.id, "four", TEXT)  # as a server with one upstream counts it
+    one = UsageTotal(None, None, None, "gpt", 1, 3, 4, 1, 2, 0, 0)
+    main = replace(
+        one, answers=2, input_tokens=6, output_tokens=8, reasoning_tokens=2, cached_tokens=4, upstream="main"
+    )
+    rows = [main, replace(one, upstream=""), replace(one, upstream="spare")]
+    by_upstream = frozenset({GroupBy.UPSTREAM})
+    assert await used(store, by=by_upstream) == rows
+    await store.sessions.delete(first.session.id, anyone)
+    day = clock.now // DAY_MICROSECONDS
+    assert await used(store, by=by_upstream | {GroupBy.DAY}) == [replace(row, day=day) for row in rows]
+    assert await used(store, "bert", by=by_upstream) == []
+
+
 async def test_answers_of_an_older_file_are_counted_as_new_ones(tmp_path: Path, clock: Clock) -> None:
     file = tmp_path / "chat.db"
     store = Store(SQLiteDriver(file), clock)
@@ -141,7 +159,7 @@ async def test_answers_of_an_older_file_are_counted_as_new_ones(tmp_path: Path, 
     await store.close()
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("DROP TABLE usage")
-        connection.execute("DELETE FROM migration WHERE name LIKE '%usage%'")
+        connection.execute("DELETE FROM migration WHERE name LIKE '%0006_usage%'")
         connection.execute("UPDATE generation SET replica = 'gone' WHERE id = ?", (running.generation.id,))
     store = Store(SQLiteDriver(file), clock)
     await store.open()

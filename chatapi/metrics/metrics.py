@@ -70,6 +70,12 @@ class Metrics:
         self._fallbacks = self._counter(
             "upstream_fallbacks", "Requests that went to another upstream after a failure.", "upstream", "to"
         )
+        self._upstream_answers = self._counter(
+            "upstream_answers", "Answers that ended, by the upstream that gave them.", "upstream", "status"
+        )
+        self._upstream_tokens = self._counter(
+            "upstream_tokens", "Tokens of the answers that ended, by upstream.", "upstream", "kind"
+        )
         self._commits = self._counter("store_commits", "Batches that were written to the store.", "outcome")
         self._commits.start_at_zero(OK, FAILED)
         self._commit_seconds = self._histogram("store_commit_seconds", "Time of a write to the store.", COMMIT_SECONDS)
@@ -117,6 +123,8 @@ class Metrics:
             return
         model = self._models.of(generation.model)
         self._answers.add(model, generation.status.value)
+        if generation.upstream is not None:
+            self._upstream_answers.add(generation.upstream, generation.status.value)
         if generation.error_code is not None:
             self._failures.add(generation.error_code)
         if generation.first_token_at is not None:
@@ -127,9 +135,9 @@ class Metrics:
         self._answer_seconds.observe(seconds, generation.status.value)
         self._answer_bytes.add(amount=generation.length or 0)
         if generation.usage is not None:
-            self._add_tokens(generation.model, model, generation.usage)
+            self._add_tokens(generation.model, model, generation.usage, generation.upstream)
 
-    def _add_tokens(self, model: str, label: str, usage: Usage) -> None:
+    def _add_tokens(self, model: str, label: str, usage: Usage, upstream: str | None) -> None:
         counts = {
             "input": usage.input_tokens,
             "output": usage.output_tokens,
@@ -139,6 +147,8 @@ class Metrics:
         for kind, count in counts.items():
             if count is not None and count > 0:
                 self._tokens.add(label, kind, amount=count)
+                if upstream is not None:
+                    self._upstream_tokens.add(upstream, kind, amount=count)
         cost = self._cost(model, usage)
         if cost is not None:
             self._costs.add(label, self._currency, amount=cost)

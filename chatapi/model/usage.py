@@ -27,6 +27,7 @@ class GroupBy(StrEnum):
     DAY = "day"
     MODEL = "model"
     SESSION = "session"
+    UPSTREAM = "upstream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class UsageTotal:
     cached_tokens: int
     estimated: int  # number of answers whose output tokens are estimated
     unknown: int  # number of answers without token counts
+    upstream: str | None = None  # None if the report is not grouped by it; '': not known, or the only one
 
 
 class UsageReport(NamedTuple):

@@ -340,7 +340,7 @@ def _end(
                 "UPDATE session SET updated_at = $2, content_bytes = content_bytes + $3 WHERE id = $1",
                 (generation.session_id, now, len(content)),
             ),
-            *([count_answer(generation.id, outcome, now)] if counted and is_counted(outcome, length) else []),
+            *(count_answer(generation.id, outcome, now) if counted and is_counted(outcome, length) else []),
         )
     )
     return read_generation(rows[0])

@@ -310,7 +310,7 @@ def delete_session(session: Session, now: Microseconds) -> Transaction[Generatio
         (session.id,),
     )
     if running:
-        yield count_answer(read_generation(running[0]).id, Outcome(Status.STOPPED), now)
+        yield from run_each(count_answer(read_generation(running[0]).id, Outcome(Status.STOPPED), now))
     if session.owner is not None:
         yield from run_each(keep_usage(session.owner, session.id))
     messages_of = "SELECT id FROM message WHERE session_id = $1"

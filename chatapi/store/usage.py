@@ -5,6 +5,8 @@ The SQLite migration `0006_usage.sql` counts the answers that were stored before
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chatapi.errors import (
     ContextTooLarge,
     UpstreamContextExceeded,
@@ -39,11 +41,28 @@ REFUSALS = frozenset(
 )  # error codes of turns that no model received: they cost nothing
 
 _COUNTS = ("answers", "input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "estimated", "unknown")
+_SUMMED = ", ".join(_COUNTS)
 _COLUMNS = f"owner, session_id, day, model, {', '.join(_COUNTS)}"
 _ADD = "ON CONFLICT (owner, session_id, day, model) DO UPDATE SET " + ", ".join(
     f"{count} = usage.{count} + excluded.{count}" for count in _COUNTS
 )
-_GROUP_COLUMNS = {GroupBy.DAY: "u.day", GroupBy.SESSION: "u.session_id", GroupBy.MODEL: "u.model"}
+_UPSTREAM_COLUMNS = f"owner, upstream, day, model, {_SUMMED}"
+_ADD_TO_UPSTREAM = "ON CONFLICT (owner, upstream, day, model) DO UPDATE SET " + ", ".join(
+    f"{count} = upstream_usage.{count} + excluded.{count}" for count in _COUNTS
+)
+_GROUP_COLUMNS = {
+    GroupBy.DAY: "u.day",
+    GroupBy.SESSION: "u.session_id",
+    GroupBy.MODEL: "u.model",
+    GroupBy.UPSTREAM: "u.upstream",
+}
+# The usage of each upstream, and what is left of all: answers of a server with one upstream, and summaries.
+_BY_UPSTREAM = (
+    f"(SELECT owner, upstream, day, model, {_SUMMED} FROM upstream_usage WHERE owner = $1 "
+    f"UNION ALL SELECT owner, '', day, model, {_SUMMED} FROM usage WHERE owner = $1 "
+    f"UNION ALL SELECT owner, '', day, model, {', '.join(f'-{count}' for count in _COUNTS)} FROM upstream_usage "
+    "WHERE owner = $1)"
+)
 
 
 class Usages(Repository):
@@ -53,7 +72,10 @@ class Usages(Repository):
     def report(
         self, owner: str, first_day: int, last_day: int, group_by: frozenset[GroupBy]
     ) -> Transaction[UsageReport]:
-        """Return this owner's usage on these days, which count from the epoch: grouped, and in total for each model."""
+        """Return this owner's usage on these days, which count from the epoch: grouped, and in total for each model.
+
+        `group_by` has not both `SESSION` and `UPSTREAM`, which are counted apart.
+        """
         totals = yield from _totals(owner, first_day, last_day, frozenset())
         within_model = group_by - {GroupBy.MODEL}
         found = (yield from _totals(owner, first_day, last_day, within_model)) if within_model else totals
@@ -71,17 +93,20 @@ def _totals(owner: str, first_day: int, last_day: int, group_by: frozenset[Group
     if GroupBy.SESSION in group_by:
         title = "max(s.title)"
         session = " LEFT JOIN session s ON s.id = u.session_id AND s.owner = u.owner"
+    table, upstream, left = "usage", "NULL", ""
+    if GroupBy.UPSTREAM in group_by:
+        table, upstream, left = _BY_UPSTREAM, "u.upstream", "HAVING sum(u.answers) > 0 "
     groups = ", ".join(column for one, column in _GROUP_COLUMNS.items() if one in group_by or one is GroupBy.MODEL)
     sums = ", ".join(f"sum(u.{count})" for count in _COUNTS)
     rows = yield (
-        f"SELECT u.owner, {day}, {session_id}, {title}, u.model, {sums} FROM usage u{session} "
-        f"WHERE u.owner = $1 AND u.day BETWEEN $2 AND $3 GROUP BY u.owner, {groups} "
+        f"SELECT u.owner, {day}, {session_id}, {title}, u.model, {upstream}, {sums} FROM {table} u{session} "
+        f"WHERE u.owner = $1 AND u.day BETWEEN $2 AND $3 GROUP BY u.owner, {groups} {left}"
         f"ORDER BY sum(u.input_tokens) + sum(u.output_tokens) DESC, {groups} LIMIT {MAX_TOTALS + 1}",
         (owner, first_day, last_day),
     )
     for row in rows:
         check_is(row[0], owner)
-    return [UsageTotal(*row[1:5], *map(int, row[5:])) for row in rows]
+    return [replace(UsageTotal(*row[1:5], *map(int, row[6:])), upstream=row[5]) for row in rows]
 
 
 def is_counted(outcome: Outcome, length: int) -> bool:
@@ -90,26 +115,35 @@ def is_counted(outcome: Outcome, length: int) -> bool:
     return not (refused and outcome.error_code in REFUSALS)
 
 
-def count_answer(generation_id: str, outcome: Outcome, now: Microseconds) -> Statement:
-    """Add an answer that ends now to the usage of its owner."""
+def count_answer(generation_id: str, outcome: Outcome, now: Microseconds) -> list[Statement]:
+    """Add an answer that ends now to the usage of its owner, and to that of its upstream if there are several."""
     usage = outcome.usage
     tokens = (
         (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cached_tokens)
         if usage is not None
         else (0, 0, 0, 0)
     )
-    return (
+    counts = (
+        *(min(max(count or 0, 0), MAX_TOKENS) for count in tokens),
+        int(usage is not None and usage.estimated),
+        int(usage is None),
+    )
+    day = now // DAY_MICROSECONDS
+    of_owner = (
         f"INSERT INTO usage ({_COLUMNS}) "
         "SELECT g.owner, g.session_id, $2, g.model, 1, $3, $4, $5, $6, $7, $8 FROM generation g WHERE g.id = $1 "
         f"{_ADD}",
-        (
-            generation_id,
-            now // DAY_MICROSECONDS,
-            *(min(max(count or 0, 0), MAX_TOKENS) for count in tokens),
-            int(usage is not None and usage.estimated),
-            int(usage is None),
-        ),
+        (generation_id, day, *counts),
     )
+    if outcome.upstream is None:
+        return [of_owner]
+    of_upstream = (
+        f"INSERT INTO upstream_usage ({_UPSTREAM_COLUMNS}) "
+        "SELECT g.owner, $9, $2, g.model, 1, $3, $4, $5, $6, $7, $8 FROM generation g WHERE g.id = $1 "
+        f"{_ADD_TO_UPSTREAM}",
+        (generation_id, day, *counts, outcome.upstream),
+    )
+    return [of_owner, of_upstream]
 
 
 def count_tokens(owner: str, session_id: str, model: str, usage: Usage | None, now: Microseconds) -> Statement:

@@ -74,12 +74,15 @@ class UsageSums(TypedDict):
 
 
 class UsageRow(UsageSums):
-    """The usage of a day, model or session, or of a combination."""
+    """The usage of a day, model, session or upstream, or of a combination; not of a session and an upstream."""
 
     day: NotRequired[str]
     model: NotRequired[str]
     session_id: NotRequired[Annotated[str | None, Meta(description="Null for all deleted sessions together.")]]
     title: NotRequired[str | None]
+    upstream: NotRequired[
+        Annotated[str | None, Meta(description="Its name in the file. Null for summaries, and for a single upstream.")]
+    ]
 
 
 class PriceListDate(TypedDict):

@@ -31,8 +31,8 @@ async def usage(
     last: Annotated[str | None, Query(alias="to", max_length=10)] = None,
     by: Annotated[str, Query(max_length=40)] = "day",
 ) -> Response:
-    """Return the usage of the caller's answers, grouped `by` day, model or session, or several as in `day,model`. An
-    answer counts on the UTC day on which it ended. The default is the last 30 days."""
+    """Return the usage of the caller's answers, grouped `by` day, model, session, upstream, or several as in
+    `day,model`. An answer counts on the UTC day on which it ended. The default is the last 30 days."""
     core = services_of(request)
     owner = owner_of(request)
     begin, end = _days(first, last)
@@ -74,9 +74,13 @@ def _day(text: str, field: str) -> date:
 
 def _groups(by: str) -> frozenset[GroupBy]:
     try:
-        return frozenset(map(GroupBy, by.split(",")))
+        groups = frozenset(map(GroupBy, by.split(",")))
     except ValueError:
-        raise InvalidRequest.field("by", "It must be `day`, `model`, `session`, or several with commas.") from None
+        names = "It must be `day`, `model`, `session` or `upstream`, or several with commas."
+        raise InvalidRequest.field("by", names) from None
+    if {GroupBy.SESSION, GroupBy.UPSTREAM} <= groups:
+        raise InvalidRequest.field("by", "It must not have both `session` and `upstream`.")
+    return groups
 
 
 @dataclass(slots=True)
@@ -129,6 +133,8 @@ def _names(tally: UsageTotal, by: frozenset[GroupBy]) -> dict[str, Any]:
         names["day"] = (EPOCH + timedelta(days=tally.day)).isoformat()
     if GroupBy.MODEL in by:
         names["model"] = tally.model
+    if GroupBy.UPSTREAM in by:
+        names["upstream"] = tally.upstream or None
     if GroupBy.SESSION in by:
         names |= {"session_id": tally.session_id or None, "title": tally.title or None}
     return names
