@@ -646,6 +646,7 @@ def test_a_tool_that_the_upstream_does_not_have_is_refused_by_name(client: opena
         ({"input": "x", "tools": [{"type": "function", "name": ""}]}, "tools.0.name"),
         ({"input": "x", "prompt": {"id": "p"}}, "prompt"),
         ({"input": "x", "truncation": "middle"}, "truncation"),
+        ({"input": "x", "background": True, "if_busy": "queue"}, "if_busy"),
     ],
 )  # fmt: skip
 def test_an_unsupported_request_is_refused_by_name(service: Service, body: dict[str, Any], param: str | None) -> None:

@@ -85,6 +85,7 @@ def test_a_stored_completion_is_read_changed_and_deleted(shared: Service, key: s
     [
         ("POST", "", {"store": "yes"}, "store"),
         ("POST", "", {"store": True, "n": 2}, "n"),
+        ("POST", "", {"store": True, "if_busy": "queue"}, "if_busy"),
         ("POST", "", {"store": True, "metadata": {"a": 1}}, "metadata.a"),
         ("POST", "/chatcmpl-x", {"metadata": {"a": "b" * 513}}, "metadata.a"),
         ("POST", "/chatcmpl-x", {"model": MODEL}, "metadata"),

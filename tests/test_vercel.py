@@ -525,7 +525,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "a b"}, "model"),
     ({"tools": "x"}, "tools"),
     ({"tools": [{"api_key": "sk-secret"}]}, "tools"),
-    ({"if_busy": "wait"}, "if_busy"),
+    ({"if_busy": "queue"}, "if_busy"),
 ]
 
 

@@ -148,7 +148,8 @@ describe(
     trigger="What to do: send, edit or regenerate.",
     messageId="The message to edit or to regenerate.",
     system="As `developer_message`.",
-    if_busy="`interrupt` is the default here: a page that stops an answer only closes its connection.",
+    if_busy="`interrupt` is the default here: a page that stops an answer only closes its connection. There is no "
+    "`queue`, because the response is the stream of an answer: send the text as `user_message` to queue it.",
 )
 
 for body_type in (ChatBody, UIChatBody):

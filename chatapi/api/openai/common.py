@@ -66,6 +66,17 @@ def cancels_on_disconnect(request: Request, field: Any = None) -> bool:
     return bool(value == "cancel")
 
 
+def check_if_busy(value: Any) -> None:
+    """Refuse the choices of `POST /api/chat` for a busy session that this dialect cannot express.
+
+    Raises:
+        InvalidRequest: the value is not `reject`, which is what happens.
+    """
+    if value is not None and value != "reject":
+        problem = "Must be reject here. POST /api/chat has interrupt and queue, also for sessions of this API."
+        raise InvalidRequest.field("if_busy", problem)
+
+
 @contextmanager
 def not_found_as(error: type[ChatError], param: str | None = None) -> Iterator[None]:
     """Raise `error` in place of `SessionNotFound`: callers of these APIs do not know sessions."""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from chatapi.api.http.request_body import Body, Metadata, validate
-from chatapi.api.openai.common import check_sizes
+from chatapi.api.openai.common import check_if_busy, check_sizes
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage, Role, TurnRequest, visible_text
 from chatapi.settings import Settings
@@ -23,7 +23,9 @@ DIALECT = "completions"
 NEW = "new"  # as a session's id: create one
 MAX_CHOICES = 128  # as in OpenAI's API
 MAX_MESSAGES = 2048  # the same; in a session each becomes a row
-OWN_FIELDS = frozenset({"messages", "model", "stream", "stream_options", "metadata", "on_disconnect"})  # not passed on
+OWN_FIELDS = frozenset(  # not passed on
+    {"messages", "model", "stream", "stream_options", "metadata", "on_disconnect", "if_busy"}
+)
 MARK_CHARACTERS = 32
 NOT_IN_SESSIONS = ("logprobs", "functions", "function_call", "audio")
 _INSTRUCTING = frozenset({Role.SYSTEM, Role.DEVELOPER})
@@ -102,6 +104,7 @@ def read_turn(body: dict[str, Any], settings: Settings, owner: str, session_id: 
     for name in NOT_IN_SESSIONS:
         if body.get(name):
             raise InvalidRequest.field(name, "Not supported in a stored session. Omit it, or the session's id.")
+    check_if_busy(body.get("if_busy"))
     if choice_count(body) != 1:
         raise InvalidRequest.field("n", "Must be 1 in a stored session. Omit it, or the session's id.")
     model = body.get("model", settings.default_model)

@@ -183,9 +183,10 @@ is ignored. The turn is stored, continues when the client disconnects (unless `X
 **With `store: true`** the completion is stored here with its metadata, in a new session unless the request names one,
 and is listed by `GET /v1/chat/completions`. Neither `store` nor `metadata` go to the upstream.
 
-Fields other than `messages`, `model`, `stream`, `stream_options`, `on_disconnect` and `metadata.session_id` are
-passed on. `n` above 1,
-`logprobs`, audio of the model, `functions` and calls of custom tools are not supported in a session and are a 400.
+Fields other than `messages`, `model`, `stream`, `stream_options`, `on_disconnect`, `if_busy` and `metadata.session_id`
+are passed on. A busy session is a 409, and an `if_busy` other than `reject` a 400: `POST /api/chat` has `interrupt` and
+`queue`. `n` above 1, `logprobs`, audio of the model, `functions` and calls of custom tools are not supported in a
+session and are a 400.
 
 With `X-Generation-ID` and, to continue, `Last-Event-ID`, the request reads that answer again as `GET
 /v1/chat/completions/{completion_id}` does; of the body, only `stream` and `stream_options` are used.""",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from chatapi.api.http.request_body import Body, Metadata, ModelName, Text, validate
-from chatapi.api.openai.common import check_sizes
+from chatapi.api.openai.common import check_if_busy, check_sizes
 from chatapi.api.openai.items import NEEDS_RESPONSES, References, read_input
 from chatapi.api.openai.responses.tools import MAX_TOOLS, Hosted, names_hosted, read_tool_choice, read_tools
 from chatapi.errors import InvalidRequest
@@ -76,6 +76,7 @@ class ResponseBody(ContextBody):
     store: bool | None = None
     background: bool | None = None
     on_disconnect: Literal["continue", "cancel"] | None = None
+    if_busy: Any = None  # of `POST /api/chat`, and refused by name
     max_tool_calls: int | None = Field(None, ge=1, le=1_000_000)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
@@ -175,6 +176,7 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
     body = validate(ResponseBody, value)
     conversation_id = _conversation(body.conversation)
     _check_combinations(body, conversation_id)
+    check_if_busy(body.if_busy)
     passes = hosted == "pass"
     for name in RESPONSES_ONLY:
         if getattr(body, name) is not None and not passes:

@@ -321,6 +321,8 @@ describe(
     include="For an upstream that is asked through Responses. Token probabilities are a 400. `stream_options` are "
     "ignored.",
     top_logprobs="Must be 0.",
+    if_busy="Only `reject`. To queue a message behind a running answer, use `POST /api/chat`: its answer can be read "
+    "here, as `resp_…` with the characters of its `generation_id`, once it has started.",
 )
 
 CREATE_RESPONSE = operation(
