@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from chatapi.errors import QueuedMessageNotFound, QueueFull
-from chatapi.model import Outcome, Status
+from chatapi.errors import IdempotencyMismatch, QueuedMessageNotFound, QueueFull
+from chatapi.model import Outcome, QueuedTurn, Status, TurnRequest
 from chatapi.simulator import Gate, Simulator, scripts
-from chatapi.store import Fenced, QueuedStart, Store
+from chatapi.store import Fenced, QueuedStart, StartedTurn, Store
 from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.generations import EVERY_LEASE
 from tests.cluster import Cluster
@@ -27,6 +29,7 @@ __all__ = ["clock", "driver", "store"]  # fixtures
 
 SECONDS = 20.0  # for anything a test waits for; it takes milliseconds, or a lease
 MOST = 3
+ROUNDS, SENDERS = 4, 6  # of requests at once
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,25 @@ def test_a_failed_answer_stops_the_queue_an_interrupting_message_comes_first_and
     assert session_id not in str(server.database.rows("SELECT session_id FROM queued_turn"))
 
 
+def test_requests_with_one_key_at_the_moment_at_which_an_answer_ends_are_one_message(
+    server: Service, upstream: Simulator
+) -> None:
+    for number in range(ROUNDS):
+        gate = Gate()
+        upstream.script = scripts.in_turn(scripts.held(gate), None)
+        with server.send("Hold") as first, ThreadPoolExecutor(SENDERS) as pool:
+            Reader(first).until("Hello")
+            session_id = session_of(first)
+            once = {"Idempotency-Key": f"at-once-{number}"}
+            sends = [pool.submit(queued, server, "Count to 2", session_id, headers=once) for _ in range(SENDERS)]
+            gate.open()
+            answers = [send.result() for send in sends]
+        assert {answer.status_code for answer in answers} <= {200, 202}
+        (generation_id,) = {answer.headers["X-Generation-ID"] for answer in answers}
+        wait_for(is_answered(server, session_id, 4))
+        assert server.messages(session_id, key=KEY)[3]["generation_id"] == generation_id
+
+
 @pytest.mark.one_process("the replicas have a test of their own")
 def test_after_a_kill_the_queue_is_kept_and_starts_with_the_next_request_that_brings_the_key(
     serve: Serve, simulator: Simulator, gate: Gate
@@ -199,6 +221,13 @@ def test_a_replica_that_has_the_key_starts_the_queue_of_one_that_died(
 # The store, on both databases
 
 
+async def add(store: Store, turn: TurnRequest, limit: int = 9) -> QueuedTurn:
+    """Queue a turn."""
+    queued = await store.queue.add(turn, anyone, limit)
+    assert isinstance(queued, QueuedTurn)
+    return queued
+
+
 async def ended(store: Store, writer: Writer, outcome: Outcome = COMPLETED, owner: str | None = "anna") -> Any:
     return await store.generations.finish_and_start(writer, outcome, writer.log.parts(), None, next_owner=owner)
 
@@ -206,7 +235,7 @@ async def ended(store: Store, writer: Writer, outcome: Outcome = COMPLETED, owne
 async def test_an_ending_starts_the_next_turn_in_its_transaction_and_a_fenced_one_does_not(store: Store) -> None:
     begun = await begin(store)
     session_id = begun.session.id
-    added = [await store.queue.add(turn(session_id, text), anyone, 9) for text in ("Two", "Three", "Four")]
+    added = [await add(store, turn(session_id, text)) for text in ("Two", "Three", "Four")]
     after = (await ended(store, Writer(begun))).next
     assert isinstance(after, QueuedStart)
     assert (after.stored.input, after.stored.generation.id) == ((added[0].id,), added[0].generation_id)
@@ -222,7 +251,7 @@ async def test_an_ending_starts_the_next_turn_in_its_transaction_and_a_fenced_on
     assert (await ended(store, Writer(third.stored), Outcome(Status.STOPPED))).next is None
     fourth = await store.queue.start(session_id, "anna", after_failure=False)
     assert fourth is not None
-    swept = await store.queue.add(turn(session_id, "Five"), anyone, 9)
+    swept = await add(store, turn(session_id, "Five"))
     await store.generations.sweep(EVERY_LEASE)
     with pytest.raises(Fenced):
         await ended(store, Writer(fourth.stored))
@@ -239,21 +268,32 @@ async def test_an_ending_starts_the_next_turn_in_its_transaction_and_a_fenced_on
     with pytest.raises(QueuedMessageNotFound):
         await store.queue.remove(session_id, swept.id, anyone)
     with pytest.raises(QueueFull):
-        await store.queue.add(turn(session_id, "None may wait"), anyone, 0)
+        await add(store, turn(session_id, "None may wait"), 0)
 
 
-async def test_a_queued_turn_that_was_sent_again_meanwhile_is_dropped(store: Store) -> None:
+async def test_requests_with_one_idempotency_key_are_one_turn_whichever_of_them_is_queued(store: Store) -> None:
     begun = await begin(store)
-    session_id = begun.session.id
-    once = {"idempotency_key": "once", "digest": "the same"}
-    await store.queue.add(turn(session_id, "Again", **once), anyone, 9)
-    after = await store.queue.add(turn(session_id, "After it"), anyone, 9)
+    once = turn(begun.session.id, "Again", idempotency_key="once", digest="the same")
+    first, after = await add(store, once), await add(store, turn(begun.session.id, "After it"))
+    assert await add(store, once) == first
     await Writer(begun).finish(store)
-    again = await store.turns.begin(turn(session_id, "Again", **once), anyone)
-    started = (await ended(store, Writer(again))).next
-    assert started is not None
-    assert started.stored.generation.id == after.generation_id
-    assert started.stored.session.queued == 0
+    waiting = await store.sessions.find(begun.session.id)
+    with pytest.raises(IdempotencyMismatch):
+        await store.turns.begin(replace(once, digest="another"), anyone)
+    started = await store.turns.begin(once, anyone)
+    assert (started.input, started.generation.id) == ((first.id,), first.generation_id), "as its sender was promised"
+    session = await store.sessions.find(begun.session.id)
+    assert waiting is not None
+    assert session is not None
+    assert (session.queued, session.content_bytes) == (1, waiting.content_bytes)
+    late = await store.queue.add(once, anyone, 9)  # its sender found the session busy before that
+    assert isinstance(late, StartedTurn)
+    assert (late.generation.id, late.replayed) == (first.generation_id, True)
+    with pytest.raises(IdempotencyMismatch):
+        await store.queue.add(replace(once, digest="another"), anyone, 9)
+    following = (await ended(store, Writer(started))).next
+    assert following is not None
+    assert (following.stored.generation.id, following.stored.session.queued) == (after.generation_id, 0)
 
 
 async def test_of_replicas_that_start_the_same_turn_one_does(clock: Clock) -> None:
@@ -262,7 +302,7 @@ async def test_of_replicas_that_start_the_same_turn_one_does(clock: Clock) -> No
     for one in stores:
         await one.open()
     begun = await said(stores[0], None, "Hello", "Hi")
-    added = [await stores[0].queue.add(turn(begun.session.id, f"{number}"), anyone, 20) for number in range(4)]
+    added = [await add(stores[0], turn(begun.session.id, f"{number}"), 20) for number in range(4)]
     starts = [store.queue.start(begun.session.id, "anna", after_failure=False) for store in stores * 4]
     results = await asyncio.gather(*starts, return_exceptions=True)
     started = [result for result in results if isinstance(result, QueuedStart)]

@@ -255,7 +255,8 @@ class Generations:
             except SessionBusy:
                 pass
         self._upstream.require(turn.model, credential)
-        return await self.queues.add(turn, credential, authorizer)
+        queued = await self.queues.add(turn, credential, authorizer)
+        return await self._wait_for_response(queued, by_cut=False) if isinstance(queued, StartedTurn) else queued
 
     async def _take_slot(self, turn: TurnRequest, authorizer: Authorizer) -> Slot:
         """Take a slot for the turn. If none is free, a session that is busy elsewhere is the better reason."""

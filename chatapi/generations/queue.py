@@ -23,7 +23,7 @@ from chatapi.generations.running import RunningGenerations
 from chatapi.limits import Slot
 from chatapi.model import Authorizer, Clock, Microseconds, QueuedTurn, Session, TurnRequest
 from chatapi.settings import Settings
-from chatapi.store import Store
+from chatapi.store import StartedTurn, Store
 from chatapi.upstream.api import ModelAPI
 
 MAX_KEYS = 10_000  # sessions; the queue of one that is dropped waits for a request with its key
@@ -95,14 +95,18 @@ class SessionQueues:
             self._look_task.cancel()
             await asyncio.wait([self._look_task])
 
-    async def add(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> QueuedTurn:
+    async def add(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> QueuedTurn | StartedTurn:
         """Add a turn to its session's queue; it starts at once if the session has become idle meanwhile.
+
+        Return the started turn if an earlier request with its idempotency key has begun it.
 
         Raises: as `store.queue.Queue.add` and `ModelAPI.require` do.
         """
         self._upstream.require(turn.model, credential)
         needs_key = self._upstream.needs_callers_key(turn.model, credential)
         queued = await self._store.queue.add(turn, authorizer, self._settings.max_queued, needs_key)
+        if isinstance(queued, StartedTurn):
+            return queued
         self.keys.hold(queued.session_id, turn.owner, credential)
         await self._try_start(queued.session_id, turn.owner, credential, after_failure=False)
         return queued

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from chatapi.errors import IdempotencyMismatch, QueuedMessageNotFound, QueueFull
+from chatapi.errors import QueuedMessageNotFound, QueueFull
 from chatapi.model import (
     Authorizer,
     Microseconds,
@@ -24,7 +24,7 @@ from chatapi.model import (
     with_text,
 )
 from chatapi.store.drivers.driver import Transaction
-from chatapi.store.queue_rows import QUEUED_TURN, encode_request, read_queued_turn, resize_queue
+from chatapi.store.queue_rows import QUEUED_TURN, encode_request, find_queued, read_queued_turn, resize_queue
 from chatapi.store.queue_start import QueuedStart, start_next
 from chatapi.store.quotas import content_size
 from chatapi.store.repository import LeasingRepository, durable_write, read
@@ -32,7 +32,8 @@ from chatapi.store.rows import check_is, decode_parts, encode_parts, valid_id_or
 from chatapi.store.sessions import find_session, note_deletion
 from chatapi.store.statements import id_batches, id_parameters
 from chatapi.store.tree import require_idle
-from chatapi.store.values import Lease
+from chatapi.store.turn_rows import find_started
+from chatapi.store.values import Lease, StartedTurn
 
 MOST_WITHOUT_KEY = 100  # sessions that are found at once
 
@@ -58,8 +59,10 @@ class Queue(LeasingRepository):
     @durable_write
     def add(
         self, turn: TurnRequest, authorizer: Authorizer, limit: int, needs_key: bool = True
-    ) -> Transaction[QueuedTurn]:
+    ) -> Transaction[QueuedTurn | StartedTurn]:
         """Add a turn to the end of its session's queue; or find the one that an earlier request with its key added.
+
+        It may have started meanwhile.
 
         `needs_key`: see `QueuedTurn`.
 
@@ -72,14 +75,10 @@ class Queue(LeasingRepository):
         now = self._clock()
         session = authorizer((yield from find_session(turn.session_id or "", lock=True)))
         if turn.idempotency_key is not None:
-            rows = yield (
-                f"SELECT {QUEUED_TURN} FROM queued_turn WHERE owner = $1 AND idempotency_key = $2",
-                (turn.owner, turn.idempotency_key),
-            )
-            if rows:
-                if rows[0][8] != turn.digest:
-                    raise IdempotencyMismatch
-                return read_queued_turn(rows[0])
+            if (earlier := (yield from find_queued(turn))) is not None:
+                return earlier
+            if (started := (yield from find_started(turn))) is not None:
+                return started
         if session.queued >= limit:
             raise QueueFull
         size = content_size(turn.input[0].parts)

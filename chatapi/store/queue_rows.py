@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
-from chatapi.model import ContextPolicy, Microseconds, NewMessage, QueuedTurn, Role, TurnRequest
+from chatapi.errors import IdempotencyMismatch
+from chatapi.model import ContextPolicy, Microseconds, NewMessage, QueuedTurn, Role, Session, TurnRequest
 from chatapi.store.drivers.driver import Transaction
+from chatapi.store.quotas import content_size
 from chatapi.store.rows import decode_parts, encode_json
 
 QUEUED_TURN = (
@@ -48,6 +50,40 @@ def read_queued_turn(row: tuple[Any, ...]) -> QueuedTurn:
         digest=digest,
     )
     return QueuedTurn(message_id, session_id, generation_id, place, turn, created_at, bool(needs_key))
+
+
+def find_queued(turn: TurnRequest) -> Transaction[QueuedTurn | None]:
+    """Return the turn that an earlier request with this idempotency key queued, if it still waits.
+
+    Raises:
+        IdempotencyMismatch: That was another request.
+    """
+    if turn.idempotency_key is None:
+        return None
+    rows = yield (
+        f"SELECT {QUEUED_TURN} FROM queued_turn WHERE owner = $1 AND idempotency_key = $2",
+        (turn.owner, turn.idempotency_key),
+    )
+    if not rows:
+        return None
+    queued = read_queued_turn(rows[0])
+    if queued.turn.digest != turn.digest:
+        raise IdempotencyMismatch
+    return queued
+
+
+def take_queued(session: Session, turn: TurnRequest, now: Microseconds) -> Transaction[QueuedTurn | None]:
+    """Remove a turn from the queue of its session, which is locked, because the same request starts it now.
+
+    Raises:
+        IdempotencyMismatch: see `find_queued`.
+    """
+    queued = (yield from find_queued(turn)) if session.queued else None
+    if queued is None or queued.session_id != session.id:
+        return None
+    yield "DELETE FROM queued_turn WHERE id = $1", (queued.id,)
+    yield from resize_queue(session.id, -1, -content_size(queued.parts), now)
+    return queued
 
 
 def resize_queue(session_id: str, turns: int, size: int, now: Microseconds) -> Transaction[None]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chatapi.errors import IdempotencyMismatch
 from chatapi.model import Generation, Microseconds, Session, TurnRequest
-from chatapi.store.drivers.driver import Statement
-from chatapi.store.values import Lease
+from chatapi.store.drivers.driver import Statement, Transaction
+from chatapi.store.rows import GENERATION, read_generation
+from chatapi.store.sessions import find_session
+from chatapi.store.values import Lease, StartedTurn
 from chatapi.titles import title_of
 
 
@@ -44,6 +47,27 @@ def update_session(session: Session) -> Statement:
             session.content_bytes,
         ),
     )
+
+
+def find_started(turn: TurnRequest) -> Transaction[StartedTurn | None]:
+    """Return the turn that an earlier request with this idempotency key began, or None.
+
+    Raises:
+        IdempotencyMismatch: That was another request.
+    """
+    rows = yield (
+        f"SELECT {GENERATION}, g.digest FROM generation g WHERE g.owner = $1 AND g.idempotency_key = $2",
+        (turn.owner, turn.idempotency_key),
+    )
+    if not rows:
+        return None
+    if rows[0][-1] != turn.digest:
+        raise IdempotencyMismatch
+    generation = read_generation(rows[0][:-1])
+    session = yield from find_session(generation.session_id)
+    if session is None:
+        return None  # deleted since, and its idempotency keys with it
+    return StartedTurn(session, generation, replayed=True)
 
 
 def insert_generation(turn: TurnRequest, generation: Generation, lease: Lease) -> Statement:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from chatapi.errors import IdempotencyMismatch, MessageNotFound, NothingToAnswer, SessionNotFound
+from chatapi.errors import MessageNotFound, NothingToAnswer, SessionNotFound
 from chatapi.model import Authorizer, Generation, Role, Session, Status, TurnRequest, new_id
 from chatapi.store.aliases import name_messages, resolve_alias, take_alias
 from chatapi.store.drivers.driver import Statement, Together, Transaction
+from chatapi.store.queue_rows import take_queued
 from chatapi.store.quotas import content_size
 from chatapi.store.repository import LeasingRepository, durable_write, read
 from chatapi.store.rows import GENERATION, read_generation
 from chatapi.store.sessions import find_session, insert_session
 from chatapi.store.statements import run_each
 from chatapi.store.tree import child_depth, insert_messages, require_idle
-from chatapi.store.turn_rows import continue_session, insert_generation, update_session
+from chatapi.store.turn_rows import continue_session, find_started, insert_generation, update_session
 from chatapi.store.values import Lease, StartedTurn
 
 
@@ -47,7 +48,7 @@ class Turns(LeasingRepository):
         lease = Lease.begin(now, self._replica, self._lease_seconds)
         ids = _NewIds(new_id("ses"), tuple(new_id("msg") for _ in turn.input), new_id("msg"), new_id("gen"))
         if turn.idempotency_key is not None:
-            replayed = yield from _find_by_idempotency_key(turn)
+            replayed = yield from find_started(turn)
             if replayed:
                 return replayed
         size = sum([content_size(message.parts) for message in turn.input])
@@ -58,6 +59,11 @@ class Turns(LeasingRepository):
         else:
             session = authorizer(found)
             yield from require_idle(session.id)
+            queued = yield from take_queued(session, turn, now)
+            if queued is not None:
+                ids = _NewIds(ids.session, (queued.id,), ids.answer, queued.generation_id)
+                session = replace(session, queued=session.queued - 1)
+                size -= content_size(queued.parts)
             parent = session.head if turn.parent is None else turn.parent or None
             depth = 0
             if parent is not None:
@@ -67,7 +73,7 @@ class Turns(LeasingRepository):
             elif not turn.input:
                 raise NothingToAnswer
             self._quotas.require_session_room(session, len(turn.input) + 1, size)
-            yield from self._quotas.take(turn.owner, 0, size)
+            yield from self._quotas.take(turn.owner, 0, max(size, 0))
         session = continue_session(session, turn, ids.answer, len(turn.input) + 1, now, size=size)
         generation = Generation(
             ids.generation, session.id, ids.answer, Status.RUNNING, turn.model, turn.dialect, now, replica=lease.replica
@@ -121,7 +127,7 @@ class Turns(LeasingRepository):
         Raises:
             IdempotencyMismatch: That was another request.
         """
-        return (yield from _find_by_idempotency_key(turn))
+        return (yield from find_started(turn))
 
     @read
     def find_running_attempt(self, turn: TurnRequest) -> Transaction[StartedTurn | None]:
@@ -136,22 +142,6 @@ class Turns(LeasingRepository):
         generation = read_generation(rows[0])
         session = yield from find_session(generation.session_id)
         return StartedTurn(session, generation, replayed=True) if session is not None else None
-
-
-def _find_by_idempotency_key(turn: TurnRequest) -> Transaction[StartedTurn | None]:
-    rows = yield (
-        f"SELECT {GENERATION}, g.digest FROM generation g WHERE g.owner = $1 AND g.idempotency_key = $2",
-        (turn.owner, turn.idempotency_key),
-    )
-    if not rows:
-        return None
-    if rows[0][-1] != turn.digest:
-        raise IdempotencyMismatch
-    generation = read_generation(rows[0][:-1])
-    session = yield from find_session(generation.session_id)
-    if session is None:
-        return None  # deleted since, and its idempotency keys with it
-    return StartedTurn(session, generation, replayed=True)
 
 
 def _insert_dialect_data(turn: TurnRequest, generation: Generation, parent: str | None) -> list[Statement]:
