@@ -64,9 +64,11 @@ def test_a_summary_is_used_again_and_undone_and_goes_with_the_messages(server: S
     (text,) = asked_summaries(upstream, seen)
     assert all(message["content"] in text for message in messages[:covered])
     sent = upstream.requests[-1].body["messages"]
-    assert SUMMARY in "".join(str(one["content"]) for one in sent if one["role"] in {"system", "developer"})
+    assert SUMMARY not in str([one for one in sent if one["role"] in {"system", "developer"}]), "it is the user's text"
     said = [one["content"] for one in sent if one["role"] in {"user", "assistant"}]
-    assert said == [message["content"] for message in messages[covered:-1]]
+    head, found, first = said[0].partition("</summary>\n\n")
+    assert (SUMMARY in head, bool(found), [one["role"] for one in sent][-len(said)]) == (True, True, "user")
+    assert [first, *said[1:]] == [message["content"] for message in messages[covered:-1]]
     assert [message["content"] for message in messages[::2]] == [f"Count to {number}" for number in range(1, 5)]
 
     seen = len(upstream.requests)

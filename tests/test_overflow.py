@@ -199,6 +199,15 @@ def make_path(turns: list[tuple[Role | None, list[tuple[list[int], int, bool]]]]
     return [PathMessage(message, f"msg_{index}") for index, message in enumerate(made)]
 
 
+def without_summary(messages: tuple[NewMessage, ...]) -> list[NewMessage]:
+    """Return the messages of a request without the summary before the first text of the user."""
+    mark = "</summary>\n\n"
+    return [
+        replace(one, parts=tuple(replace(part, text=part.text.partition(mark)[2] or part.text) for part in one.parts))
+        for one in messages
+    ]
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.lists(TURN, max_size=5), st.floats(0, 1), st.booleans())
 def test_each_message_is_sent_summarised_or_left_out_and_no_call_lacks_its_result(
@@ -221,7 +230,8 @@ def test_each_message_is_sent_summarised_or_left_out_and_no_call_lacks_its_resul
         summary = plan.summary.id if plan.summary is not None else None
         expected = LeftOut(len(without), *ends, summary, len(plan.summarised))
         assert plan.left_out == (expected if left else None)
-        written = plan.model_request.messages
+        written = without_summary(plan.model_request.messages)
+        assert (list(written) != list(plan.model_request.messages)) == (plan.summary is not None)
         assert sorted(map(repr, written)) == sorted(repr(one.message) for one in sent)
         newest = max(index for index, one in enumerate(path) if one.message.role is Role.USER)
         assert path[newest] in sent

@@ -17,10 +17,10 @@ from itertools import accumulate
 
 from chatapi.errors import ContextTooLarge, UpstreamContextExceeded
 from chatapi.generations.history import select_history
-from chatapi.model import Kind, LeftOut, NewMessage, PathMessage, Role, Summary
+from chatapi.model import Kind, LeftOut, NewMessage, Part, PathMessage, Role, Summary
 from chatapi.upstream.request import ModelRequest
 
-SUMMARY_HEAD = "A summary of the conversation before the messages that follow:"
+SUMMARY_HEAD = "A summary of the conversation before this message:"
 KEPT = 0.7  # of the limit, at most, is used after a cut: each one costs the upstream the work that it had reused
 KEPT_UNKNOWN = 0.5  # of a refused request, where no number says how much is too much
 _ALWAYS_SENT = frozenset({Role.SYSTEM, Role.DEVELOPER})
@@ -45,7 +45,7 @@ class ContextPlan:
     def model_request(self) -> ModelRequest:
         """The request to send."""
         sent = [one.message for one in sent_messages(self.path, self.cut)]
-        return self.request.with_messages(tuple(select_history(sent)), self._instructions)
+        return self.request.with_messages(tuple(self._after_summary(select_history(sent))), self.request.instructions)
 
     @property
     def left_out(self) -> LeftOut | None:
@@ -71,10 +71,21 @@ class ContextPlan:
         return left_out_messages(self.path, cut)[len(self.summarised) :]
 
     def with_summary(self, summaries: Iterable[Summary]) -> ContextPlan:
-        """Return the plan with the summary that stands for the most messages of the path before its newest turn."""
+        """Return the plan with the summary that stands for the most messages of the path before its newest turn.
+
+        One that was made on another branch may end between a call and its result on this one, or between a question
+        and its answer: it is not used here.
+        """
         newest = newest_user_message(self.path)
         places = {one.id: index for index, one in enumerate(self.path[: max(newest, 0)]) if one.id is not None}
-        found = max((one for one in summaries if one.last in places), key=lambda one: places[one.last], default=None)
+        known = [one for one in summaries if one.last in places]
+        open_calls = _open_calls(self.path) if known else []
+        usable = [
+            one
+            for one in known
+            if not open_calls[places[one.last] + 1] and _continues_with_user(self.path, places[one.last] + 1)
+        ]
+        found = max(usable, key=lambda one: places[one.last], default=None)
         if found is None:
             return self
         return replace(self, summary=found, cut=max(self.cut, places[found.last] + 1))
@@ -98,7 +109,7 @@ class ContextPlan:
         if self.limit is None or measured is None:
             return plan
         before = max(_cut_after(self.path, self.path[measured].left_out), self.cut)
-        size = _size(self._instructions, sent_messages(self.path[: measured + 1], before))
+        size = self._size_with(sent_messages(self.path[: measured + 1], before))
         tokens = (_counted(self.path[measured]) or 0) * plan._sent_size / max(size, 1)
         room = max(self.limit - self.answer_tokens, 0)
         return plan if tokens <= room else plan.shrink(KEPT * room / tokens) or plan
@@ -136,15 +147,33 @@ class ContextPlan:
         limits = [self.request.parameters.get(name) for name in ("max_completion_tokens", "max_tokens")]
         return max([limit for limit in limits if isinstance(limit, int)], default=0)
 
-    @property
-    def _instructions(self) -> tuple[str, ...]:
+    def _after_summary(self, messages: list[NewMessage]) -> list[NewMessage]:
+        """Return the messages, the first one of the user with the summary before its text.
+
+        The summary has text of the user's, so it speaks with no more authority. A message of its own would make two of
+        the user in a row, which the templates of some models refuse.
+        """
         if self.summary is None:
-            return self.request.instructions
-        return (*self.request.instructions, f"{SUMMARY_HEAD}\n\n{self.summary.text}")
+            return messages
+        head = Part(Kind.TEXT, f"{SUMMARY_HEAD}\n\n<summary>\n{self.summary.text}\n</summary>\n\n")
+        first = next((index for index, one in enumerate(messages) if one.role is Role.USER), None)
+        if first is None:
+            return [*messages, NewMessage(Role.USER, (head,))]
+        parts = messages[first].parts
+        if parts and parts[0].kind is Kind.TEXT:
+            parts = (replace(parts[0], text=head.text + parts[0].text), *parts[1:])
+        else:
+            parts = (head, *parts)
+        return [*messages[:first], replace(messages[first], parts=parts), *messages[first + 1 :]]
 
     @property
     def _sent_size(self) -> int:
-        return _size(self._instructions, sent_messages(self.path, self.cut))
+        return self._size_with(sent_messages(self.path, self.cut))
+
+    def _size_with(self, messages: Iterable[PathMessage]) -> int:
+        """Return the size of a request with these messages in characters."""
+        instructions = [*self.request.instructions, self.summary.text if self.summary is not None else ""]
+        return sum(map(len, instructions)) + sum(message_size(one.message) for one in messages)
 
 
 async def send_fitting(
@@ -213,6 +242,11 @@ def allowed_cuts(path: Sequence[PathMessage]) -> list[int]:
     ]
 
 
+def _continues_with_user(path: Sequence[PathMessage], start: int) -> bool:
+    rest = (path[index] for index in range(start, len(path)))
+    return next((one.message.role is Role.USER for one in rest if not _is_always_sent(one)), False)
+
+
 def _is_always_sent(one: PathMessage) -> bool:
     return one.message.role in _ALWAYS_SENT and one.is_read
 
@@ -259,11 +293,6 @@ def _counted(answer: PathMessage) -> int | None:
 
 def _index_of(path: Sequence[PathMessage], message_id: str) -> int:
     return next((index for index, one in enumerate(path) if one.id == message_id), -1)
-
-
-def _size(instructions: Iterable[str], messages: Iterable[PathMessage]) -> int:
-    """Return the size of a request in characters."""
-    return sum(map(len, instructions)) + sum(message_size(one.message) for one in messages)
 
 
 def message_size(message: NewMessage) -> int:
