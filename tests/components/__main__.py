@@ -10,6 +10,7 @@ from pathlib import Path
 
 import openai
 
+from tests.components import compliance
 from tests.components.checks import CHECKS, KNOWN, MODEL, Check, Drive
 from tests.components.servers import running
 from tests.server_process import KEY, Service
@@ -18,13 +19,17 @@ from tests.server_process import KEY, Service
 def main() -> int:
     """Print a row for each check, with the reason if it fails."""
     parser = argparse.ArgumentParser(prog="./run components", description="Drive servers of others via the service.")
-    parser.add_argument("names", nargs="*", help=f"only these servers, of {', '.join(CHECKS)}")
+    parser.add_argument("names", nargs="*", help=f"only these, of {', '.join([*CHECKS, compliance.NAME])}")
     parser.add_argument("--only", default="", help="only checks whose name contains this")
     options = parser.parse_args()
-    if unknown := {*options.names} - {*CHECKS}:
-        parser.error(f"there is no server {sorted(unknown)[0]}: name one of {', '.join(CHECKS)}.")
+    names = (*CHECKS, compliance.NAME)
+    if unknown := {*options.names} - {*names}:
+        parser.error(f"there is no {sorted(unknown)[0]}: name one of {', '.join(names)}.")
     failed = 0
-    for name in options.names or CHECKS:
+    for name in options.names or names:
+        if name == compliance.NAME:
+            failed += compliance.run()
+            continue
         with tempfile.TemporaryDirectory() as folder, running(name, Path(folder)) as url:
             for api, checks in CHECKS[name].items():
                 failed += _drive(name, api, url, [check for check in checks if options.only in check.__name__])
