@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -17,12 +18,15 @@ import pytest
 from chatapi.auth.keys import fingerprint, load_secret
 from chatapi.backup import BackupFailed, backup, restore
 from chatapi.settings import Settings
-from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.simulator import ReceivedRequest, Script, Simulator, scripts
 from chatapi.store.drivers.sqlite_file import migrate
 from tests.reader import Reader
 from tests.server_process import KEY, PROJECT, Serve, Service, environment_without_settings, run_command
 
-WRITERS = 4
+WRITERS = 3
+BACKUPS = 3
+GROW = "Grow"
+GROWING_WORDS = 6000  # 30 seconds of text
 
 
 def settings_of(database: Path) -> Settings:
@@ -33,58 +37,67 @@ def database_of(service: Service) -> Path:
     return service.folder / service.environment["DATABASE_URL"].removeprefix("sqlite:///")
 
 
+def respond(request: ReceivedRequest) -> Script | None:
+    """Answer some messages with text that grows for as long as the backups take, and the others at once."""
+    grows = request.body["messages"][-1]["content"] == GROW
+    return scripts.answer("word " * GROWING_WORDS, pace_seconds=0.005) if grows else None
+
+
 @pytest.mark.one_process("PostgreSQL has its own backups")
-def test_a_backup_under_load_has_everything_that_was_acknowledged(
-    serve: Serve, simulator: Simulator, gate: Gate, tmp_path: Path
+def test_backups_under_load_have_everything_that_was_acknowledged(
+    serve: Serve, simulator: Simulator, tmp_path: Path
 ) -> None:
     service = serve(CHATAPI_RATE_LIMIT="0")
-    simulator.script = scripts.held(gate)
-    running = [Reader.chat(service) for _ in range(3)]
-    for reader in running:
-        reader.read_until("Hello")
-    simulator.script = None
+    simulator.script = respond
+    growing = [Reader.chat(service, GROW) for _ in range(WRITERS)]
     texts: dict[str, str] = {}
     ended = threading.Event()
-    wrote = threading.Event()
+    wrote = threading.Semaphore(0)
+
+    def read(reader: Reader) -> None:
+        while not ended.is_set():
+            reader.read_some()
 
     def write() -> None:
         while not ended.is_set():
             answer = service.send(f"Message {len(texts)}")
             texts[answer.headers["X-Session-ID"]] = answer.text
-            if len(texts) > 2 * WRITERS:
-                wrote.set()
+            wrote.release()
 
-    writers = [threading.Thread(target=write) for _ in range(WRITERS)]
-    for writer in writers:
-        writer.start()
-    try:
-        assert wrote.wait(30)
-        acknowledged = dict(texts)
-        done = run_command(
-            "backup",
-            str(tmp_path / "copy"),
-            cwd=service.folder,
-            settings={"DATABASE_URL": service.environment["DATABASE_URL"]},
-        )
+    def back_up(number: int) -> tuple[Path, dict[str, str], list[bytes]]:
+        for _ in range(2 * WRITERS):
+            assert wrote.acquire(timeout=30)
+        acknowledged, shown = dict(texts), [bytes(reader.body) for reader in growing]
+        folder = tmp_path / f"copy-{number}"
+        settings = {"DATABASE_URL": service.environment["DATABASE_URL"]}
+        done = run_command("backup", str(folder), cwd=service.folder, settings=settings)
         assert done.returncode == 0, done.stderr
-    finally:
-        ended.set()
-        for writer in writers:
-            writer.join()
-    gate.open()
-    assert len(texts) > len(acknowledged), "the server accepted messages meanwhile"
+        return folder, acknowledged, shown
 
-    home = tmp_path / "restored"
-    home.mkdir()
-    target = {"DATABASE_URL": f"sqlite:///{home / 'chat.db'}"}
-    done = run_command("restore", str(tmp_path / "copy"), cwd=home, settings=target)
-    assert done.returncode == 0, done.stderr
-    restored = serve(**target)
-    for session_id, text in acknowledged.items():
-        assert restored.messages(session_id, key=KEY)[-1]["content"] == text
-    for reader in running:
-        answer = restored.messages(reader.session_id, key=KEY)[-1]
-        assert (answer["content"][:5], answer["status"]) == ("Hello", "interrupted")
+    with ThreadPoolExecutor(2 * WRITERS + BACKUPS) as pool:
+        busy = [pool.submit(write) for _ in range(WRITERS)] + [pool.submit(read, reader) for reader in growing]
+        try:
+            backups = list(pool.map(back_up, range(BACKUPS)))  # beside each other
+            latest = [bytes(reader.body) for reader in growing]
+        finally:
+            ended.set()
+        assert [work.result() for work in busy] == [None] * len(busy)
+    service.kill()
+    for number, (folder, acknowledged, shown) in enumerate(backups):
+        assert len(texts) > len(acknowledged), "the server accepted messages meanwhile"
+        assert all(len(more) > len(some) > 0 for some, more in zip(shown, latest, strict=True)), "the answers grew"
+        home = tmp_path / f"restored-{number}"
+        home.mkdir()
+        target = {"DATABASE_URL": f"sqlite:///{home / 'chat.db'}"}
+        done = run_command("restore", str(folder), cwd=home, settings=target)
+        assert done.returncode == 0, done.stderr
+        restored = serve(**target)
+        for session_id, text in acknowledged.items():
+            assert restored.messages(session_id, key=KEY)[-1]["content"] == text
+        for reader, text_shown in zip(growing, shown, strict=True):
+            answer = restored.messages(reader.session_id, key=KEY)[-1]
+            assert answer["content"].startswith(text_shown.decode())
+            assert answer["status"] == "interrupted"
 
 
 @pytest.fixture(scope="module")
