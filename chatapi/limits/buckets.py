@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from chatapi.limits.local import WINDOW_SECONDS
+from chatapi.limits.times import LocalTimes, Times
 
-_SWEEP_AT = 10_000  # groups in memory before those with an empty bucket are removed
 _MAX_DEBT_WINDOWS = 2.0  # so that a group never waits longer than two minutes
 MAX_KNOWN_OWNERS = 10_000
 
@@ -19,17 +19,19 @@ class LeakyBuckets:
     its cost may be added later, when the outcome is known.
     """
 
-    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, limit: int, clock: Callable[[], float], times: Times | None = None, name: str = "") -> None:
+        """Use `times`, if there are any, in which other limits have other names."""
         self.limit = limit
         self._clock = clock
-        self._empty_at: dict[str, float] = {}
-        self._sweep_at = _SWEEP_AT
+        self._times = LocalTimes() if times is None else times
+        self._name = name
 
     def wait_seconds(self, group: str) -> float:
         """Return how long the group must wait until its bucket has room for one more request; 0 if it has."""
-        empty_at = self._empty_at.get(group)
-        if not self.limit or empty_at is None:
+        if not self.limit:
             return 0.0
+        with self._times as times:
+            empty_at = times.get(self._name + group)
         return max(0.0, empty_at - self._clock() - WINDOW_SECONDS + WINDOW_SECONDS / self.limit)
 
     def add(self, group: str, cost: float = 1.0) -> None:
@@ -37,11 +39,9 @@ class LeakyBuckets:
         if not self.limit:
             return
         now = self._clock()
-        empty_at = max(self._empty_at.get(group, now), now) + cost * WINDOW_SECONDS / self.limit
-        self._empty_at[group] = min(empty_at, now + _MAX_DEBT_WINDOWS * WINDOW_SECONDS)
-        if len(self._empty_at) > self._sweep_at:
-            self._empty_at = {name: at for name, at in self._empty_at.items() if at > now}
-            self._sweep_at = max(_SWEEP_AT, 2 * len(self._empty_at))  # keeps the cost of a sweep per request constant
+        with self._times as times:
+            empty_at = max(times.get(self._name + group), now) + cost * WINDOW_SECONDS / self.limit
+            times.set(self._name + group, min(empty_at, now + _MAX_DEBT_WINDOWS * WINDOW_SECONDS), now)
 
 
 class KnownOwners:

@@ -15,10 +15,10 @@ from math import ceil
 from typing import NamedTuple, Protocol
 
 from chatapi.errors import Overloaded, RateLimited, TooManyGenerations
+from chatapi.limits.times import LocalTimes, Times
 from chatapi.model import Limit
 
 WINDOW_SECONDS = 60.0
-_SWEEP_AT = 10_000  # owners in memory before those with an empty bucket are removed
 
 
 class RateLimit(Protocol):
@@ -61,31 +61,25 @@ class Slots(Protocol):
 
 
 class LocalRateLimit:
-    """The rate limit, counted in this process; 0 switches it off."""
+    """The rate limit, counted in this process, or wherever `times` are; 0 switches it off."""
 
-    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, limit: int, clock: Callable[[], float], times: Times | None = None) -> None:
         self.limit = limit
         self._clock = clock
-        self._empty_at: dict[str, float] = {}
-        self._sweep_at = _SWEEP_AT
+        self._times = LocalTimes() if times is None else times
 
     async def take(self, owner: str) -> Limit | None:
         if not self.limit:
             return None
         now = self._clock()
         cost = WINDOW_SECONDS / self.limit
-        empty_at = max(self._empty_at.get(owner, now), now) + cost
-        excess = empty_at - now - WINDOW_SECONDS
-        if excess > 1e-6:  # floats: a full bucket is not over the limit
-            raise too_many_requests(self.limit, excess)
-        self._empty_at[owner] = empty_at
-        if len(self._empty_at) > self._sweep_at:
-            self._forget(now)
+        with self._times as times:
+            empty_at = max(times.get(owner), now) + cost
+            excess = empty_at - now - WINDOW_SECONDS
+            if excess > 1e-6:  # floats: a full bucket is not over the limit
+                raise too_many_requests(self.limit, excess)
+            times.set(owner, empty_at, now)
         return Limit(self.limit, int((WINDOW_SECONDS - (empty_at - now)) / cost + 1e-6))
-
-    def _forget(self, now: float) -> None:
-        self._empty_at = {owner: at for owner, at in self._empty_at.items() if at > now}
-        self._sweep_at = max(_SWEEP_AT, 2 * len(self._empty_at))  # keeps the sweep's cost per request constant
 
 
 def too_many_requests(limit: int, wait_seconds: float) -> RateLimited:
