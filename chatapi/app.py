@@ -26,6 +26,7 @@ from chatapi.model import Replica
 from chatapi.settings import Settings
 from chatapi.telemetry import logging as telemetry
 from chatapi.wiring import make_services, running
+from chatapi.worker_group import Member
 
 EXPOSED = [
     "X-Session-ID",
@@ -45,12 +46,18 @@ EXPOSED = [
 ]
 
 
-def create_app(settings: Settings, demo_key: str | None = None, replica: Replica | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    demo_key: str | None = None,
+    replica: Replica | None = None,
+    worker: Member | None = None,
+) -> FastAPI:
     """Make the service as an ASGI application. Its lifespan, or `wiring.running`, opens it.
 
     Args:
         demo_key: a key that the page shows; only for an upstream that accepts any key.
         replica: the identity of this process in the database; a new one by default.
+        worker: what this process has of its group, if it is one of several workers on SQLite.
     """
     telemetry.configure(settings)
     app = FastAPI(
@@ -65,7 +72,7 @@ def create_app(settings: Settings, demo_key: str | None = None, replica: Replica
         # FastAPI's own telemetry sees bodies, and the environment could send it elsewhere.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.services = make_services(settings, demo_key, replica)
+    app.state.services = make_services(settings, demo_key, replica, worker)
     for router in (
         page.router,  # first, for its many files; no other route begins with its paths
         chat.sending,

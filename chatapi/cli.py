@@ -183,8 +183,9 @@ def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_
         if isinstance(worker, int):
             return worker
         metrics_listener = listen_for_metrics(settings, worker.number if worker is not None else 0)
+        app = create_app(settings, demo_key, worker and worker.replica, worker and worker.member)
         try:
-            serve(create_app(settings, demo_key, worker and worker.replica), settings, listener, metrics_listener)
+            serve(app, settings, listener, metrics_listener)
         finally:
             if metrics_listener is not None:
                 metrics_listener.close()
@@ -193,13 +194,24 @@ def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_
 
 def _become_worker(settings: Settings) -> Worker | int:
     """Supervise workers, and return the exit status; in each of the workers, return at once."""
-    from chatapi.server.workers import Supervisor, logger  # here, as above
+    import asyncio  # here, as above
+
+    from chatapi.server.workers import Supervisor, logger
     from chatapi.telemetry import logging as telemetry
+    from chatapi.wiring import prepare_file
+    from chatapi.worker_group import WorkerGroup
 
     telemetry.configure(settings)
-    if settings.redis_url is None:
+    group = None
+    if not settings.uses_postgres:
+        asyncio.run(prepare_file(settings))  # the lock that it returns is held until the last process has ended
+        group = WorkerGroup(settings.workers, settings.database_path.parent)
+    elif settings.redis_url is None:
         logger.warning("each worker has limits of its own", advice="set REDIS_URL, so that they share them")
-    return Supervisor(settings.workers).run()
+    worker = Supervisor(settings.workers, group).run()
+    if isinstance(worker, int) and group is not None:
+        group.close()
+    return worker
 
 
 def _demo(pace_ms: int, overrides: Mapping[str, str]) -> None:

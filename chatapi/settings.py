@@ -122,7 +122,7 @@ class Settings(BaseModel):
     database_url: Annotated[str, AfterValidator(_is_store_url)] = Field(
         "sqlite:///data/chatapi.db",
         repr=False,
-        description="The database. `sqlite:///PATH`: one file for one process; the first start creates it and its "
+        description="The database. `sqlite:///PATH`: one file for one service; the first start creates it and its "
         "folder. `postgresql://USER:PASSWORD@HOST:PORT/NAME`: for any number of replicas.",
     )
     database_connections: int = Field(
@@ -201,8 +201,8 @@ class Settings(BaseModel):
         1,
         ge=1,
         le=64,
-        description="Processes that serve the port, each of which can use a core. More than 1 requires PostgreSQL; set "
-        "`REDIS_URL` too, so that they share the limits.",
+        description="Processes that serve the port, each of which can use a core. On SQLite they share the limits; "
+        "with PostgreSQL, set `REDIS_URL` for that.",
     )
     metrics: Literal["off", "on"] = Field(
         "off",
@@ -528,10 +528,6 @@ def _check_workers(settings: Settings) -> None:
     """Refuse settings that several workers cannot have."""
     if settings.workers == 1:
         return
-    if not settings.uses_postgres:
-        raise SettingsError(
-            "CHATAPI_WORKERS: one SQLite file serves one process. Set it to 1, or DATABASE_URL to PostgreSQL."
-        )
     if settings.metrics == "on" and not settings.metrics_port:
         raise SettingsError(
             "CHATAPI_METRICS_PORT: must be set with several workers: each has a port of its own for its metrics, from "

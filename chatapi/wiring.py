@@ -16,7 +16,7 @@ from chatapi.auth.keys import KeyPolicy, fingerprint, load_secret
 from chatapi.bus import Bus, LocalBus, ReplicaBus, Transport
 from chatapi.errors import StoreUnavailable
 from chatapi.generations.manager import Generations
-from chatapi.limits import BodyBudget, LeakyBuckets, LocalRateLimit, LocalSlots, RateLimit, Slots
+from chatapi.limits import BodyBudget, LeakyBuckets, LocalRateLimit, LocalSlots, RateLimit, Slots, WorkerSlots
 from chatapi.metrics import LoopLag, Metrics, ModelLabels, NoMetrics
 from chatapi.model import Replica, wall_clock
 from chatapi.prices import read_prices
@@ -29,14 +29,20 @@ from chatapi.upstream.providers import is_openai
 from chatapi.upstream.routing.file import read_upstreams
 from chatapi.upstream.routing.members import make_router
 from chatapi.upstream.routing.routes import RouteTable, names_of
+from chatapi.worker_group import Member
 
 if TYPE_CHECKING:
     from chatapi.connections.redis import RedisConnection
     from chatapi.tracing.tracing import Tracing
 
 
-def make_services(settings: Settings, demo_key: str | None = None, replica: Replica | None = None) -> Services:
-    """Make the parts of the service, which `running` opens.
+def make_services(
+    settings: Settings,
+    demo_key: str | None = None,
+    replica: Replica | None = None,
+    worker: Member | None = None,
+) -> Services:
+    """Make the parts of the service, which `running` opens. `worker`: its part of a group of workers.
 
     Raises:
         SettingsError: the settings need a package that is missing, or the file of prices is invalid.
@@ -59,7 +65,7 @@ def make_services(settings: Settings, demo_key: str | None = None, replica: Repl
     make_metrics = Metrics if settings.metrics == "on" else NoMetrics
     metrics = make_metrics(ModelLabels(known_models, key_policy.redact), prices.cost_of_usage, prices.currency)
     store = Store(
-        _driver(settings),
+        _driver(settings, worker),
         wall_clock,
         settings.lease_seconds,
         settings.store_patience_seconds,
@@ -71,8 +77,10 @@ def make_services(settings: Settings, demo_key: str | None = None, replica: Repl
     upstream = _upstream(settings, metrics) if table is None else make_router(table, settings, metrics)
     local_slots = LocalSlots(settings.max_generations_per_key, settings.max_generations, settings.slot_wait_seconds)
     tracing = _tracing(settings)
-    rate_limit, slots = _limits(settings, store, redis, local_slots)
-    bus = _bus(settings, store, redis)
+    times = worker.times if worker is not None else None
+    peers = worker.peers if worker is not None else None
+    rate_limit, slots = _limits(settings, store, redis, local_slots, worker)
+    bus = _bus(settings, store, redis, worker)
     services = Services(
         settings=settings,
         store=store,
@@ -80,10 +88,10 @@ def make_services(settings: Settings, demo_key: str | None = None, replica: Repl
         upstream=upstream,
         key_policy=key_policy,
         rate_limit=rate_limit,
-        requests=LeakyBuckets(settings.request_limit if settings.rate_limit else 0, time.monotonic),
-        unverified=LeakyBuckets(settings.unverified_limit if settings.rate_limit else 0, time.monotonic),
+        requests=LeakyBuckets(settings.request_limit if settings.rate_limit else 0, time.monotonic, times, "r "),
+        unverified=LeakyBuckets(settings.unverified_limit if settings.rate_limit else 0, time.monotonic, times, "u "),
         bodies=BodyBudget(max(settings.max_unfinished_bytes, 4 * settings.max_media_bytes)),
-        links=[redis] if redis is not None else [],
+        links=[link for link in (redis, peers) if link is not None],
         prices=prices,
         metrics=metrics,
         hosted_tools=_hosted_tools(settings, table),
@@ -140,7 +148,9 @@ def _hosted_tools(settings: Settings, table: RouteTable | None) -> Literal["pass
     return "pass" if has_responses else "reject"
 
 
-def _driver(settings: Settings) -> Driver:
+def _driver(settings: Settings, worker: Member | None) -> Driver:
+    if worker is not None:
+        return SQLiteDriver(settings.database_path, worker.peers, worker.turn)
     if not settings.uses_postgres:
         return SQLiteDriver(settings.database_path)
     try:
@@ -161,11 +171,13 @@ def _redis(settings: Settings) -> RedisConnection | None:
     return RedisConnection(settings.redis_url)
 
 
-def _bus(settings: Settings, store: Store, redis: RedisConnection | None) -> Bus:
+def _bus(settings: Settings, store: Store, redis: RedisConnection | None, worker: Member | None) -> Bus:
     transport: Transport
     if not store.shared:
         return LocalBus()
-    if redis is not None:
+    if worker is not None:
+        transport = worker.transport
+    elif redis is not None:
         from chatapi.bus.redis import RedisTransport
 
         transport = RedisTransport(redis)
@@ -187,11 +199,15 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 
 def _limits(
-    settings: Settings, store: Store, redis: RedisConnection | None, slots: LocalSlots
+    settings: Settings,
+    store: Store,
+    redis: RedisConnection | None,
+    slots: LocalSlots,
+    worker: Member | None,
 ) -> tuple[RateLimit, Slots]:
-    rate_limit = LocalRateLimit(settings.rate_limit, time.monotonic)
+    rate_limit = LocalRateLimit(settings.rate_limit, time.monotonic, worker.times if worker is not None else None)
     if redis is None:
-        return rate_limit, slots
+        return rate_limit, slots if worker is None else WorkerSlots(worker.counts, worker.number, slots)
     from chatapi.limits.redis import SharedRateLimit, SharedSlots
 
     return SharedRateLimit(redis, rate_limit), SharedSlots(redis, slots, store.replica)
@@ -215,18 +231,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     _require_secret(settings)
     async with AsyncExitStack() as opened:
         opened.push_async_callback(services.store.close)
-        try:
-            await services.store.open()
-            services.secret = _secret(settings)
-            if services.predecessor is not None:
-                await services.store.generations.expire_replica(services.predecessor)
-            if not await services.store.deployment.check_shared_setting("secret", fingerprint(services.secret)):
-                raise SettingsError(_other_secret(settings))
-        except StoreUnavailable as error:
-            store = "PostgreSQL" if settings.uses_postgres else f"the file {settings.database_path}"
-            raise SettingsError(
-                f"DATABASE_URL: {store} cannot be read or written: {error.__cause__}. Free it, or set another."
-            ) from error
+        services.secret = await _open_store(services.store, settings, services.predecessor)
         for link in services.links:
             await link.open()
             opened.push_async_callback(link.close)
@@ -241,6 +246,41 @@ async def running(services: Services) -> AsyncIterator[None]:
         await services.generations.open()
         opened.push_async_callback(services.generations.close)
         yield
+
+
+async def _open_store(store: Store, settings: Settings, predecessor: str | None = None) -> bytes:
+    """Open the store, and return the secret of its owner tags."""
+    try:
+        await store.open()
+        secret = _secret(settings)
+        if predecessor is not None:
+            await store.generations.expire_replica(predecessor)
+        if not await store.deployment.check_shared_setting("secret", fingerprint(secret)):
+            raise SettingsError(_other_secret(settings))
+    except StoreUnavailable as error:
+        name = "PostgreSQL" if settings.uses_postgres else f"the file {settings.database_path}"
+        raise SettingsError(
+            f"DATABASE_URL: {name} cannot be read or written: {error.__cause__}. Free it, or set another."
+        ) from error
+    return secret
+
+
+async def prepare_file(settings: Settings) -> int:
+    """Prepare a SQLite file for several workers; return its lock, which lasts as long as the caller and its children.
+
+    As the only process on it: recover all journals, close what an earlier process left running, apply migrations, and
+    make the secret.
+
+    Raises:
+        SettingsError: the file cannot be used as configured.
+    """
+    driver = SQLiteDriver(settings.database_path)
+    store = Store(driver, wall_clock)
+    try:
+        await _open_store(store, settings)
+        return driver.keep_lock()
+    finally:
+        await store.close()
 
 
 def _require_secret(settings: Settings) -> None:

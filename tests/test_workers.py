@@ -24,26 +24,42 @@ LEASE_SECONDS = 60  # longer than a test: only a successor closes the answers of
 GET_AHEAD = 40  # new connections, until both workers have an answer
 
 
+def on_postgres() -> dict[str, str]:
+    """Return the settings of workers on an empty PostgreSQL database."""
+    return {"DATABASE_URL": postgres().new_database(), "REDIS_URL": redis().url, "CHATAPI_SECRET": SECRET}
+
+
 class Workers(Service):
-    """A supervisor with two workers."""
+    """A supervisor with two workers, on SQLite by default."""
 
     def __init__(self, folder: Path, upstream_url: str, **environment: str) -> None:
         shared: dict[str, Any] = {
-            "DATABASE_URL": postgres().new_database(),
-            "REDIS_URL": redis().url,
-            "CHATAPI_SECRET": SECRET,
             "CHATAPI_LEASE_SECONDS": str(LEASE_SECONDS),
             "CHATAPI_WORKERS": str(COUNT),
             "CHATAPI_RATE_LIMIT": "0",
             "CHATAPI_MAX_GENERATIONS_PER_KEY": "0",
         }
+        self.started_at = 0  # in the log
         super().__init__(folder, upstream_url, **shared | environment)
+
+    @property
+    def count(self) -> int:
+        """The number of workers of the next start, or of this one."""
+        return int(self.environment["CHATAPI_WORKERS"])
 
     def start(self) -> Workers:
         """Start; return when all workers serve."""
+        self.started_at = len(self.log)
         super().start()
-        wait_for(lambda: len(self.events("serving")) == COUNT)
+        wait_for(lambda: len(self.pids()) == self.count)
         return self
+
+    def kill(self) -> None:
+        """Kill the supervisor and all workers with SIGKILL, and wait for their ends."""
+        self.signal(signal.SIGKILL)
+        for pid in filter(is_alive, self.pids()):
+            os.kill(pid, signal.SIGKILL)
+        self.wait()
 
     def wait_for_log(self, event: str, seconds: float = 30, seen: int = 0, **fields: Any) -> dict[str, Any]:
         """Wait for a log line; it may be one of a worker, which has a process id of its own."""
@@ -51,18 +67,18 @@ class Workers(Service):
         return super().wait_for_log(event, seconds, seen, **fields)
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the log lines with this event."""
-        entries = [json.loads(line) for line in self.log if line.startswith("{")]
+        """Return the log lines with this event since the last start."""
+        entries = [json.loads(line) for line in self.log[self.started_at :] if line.startswith("{")]
         return [entry for entry in entries if entry["event"] == name]
 
     def pids(self) -> list[int]:
-        """Return the workers that have served, in the order of their starts."""
+        """Return the workers that have served since the last start, in the order of their starts."""
         return [entry["pid"] for entry in self.events("serving")]
 
 
-@pytest.fixture
-def workers(simulator: Simulator, tmp_path: Path) -> Iterator[Workers]:
-    started = Workers(tmp_path, simulator.url).start()
+@pytest.fixture(params=["sqlite", "postgres"])
+def workers(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Workers]:
+    started = Workers(tmp_path, simulator.url, **(on_postgres() if request.param == "postgres" else {})).start()
     yield started
     status = started.stop()
     for pid in filter(is_alive, started.pids()):
@@ -144,11 +160,11 @@ POSTGRES = {"DATABASE_URL": "postgresql://u:p@127.0.0.1:9/none", "CHATAPI_SECRET
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({}, "CHATAPI_WORKERS: one SQLite file serves one process. Set it to 1, or DATABASE_URL to PostgreSQL."),
+        ({"DATABASE_URL": "sqlite:////dev/null/chat.db"}, "DATABASE_URL: the file /dev/null/chat.db cannot be used"),
         (POSTGRES | {"CHATAPI_METRICS": "on"}, "CHATAPI_METRICS_PORT: must be set with several workers"),
         (POSTGRES, "DATABASE_URL: "),
     ],
-    ids=["SQLite", "one port for metrics", "no database"],
+    ids=["no file", "one port for metrics", "no database"],
 )
 def test_workers_that_cannot_start_end_with_one_sentence(
     tmp_path: Path, settings: dict[str, str], sentence: str

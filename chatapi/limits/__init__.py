@@ -8,6 +8,7 @@ from chatapi.limits.buckets import KnownOwners, LeakyBuckets
 from chatapi.limits.fair_queue import FairQueue
 from chatapi.limits.local import LocalRateLimit, LocalSlots, RateLimit, Slot, Slots
 from chatapi.limits.places import Places
+from chatapi.limits.workers import WorkerCounts, WorkerLock, WorkerSlots, WorkerTimes
 
 __all__ = [
     "Admission",
@@ -21,4 +22,8 @@ __all__ = [
     "RateLimit",
     "Slot",
     "Slots",
+    "WorkerCounts",
+    "WorkerLock",
+    "WorkerSlots",
+    "WorkerTimes",
 ]

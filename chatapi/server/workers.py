@@ -1,9 +1,10 @@
 """Several worker processes on one port, and the supervisor that starts, replaces and ends them.
 
-Workers are replicas of each other (docs/scaling.md): they share PostgreSQL, and Redis if it is set. They inherit the
-listening socket, so that a connection goes to a worker that is free to accept it. The supervisor has no event loop, no
-connections and no keys. It starts another worker in the place of one that died, and the new one closes the answers of
-its predecessor at once: nothing else of that process can still write.
+Workers are replicas of each other (docs/scaling.md): they share PostgreSQL, and Redis if it is set, or one SQLite file
+and what is in their `WorkerGroup`. They inherit the listening socket, so that a connection goes to a worker that is
+free to accept it. The supervisor has no event loop, no connections and no keys. It starts another worker in the place
+of one that died, and the new one closes the answers of its predecessor at once: nothing else of that process can still
+write.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import structlog
 
 from chatapi.model import Replica, new_id
+from chatapi.worker_group import Member, WorkerGroup
 
 START_SECONDS = 10.0  # in which a worker that cannot start ends the whole service
 FIRST_PAUSE_SECONDS = 0.1  # before a worker that died early is replaced; doubled each time
@@ -34,10 +36,11 @@ logger = structlog.get_logger()
 
 
 class Worker(NamedTuple):
-    """One worker process: its number from 0 on, and its identity in the database."""
+    """One worker process: its number from 0 on, and its identity in the database; its part of a group on SQLite."""
 
     number: int
     replica: Replica
+    member: Member | None = None
 
 
 @dataclass
@@ -54,8 +57,12 @@ class _Place:
 class Supervisor:
     """Keeps `count` workers running until a signal. The first signal drains them, a second one skips the drain."""
 
-    def __init__(self, count: int) -> None:
-        self._places = [_Place(Worker(number, Replica(new_id("rep"))), due_at=0.0) for number in range(count)]
+    def __init__(self, count: int, group: WorkerGroup | None = None) -> None:
+        if group is None:
+            workers = [Worker(number, Replica(new_id("rep"))) for number in range(count)]
+        else:
+            workers = [Worker(i, Replica(name), group.member(i)) for i, name in enumerate(group.replicas)]
+        self._places = [_Place(worker, due_at=0.0) for worker in workers]
         self._signals: list[int] = []
         self._ending = False
         self._status = 0
@@ -151,7 +158,8 @@ class Supervisor:
         place.due_at = now + place.pause_seconds
         logger.error("worker died", pid=pid, status=status, seconds_to_next=place.pause_seconds)
         place.pause_seconds = min(LONGEST_PAUSE_SECONDS, 2 * place.pause_seconds)
-        place.worker = Worker(place.worker.number, Replica(new_id("rep"), place.worker.replica.id))
+        if place.worker.member is None:
+            place.worker = Worker(place.worker.number, Replica(new_id("rep"), place.worker.replica.id))
 
 
 def _end_with(lifeline: int) -> None:

@@ -268,13 +268,21 @@ class Generations(LeasingRepository):
 
         Generations that another sweep or their own writer has locked are skipped. So are this replica's with
         `spare_own`, except those of `expire_orphans`. Call it again until it returns none.
+
+        Where several workers share a file, only this replica's are closed: the text of others is in their journals, and
+        the supervisor knows which of them are dead.
         """
         now = self._clock()
+        before = now if expired_before is None else expired_before
+        whose, replica = "g.replica <> $3 OR g.lease_until = 0", self._replica if spare_own else ""
+        if self._driver.journal is not None and not self._driver.exclusive:
+            whose, replica = "g.replica = $3", self._replica
+            before = 1 if spare_own else before  # 1: those of `expire_orphans`
         rows = yield (
             f"SELECT {GENERATION} FROM session s JOIN generation g ON g.session_id = s.id "
-            "WHERE g.status = 'running' AND g.lease_until < $1 AND (g.replica <> $3 OR g.lease_until = 0) "
+            f"WHERE g.status = 'running' AND g.lease_until < $1 AND ({whose}) "
             "LIMIT $2 FOR UPDATE OF s, g SKIP LOCKED",
-            (now if expired_before is None else expired_before, SWEEP_BATCH, self._replica if spare_own else ""),
+            (before, SWEEP_BATCH, replica),
         )
         closed = []
         for generation in map(read_generation, rows):

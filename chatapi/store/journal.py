@@ -4,8 +4,9 @@ A record that `append` has written survives the death of the process: it is in t
 lose the records since the last `sync`; recovery then keeps the valid records before the damage and drops the rest. The
 text of an answer that has ended is in the database, committed durably, and its records are no longer needed.
 
-Files: `NNNNNNNN.segment`, of fixed size, zero-filled when they are created. A segment starts with a header and holds
-records up to the first that is not valid. It is removed when all generations in it have ended.
+Files: `NNNNNNNN.segment`, or `WORKER-NNNNNNNN.segment` of one of several workers, of fixed size, zero-filled when they
+are created. A segment starts with a header and holds records up to the first that is not valid. It is removed when all
+generations in it have ended. A start as the only process reads those of all workers.
 
     header  magic, segment number (u64), checksum (u32)
     record  payload size (u32), checksum (u32), end position (u64), part number (u32), id size (u16), label size (u16),
@@ -65,9 +66,11 @@ class Journal:
     `logs` are the logs of the generations in the journal, in memory, for readers on any thread: a log only grows.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES, worker: int | None = None) -> None:
+        """`worker`: the number of this process among several, which read and write only segments with their number."""
         self.logs: dict[str, Log] = {}
         self._folder = folder
+        self._prefix = "" if worker is None else f"{worker}-"
         self._segment_bytes = segment_bytes
         self._files: ThreadPoolExecutor
         self._current: _Segment | None = None
@@ -87,9 +90,10 @@ class Journal:
         try:
             self._files = ThreadPoolExecutor(1, thread_name_prefix="journal-files")
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._old = sorted(self._folder.glob("*.segment"))
+            self._old = sorted(self._folder.glob(f"{self._prefix}*.segment"))
             recovered = recover(self._old)
-            numbers = [int(path.stem) for path in self._old if path.stem.isdecimal()]
+            names = [path.stem.removeprefix(self._prefix) for path in self._old]
+            numbers = [int(name) for name in names if name.isdecimal()]
             self._number = max(numbers, default=0)
             self._current = self._create()
         except OSError as error:
@@ -230,7 +234,7 @@ class Journal:
     def _create(self) -> _Segment:
         """Create a zero-filled segment. Its header is not synced: a power cut loses it with its first records."""
         self._number += 1
-        path = self._folder / f"{self._number:08}.segment"
+        path = self._folder / f"{self._prefix}{self._number:08}.segment"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
             _allocate(descriptor, self._segment_bytes)  # a full disk fails here, not in `append`

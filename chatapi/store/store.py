@@ -72,10 +72,13 @@ class Store:
         self._clock = clock
 
     async def open(self) -> None:
-        """Open the database, and close the generations that an earlier process left running in a file of ours alone."""
+        """Open the database, and close the generations that earlier processes left running.
+
+        All of them in a file of ours alone; those of our predecessor in one that several workers share.
+        """
         await self._driver.open()
         self.group_commit.open()
-        if self._driver.exclusive:
+        if self._driver.journal is not None:
             while await self.generations.sweep(EVERY_LEASE):
                 pass
         lifetime = 0 if self._driver.exclusive else UNFINISHED_MICROSECONDS

@@ -20,6 +20,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
+from mmap import mmap
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,9 @@ from chatapi.settings import SettingsError
 from chatapi.store.drivers.driver import Append, Asked, Batch, Committed, RunningLog, Together, Transaction
 from chatapi.store.drivers.sqlite_file import OLDEST_SQLITE, claim, connect, dialect, migrate
 from chatapi.store.drivers.sqlite_thread import ConnectionThread
+from chatapi.store.drivers.write_turn import WriteTurn
 from chatapi.store.journal import Journal, JournalError, journal_folder
+from chatapi.store.peers import Peers, RunsElsewhere, with_log
 from chatapi.store.pieces import RESTORE_PIECE, append_rows
 
 logger = structlog.get_logger()
@@ -41,27 +44,36 @@ T = TypeVar("T")
 READERS = 2  # threads that only read
 SMALL_BYTES = 32 * 1024 * 1024  # of a file that is rebuilt after every run of the retention job with deletions
 VACUUM_SECONDS = 86_400.0  # between two rebuilds of a larger file
+RUNNING_REPLICA = "SELECT replica FROM generation WHERE id = ?1 AND status = 'running'"
 CHECKPOINT_COMMITS = 250  # between checkpoints: about a thousand pages, as SQLite does by itself
 
 
 class SQLiteDriver:
-    """Sessions in one SQLite file, which no other process may have open."""
+    """Sessions in one SQLite file, which no other process may have open, except for the workers of one service.
 
-    exclusive = True
+    With `peers` and their `turn`, this process is one of several workers. Their supervisor has the lock of the file and
+    has applied the migrations, and each has a journal of its own. A worker recovers that of its predecessor.
+    """
+
     concurrent = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, peers: Peers | None = None, turn: WriteTurn | None = None) -> None:
         self.path = path
+        self.exclusive = peers is None
+        self._peers = peers
+        self._turn = turn
         self._lock: int | None = None
         self._writer = ConnectionThread("store-writer")
         self._readers = [ConnectionThread(f"store-reader-{number}") for number in range(READERS)]
         self._next_reader = itertools.cycle(self._readers)
         self._synchronous = ""
         self._commits = 0  # since the last checkpoint
-        self._sync_failed = False
+        self._flags: bytearray | mmap = bytearray(1) if turn is None else turn.flags  # is 1 after a sync that failed
         self._vacuumed: tuple[str] | None = None  # the deletion whose bytes the last rebuild removed
         self._vacuum_at = 0.0
-        self.journal = Journal(journal_folder(path))
+        self.journal = Journal(journal_folder(path), worker=peers.number if peers is not None else None)
+        if peers is not None:
+            peers.serve(self.journal)
 
     async def open(self) -> None:
         """Create or open the file, exclusively, and apply pending migrations.
@@ -74,9 +86,11 @@ class SQLiteDriver:
                 f"DATABASE_URL: SQLite must be 3.35 or newer, but this Python has {sqlite3.sqlite_version}."
             )
         try:
-            self._lock = claim(self.path)
+            if self._peers is None:
+                self._lock = claim(self.path)
             await self._writer.start(partial(connect, self.path))
-            await self._writer.run(migrate)
+            if self._peers is None:
+                await self._writer.run(migrate)
             await self._recover()
             for reader in self._readers:
                 await reader.start(partial(connect, self.path, read_only=True))
@@ -96,7 +110,7 @@ class SQLiteDriver:
         recovered = await asyncio.to_thread(self.journal.open)
         if recovered.damaged:
             logger.warning("journal damaged, valid records kept", segments=recovered.damaged)
-        await self._writer.run(partial(self._restore, pieces=recovered.pieces))
+        await self._write(partial(self._restore, pieces=recovered.pieces))
         await asyncio.to_thread(self.journal.discard_old)
 
     def _restore(self, connection: sqlite3.Connection, pieces: dict[str, list[Piece]]) -> None:
@@ -115,12 +129,31 @@ class SQLiteDriver:
             os.close(self._lock)
             self._lock = None
 
+    def keep_lock(self) -> int:
+        """Return the lock of the file, which this driver then does not release: the caller, and its children, have it.
+
+        The system releases it when the last of them has ended.
+        """
+        lock, self._lock = self._lock, None
+        assert lock is not None
+        return lock
+
     async def commit(self, batch: Batch) -> Committed:
         assert not batch.appends, "text of running answers goes to the journal"
-        return await self._writer.run(partial(self._commit, batch=batch))
+        return await self._write(partial(self._commit, batch=batch))
+
+    async def _write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job on the writer's thread; among several workers, in this one's turn."""
+        return await self._writer.run(job if self._turn is None else partial(_in_turn, turn=self._turn, job=job))
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
-        return await next(self._next_reader).run(partial(self._read, transaction=transaction))
+        while True:
+            try:
+                return await next(self._next_reader).run(partial(self._read, transaction=transaction))
+            except RunsElsewhere as log:  # again, on a later state: if it still runs there, this is its text
+                assert self._peers is not None
+                pieces = await self._peers.read(log.asked, log.replica)
+                transaction = with_log(transaction, log.asked, pieces)
 
     async def settle_reads(self) -> None:
         """Return when every read that had begun before this call has ended."""
@@ -154,6 +187,10 @@ class SQLiteDriver:
             log = self.journal.logs.get(asked.generation_id)
             if log is not None:
                 return append_rows([Append(asked.generation_id, log.read(0))])
+            if self._peers is not None:
+                running = connection.execute(RUNNING_REPLICA, (asked.generation_id,)).fetchone()
+                if running is not None and running[0] != self._peers.replica:
+                    raise RunsElsewhere(asked, running[0])
             asked = asked.statement
         statements = asked.statements if isinstance(asked, Together) else (asked,)
         rows, *_ = [connection.execute(dialect(sql), values).fetchall() for sql, values in statements]
@@ -166,7 +203,9 @@ class SQLiteDriver:
         rows between pages: only a rebuild (VACUUM) removes those. Transactions wait for it; text does not.
         """
         is_rotated = self.journal.rotate()
-        return await self._writer.run(self._erase) and is_rotated
+        if self._peers is not None:
+            is_rotated &= await self._peers.rotate()
+        return await self._write(self._erase) and is_rotated
 
     def _erase(self, connection: sqlite3.Connection) -> bool:
         try:
@@ -211,7 +250,7 @@ class SQLiteDriver:
             connection.execute("COMMIT")
         except BaseException as error:
             if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
-                self._sync_failed = True
+                self._flags[0] = 1
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
@@ -238,7 +277,7 @@ class SQLiteDriver:
             StoreUnavailable: Another program has locked the file. Committing the parts one by one would wait longer.
         """
         level = "FULL" if durable else "NORMAL"
-        if self._sync_failed:
+        if self._flags[0]:
             self._replace_wal(connection)
         try:
             if self._synchronous != level:
@@ -254,7 +293,7 @@ class SQLiteDriver:
         try:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error:  # the commit before it holds; the next one tries again
-            self._sync_failed = True
+            self._flags[0] = 1
 
     def _replace_wal(self, connection: sqlite3.Connection) -> None:
         """Copy the whole WAL into the database and empty it, after a sync that failed.
@@ -268,12 +307,17 @@ class SQLiteDriver:
             raise StoreUnavailable from error
         if busy:
             raise StoreUnavailable
-        self._sync_failed = False
+        self._flags[0] = 0
         self._commits = 0
 
 
 class _SpoiledBatch(Exception):
     """A transaction raised after it wrote: the batch cannot be committed with it."""
+
+
+def _in_turn(connection: sqlite3.Connection, turn: WriteTurn, job: Callable[[sqlite3.Connection], T]) -> T:
+    with turn.take():
+        return job(connection)
 
 
 def _nothing(connection: sqlite3.Connection) -> None:

@@ -32,7 +32,7 @@ def claim(path: Path) -> int:
     except BlockingIOError:
         os.close(lock)
         raise SettingsError(
-            f"DATABASE_URL: another server has the file {path} open. One SQLite file serves one process: "
+            f"DATABASE_URL: another server has the file {path} open. One SQLite file serves one service: "
             "stop the other, set another file, or use PostgreSQL for several (docs/scaling.md)."
         ) from None
     with suppress(OSError):  # on a full disk the lock holds without the process ID in it
