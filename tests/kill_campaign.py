@@ -3,12 +3,18 @@
 Each round, several clients read answers from one server, which is killed in mid-stream. The next server on the same
 file must have every byte that a client received, must have closed the interrupted answers, and must accept the next
 turn of each session. Prints its figures; the exit status is 1 if a promise was broken.
+
+With `--workers 2`, the server has several workers, and each answer has a second reader, on whichever worker it meets.
+In turn, one worker is killed and replaced, and all of them are killed with their supervisor; then the next server has
+another number of workers.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -16,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +30,8 @@ from chatapi.simulator import Chunks, Pause, ReceivedRequest, Script, Send, Simu
 from tests.database_view import VISIBLE_KINDS
 from tests.reader import EVENTS, READ_SECONDS, Reader
 from tests.server_process import Service
+from tests.test_workers import Workers, is_alive
+from tests.waiting import wait_for
 
 STREAMS = 6  # in a round, half of them text and half events
 PACE_SECONDS = 0.002
@@ -57,7 +66,9 @@ class Stream:
     dialect: str
     kill_at: threading.Event
     kill_at_bytes: float
+    is_followed: bool = False
     reader: Reader | None = None
+    follower: Reader | None = None
     thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,12 +79,20 @@ class Stream:
         try:
             headers = EVENTS if self.dialect == "events" else {}
             self.reader = Reader.chat(self.service, str(self.parts), headers=headers)
+            if self.is_followed:
+                threading.Thread(target=self._follow, args=(self.reader.session_id,), daemon=True).start()
             while len(self.reader.body) < self.kill_at_bytes and self.reader.read_some():
                 pass
             self.kill_at.set()
             self.reader.read_all()
         except ConnectionError:  # killed before its status was out
             self.kill_at.set()
+
+    def _follow(self, session_id: str) -> None:
+        """Read the same answer over a connection of its own."""
+        with suppress(ConnectionError):
+            self.follower = Reader.resume_events(self.service, session_id)
+            self.follower.read_all()
 
     def losses(self) -> Iterator[str]:
         """Yield the bytes that this client received and that are missing or wrong in the store; none if all is well."""
@@ -82,6 +101,9 @@ class Stream:
             return
         message = self.service.messages(reader.session_id)[1]
         text = bytes(reader.body)
+        follower = self.follower
+        if follower is not None and not message["content"].startswith(follower.joined(*VISIBLE_KINDS)):
+            yield f"{reader.generation_id}: text that another reader was shown is not stored"
         if self.dialect == "events":
             text = reader.joined(*VISIBLE_KINDS).encode()
             if not (message["reasoning"] or "").startswith(reader.joined("reasoning")):
@@ -102,14 +124,16 @@ class Stream:
 class Campaign:
     """Rounds of kill -9 on one file. `losses` stays empty, or a promise was broken."""
 
-    def __init__(self, folder: Path, upstream: Simulator, seed: int = 0) -> None:
+    def __init__(self, folder: Path, upstream: Simulator, seed: int = 0, workers: int = 1) -> None:
         upstream.script = respond
+        self._workers = workers
         self.losses: list[str] = []
         self.ready_seconds: list[float] = []
         self.shown_bytes = 0
         self.outcomes: Counter[str] = Counter()
         self._random = random.Random(seed)
-        self._service = Service(folder, upstream.url, CHATAPI_RATE_LIMIT="0", CHATAPI_MAX_GENERATIONS_PER_KEY="0")
+        limits = {"CHATAPI_RATE_LIMIT": "0", "CHATAPI_MAX_GENERATIONS_PER_KEY": "0", "CHATAPI_WORKERS": str(workers)}
+        self._service: Service = (Workers if workers > 1 else Service)(folder, upstream.url, **limits)  # type: ignore[arg-type]
         begun = time.perf_counter()
         self._service.start()
         self.first_start_seconds = time.perf_counter() - begun
@@ -125,18 +149,38 @@ class Campaign:
                 ("text", "events")[number % 2],
                 kill_at,
                 kill_at_bytes if number == 0 else float("inf"),
+                is_followed=self._workers > 1,
             )
             for number in range(STREAMS)
         ]
         assert kill_at.wait(READ_SECONDS), "no client was shown enough, and none was cut"
+        if isinstance(self._service, Workers) and self._service.count > 1 and len(self.ready_seconds) % 2 == 0:
+            self._kill_one(self._service)
+            for stream in streams:
+                stream.thread.join(READ_SECONDS)
+        else:
+            self._kill_all(streams)
+        for stream in streams:
+            self._note(stream)
+
+    def _kill_one(self, workers: Workers) -> None:
+        """Kill one worker, and wait until its successor serves."""
+        served = len(workers.pids())
+        begun = time.perf_counter()
+        os.kill(self._random.choice(list(filter(is_alive, workers.pids()))), signal.SIGKILL)
+        wait_for(lambda: len(workers.pids()) > served)
+        self.ready_seconds.append(time.perf_counter() - begun)
+
+    def _kill_all(self, streams: list[Stream]) -> None:
+        """Kill the server, and start the next one."""
         self._service.kill()
         for stream in streams:
             stream.thread.join(READ_SECONDS)
+        if self._workers > 1:
+            self._service.environment["CHATAPI_WORKERS"] = str(self._random.randint(1, self._workers + 1))
         begun = time.perf_counter()
         self._service.start()
         self.ready_seconds.append(time.perf_counter() - begun)
-        for stream in streams:
-            self._note(stream)
 
     def _note(self, stream: Stream) -> None:
         self.losses += stream.losses()
@@ -166,9 +210,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill -9 a server in mid-stream, again and again; nothing is lost.")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes on the file; with several, one dies at a time"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running(Simulator()) as upstream:
-        campaign = Campaign(Path(folder), upstream, options.seed)
+        campaign = Campaign(Path(folder), upstream, options.seed, options.workers)
         for number in range(options.rounds):
             campaign.round()
             print(f"{number + 1}: {campaign.figures()}", flush=True)
