@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from chatapi.limits import workers as shared_limits
 from chatapi.model import Kind, Status, ToolCall, wall_clock
 from chatapi.model.log import parts_of
 from chatapi.store import Store, peers
+from chatapi.store.drivers import write_turn
+from chatapi.store.drivers.driver import RunningLog
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.worker_group import Member, WorkerGroup
 from tests.test_retention import files_with
@@ -107,7 +111,8 @@ async def test_a_worker_that_does_not_answer_is_an_unavailable_store_and_not_an_
     await there.member.peers.close()
     await there.member.peers.open()  # as a successor does: answers to its predecessor's questions are not for it
     monkeypatch.undo()
-    assert await stored_text(there.store, other.generation.id) == "Bonjour"
+    (piece,) = await there.member.peers.read(RunningLog(other.generation.id, 0), here.store.replica)
+    assert piece.data == b"Bonjour"
 
 
 async def test_a_successor_recovers_the_journal_of_its_place_and_closes_its_answers_only(
@@ -181,6 +186,29 @@ async def test_messages_wait_for_a_slow_reader_and_beyond_a_bound_are_dropped(mo
     sender.close()
     receiver.close()
     boxes.close()
+
+
+def test_one_process_writes_at_a_time_and_a_dead_one_holds_no_turn(
+    group: WorkerGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_turn, "WAIT_SECONDS", 0.01)
+    taken, taken_there = os.pipe()
+    other = os.fork()
+    if not other:
+        with group.turn.take():
+            os.write(taken_there, b"x")
+            signal.pause()
+    try:
+        assert os.read(taken, 1)
+        with pytest.raises(StoreUnavailable), group.turn.take():
+            pass
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+    with group.turn.take():
+        pass
+    for end in (taken, taken_there):
+        os.close(end)
 
 
 def test_workers_count_the_requests_of_a_group_together(group: WorkerGroup) -> None:
