@@ -12,8 +12,12 @@ if sys.platform == "win32":
 
 gc.disable()  # imported modules stay: searching them for garbage again and again would take a sixth of a start
 try:
+    if __name__ == "__main__":
+        from chatapi.cli import main
+
+        gc.enable()
+        sys.exit(main())  # it imports the modules of a command when it runs that command
     from chatapi.app import create_app
-    from chatapi.cli import main
     from chatapi.settings import SettingsError, read_settings
 except ModuleNotFoundError as missing:
     if (missing.name or "").split(".")[0] == "chatapi":
@@ -26,11 +30,7 @@ except ModuleNotFoundError as missing:
 except KeyboardInterrupt:
     sys.exit(130)
 gc.enable()
-
-if __name__ == "__main__":
-    sys.exit(main())
-else:
-    try:
-        app = create_app(read_settings())
-    except SettingsError as error:
-        sys.exit(f"Cannot start. {error}")
+try:
+    app = create_app(read_settings())
+except SettingsError as error:
+    sys.exit(f"Cannot start. {error}")

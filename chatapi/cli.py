@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import getpass
 import os
 import subprocess
@@ -173,9 +174,11 @@ def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_
 
     With several workers, each of them and their supervisor return from here.
     """
+    gc.disable()  # imported modules stay: searching them for garbage again and again would take a sixth of a start
     from chatapi.app import create_app  # here, so that --help and an impossible setting are answered at once
     from chatapi.server.serve import listen, listen_for_metrics, serve, url_of
 
+    gc.enable()
     with listen(settings) as listener:
         if greet is not None:
             greet(url_of(listener))
