@@ -33,9 +33,22 @@ def files() -> list[str]:
     ]
 
 
+def whole(name: str) -> str:
+    """Return the text of a file."""
+    return (PROJECT / name).read_text()
+
+
+def prose_and_more(name: str) -> str:
+    """Return `prose` and some code; faster, because it reads no tokens of Python."""
+    text = whole(name)
+    if not name.endswith(".py"):
+        return prose(name)
+    return "\n".join([*re.findall("#.*", text), *_strings(text, messages=not name.startswith(SPEECH))])
+
+
 def prose(name: str) -> str:
     """Return the comments, docstrings and messages of a file, or the text of a document without its code."""
-    text = (PROJECT / name).read_text()
+    text = whole(name)
     match Path(name).suffix:
         case ".py":
             return "\n".join(_python(text, messages=not name.startswith(SPEECH)))
@@ -51,6 +64,10 @@ def _python(text: str, *, messages: bool) -> Iterator[str]:
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.string
+    yield from _strings(text, messages=messages)
+
+
+def _strings(text: str, *, messages: bool) -> Iterator[str]:
     tree = ast.parse(text)
     docstrings = set()
     for node in ast.walk(tree):
