@@ -104,11 +104,24 @@ export const strings = {
     deleted: "Chat deleted.",
     undo: "Undo",
     answering: "answering",
-    notAnExport: (/** @type {string} */ name) => `${name} is not an exported chat. Choose a file made by “Export as JSON”.`,
+    notAnExport: (/** @type {string} */ name) =>
+      `${name} is not an exported chat. Choose a JSON file of this page, of ChatGPT (conversations.json) or of Open WebUI.`,
     today: "Today",
     yesterday: "Yesterday",
     week: "Previous 7 days",
     older: "Older",
+  },
+
+  importing: {
+    heading: "Importing chats …",
+    over: "Import",
+    count: (/** @type {number} */ count) => plural(count, { one: `${count} chat imported.`, other: `${count} chats imported.` }),
+    failed: (/** @type {number} */ count) =>
+      plural(count, { one: `${count} chat was not imported:`, other: `${count} chats were not imported:` }),
+    large: "Too large for this server.",
+    invalid: "Damaged, or of an unknown form.",
+    cut: (/** @type {string} */ name) => `${name} could not be read to its end.`,
+    kept: "The chats imported so far are kept.",
   },
 
   share: {

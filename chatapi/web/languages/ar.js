@@ -97,11 +97,24 @@ export const strings = {
     deleted: "حُذفت المحادثة.",
     undo: "تراجع",
     answering: "تجيب الآن",
-    notAnExport: (name) => `${name} ليس محادثة مُصدَّرة. اختر ملفًا أُنشئ بأمر «تصدير بصيغة JSON».`,
+    notAnExport: (name) =>
+      `${name} ليس محادثة مُصدَّرة. اختر ملف JSON من هذه الصفحة أو من ChatGPT ‏(conversations.json) أو من Open WebUI.`,
     today: "اليوم",
     yesterday: "أمس",
     week: "آخر 7 أيام",
     older: "أقدم",
+  },
+
+  importing: {
+    heading: "جارٍ استيراد المحادثات …",
+    over: "الاستيراد",
+    count: (count) => plural(count, { one: `استُوردت محادثة واحدة (${count}).`, two: `استُوردت محادثتان (${count}).`, few: `استُوردت ${count} محادثات.`, many: `استُوردت ${count} محادثة.`, other: `استُوردت ${count} محادثة.` }),
+    failed: (count) =>
+      plural(count, { one: `لم تُستورد محادثة واحدة (${count}):`, two: `لم تُستورد محادثتان (${count}):`, few: `لم تُستورد ${count} محادثات:`, many: `لم تُستورد ${count} محادثة:`, other: `لم تُستورد ${count} محادثة:` }),
+    large: "أكبر من أن يقبلها هذا الخادم.",
+    invalid: "تالفة أو بصيغة غير معروفة.",
+    cut: (name) => `تعذّرت قراءة ${name} إلى نهايته.`,
+    kept: "تبقى المحادثات المستوردة حتى الآن.",
   },
 
   share: {

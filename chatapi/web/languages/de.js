@@ -100,11 +100,24 @@ export const strings = {
     deleted: "Chat gelöscht.",
     undo: "Rückgängig",
     answering: "antwortet",
-    notAnExport: (name) => `${name} ist kein exportierter Chat. Wähle eine Datei von „Als JSON exportieren“.`,
+    notAnExport: (name) =>
+      `${name} ist kein exportierter Chat. Wähle eine JSON-Datei dieser Seite, von ChatGPT (conversations.json) oder von Open WebUI.`,
     today: "Heute",
     yesterday: "Gestern",
     week: "Letzte 7 Tage",
     older: "Älter",
+  },
+
+  importing: {
+    heading: "Chats werden importiert …",
+    over: "Import",
+    count: (count) => plural(count, { one: `${count} Chat importiert.`, other: `${count} Chats importiert.` }),
+    failed: (count) =>
+      plural(count, { one: `${count} Chat wurde nicht importiert:`, other: `${count} Chats wurden nicht importiert:` }),
+    large: "Zu groß für diesen Server.",
+    invalid: "Beschädigt oder in unbekannter Form.",
+    cut: (name) => `${name} konnte nicht bis zum Ende gelesen werden.`,
+    kept: "Die bisher importierten Chats bleiben erhalten.",
   },
 
   share: {

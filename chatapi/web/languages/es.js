@@ -100,11 +100,24 @@ export const strings = {
     deleted: "Chat eliminado.",
     undo: "Deshacer",
     answering: "respondiendo",
-    notAnExport: (name) => `${name} no es un chat exportado. Elige un archivo creado con «Exportar como JSON».`,
+    notAnExport: (name) =>
+      `${name} no es un chat exportado. Elige un archivo JSON de esta página, de ChatGPT (conversations.json) o de Open WebUI.`,
     today: "Hoy",
     yesterday: "Ayer",
     week: "Últimos 7 días",
     older: "Anteriores",
+  },
+
+  importing: {
+    heading: "Importando chats …",
+    over: "Importación",
+    count: (count) => plural(count, { one: `${count} chat importado.`, other: `${count} chats importados.` }),
+    failed: (count) =>
+      plural(count, { one: `${count} chat no se importó:`, other: `${count} chats no se importaron:` }),
+    large: "Demasiado grande para este servidor.",
+    invalid: "Dañado, o de un formato desconocido.",
+    cut: (name) => `${name} no se pudo leer hasta el final.`,
+    kept: "Los chats importados hasta ahora se conservan.",
   },
 
   share: {

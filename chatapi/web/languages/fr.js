@@ -100,11 +100,24 @@ export const strings = {
     deleted: "Discussion supprimée.",
     undo: "Annuler",
     answering: "réponse en cours",
-    notAnExport: (name) => `${name} n’est pas une discussion exportée. Choisissez un fichier créé par « Exporter en JSON ».`,
+    notAnExport: (name) =>
+      `${name} n’est pas une discussion exportée. Choisissez un fichier JSON de cette page, de ChatGPT (conversations.json) ou d’Open WebUI.`,
     today: "Aujourd’hui",
     yesterday: "Hier",
     week: "7 derniers jours",
     older: "Plus anciennes",
+  },
+
+  importing: {
+    heading: "Importation des discussions …",
+    over: "Importation",
+    count: (count) => plural(count, { one: `${count} discussion importée.`, other: `${count} discussions importées.` }),
+    failed: (count) =>
+      plural(count, { one: `${count} discussion n’a pas été importée :`, other: `${count} discussions n’ont pas été importées :` }),
+    large: "Trop grande pour ce serveur.",
+    invalid: "Endommagée, ou d’une forme inconnue.",
+    cut: (name) => `${name} n’a pas pu être lu jusqu’à la fin.`,
+    kept: "Les discussions déjà importées sont conservées.",
   },
 
   share: {

@@ -94,11 +94,24 @@ export const strings = {
     deleted: "チャットを削除しました。",
     undo: "元に戻す",
     answering: "回答中",
-    notAnExport: (name) => `${name} は書き出されたチャットではありません。「JSONで書き出す」で作ったファイルを選んでください。`,
+    notAnExport: (name) =>
+      `${name} は書き出されたチャットではありません。このページ、ChatGPT（conversations.json）、または Open WebUI の JSON ファイルを選んでください。`,
     today: "今日",
     yesterday: "昨日",
     week: "過去7日間",
     older: "それ以前",
+  },
+
+  importing: {
+    heading: "チャットを読み込んでいます…",
+    over: "読み込み",
+    count: (count) => `${count} 件のチャットを読み込みました。`,
+    failed: (count) =>
+      `${count} 件のチャットは読み込めませんでした：`,
+    large: "このサーバーには大きすぎます。",
+    invalid: "破損しているか、不明な形式です。",
+    cut: (name) => `${name} を最後まで読み取れませんでした。`,
+    kept: "ここまでに読み込んだチャットは残ります。",
   },
 
   share: {

@@ -94,11 +94,24 @@ export const strings = {
     deleted: "对话已删除。",
     undo: "撤销",
     answering: "正在回答",
-    notAnExport: (name) => `${name} 不是导出的对话。请选择用“导出为 JSON”生成的文件。`,
+    notAnExport: (name) =>
+      `${name} 不是导出的对话。请选择本页面、ChatGPT（conversations.json）或 Open WebUI 的 JSON 文件。`,
     today: "今天",
     yesterday: "昨天",
     week: "过去 7 天",
     older: "更早",
+  },
+
+  importing: {
+    heading: "正在导入对话…",
+    over: "导入",
+    count: (count) => `已导入 ${count} 个对话。`,
+    failed: (count) =>
+      `有 ${count} 个对话未导入：`,
+    large: "对此服务器来说太大。",
+    invalid: "已损坏，或格式未知。",
+    cut: (name) => `无法完整读取 ${name}。`,
+    kept: "已导入的对话会保留。",
   },
 
   share: {

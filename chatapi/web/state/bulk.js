@@ -1,4 +1,4 @@
-// Work on all sessions of the user, one after the other: export, import, deletion.
+// Work on all sessions of the user, one after the other: export and deletion.
 import { ApiError } from "../api/client.js";
 
 /**
@@ -10,7 +10,7 @@ const FORMAT = "chatapi.sessions"; // of a file with several exported sessions
 const MAX_WAITS = 20; // for a rate limit, in a row
 
 /**
- * Export all sessions with all branches as one document, which `documentsIn` reads.
+ * Export all sessions with all branches as one document, which `Importer` reads.
  * @param {Api} api
  * @param {(done: number) => void} onProgress
  * @throws {ApiError | import("../api/client.js").NetworkError}
@@ -23,27 +23,6 @@ export async function exportAll(api, onProgress) {
     onProgress(sessions.length);
   }
   return { format: FORMAT, version: 1, sessions };
-}
-
-/**
- * The exported sessions in a file: one, or those of `exportAll`.
- * @param {any} document
- * @returns {unknown[]}
- */
-export function documentsIn(document) {
-  return document?.format === FORMAT && Array.isArray(document.sessions) ? document.sessions : [document];
-}
-
-/**
- * Add exported sessions as new ones. Returns the last one.
- * @param {Api} api
- * @param {unknown[]} documents
- * @throws {ApiError | import("../api/client.js").NetworkError}
- */
-export async function importAll(api, documents) {
-  let last = null;
-  for (const document of documents) last = await patiently(() => api.import(document));
-  return last;
 }
 
 /**
@@ -81,7 +60,7 @@ async function allSessions(api) {
  * @param {() => Promise<T>} request
  * @returns {Promise<T>}
  */
-async function patiently(request) {
+export async function patiently(request) {
   for (let waits = 0; ; waits += 1) {
     try {
       return await request();

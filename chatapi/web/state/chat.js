@@ -6,7 +6,7 @@ import { strings } from "../strings.js";
 import { Account } from "./account.js";
 import { Attention } from "./attention.js";
 import { Conversation } from "./conversation.js";
-import { importAll } from "./bulk.js";
+import { Importer } from "./importer.js";
 import { takeLink } from "./link.js";
 import { modelChoice } from "./model-choice.js";
 import { Observable } from "./observable.js";
@@ -38,6 +38,8 @@ export class Chat extends Observable {
   conversation;
   /** @type {"chat" | "usage"} */
   view = "chat";
+  /** The import whose progress or failures are shown. @type {Importer | null} */
+  importer = null;
   /** The text for screen readers. */
   announcement = "";
 
@@ -210,12 +212,28 @@ export class Chat extends Observable {
   }
 
   /**
-   * Add documents that exports made as new sessions, and open the last one.
-   * @param {unknown[]} documents
+   * Add the chats of an exported file as new sessions, and open the last one.
+   * @param {File} file
    */
-  async importSessions(documents) {
-    const last = await importAll(this.api, documents);
-    if (last !== null) await this.#openCopy(last);
+  async importFile(file) {
+    const importer = new Importer(this.api, file, this.account.config?.max_media_bytes ?? 0);
+    this.importer = importer;
+    this.changed();
+    await importer.run();
+    const { last, count, failureCount, error } = importer;
+    if (last !== null && this.importer === importer) await this.#openCopy(last);
+    else if (last !== null) await this.sessions.load();
+    if (error === "file" && count === 0) this.toasts.show(strings.sessions.notAnExport(file.name));
+    else if (failureCount === 0 && error === null) this.toasts.show(strings.importing.count(count));
+    else return; // the dialog shows the rest
+    if (this.importer === importer) this.closeImport();
+  }
+
+  /** Close the dialog of an import; one that runs is stopped. */
+  closeImport() {
+    this.importer?.cancel();
+    this.importer = null;
+    this.changed();
   }
 
   /** All sessions were deleted, or as many as possible. */

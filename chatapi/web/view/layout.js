@@ -7,6 +7,7 @@ import { isComposing } from "./composition.js";
 import { ConversationView } from "./conversation.js";
 import { Help } from "./help.js";
 import { IconButton } from "./icons.js";
+import { ImportDialog } from "./import-dialog.js";
 import { Preferences } from "./preferences.js";
 import { Search } from "./search.js";
 import { SettingsDialog } from "./settings.js";
@@ -95,6 +96,7 @@ export function ChatLayout({ chat }) {
     ${dialog === "preferences" && html`<${Preferences} chat=${chat} onClose=${close} onHelp=${() => setDialog("help")} />`}
     ${dialog === "settings" && html`<${SettingsDialog} key=${keyOf(conversation)} chat=${chat} conversation=${conversation} onClose=${close} />`}
     ${shared !== null && html`<${ShareDialog} chat=${chat} sessionId=${shared} onClose=${() => setShared(null)} />`}
+    ${chat.importer !== null && html`<${ImportDialog} importer=${chat.importer} onClose=${() => chat.closeImport()} />`}
     <${ToastList} toasts=${chat.toasts} />
     <div class="hidden" role="status" aria-live="polite">${chat.announcement}</div>
   </div>`;

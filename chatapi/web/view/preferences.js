@@ -7,7 +7,7 @@ import { html, useRef, useState } from "../vendor/htm-preact.js";
 import { Confirm } from "./confirm.js";
 import { Dialog } from "./dialog.js";
 import { Icon } from "./icons.js";
-import { deleteAllSessions, exportAllSessions, importSession } from "./transfer.js";
+import { deleteAllSessions, exportAllSessions } from "./transfer.js";
 
 /** @typedef {import("../state/chat.js").Chat} Chat */
 
@@ -20,7 +20,7 @@ export function Preferences({ chat, onClose, onHelp }) {
     const chosen = file.current?.files?.[0];
     if (!chosen) return;
     onClose();
-    void importSession(chat, chosen);
+    void chat.importFile(chosen);
   };
   if (isAsking)
     return html`<${Confirm} heading=${strings.preferences.deleteAllHeading} text=${strings.preferences.deleteAllText}

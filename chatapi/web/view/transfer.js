@@ -1,7 +1,6 @@
-// Export to files and import from them, and the deletion of all sessions.
-import { ApiError } from "../api/client.js";
+// Export to files, and the deletion of all sessions.
 import { errorText } from "../error-text.js";
-import { deleteAll, documentsIn, exportAll } from "../state/bulk.js";
+import { deleteAll, exportAll } from "../state/bulk.js";
 import { strings } from "../strings.js";
 
 /** @typedef {import("../state/chat.js").Chat} Chat */
@@ -27,19 +26,6 @@ export async function exportAllSessions(chat) {
     const day = new Date().toISOString().slice(0, 10);
     save(new Blob([JSON.stringify(document)], { type: "application/json" }), `chats-${day}.json`);
   });
-}
-
-/**
- * @param {Chat} chat
- * @param {File} file made by an export in JSON
- */
-export async function importSession(chat, file) {
-  try {
-    await chat.importSessions(documentsIn(JSON.parse(await file.text())));
-  } catch (error) {
-    const isInvalid = error instanceof SyntaxError || (error instanceof ApiError && error.code === "invalid_request");
-    chat.toasts.show(isInvalid ? strings.sessions.notAnExport(file.name) : errorText(error));
-  }
 }
 
 /** @param {Chat} chat */
