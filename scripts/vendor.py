@@ -37,11 +37,11 @@ class Package:
 
 ICONS = (
     "archive", "arrow-down", "arrow-up", "brain", "chart-column", "check", "chevron-down", "chevron-left",
-    "chevron-right", "circle-question-mark", "copy", "copy-plus", "download", "ellipsis", "file-text", "git-branch",
-    "globe", "key-round", "keyboard", "lightbulb", "list-ordered", "list-plus", "menu", "monitor", "moon",
-    "panel-left", "paperclip", "pencil", "pin", "pin-off", "play", "refresh-cw", "search", "settings", "share-2",
-    "sliders-horizontal", "square", "square-pen", "star", "sun", "table-2", "trash", "triangle-alert", "unplug",
-    "upload", "user-round", "volume-2", "wrench", "x", "zap",
+    "chevron-right", "circle-question-mark", "copy", "copy-plus", "download", "ellipsis", "file-text", "folder",
+    "git-branch", "globe", "key-round", "keyboard", "lightbulb", "list-checks", "list-ordered", "list-plus",
+    "menu", "monitor", "moon", "panel-left", "paperclip", "pencil", "pin", "pin-off", "play", "refresh-cw",
+    "search", "settings", "share-2", "sliders-horizontal", "square", "square-pen", "star", "sun", "table-2",
+    "trash", "triangle-alert", "unplug", "upload", "user-round", "volume-2", "wrench", "x", "zap",
 )  # fmt: skip
 
 PACKAGES = [

@@ -9,7 +9,14 @@ import pytest
 from tests.server_process import PROJECT
 
 TOKENS = (PROJECT / "chatapi/web/style/tokens.css").read_text()
-COLOURS = {name: values for name, *values in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", TOKENS)}
+ROOT = TOKENS.partition("}")[0]
+COLOURS = {name: values for name, *values in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", ROOT)}
+ACCENTS = {
+    name: values
+    for name, *values in re.findall(
+        r'\[data-accent="(\w+)"\] \{\s*--accent: light-dark\((#\w{6}), (#\w{6})\);\s*\}', TOKENS
+    )
+}
 DOCUMENT = (PROJECT / "docs/design-system.md").read_text()
 PAIRS = re.findall(r"^\| `--([\w-]+)` on `--([\w-]+)` \| (.+) \| ([\d.]+) \| ([\d.]+) \|$", DOCUMENT, re.MULTILINE)
 
@@ -32,6 +39,16 @@ def test_documented_contrast_is_right_and_sufficient(front: str, back: str, use:
         found = contrast(COLOURS[front][theme], COLOURS[back][theme])
         assert f"{found:.1f}" == documented
         assert found >= (3 if "(3 is required)" in use else 4.5)
+
+
+def test_every_accent_has_the_contrast_of_text_in_both_themes() -> None:
+    assert len(ACCENTS) == TOKENS.count("[data-accent=") == 6
+    assert ACCENTS["teal"] == COLOURS["accent"]
+    for name, accent in ACCENTS.items():
+        for back in ("back", "side", "raised", "code", "hover"):
+            for theme in (0, 1):
+                found = contrast(accent[theme], COLOURS[back][theme])
+                assert found >= 4.5, f"{name} on {back}: {found:.1f}"
 
 
 def test_every_pair_is_documented_once() -> None:

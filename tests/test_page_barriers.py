@@ -66,6 +66,10 @@ def test_no_view_has_accessibility_violations(
         expect(chat_page.page.get_by_role("dialog")).to_be_visible()
         assert accessibility_violations(chat_page.page) == []
         chat_page.page.keyboard.press("Escape")
+    chat_page.choose_action(chat_page.answers.last, "Edit")
+    expect(chat_page.page.get_by_label("Edit the answer")).to_be_visible()
+    assert accessibility_violations(chat_page.page) == []
+    chat_page.press("Cancel", chat_page.answers.last)
     chat_page.press("gpt-4.1-mini", chat_page.answers.last)
     assert accessibility_violations(chat_page.page) == []
     chat_page.page.keyboard.press("Control+k")
@@ -75,6 +79,13 @@ def test_no_view_has_accessibility_violations(
     chat_page.page.keyboard.press("Escape")
 
     chat_page.show_sidebar()
+    chat_page.choose("Break off", "Select chats")
+    assert accessibility_violations(chat_page.page) == []
+    chat_page.press("Move to a folder", chat_page.page.get_by_role("navigation"))
+    assert accessibility_violations(chat_page.page) == []
+    chat_page.page.get_by_label("Name of a new folder").fill("Faults")
+    chat_page.page.keyboard.press("Enter")
+    expect(chat_page.page.get_by_role("button", name="Faults", exact=True)).to_be_visible()
     chat_page.page.get_by_role("button", name="Actions for Break off").click()
     assert accessibility_violations(chat_page.page) == []
     chat_page.page.get_by_role("menuitem", name="Share").click()

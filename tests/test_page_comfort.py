@@ -65,6 +65,56 @@ def test_pinned_chats_are_first_and_archived_ones_are_out_of_the_way(
     expect(chat_page.page.get_by_role("heading", name="Pinned")).to_have_count(0)
 
 
+def test_chats_are_moved_to_folders_alone_or_together(server: Service, chat_page: ChatPage, key: str) -> None:
+    make_chats(server, key, "Count to 2", "Count to 3", "Count to 4")
+    page = chat_page.page
+    page.reload()
+    sidebar = page.get_by_role("navigation")
+    links = sidebar.get_by_role("link")
+    chat_page.choose("Count to 2", "Move to a folder")
+    page.get_by_label("Name of a new folder").fill("Numbers")
+    page.keyboard.press("Enter")
+    folder = sidebar.get_by_role("button", name="Numbers")
+    expect(links).to_have_text(["Count to 2", "Count to 4", "Count to 3"])
+    folder.click()
+    expect(links).to_have_text(["Count to 4", "Count to 3"])
+    page.reload()
+    expect(links).to_have_text(["Count to 4", "Count to 3"])  # it stays closed
+    folder.click()
+    chat_page.choose("Count to 3", "Select chats")
+    sidebar.get_by_label("Count to 4").check()
+    expect(sidebar.get_by_role("status")).to_have_text("2 chats")
+    chat_page.press("Move to a folder", sidebar)
+    chat_page.press("Numbers", page.get_by_role("dialog"))
+    expect(sidebar.get_by_role("heading")).to_have_count(1)
+    expect(links).to_have_count(3)
+    chat_page.choose("Count to 3", "Select chats")
+    sidebar.get_by_label("Count to 2").check()
+    chat_page.press("Delete", sidebar)
+    expect(links).to_have_text(["Count to 4"])
+    expect(page.get_by_text("2 chats deleted.")).to_be_visible()
+    chat_page.press("Undo")
+    expect(links).to_have_count(3)
+    chat_page.choose("Count to 4", "Move to a folder")
+    chat_page.press("No folder", page.get_by_role("dialog"))
+    expect(sidebar.get_by_role("heading")).to_have_text(["Numbers", "Today"])
+
+
+def test_look_is_chosen_and_kept(chat_page: ChatPage) -> None:
+    page = chat_page.page
+    chat_page.press("Settings")
+    page.get_by_role("radio", name="Blue").check()
+    page.get_by_label("Text size").select_option("larger")
+    page.get_by_label("Line width").select_option("wide")
+    page.reload()
+    root = page.locator("html")
+    expect(root).to_have_css("font-size", "20px")
+    styles = page.evaluate(
+        "['--accent', '--measure'].map(name => getComputedStyle(document.documentElement).getPropertyValue(name))"
+    )
+    assert styles == ["light-dark(#1d4ed8, #93b4ff)", "60rem"]
+
+
 def test_pinned_chat_of_a_later_page_is_shown(server: Service, chat_page: ChatPage, key: str) -> None:
     make_chats(server, key, "Count to 2")
     chat_page.page.reload()

@@ -101,7 +101,9 @@ export const strings = {
     exportMarkdown: "Export as Markdown",
     exportJson: "Export as JSON",
     delete: "Delete",
-    deleted: "Chat deleted.",
+    deleted: (/** @type {number} */ count) => plural(count, { one: "Chat deleted.", other: `${count} chats deleted.` }),
+    choose: "Select chats",
+    chosen: (/** @type {number} */ count) => plural(count, { one: `${count} chat`, other: `${count} chats` }),
     undo: "Undo",
     answering: "answering",
     notAnExport: (/** @type {string} */ name) =>
@@ -110,6 +112,13 @@ export const strings = {
     yesterday: "Yesterday",
     week: "Previous 7 days",
     older: "Older",
+  },
+
+  folders: {
+    move: "Move to a folder",
+    none: "No folder",
+    name: "Name of a new folder",
+    create: "Create",
   },
 
   importing: {
@@ -368,6 +377,14 @@ export const strings = {
     deleteAll: "Delete all chats",
     deleteAllHeading: "Delete all chats?",
     deleteAllText: "All chats of this key are deleted from the server, with their messages. This cannot be undone.",
+  },
+
+  looks: {
+    accent: "Accent colour",
+    /** @type {Record<string, string>} */
+    accents: { teal: "Teal", blue: "Blue", violet: "Violet", rose: "Rose", amber: "Amber", graphite: "Graphite" },
+    text: { label: "Text size", choices: /** @type {Record<string, string>} */ ({ medium: "Standard", small: "Small", large: "Large", larger: "Larger" }) },
+    lines: { label: "Line width", choices: /** @type {Record<string, string>} */ ({ medium: "Standard", narrow: "Narrow", wide: "Wide" }) },
   },
 
   usage: {

@@ -7,7 +7,7 @@ const ARRAY_END = 93; // ]
 const QUOTE = 34;
 const BACKSLASH = 92;
 const COMMA = 44;
-const SPACE = 32; // and what is below it
+const SPACE = 32; // and all characters below it
 const HEAD_CHARACTERS = 2000; // of a chat that is too large, in which its title is looked for
 
 /** The beginning of a file with all chats of this page. */
@@ -104,7 +104,7 @@ class Scanner {
     if (this.#place === "object") yield* this.#take();
   }
 
-  /** Find out what a file is; return the text to scan, or null if more is needed. @param {string} text */
+  /** Find out the kind of a file; return the text to scan, or null if more is needed. @param {string} text */
   #begin(text) {
     const first = text.trimStart().charCodeAt(0);
     if (Number.isNaN(first)) return null;

@@ -94,7 +94,9 @@ export const strings = {
     exportMarkdown: "تصدير بصيغة Markdown",
     exportJson: "تصدير بصيغة JSON",
     delete: "حذف",
-    deleted: "حُذفت المحادثة.",
+    deleted: (count) => plural(count, { one: "حُذفت المحادثة.", two: `حُذفت محادثتان (${count}).`, few: `حُذفت ${count} محادثات.`, many: `حُذفت ${count} محادثة.`, other: `حُذفت ${count} محادثة.` }),
+    choose: "تحديد محادثات",
+    chosen: (count) => plural(count, { zero: `${count} محادثة`, one: `محادثة واحدة (${count})`, two: `محادثتان (${count})`, few: `${count} محادثات`, many: `${count} محادثة`, other: `${count} محادثة` }),
     undo: "تراجع",
     answering: "تجيب الآن",
     notAnExport: (name) =>
@@ -103,6 +105,13 @@ export const strings = {
     yesterday: "أمس",
     week: "آخر 7 أيام",
     older: "أقدم",
+  },
+
+  folders: {
+    move: "نقل إلى مجلد",
+    none: "بلا مجلد",
+    name: "اسم مجلد جديد",
+    create: "إنشاء",
   },
 
   importing: {
@@ -359,6 +368,13 @@ export const strings = {
     deleteAll: "حذف كل المحادثات",
     deleteAllHeading: "حذف كل المحادثات؟",
     deleteAllText: "تُحذف من الخادم كل محادثات هذا المفتاح مع رسائلها. لا يمكن التراجع عن ذلك.",
+  },
+
+  looks: {
+    accent: "لون التمييز",
+    accents: { teal: "أزرق مخضر", blue: "أزرق", violet: "بنفسجي", rose: "وردي", amber: "كهرماني", graphite: "رمادي" },
+    text: { label: "حجم النص", choices: { medium: "عادي", small: "صغير", large: "كبير", larger: "أكبر" } },
+    lines: { label: "عرض السطر", choices: { medium: "عادي", narrow: "ضيق", wide: "عريض" } },
   },
 
   usage: {

@@ -97,7 +97,9 @@ export const strings = {
     exportMarkdown: "Als Markdown exportieren",
     exportJson: "Als JSON exportieren",
     delete: "Löschen",
-    deleted: "Chat gelöscht.",
+    deleted: (count) => plural(count, { one: "Chat gelöscht.", other: `${count} Chats gelöscht.` }),
+    choose: "Chats auswählen",
+    chosen: (count) => plural(count, { one: `${count} Chat`, other: `${count} Chats` }),
     undo: "Rückgängig",
     answering: "antwortet",
     notAnExport: (name) =>
@@ -106,6 +108,13 @@ export const strings = {
     yesterday: "Gestern",
     week: "Letzte 7 Tage",
     older: "Älter",
+  },
+
+  folders: {
+    move: "In einen Ordner verschieben",
+    none: "Kein Ordner",
+    name: "Name eines neuen Ordners",
+    create: "Anlegen",
   },
 
   importing: {
@@ -339,6 +348,13 @@ export const strings = {
     deleteAllHeading: "Alle Chats löschen?",
     deleteAllText:
       "Alle Chats dieses Schlüssels werden mit ihren Nachrichten vom Server gelöscht. Das kann nicht rückgängig gemacht werden.",
+  },
+
+  looks: {
+    accent: "Akzentfarbe",
+    accents: { teal: "Petrol", blue: "Blau", violet: "Violett", rose: "Rosenrot", amber: "Bernstein", graphite: "Graphit" },
+    text: { label: "Schriftgröße", choices: { medium: "Standard", small: "Klein", large: "Groß", larger: "Größer" } },
+    lines: { label: "Zeilenbreite", choices: { medium: "Standard", narrow: "Schmal", wide: "Breit" } },
   },
 
   usage: {

@@ -97,7 +97,9 @@ export const strings = {
     exportMarkdown: "Exportar como Markdown",
     exportJson: "Exportar como JSON",
     delete: "Eliminar",
-    deleted: "Chat eliminado.",
+    deleted: (count) => plural(count, { one: "Chat eliminado.", other: `${count} chats eliminados.` }),
+    choose: "Seleccionar chats",
+    chosen: (count) => plural(count, { one: `${count} chat`, other: `${count} chats` }),
     undo: "Deshacer",
     answering: "respondiendo",
     notAnExport: (name) =>
@@ -106,6 +108,13 @@ export const strings = {
     yesterday: "Ayer",
     week: "Últimos 7 días",
     older: "Anteriores",
+  },
+
+  folders: {
+    move: "Mover a una carpeta",
+    none: "Sin carpeta",
+    name: "Nombre de una carpeta nueva",
+    create: "Crear",
   },
 
   importing: {
@@ -342,6 +351,13 @@ export const strings = {
     deleteAll: "Eliminar todos los chats",
     deleteAllHeading: "¿Eliminar todos los chats?",
     deleteAllText: "Todos los chats de esta clave se eliminan del servidor con sus mensajes. No se puede deshacer.",
+  },
+
+  looks: {
+    accent: "Color de acento",
+    accents: { teal: "Verde azulado", blue: "Azul", violet: "Violeta", rose: "Rosa", amber: "Ámbar", graphite: "Grafito" },
+    text: { label: "Tamaño del texto", choices: { medium: "Estándar", small: "Pequeño", large: "Grande", larger: "Muy grande" } },
+    lines: { label: "Ancho de línea", choices: { medium: "Estándar", narrow: "Estrecho", wide: "Ancho" } },
   },
 
   usage: {

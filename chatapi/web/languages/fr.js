@@ -97,7 +97,9 @@ export const strings = {
     exportMarkdown: "Exporter en Markdown",
     exportJson: "Exporter en JSON",
     delete: "Supprimer",
-    deleted: "Discussion supprimée.",
+    deleted: (count) => plural(count, { one: "Discussion supprimée.", other: `${count} discussions supprimées.` }),
+    choose: "Sélectionner des discussions",
+    chosen: (count) => plural(count, { one: `${count} discussion`, other: `${count} discussions` }),
     undo: "Annuler",
     answering: "réponse en cours",
     notAnExport: (name) =>
@@ -106,6 +108,13 @@ export const strings = {
     yesterday: "Hier",
     week: "7 derniers jours",
     older: "Plus anciennes",
+  },
+
+  folders: {
+    move: "Déplacer vers un dossier",
+    none: "Aucun dossier",
+    name: "Nom d’un nouveau dossier",
+    create: "Créer",
   },
 
   importing: {
@@ -343,6 +352,13 @@ export const strings = {
     deleteAllHeading: "Supprimer toutes les discussions ?",
     deleteAllText:
       "Toutes les discussions de cette clé sont supprimées du serveur avec leurs messages. Cette action est irréversible.",
+  },
+
+  looks: {
+    accent: "Couleur d’accent",
+    accents: { teal: "Bleu canard", blue: "Bleu", violet: "Violet", rose: "Rose", amber: "Ambre", graphite: "Graphite" },
+    text: { label: "Taille du texte", choices: { medium: "Standard", small: "Petite", large: "Grande", larger: "Très grande" } },
+    lines: { label: "Largeur des lignes", choices: { medium: "Standard", narrow: "Étroite", wide: "Large" } },
   },
 
   usage: {

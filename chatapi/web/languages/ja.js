@@ -91,7 +91,9 @@ export const strings = {
     exportMarkdown: "Markdownで書き出す",
     exportJson: "JSONで書き出す",
     delete: "削除",
-    deleted: "チャットを削除しました。",
+    deleted: (count) => (count === 1 ? "チャットを削除しました。" : `${count} 件のチャットを削除しました。`),
+    choose: "チャットを選択",
+    chosen: (count) => `${count} 件のチャット`,
     undo: "元に戻す",
     answering: "回答中",
     notAnExport: (name) =>
@@ -100,6 +102,13 @@ export const strings = {
     yesterday: "昨日",
     week: "過去7日間",
     older: "それ以前",
+  },
+
+  folders: {
+    move: "フォルダーに移動",
+    none: "フォルダーなし",
+    name: "新しいフォルダーの名前",
+    create: "作成",
   },
 
   importing: {
@@ -332,6 +341,13 @@ export const strings = {
     deleteAll: "すべてのチャットを削除",
     deleteAllHeading: "すべてのチャットを削除しますか？",
     deleteAllText: "このキーのすべてのチャットを、メッセージとともにサーバーから削除します。元に戻せません。",
+  },
+
+  looks: {
+    accent: "アクセントカラー",
+    accents: { teal: "ティール", blue: "ブルー", violet: "バイオレット", rose: "ローズ", amber: "アンバー", graphite: "グラファイト" },
+    text: { label: "文字の大きさ", choices: { medium: "標準", small: "小", large: "大", larger: "特大" } },
+    lines: { label: "行の幅", choices: { medium: "標準", narrow: "狭い", wide: "広い" } },
   },
 
   usage: {

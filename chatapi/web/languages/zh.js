@@ -91,7 +91,9 @@ export const strings = {
     exportMarkdown: "导出为 Markdown",
     exportJson: "导出为 JSON",
     delete: "删除",
-    deleted: "对话已删除。",
+    deleted: (count) => (count === 1 ? "对话已删除。" : `已删除 ${count} 个对话。`),
+    choose: "选择对话",
+    chosen: (count) => `${count} 个对话`,
     undo: "撤销",
     answering: "正在回答",
     notAnExport: (name) =>
@@ -100,6 +102,13 @@ export const strings = {
     yesterday: "昨天",
     week: "过去 7 天",
     older: "更早",
+  },
+
+  folders: {
+    move: "移到文件夹",
+    none: "不放入文件夹",
+    name: "新文件夹的名称",
+    create: "创建",
   },
 
   importing: {
@@ -332,6 +341,13 @@ export const strings = {
     deleteAll: "删除全部对话",
     deleteAllHeading: "删除全部对话？",
     deleteAllText: "此密钥的全部对话及其消息将从服务器删除。此操作无法撤销。",
+  },
+
+  looks: {
+    accent: "强调色",
+    accents: { teal: "青绿", blue: "蓝色", violet: "紫色", rose: "玫红", amber: "琥珀", graphite: "石墨" },
+    text: { label: "文字大小", choices: { medium: "标准", small: "小", large: "大", larger: "特大" } },
+    lines: { label: "行宽", choices: { medium: "标准", narrow: "窄", wide: "宽" } },
   },
 
   usage: {

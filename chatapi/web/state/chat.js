@@ -12,7 +12,7 @@ import { modelChoice } from "./model-choice.js";
 import { Observable } from "./observable.js";
 import { presets } from "./presets.js";
 import { Sessions } from "./sessions.js";
-import { drafts } from "./storage.js";
+import { drafts, forgetFolders } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { Toasts } from "./toasts.js";
 import { SENT_DRAFT } from "./turn.js";
@@ -114,6 +114,7 @@ export class Chat extends Observable {
     this.sessions.forgetPins();
     modelChoice.forget();
     presets.forget();
+    forgetFolders();
     this.#restart(false);
   }
 
@@ -196,17 +197,17 @@ export class Chat extends Observable {
     await this.conversation.reveal(messageId);
   }
 
-  /** @param {string} id */
-  deleteSession(id) {
-    this.sessions.remove(id);
-    const wasOpen = this.view === "chat" && this.conversation.id === id;
-    if (wasOpen) void this.openSession(null);
-    this.#open = this.#open.filter((conversation) => conversation.id !== id);
-    this.toasts.show(strings.sessions.deleted, {
+  /** @param {string[]} ids */
+  deleteSessions(ids) {
+    for (const id of ids) this.sessions.remove(id);
+    const openId = this.view === "chat" && ids.includes(this.conversation.id ?? "") ? this.conversation.id : null;
+    if (openId !== null) void this.openSession(null);
+    this.#open = this.#open.filter((conversation) => !ids.includes(conversation.id ?? ""));
+    this.toasts.show(strings.sessions.deleted(ids.length), {
       label: strings.sessions.undo,
       act: () => {
-        void this.sessions.restore(id);
-        if (wasOpen) void this.openSession(id);
+        for (const id of ids) void this.sessions.restore(id);
+        if (openId !== null) void this.openSession(openId);
       },
     });
   }
@@ -251,8 +252,23 @@ export class Chat extends Observable {
    */
   async toggleFlag(session, flag) {
     await this.sessions.toggleFlag(session, flag);
+    await this.#onMarked([session.session_id]);
+  }
+
+  /**
+   * Move sessions to a folder, or out of their folders if the name is empty.
+   * @param {string[]} ids
+   * @param {string} folder
+   */
+  async moveSessions(ids, folder) {
+    for (const id of ids) if (!(await this.sessions.move(id, folder))) break;
+    await this.#onMarked(ids);
+  }
+
+  /** The metadata of sessions was changed: the open one has an old copy. @param {string[]} ids */
+  async #onMarked(ids) {
     const { conversation } = this;
-    if (conversation.id === session.session_id) await conversation.refresh(); // its copy of the metadata is old
+    if (conversation.id !== null && ids.includes(conversation.id)) await conversation.refresh();
   }
 
   /**

@@ -11,6 +11,7 @@ import { localStore } from "./storage.js";
 /** What a user can mark a session with; stored in its metadata. @typedef {"pinned" | "archived"} Flag */
 
 const PREFIX = "page."; // of the flags in the metadata
+const FOLDER = "page.folder"; // its name, in the metadata
 const PINS = "chatapi.pins"; // ids of pinned sessions, which are shown even if they are on a later page of the list
 const MAX_PINS = 20; // that are requested one by one
 export const UNDO_SECONDS = 7; // the delay of a deletion, in which it can be undone
@@ -66,12 +67,37 @@ export class Sessions extends Observable {
   async toggleFlag(session, flag) {
     const id = session.session_id;
     const isSet = hasFlag(session, flag);
+    const isDone = await this.#mark(id, PREFIX + flag, isSet ? "" : "yes");
+    if (isDone && flag === "pinned") storePins([...storedPins().filter((one) => one !== id), ...(isSet ? [] : [id])]);
+    return isDone;
+  }
+
+  /**
+   * Move a session to a folder, or out of its folder if the name is empty. Returns whether it succeeded.
+   * @param {string} id
+   * @param {string} folder
+   */
+  async move(id, folder) {
+    return this.#mark(id, FOLDER, folder);
+  }
+
+  /** The names of the folders of the sessions in the list. */
+  get folders() {
+    return [...new Set(this.list.map(folderOf).filter(Boolean))].sort((one, other) => one.localeCompare(other));
+  }
+
+  /**
+   * Set an entry of a session's metadata, or remove it if the value is empty. Returns whether it succeeded.
+   * @param {string} id
+   * @param {string} name
+   * @param {string} value
+   */
+  async #mark(id, name, value) {
     return this.#attempt(async () => {
       const { metadata } = await this.#api.session(id);
-      const { [PREFIX + flag]: _, ...others } = metadata;
-      const changed = await this.#api.changeSession(id, { metadata: isSet ? others : { ...others, [PREFIX + flag]: "yes" } });
+      const { [name]: _, ...others } = metadata;
+      const changed = await this.#api.changeSession(id, { metadata: value === "" ? others : { ...others, [name]: value } });
       this.list = this.list.map((known) => (known.session_id === id ? changed : known));
-      if (flag === "pinned") storePins([...storedPins().filter((one) => one !== id), ...(isSet ? [] : [id])]);
       this.#onChange(id);
     });
   }
@@ -211,6 +237,11 @@ export class Sessions extends Observable {
 /** @param {Session} session @param {Flag} flag */
 export function hasFlag(session, flag) {
   return session.metadata[PREFIX + flag] === "yes";
+}
+
+/** The name of the folder of a session; "" if it is in none. @param {Session} session */
+export function folderOf(session) {
+  return session.metadata[FOLDER] ?? "";
 }
 
 /** @returns {string[]} */

@@ -87,6 +87,27 @@ export function setTheme(chosen) {
   document.documentElement.dataset.theme = chosen;
 }
 
+/** The choices for the look of the page; the first of each is the default. `theme.js` applies them at the start. */
+export const LOOKS = {
+  accent: ["teal", "blue", "violet", "rose", "amber", "graphite"],
+  text: ["medium", "small", "large", "larger"],
+  lines: ["medium", "narrow", "wide"],
+};
+
+/** @typedef {keyof typeof LOOKS} Look */
+
+/** @param {Look} name */
+export function look(name) {
+  const stored = localStore.get(`chatapi.${name}`);
+  return stored !== null && LOOKS[name].includes(stored) ? stored : LOOKS[name][0];
+}
+
+/** @param {Look} name @param {string} chosen */
+export function setLook(name, chosen) {
+  localStore.set(`chatapi.${name}`, chosen === LOOKS[name][0] ? null : chosen);
+  document.documentElement.dataset[name] = chosen;
+}
+
 const FOLDED = "chatapi.sidebar-folded";
 
 export function sidebarIsFolded() {
@@ -96,4 +117,24 @@ export function sidebarIsFolded() {
 /** @param {boolean} isFolded */
 export function foldSidebar(isFolded) {
   localStore.set(FOLDED, isFolded ? "yes" : null);
+}
+
+const CLOSED = "chatapi.closed-folders"; // names, one a line
+
+/** The folders of the sidebar whose chats are hidden. @returns {Set<string>} */
+export function closedFolders() {
+  return new Set((localStore.get(CLOSED) ?? "").split("\n").filter(Boolean));
+}
+
+/** Show or hide the chats of a folder. @param {string} name @returns {Set<string>} the folders that are closed now */
+export function toggleFolder(name) {
+  const closed = closedFolders();
+  if (!closed.delete(name)) closed.add(name);
+  localStore.set(CLOSED, [...closed].join("\n"));
+  return closed;
+}
+
+/** Forget the names of folders. */
+export function forgetFolders() {
+  localStore.set(CLOSED, null);
 }

@@ -12,11 +12,13 @@ import copy from "../vendor/lucide/copy.js";
 import download from "../vendor/lucide/download.js";
 import ellipsis from "../vendor/lucide/ellipsis.js";
 import fileText from "../vendor/lucide/file-text.js";
+import folder from "../vendor/lucide/folder.js";
 import gitBranch from "../vendor/lucide/git-branch.js";
 import globe from "../vendor/lucide/globe.js";
 import keyRound from "../vendor/lucide/key-round.js";
 import keyboard from "../vendor/lucide/keyboard.js";
 import lightbulb from "../vendor/lucide/lightbulb.js";
+import listChecks from "../vendor/lucide/list-checks.js";
 import listOrdered from "../vendor/lucide/list-ordered.js";
 import listPlus from "../vendor/lucide/list-plus.js";
 import menu from "../vendor/lucide/menu.js";
@@ -55,6 +57,7 @@ const ICONS = {
   archive,
   attach: paperclip,
   branch: gitBranch,
+  choose: listChecks,
   close: x,
   compose: squarePen,
   continue: play,
@@ -66,6 +69,7 @@ const ICONS = {
   effort: brain,
   export: download,
   file: fileText,
+  folder,
   help,
   idea: lightbulb,
   import: upload,

@@ -1,7 +1,7 @@
 // The settings of the page: appearance, data, the key, help.
 import { LANGUAGES, chooseLanguage, chosenLanguage } from "../language.js";
 import { useWatch } from "../state/observable.js";
-import { setTheme, theme } from "../state/storage.js";
+import { LOOKS, look, setLook, setTheme, theme } from "../state/storage.js";
 import { strings } from "../strings.js";
 import { html, useRef, useState } from "../vendor/htm-preact.js";
 import { Confirm } from "./confirm.js";
@@ -29,6 +29,9 @@ export function Preferences({ chat, onClose, onHelp }) {
     <section>
       <h3>${strings.preferences.appearance}</h3>
       <${Theme} />
+      <${Accent} />
+      <${LookChoice} name="text" />
+      <${LookChoice} name="lines" />
       <${Language} />
       <${NotifySwitch} chat=${chat} />
     </section>
@@ -103,4 +106,31 @@ function Theme() {
       </label>`,
     )}
   </div>`;
+}
+
+function Accent() {
+  const [chosen, setChosen] = useState(look("accent"));
+  return html`<div class="row">
+    <span id="accent-label">${strings.looks.accent}</span>
+    <div class="swatches" role="radiogroup" aria-labelledby="accent-label">
+      ${LOOKS.accent.map(
+        (name) => html`<label data-accent=${name} title=${strings.looks.accents[name]}>
+          <input type="radio" name="accent" value=${name} aria-label=${strings.looks.accents[name]} checked=${chosen === name}
+            onChange=${() => [setLook("accent", name), setChosen(name)]} />
+        </label>`,
+      )}
+    </div>
+  </div>`;
+}
+
+/** @param {{name: "text" | "lines"}} properties */
+function LookChoice({ name }) {
+  const texts = strings.looks[name];
+  const onChange = (/** @type {Event} */ { target }) => setLook(name, /** @type {HTMLSelectElement} */ (target).value);
+  return html`<label class="row">
+    <span>${texts.label}</span>
+    <select name=${name} onChange=${onChange}>
+      ${LOOKS[name].map((value) => html`<option value=${value} selected=${look(name) === value}>${texts.choices[value]}</option>`)}
+    </select>
+  </label>`;
 }

@@ -12,9 +12,10 @@ import { exportSession } from "./transfer.js";
  */
 
 /**
- * @param {{chat: Chat, session: Session, current: boolean, answering: boolean, onOpen: () => void, onShare: () => void}} properties
+ * @param {{chat: Chat, session: Session, current: boolean, answering: boolean, chosen: boolean | null, onOpen: () => void,
+ *   onShare: () => void, onMove: () => void, onChoose: () => void}} properties `chosen` is null unless several are chosen
  */
-export function SessionRow({ chat, session, current, answering, onOpen, onShare }) {
+export function SessionRow({ chat, session, current, answering, chosen, onOpen, onShare, onMove, onChoose }) {
   /** The text of the field while the session is being renamed. */
   const [renaming, setRenaming] = useState(/** @type {string | null} */ (null));
   const row = useRef(/** @type {HTMLLIElement | null} */ (null));
@@ -37,11 +38,15 @@ export function SessionRow({ chat, session, current, answering, onOpen, onShare 
     };
     return html`<li ref=${row}><${TitleField} title=${renaming} onDone=${rename} onCancel=${() => setRenaming(null)} /></li>`;
   }
+  if (chosen !== null)
+    return html`<li ref=${row}>
+      <label class="pick"><input type="checkbox" checked=${chosen} onChange=${onChoose} /> <span dir="auto">${title}</span></label>
+    </li>`;
   const remove = () => {
     const { nextElementSibling, previousElementSibling } = row.current ?? {};
     const neighbour = (nextElementSibling ?? previousElementSibling)?.querySelector("a") ?? document.getElementById("new-chat");
     neighbour?.focus();
-    chat.deleteSession(session.session_id);
+    chat.deleteSessions([session.session_id]);
   };
   const [isPinned, isArchived] = [hasFlag(session, "pinned"), hasFlag(session, "archived")];
   return html`<li ref=${row} class=${current ? "current" : ""}>
@@ -60,10 +65,12 @@ export function SessionRow({ chat, session, current, answering, onOpen, onShare 
       items=${[
         { label: isPinned ? strings.sessions.unpin : strings.sessions.pin, icon: isPinned ? "unpin" : "pin", act: () => void chat.toggleFlag(session, "pinned") },
         { label: strings.sessions.rename, icon: "edit", act: () => setRenaming(session.title ?? "") },
+        { label: strings.folders.move, icon: "folder", act: onMove },
         { label: strings.share.menu, icon: "share", act: onShare },
         { label: strings.sessions.exportMarkdown, icon: "export", act: () => exportSession(chat, session.session_id, "markdown") },
         { label: strings.sessions.exportJson, icon: "export", act: () => exportSession(chat, session.session_id, "json") },
         null,
+        { label: strings.sessions.choose, icon: "choose", act: onChoose },
         { label: isArchived ? strings.sessions.unarchive : strings.sessions.archive, icon: "archive", act: () => void chat.toggleFlag(session, "archived") },
         { label: strings.sessions.delete, icon: "delete", danger: true, act: remove },
       ]}
