@@ -125,6 +125,29 @@ async def test_locks_of_a_paused_replica_are_released_before_its_leases_expire(u
     await driver.close()
 
 
+async def test_a_replica_that_pauses_in_the_middle_of_a_message_keeps_no_answer_open(url: str, clock: Clock) -> None:
+    store = Store(PostgresDriver(url, 1, transaction_pooling=False, lease_seconds=0.5), clock, lease_seconds=0.5)
+    await store.open()
+    begun = await begin(store)
+    limits = {"application_name": "chatapi", "idle_in_transaction_session_timeout": "500", "statement_timeout": "500"}
+    paused, psql = await asyncpg.connect(url, server_settings=limits), await asyncpg.connect(url)
+    for connection in (paused, psql):
+        await connection.execute("BEGIN")
+    await paused.execute("SELECT 1 FROM generation WHERE id = $1 FOR UPDATE".replace("$1", f"'{begun.generation.id}'"))
+    for connection in (paused, psql):
+        await connection.prepare("SELECT 2")  # the first of two messages
+    await asyncio.sleep(1.0)
+    clock.advance(1)
+    assert await store.generations.sweep() == [], "the server's own limits do not apply"
+    assert await store.end_abandoned() == 1
+    assert await store.end_abandoned() == 0
+    assert [closed.id for closed in await store.generations.sweep()] == [begun.generation.id]
+    assert await psql.fetchval("SELECT 1") == 1, "another program's session goes on"
+    await psql.close()
+    paused.terminate()
+    await store.close()
+
+
 @pytest.mark.parametrize("table", ["session", "message", "generation", "usage"])
 async def test_the_probe_fails_while_another_program_has_locked_a_table(
     stores: list[Store], other: asyncpg.Connection, table: str

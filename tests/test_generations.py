@@ -117,6 +117,9 @@ class LateDriver:
     def load(self) -> dict[tuple[str, ...], float]:
         return self._driver.load()
 
+    async def end_abandoned(self) -> int:
+        return await self._driver.end_abandoned()
+
     async def erase_deleted(self) -> bool:
         return await self._driver.erase_deleted()
 

@@ -99,6 +99,9 @@ class Watched:
     def load(self) -> dict[tuple[str, ...], float]:
         return self.driver.load()
 
+    async def end_abandoned(self) -> int:
+        return await self.driver.end_abandoned()
+
     async def erase_deleted(self) -> bool:
         return await self.driver.erase_deleted()
 

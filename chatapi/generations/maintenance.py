@@ -50,6 +50,7 @@ class Maintenance:
         self._renew_at = 0.0
         self._clock_lead = 0.0  # of the wall clock before the monotonic one, at the last look
         self._sweep_at = 0.0
+        self._free_at = 0.0
         self._unknown: set[str] = set()  # stored as ours at the last look, and not running
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -87,6 +88,7 @@ class Maintenance:
             await self._renew()  # first: a process that was asleep must not sweep its own
             if self._store.shared:
                 await self._apply_remote_requests()
+                await self._end_abandoned()
             while self._may_sweep() and (closed := await self._store.generations.sweep(spare_own=True)):
                 for generation in closed:
                     self._bus.publish(generation.id)
@@ -95,6 +97,14 @@ class Maintenance:
                 await self._renew()
         except StoreUnavailable as error:
             logger.warning("leases not renewed", code=error.code)
+
+    async def _end_abandoned(self) -> None:
+        """Free the rows that a paused replica has locked: a sweep skips them."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._free_at:
+            self._free_at = now + self._store.lease_seconds
+            if count := await self._store.end_abandoned():
+                logger.warning("transactions of a paused replica ended", count=count)
 
     async def _renew(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -93,6 +93,10 @@ class Store:
         """Remove the bytes of deleted rows from the files, as far as this service writes them; see `Driver`."""
         return await self._driver.erase_deleted()
 
+    async def end_abandoned(self) -> int:
+        """End transactions whose locks would last as long as another replica is paused; see `Driver`."""
+        return await self._driver.end_abandoned()
+
     def load(self) -> dict[tuple[str, ...], float]:
         """Return the numbers of jobs in the queues of the store, by queue and state."""
         return {("group-commit", "waiting"): self.group_commit.waiting, **self._driver.load()}

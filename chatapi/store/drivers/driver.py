@@ -138,5 +138,11 @@ class Driver(Protocol):
         A server that writes the files itself removes them in its own time.
         """
 
+    async def end_abandoned(self) -> int:
+        """End transactions of processes that stopped in the middle of a message, and return how many there were.
+
+        Their locks would last as long as such a process is paused. There are none where no lock outlives a statement.
+        """
+
     def load(self) -> dict[tuple[str, ...], float]:
         """Return the numbers of jobs, by queue and state (`waiting` or `busy`), for the metrics."""

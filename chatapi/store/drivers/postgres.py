@@ -55,6 +55,9 @@ LOST_A_RACE = (
 BROKEN = (*CANNOT, CrossedRows)  # after these a connection is not used again
 MIGRATION_ATTEMPTS = 15  # about a minute
 MIGRATION_LOCK = 0x63686174617069  # number of an advisory lock: of replicas that start at once, one migrates
+END_ABANDONED = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = 'chatapi' AND state = 'active'
+AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - make_interval(secs => $1)"""
 
 
 class PostgresDriver:
@@ -124,6 +127,15 @@ class PostgresDriver:
 
     async def erase_deleted(self) -> bool:
         return True  # autovacuum does it
+
+    async def end_abandoned(self) -> int:
+        """See `Driver`. The server's own limits end idle transactions and long statements, but not these.
+
+        A connection prepares a statement that is new to it in two messages. Between them its session is active and
+        waits for the client: neither `idle_in_transaction_session_timeout` nor `statement_timeout` applies.
+        """
+        end = partial(_fetch, asked=(END_ABANDONED, (self._idle_seconds,)))
+        return len(await self._readers.run(partial(_translated, end)))
 
     def load(self) -> dict[tuple[str, ...], float]:
         return {

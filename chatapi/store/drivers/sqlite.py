@@ -196,6 +196,9 @@ class SQLiteDriver:
         rows, *_ = [connection.execute(dialect(sql), values).fetchall() for sql, values in statements]
         return rows
 
+    async def end_abandoned(self) -> int:
+        return 0
+
     async def erase_deleted(self) -> bool:
         """Rebuild the database, empty the WAL, and leave the segment of the journal that has records of ended answers.
 
