@@ -885,7 +885,7 @@ async def test_the_text_of_ended_answers_leaves_the_memory_and_the_journal(
     monkeypatch.setattr(journaled_commit, "FORGET_SECONDS", 0.0)
     synced = asyncio.Event()
     assert driver.journal is not None
-    monkeypatch.setattr(driver.journal, "sync", synced.set)
+    monkeypatch.setattr(driver.journal, "sync", lambda _: synced.set())
     monkeypatch.setattr(journaled_commit, "SYNC_SECONDS", 0.0)
     store = Store(driver, clock)
     await store.open()
