@@ -72,6 +72,21 @@ def test_every_single_cut(end: str) -> None:
     assert decoded([stream[place : place + 1] for place in range(len(stream))]) == whole
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"event: a\ndata: 1\n\nevent: b\ndata: 2\n\n", [b"1", b"2"]),
+        (b"event: a\ndata: 1\ndata: 2\n\nevent: b\n\n", [b"1\n2"]),
+        (b"event: a\ndata: 1\ndata: 2\n\n", [b"1\n2"]),
+        (b"event: a\ndata: 1\nid: 7\n\nevent: b\ndata:2\n\n", [b"1", b"2"]),
+        (b"event: a\n\ndata: 1\n\n", [b"1"]),
+        (b"event: a\ndata: \n\nevent: b\ndata: 2\n\n", [b"", b"2"]),
+    ],
+)
+def test_events_with_names_have_their_own_data(body: bytes, expected: list[bytes]) -> None:
+    assert sse.Decoder().feed(body) == expected
+
+
 def test_an_event_is_returned_as_soon_as_it_is_complete() -> None:
     decoder = sse.Decoder()
     assert decoder.feed(b"data: a\n") == []
