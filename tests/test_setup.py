@@ -240,11 +240,18 @@ def test_run_installs_the_packages_of_replicas_once(ready: Path) -> None:
     assert not run_command_of(ready, "doctor"), "all packages are there"
 
 
+def copy_of_run(checkout: Path, folder: Path) -> None:
+    """Copy `run`, and the files that it reads before it starts Python."""
+    folder.mkdir()
+    for file in [checkout / "run", *checkout.glob("requirements*.txt")]:
+        shutil.copy2(file, folder)
+
+
 @pytest.fixture(scope="module")
 def recorded(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the clone whose Python only writes its arguments to the file `arguments`."""
+    """A copy of `run` whose Python only writes its arguments to the file `arguments`."""
     folder = tmp_path_factory.mktemp("recorded") / "copy"
-    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".venv", ".git"))
+    copy_of_run(checkout, folder)
     (folder / ".venv/bin").mkdir(parents=True)
     python = folder / ".venv/bin/python"
     python.write_text('#!/bin/sh\necho "$@" >> arguments\n')
@@ -282,7 +289,7 @@ def test_run_installs_the_packages_that_the_settings_need(
 
 def test_an_installation_that_fails_shows_the_reason(ready: Path, port: int, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    shutil.copytree(ready, broken, ignore=shutil.ignore_patterns(".venv", ".git"))
+    copy_of_run(ready, broken)
     (broken / ".venv").mkdir()
     (broken / ".venv/bin").symlink_to(ready / ".venv/bin")
     (broken / "requirements.txt").write_text("nothing-has-this-name==1.0 --hash=sha256:" + "0" * 64 + "\n")
@@ -303,7 +310,7 @@ def test_the_readme_names_only_commands_of_run(checkout: Path) -> None:
 
 
 def test_a_python_that_is_too_old_or_missing_gets_one_sentence(checkout: Path, port: int, tmp_path: Path) -> None:
-    shutil.copytree(checkout, tmp_path / "bare", ignore=shutil.ignore_patterns(".venv"))
+    copy_of_run(checkout, tmp_path / "bare")
     variables = environment(port, PYTHON="/nonexistent/python")
     ran = subprocess.run(["./run"], cwd=tmp_path / "bare", env=variables, check=False, capture_output=True, text=True)
     assert ran.returncode == 1
@@ -312,7 +319,8 @@ def test_a_python_that_is_too_old_or_missing_gets_one_sentence(checkout: Path, p
 
 def test_tests_without_clients_need_neither_node_nor_a_browser() -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), "/nonexistent"])
-    command = [sys.executable, "-m", "pytest", "tests/test_sse.py", "-p", "no:cacheprovider"]
+    test = "tests/test_sse.py::test_an_event_is_returned_as_soon_as_it_is_complete"
+    command = [sys.executable, "-m", "pytest", test, "-p", "no:cacheprovider"]
     subprocess.run(
         command,
         cwd=PROJECT,
