@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chatapi.auth.authorization import Action, Caller, make_authorizer
+from chatapi.generations import retention
 from chatapi.generations.retention import RetentionJob
 from chatapi.metrics import Metrics
 from chatapi.model import Kind, Microseconds, NewMessage, Outcome, Part, Role, Session, Status, TurnRequest, Usage
@@ -30,6 +31,12 @@ from tests.server_process import Serve, Service, fresh_key, run_command
 DAY = 86_400_000_000
 MONTH = Settings(retention_days=30)
 CANARY = "canary-7e5f2c91"
+
+
+@pytest.fixture(autouse=True)
+def no_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete without pauses, which `bench.retention` measures."""
+    monkeypatch.setattr(retention, "RESTS", 0)
 
 
 class Clock:

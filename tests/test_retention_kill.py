@@ -115,6 +115,7 @@ def test_no_byte_is_left_by_the_run_after_a_kill_at_any_step_of_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "ERASE_SECONDS", 0.02)
+    monkeypatch.setattr(retention, "RESTS", 0)
     before = tmp_path / "before"
     before.mkdir()
     in_child(converse(before))

@@ -16,7 +16,7 @@ from chatapi.store.retention import Expired, Rule
 
 INTERVAL_SECONDS = 600.0  # between two runs
 LEASE_SECONDS = 60.0  # another replica continues so long after one that died
-RESTS = 4  # times as long as a transaction took, before the next: others write in between
+RESTS = 19  # times as long as a transaction took, before the next: others write in between
 ERASE_ATTEMPTS = 10  # of one run: a reader may use the files
 ERASE_SECONDS = 0.5  # between two attempts
 DAY_SECONDS = 86_400

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from chatapi.model import Microseconds
 from chatapi.store.drivers.driver import Transaction
-from chatapi.store.repository import Repository, durable_write, read, write
+from chatapi.store.repository import Repository, read, write
 from chatapi.store.rows import SESSION, read_session
-from chatapi.store.sessions import DELETED, DELETED_SESSIONS, delete_session, some_of
+from chatapi.store.sessions import DELETED, delete_session, some_of
 
 _IDLE = "NOT EXISTS (SELECT 1 FROM generation g WHERE g.session_id = s.id AND g.status = 'running')"
 
@@ -27,6 +27,7 @@ def count_statement(rule: Rule) -> str:
     return f"SELECT count(*), coalesce(sum(s.message_count), 0) FROM session s WHERE {rule} AND {_IDLE}"
 
 
+EXPIRED_SESSIONS = 5  # by one transaction: texts of running answers wait for no long one
 RETENTION_LEASE = "retention"  # a row of `agreement`: until when a replica does this, and its id
 _COLUMNS = ", ".join(f"s.{column.strip()}" for column in SESSION.split(","))
 
@@ -64,14 +65,15 @@ class Retention(Repository):
         """Note that the bytes of deleted rows were removed up to this deletion (`find_deletion`)."""
         yield "DELETE FROM agreement WHERE name = $1 AND value = $2", (DELETED, deletion)
 
-    @durable_write
+    @write
     def delete_expired(self, rule: Rule, before: Microseconds) -> Transaction[Expired]:
         """Delete some of the sessions that have expired by a rule, as `Sessions.delete` does each.
 
-        Call it again until it deletes none: other writers wait for one call only.
+        Call it again until it deletes none: other writers wait for one call only. A power cut may bring the last ones
+        back, for the next run: a sync for each call would slow down others.
         """
         rows = yield (
-            f"SELECT {_COLUMNS} FROM session s WHERE {rule} AND {_IDLE} LIMIT {DELETED_SESSIONS} "
+            f"SELECT {_COLUMNS} FROM session s WHERE {rule} AND {_IDLE} LIMIT {EXPIRED_SESSIONS} "
             "FOR UPDATE OF s SKIP LOCKED",
             (before,),
         )
