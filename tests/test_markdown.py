@@ -539,3 +539,29 @@ def test_undecided_line_is_held_back(page: Page) -> None:
         text,
     )
     assert kinds == []
+
+
+def test_long_text_is_rendered_in_slices_with_the_same_result(page: Page) -> None:
+    text = "".join(f"{DOCUMENT}\n\nPart {number} [^{number}] and [a link][l]\n\n" for number in range(60))
+    text += "[l]: https://example.org\n\n[^1]: A note\n\nThe end"
+    assert len(text) > 80_000
+    opened, streamed, first, replaced = page.evaluate(
+        """async (text) => {
+            const ends = (shown) => shown.element.textContent.endsWith('The end');
+            const opened = fresh();
+            opened.set(text, true);
+            const first = opened.element.textContent.length;
+            const replaced = fresh();
+            replaced.set(text, true);
+            replaced.set('Another text', true);
+            const streamed = write(text, 20000);
+            while (!ends(opened) || !ends(streamed)) await new Promise(requestAnimationFrame);
+            await new Promise((resolve) => setTimeout(resolve, 50));
+            for (const chunk of opened.element.querySelectorAll('.chunk')) chunk.replaceWith(...chunk.childNodes);
+            return [normal(opened.element), normal(streamed.element), first, replaced.element.textContent];
+        }""",
+        text,
+    )
+    assert opened == streamed
+    assert first < len(text) / 2
+    assert replaced == "Another text"

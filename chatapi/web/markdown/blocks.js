@@ -54,9 +54,24 @@ export class BlockRenderer {
    * @param {number} depth
    */
   reconcile(parent, blocks, tokens, open, depth) {
+    const end = this.reconcileFrom(0, parent, blocks, tokens, open, depth);
+    for (const { node } of blocks.splice(end)) node.remove();
+  }
+
+  /**
+   * Do the same for the blocks from a position on, and leave those after `tokens`. Returns the position after them.
+   * @param {number} start
+   * @param {HTMLElement} parent
+   * @param {Block[]} blocks changed in place
+   * @param {Token[]} tokens
+   * @param {boolean} open
+   * @param {number} depth
+   */
+  reconcileFrom(start, parent, blocks, tokens, open, depth) {
     const shown = tokens.filter(isShown);
-    shown.forEach((token, index) => {
-      const isOpen = open && index === shown.length - 1;
+    shown.forEach((token, at) => {
+      const index = start + at;
+      const isOpen = open && at === shown.length - 1;
       const previous = blocks[index];
       const block = this.#reuseOrCreate(previous, withinLimits(token, depth), isOpen, depth);
       if (block === previous) return;
@@ -64,7 +79,7 @@ export class BlockRenderer {
       if (previous) previous.node.replaceWith(block.node);
       else parent.append(block.node);
     });
-    for (const { node } of blocks.splice(shown.length)) node.remove();
+    return start + shown.length;
   }
 
   /**

@@ -79,9 +79,23 @@ export class BlockReader {
    *   cannot change, and the definitions of the whole text, which may follow their use
    */
   read(text, ended) {
-    const definitions = createDefinitions(this.#finished);
     /** @type {Token[]} */
     const tokens = [];
+    for (const part of this.windows(text, ended)) {
+      tokens.push(...part.tokens);
+      if (part.isLast) return { tokens, finished: tokens.length - part.tokens.length + part.finished, definitions: part.definitions };
+    }
+    throw new Error("there is always a last window");
+  }
+
+  /**
+   * Read the same window by window. The definitions are those of the windows so far; the object is the same each time.
+   * @param {string} text
+   * @param {boolean} ended
+   * @returns {Generator<{tokens: Token[], finished: number, definitions: Definitions, isLast: boolean}>}
+   */
+  *windows(text, ended) {
+    const definitions = createDefinitions(this.#finished);
     let { offset } = this;
     for (let size = WINDOW; ; ) {
       const isLast = text.length - offset <= size;
@@ -90,15 +104,13 @@ export class BlockReader {
       const settled = settledBlocks(blocks, part);
       if (settled.count > 0) size = WINDOW;
       else size *= 2;
-      if (!isLast) {
-        tokens.push(...blocks.slice(0, settled.count));
-        offset += settled.length;
-        continue;
+      if (isLast) {
+        if (!ended) this.#advance(text, offset + settled.length);
+        yield { tokens: blocks, finished: settled.count, definitions, isLast };
+        return;
       }
-      const finished = tokens.length + settled.count;
-      tokens.push(...blocks);
-      if (!ended) this.#advance(text, offset + settled.length);
-      return { tokens, finished, definitions };
+      offset += settled.length;
+      yield { tokens: blocks.slice(0, settled.count), finished: settled.count, definitions, isLast };
     }
   }
 

@@ -7,11 +7,15 @@
 import { BlockRenderer } from "./blocks.js";
 import { onBlockClick } from "./code-block.js";
 import { withoutUndecidedLine } from "./complete.js";
+import { createElement } from "./elements.js";
 import { onFootnoteClick } from "./footnotes.js";
 import { isShown } from "./nodes.js";
 import { BlockReader } from "./reader.js";
 
 const FRAME_MS = 16; // text that arrives faster than frames is rendered once per frame
+const SLICED_CHARACTERS = 40_000; // a longer text is rendered in slices when it is complete, so that no task is long
+const SLICE_BLOCKS = 30; // that one task renders, at most
+const SLICE_MS = 16; // after which a slice ends
 const SHARE = 3; // rendering takes at most one third of the time, on slow machines too
 
 /** Shows a text as Markdown in an element, and updates it as the text grows. */
@@ -31,6 +35,8 @@ export class StreamingMarkdown {
   #timer = undefined;
   /** @type {Element | null} */
   #caret = null;
+  /** The rendering in slices that goes on; another one ends it. */
+  #slices = 0;
 
   /** @param {HTMLElement} element */
   constructor(element) {
@@ -66,6 +72,12 @@ export class StreamingMarkdown {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const started = performance.now();
+    this.#slices += 1;
+    if (this.ended && this.text.length > SLICED_CHARACTERS) {
+      this.#moveCaret();
+      void this.#renderInSlices(this.#slices);
+      return;
+    }
     // In rare cases later text changes how an earlier block is read, so the complete text is read from its start.
     if (this.ended) this.#restart();
     const { tokens, finished, definitions } = this.#reader.read(this.text, this.ended);
@@ -77,6 +89,32 @@ export class StreamingMarkdown {
     this.#moveCaret();
     const cost = performance.now() - started;
     this.restUntil = started + cost + Math.max(FRAME_MS - cost, cost * (SHARE - 1));
+  }
+
+  /**
+   * Render the complete text, slice by slice from its start. What is shown already stays until its slice comes. A text
+   * that is new is put into chunks, so that the browser skips those out of view.
+   * @param {number} number of this rendering
+   */
+  async #renderInSlices(number) {
+    this.#restart();
+    const isNew = this.element.childElementCount === 0;
+    let at = 0;
+    let started = performance.now();
+    for (const { tokens, definitions, isLast } of this.#reader.windows(this.text, true)) {
+      if (this.#renderer.setDefinitions(definitions)) this.#renderer.relink(this.#blocks.slice(0, at));
+      for (let from = 0; from < tokens.length; from += SLICE_BLOCKS) {
+        const some = tokens.slice(from, from + SLICE_BLOCKS);
+        const place = isNew ? createElement("div", "chunk") : this.element;
+        at = this.#renderer.reconcileFrom(at, place, this.#blocks, some, false, 0);
+        if (isNew) this.element.append(place);
+        if (performance.now() - started < SLICE_MS) continue;
+        await new Promise((resolve) => setTimeout(resolve));
+        if (number !== this.#slices) return; // the text has changed meanwhile
+        started = performance.now();
+      }
+      if (isLast) for (const { node } of this.#blocks.splice(at)) node.remove();
+    }
   }
 
   /** Mark the element at whose end the next text will appear. */
