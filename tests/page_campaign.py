@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from playwright.sync_api import Browser, Page, expect
 from chatapi.simulator import Simulator, answer, running
 from tests.browser import Visitor, browsing
 from tests.chat_page import ChatPage
+from tests.page_engines import run_steps
 from tests.server_process import KEY, Service
 
 # One paragraph of each kind. A token is a word here.
@@ -284,6 +286,9 @@ def measure(
 def main() -> None:
     """Run all measurements and print the figures."""
     parser = argparse.ArgumentParser(prog="./run page", description=__doc__)
+    parser.add_argument(
+        "--browser", choices=["firefox", "webkit"], help="run the main steps of the page in this browser instead"
+    )
     parser.add_argument("--tokens", type=int, default=10_000, help="of the long answer (default %(default)s)")
     parser.add_argument(
         "--pace", type=float, nargs="+", default=[200, 1000], metavar="N", help="tokens a second (default 200 1000)"
@@ -292,6 +297,8 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=LONG_ANSWER_WORDS, help="of a long answer (default %(default)s)")
     parser.add_argument("--answers", type=int, default=HEAP_ANSWERS, help="before the heap is measured (%(default)s)")
     options = parser.parse_args()
+    if options.browser is not None:
+        sys.exit(1 if run_steps(options.browser, lambda line: print(line, flush=True)) else 0)
     with browsing(ISOLATION) as browser, tempfile.TemporaryDirectory() as folder:
         print(f"load of the machine at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         counts = options.messages, options.words, options.answers
