@@ -632,6 +632,7 @@ def test_truncated_answer_is_marked_as_failed(chat_page: ChatPage, upstream: Sim
     upstream.script = scripts.cut_after("Half of")
     chat_page.send("Hi")
     expect(chat_page.answers.get_by_role("alert")).to_contain_text("ended the stream early")
+    expect(chat_page.answers.get_by_role("alert").get_by_text("is kept")).to_have_count(1)  # not once more by the API
     chat_page.expect_answer("Half of")
     expect(chat_page.answers).to_have_class(re.compile("failed"))
 

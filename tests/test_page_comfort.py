@@ -71,6 +71,10 @@ def test_chats_are_moved_to_folders_alone_or_together(server: Service, chat_page
     page.reload()
     sidebar = page.get_by_role("navigation")
     links = sidebar.get_by_role("link")
+    chat_page.press("Actions for Count to 2")
+    width = page.get_by_role("menu").evaluate("menu => menu.offsetWidth")
+    assert width < 300, "a menu is as wide as its longest item"
+    page.keyboard.press("Escape")
     chat_page.choose("Count to 2", "Move to a folder")
     page.get_by_label("Name of a new folder").fill("Numbers")
     page.keyboard.press("Enter")

@@ -193,7 +193,8 @@ def test_hostile_files_do_no_harm(read: Callable[..., list[Any]]) -> None:
 
 
 def test_file_is_read_one_chat_at_a_time(read: Callable[..., list[Any]]) -> None:
-    good = chatgpt({"a": node(None, "user", 'Text with "quotes\\", ], } and \\u20ac')}, title="Tü€")
+    texts = 'Text with one " and ], }', "and at its end \\", "\\u20ac"
+    good = chatgpt({"a": node(None, "user", *texts)}, title="Tü€")
     large = chatgpt({"a": node(None, "user", "x" * 5000)}, title="Much")
     text = json.dumps([good, large, good], ensure_ascii=False)
     whole = read(text, most=3000)

@@ -303,7 +303,7 @@ def test_response_of_a_proxy_is_reported(chat_page: ChatPage) -> None:
 def test_rate_limit_of_the_provider_names_the_wait(
     chat_page: ChatPage, upstream: Simulator, seconds: int, wait: str
 ) -> None:
-    upstream.script = scripts.refuse(429, message="Too many tokens.", retry_after=seconds)
+    upstream.script = scripts.refuse(429, message="Too many tokens", retry_after=seconds)
     chat_page.send("Hi")
     expect(chat_page.alert).to_contain_text(f"Too many tokens. Try again in {wait}.")  # one alert
     expect(chat_page.alert.get_by_role("button")).to_have_count(1)

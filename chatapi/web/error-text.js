@@ -4,6 +4,9 @@ import { strings } from "./strings.js";
 
 const FOR_PROGRAMS = /[^.;:]*\bRetry-After\b[^.]*\.?/g; // a sentence that repeats a header of the response
 
+const KEPT = /\s*The text received so far is kept\./; // the page shows that itself, where it is so
+const SENTENCE_END = /[.!?…。！？؟]["'”’»)]*$/;
+
 /** Codes of errors that another key can avoid. */
 const KEY_CODES = new Set(["authentication_failed", "api_key_required", "invalid_api_key_format"]);
 
@@ -28,8 +31,10 @@ export function errorText(error) {
 export function failureText(code, detail, retryAfter) {
   /** @type {Record<string, string>} */
   const known = strings.errors;
-  const text = Object.hasOwn(known, code) ? known[code] : (detail ?? "").replace(FOR_PROGRAMS, "").trim();
-  return retryAfter === null ? text : `${text} ${strings.retryIn(retryAfter)}`;
+  const text = Object.hasOwn(known, code) ? known[code] : (detail ?? "").replace(FOR_PROGRAMS, "").replace(KEPT, "").trim();
+  if (retryAfter === null) return text;
+  const sentence = text === "" || SENTENCE_END.test(text) ? text : `${text}.`; // a provider's text may lack its full stop
+  return `${sentence} ${strings.retryIn(retryAfter)}`.trim();
 }
 
 /** Whether another key may help. @param {string | null | undefined} code */
