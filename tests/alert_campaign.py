@@ -23,13 +23,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import requests
 
 from chatapi.simulator import Gate, Pause, Script, Simulator, running, scripts
-from tests.databases import free_port
+from tests.cluster import SECRET
+from tests.databases import free_port, postgres, postgres_binaries
 from tests.server_process import KEY, PROJECT, Service, fresh_key
 from tests.waiting import wait_for
 
@@ -113,9 +115,10 @@ class Prometheus:
 class Stage:
     """A server on a port that it keeps, the model API, and clients."""
 
-    def __init__(self, folder: Path, simulator: Simulator) -> None:
+    def __init__(self, folder: Path, simulator: Simulator, **environment: Any) -> None:
         self.simulator = simulator
-        self.service = Service(folder, simulator.url, PORT=str(free_port()), **SETTINGS)
+        folder.mkdir()
+        self.service = Service(folder, simulator.url, PORT=str(free_port()), **SETTINGS, **environment)
         self.service.start()
         self.target = self.service.url.removeprefix("http://")
         self.sent = 0
@@ -197,6 +200,20 @@ def locked(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def locked_table(stage: Stage) -> Iterator[None]:
+    """Lock the sessions of a PostgreSQL database: every connection of the server soon waits."""
+    binaries = postgres_binaries()
+    assert binaries
+    command = [str(binaries / "psql"), "-q", stage.service.environment["DATABASE_URL"]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as psql:
+        assert psql.stdin
+        psql.stdin.write("BEGIN; LOCK TABLE session;\n")
+        psql.stdin.flush()
+        yield
+        psql.stdin.close()
+
+
+@contextmanager
 def locked_for_moments(stage: Stage) -> Iterator[None]:
     """Lock the database for 0.6 seconds, again and again."""
 
@@ -248,7 +265,7 @@ def journal_that_does_not_sync(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def queue_of_changes(stage: Stage) -> Iterator[None]:
+def queue_of_changes(stage: Stage, lock: Callable[[Stage], AbstractContextManager[object]] = locked) -> Iterator[None]:
     """Let many clients change sessions while another program locks the database."""
     session_id = stage.service.send(key=KEY).headers["X-Session-ID"]
     ended = threading.Event()
@@ -258,7 +275,7 @@ def queue_of_changes(stage: Stage) -> Iterator[None]:
             with suppress(requests.RequestException, AssertionError):
                 stage.service.patch(f"/api/sessions/{session_id}", key=KEY, json={"title": "A title"})
 
-    with locked(stage), ThreadPoolExecutor(QUEUED) as pool:
+    with lock(stage), ThreadPoolExecutor(QUEUED) as pool:
         for _ in range(QUEUED):
             pool.submit(change)
         try:
@@ -349,6 +366,16 @@ FAULTS = (
 )
 
 
+POSTGRES_FAULTS = (
+    Fault("ChatapiStoreFails", "a table of PostgreSQL is locked", locked_table),
+    Fault(
+        "ChatapiStoreQueue",
+        f"{QUEUED} clients wait for the connections to PostgreSQL",
+        partial(queue_of_changes, lock=locked_table),
+    ),
+)
+
+
 def inject(fault: Fault, stage: Stage, prometheus: Prometheus) -> float | None:
     """Return after how many seconds the alert fired; None if it did not. Return when it has ended again."""
     wait_until(lambda: fault.alert not in prometheus.firing())
@@ -369,16 +396,15 @@ def wait_until(done: Callable[[], bool]) -> bool:
     return True
 
 
-def inject_all(stage: Stage, folder: Path, only: str) -> int:
+def inject_all(stage: Stage, folder: Path, faults: list[Fault]) -> int:
     """Inject the faults; return the number of alerts that did not fire."""
     rules = RULES.read_text()
-    chosen = [fault for fault in FAULTS if only in fault.alert]
     missing = set(re.findall(r"alert: (\w+)", rules)) - {fault.alert for fault in FAULTS}
     assert not missing, f"no fault for {missing}"
     silent = 0
-    prometheus = Prometheus(folder / "faults", stage.target, scaled(rules, SCALE), SCRAPE_SECONDS)
+    prometheus = Prometheus(folder, stage.target, scaled(rules, SCALE), SCRAPE_SECONDS)
     try:
-        for fault in chosen:
+        for fault in faults:
             seconds = inject(fault, stage, prometheus)
             silent += seconds is None
             outcome = "did not fire" if seconds is None else f"fired after {seconds:.1f} s"
@@ -416,12 +442,17 @@ def main() -> int:
     failures = 0
     with tempfile.TemporaryDirectory() as name, running(Simulator()) as simulator:
         folder = Path(name)
-        (folder / "server").mkdir()
-        stage = Stage(folder / "server", simulator)
-        try:
-            failures += inject_all(stage, folder, options.only)
-        finally:
-            stage.stop()
+        for database, faults in (("sqlite", FAULTS), ("postgres", POSTGRES_FAULTS)):
+            chosen = [fault for fault in faults if options.only in fault.alert]
+            if not chosen:
+                continue
+            on_postgres = database == "postgres"
+            environment = {"DATABASE_URL": postgres().new_database(), "CHATAPI_SECRET": SECRET} if on_postgres else {}
+            stage = Stage(folder / database, simulator, **environment)
+            try:
+                failures += inject_all(stage, folder / f"prometheus-{database}", chosen)
+            finally:
+                stage.stop()
     if options.normal:
         failures += normal(options.normal)
     return 1 if failures else 0
@@ -431,7 +462,6 @@ def normal(seconds: float) -> int:
     """Watch normal load on a new server; return the number of alerts that fired."""
     with tempfile.TemporaryDirectory() as name, running(Simulator(pace_seconds=0.02)) as simulator:
         folder = Path(name)
-        (folder / "server").mkdir()
         stage = Stage(folder / "server", simulator)
         try:
             return watch_normal_load(stage, folder, seconds)
