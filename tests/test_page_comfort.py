@@ -14,6 +14,7 @@ from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
 from tests.chat_page import ChatPage
 from tests.server_process import Serve, Service
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
@@ -102,6 +103,27 @@ def test_chats_are_moved_to_folders_alone_or_together(server: Service, chat_page
     chat_page.choose("Count to 4", "Move to a folder")
     chat_page.press("No folder", page.get_by_role("dialog"))
     expect(sidebar.get_by_role("heading")).to_have_text(["Numbers", "Today"])
+
+
+def test_chat_becomes_temporary_with_its_first_message_and_can_be_kept(
+    server: Service, chat_page: ChatPage, key: str
+) -> None:
+    badge = chat_page.page.locator("header.top").get_by_text("Temporary chat")
+    chat_page.press("Chat settings")
+    chat_page.page.get_by_label("Temporary chat").check()
+    chat_page.press("Save")
+    expect(badge).to_be_visible()
+    chat_page.send("Count to 2")
+    chat_page.expect_answer("1 2")
+    expect(badge).to_be_visible()
+    session = f"/api/sessions/{chat_page.session_id}"
+    wait_for(lambda: server.get(session, key=key).json()["temporary"])
+    chat_page.page.reload()
+    chat_page.press("Chat settings")
+    chat_page.page.get_by_label("Temporary chat").uncheck()
+    chat_page.press("Save")
+    expect(badge).to_have_count(0)
+    assert server.get(session, key=key).json()["temporary"] is False
 
 
 def test_look_is_chosen_and_kept(chat_page: ChatPage) -> None:

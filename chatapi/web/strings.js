@@ -346,6 +346,8 @@ export const strings = {
     deletePreset: (/** @type {string} */ name) => `Delete preset: ${name}`,
     developerMessage: "Developer message",
     developerHint: "Instructions sent before the conversation, starting with the next message.",
+    temporary: "Temporary chat",
+    temporaryHint: "The server deletes it when it has not been used for a while.",
     parameters: "Parameters",
     preset: "Default",
     reset: (/** @type {string} */ name) => `Reset: ${name}`,

@@ -50,6 +50,7 @@ export interface Session {
   title: string | null;
   metadata: Record<string, string>;
   head: string | null;
+  temporary: boolean;
 }
 
 export interface Page<T> {

@@ -160,7 +160,7 @@ export class Api {
 
   /**
    * @param {string} id
-   * @param {{title?: string, developer_message?: string, metadata?: Record<string, string>, head?: string}} change
+   * @param {{title?: string, developer_message?: string, metadata?: Record<string, string>, head?: string, temporary?: boolean}} change
    * @returns {Promise<Session>}
    */
   changeSession(id, change) {

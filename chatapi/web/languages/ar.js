@@ -337,6 +337,8 @@ export const strings = {
     deletePreset: (name) => `حذف الإعداد: ${name}`,
     developerMessage: "رسالة المطوّر",
     developerHint: "تعليمات تُرسل قبل المحادثة، بدءًا من الرسالة التالية.",
+    temporary: "محادثة مؤقتة",
+    temporaryHint: "يحذفها الخادم إذا لم تُستخدم مدة من الزمن.",
     parameters: "المعاملات",
     preset: "الافتراضي",
     reset: (name) => `إعادة ضبط: ${name}`,

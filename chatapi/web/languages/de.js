@@ -316,6 +316,8 @@ export const strings = {
     deletePreset: (name) => `Vorlage löschen: ${name}`,
     developerMessage: "Entwicklernachricht",
     developerHint: "Anweisungen vor der Unterhaltung, ab der nächsten Nachricht.",
+    temporary: "Temporärer Chat",
+    temporaryHint: "Der Server löscht ihn, wenn er eine Zeit lang nicht benutzt wurde.",
     parameters: "Parameter",
     preset: "Standard",
     reset: (name) => `Zurücksetzen: ${name}`,

@@ -320,6 +320,8 @@ export const strings = {
     deletePreset: (name) => `Eliminar el ajuste: ${name}`,
     developerMessage: "Mensaje del desarrollador",
     developerHint: "Instrucciones que se envían antes de la conversación, a partir del próximo mensaje.",
+    temporary: "Chat temporal",
+    temporaryHint: "El servidor lo elimina cuando lleva un tiempo sin usarse.",
     parameters: "Parámetros",
     preset: "Predeterminado",
     reset: (name) => `Restablecer: ${name}`,

@@ -320,6 +320,8 @@ export const strings = {
     deletePreset: (name) => `Supprimer le préréglage : ${name}`,
     developerMessage: "Message du développeur",
     developerHint: "Instructions envoyées avant la conversation, à partir du prochain message.",
+    temporary: "Discussion temporaire",
+    temporaryHint: "Le serveur la supprime quand elle n’a pas servi pendant un certain temps.",
     parameters: "Paramètres",
     preset: "Par défaut",
     reset: (name) => `Réinitialiser : ${name}`,

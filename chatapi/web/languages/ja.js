@@ -310,6 +310,8 @@ export const strings = {
     deletePreset: (name) => `プリセットを削除：${name}`,
     developerMessage: "開発者メッセージ",
     developerHint: "次のメッセージから、会話の前に送られる指示です。",
+    temporary: "一時的なチャット",
+    temporaryHint: "しばらく使われないと、サーバーが削除します。",
     parameters: "パラメーター",
     preset: "既定",
     reset: (name) => `リセット：${name}`,

@@ -310,6 +310,8 @@ export const strings = {
     deletePreset: (name) => `删除预设：${name}`,
     developerMessage: "开发者消息",
     developerHint: "在对话之前发送的指令，从下一条消息开始生效。",
+    temporary: "临时对话",
+    temporaryHint: "一段时间未使用后，服务器会将其删除。",
     parameters: "参数",
     preset: "默认",
     reset: (name) => `重置：${name}`,

@@ -53,6 +53,8 @@ export class Conversation extends Observable {
   /** Of a session that is not created yet; kept as a draft. */
   developerMessage;
   isHidden = false;
+  /** Whether a session that is not created yet will be temporary. */
+  #becomesTemporary = false;
 
   // The parts of this object. They change it, and only they and the views use these fields.
   api;
@@ -90,6 +92,11 @@ export class Conversation extends Observable {
 
   get isLoadingOlder() {
     return this.list.isLoadingOlder;
+  }
+
+  /** Whether the server deletes the session when it was not used for a while. */
+  get isTemporary() {
+    return this.session?.temporary ?? this.#becomesTemporary;
   }
 
   get settings() {
@@ -319,6 +326,22 @@ export class Conversation extends Observable {
     }
     return this.attempt(async () => {
       this.session = await this.api.changeSession(id, { developer_message: text });
+      this.onChange(this, true);
+      this.changed();
+    });
+  }
+
+  /**
+   * Make the session temporary, or keep it. Returns whether that was saved, or will be when the session is created.
+   * @param {boolean} isTemporary
+   */
+  async changeTemporary(isTemporary) {
+    this.#becomesTemporary = isTemporary;
+    const { id } = this;
+    this.changed();
+    if (id === null) return true;
+    return this.attempt(async () => {
+      this.session = await this.api.changeSession(id, { temporary: isTemporary });
       this.onChange(this, true);
       this.changed();
     });

@@ -78,6 +78,7 @@ export class Sender {
     this.#conversation.id = id;
     drafts.set(DEVELOPER_DRAFT, "");
     void this.#conversation.sessionSettings.save();
+    if (this.#conversation.isTemporary) void this.#conversation.changeTemporary(true);
   }
 
   /** Read an answer to its end. @param {Answer} answer */

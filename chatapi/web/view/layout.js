@@ -83,7 +83,8 @@ export function ChatLayout({ chat }) {
           <${IconButton} icon="compose" class="wide-only" label=${strings.sessions.newChat} onClick=${() => chat.openSession(null)} />`}
         <h1 dir="auto">${chat.view === "usage" ? strings.usage.heading : title}</h1>
         ${chat.view === "chat" &&
-        html`${chat.account.config?.demo && html`<span class="badge">${strings.simulated}</span>`}
+        html`${conversation.isTemporary && html`<span class="badge">${strings.settings.temporary}</span>`}
+          ${chat.account.config?.demo && html`<span class="badge">${strings.simulated}</span>`}
           <${IconButton} icon="sliders" label=${strings.conversation.settings} disabled=${conversation.state !== "ready"} onClick=${() => setDialog("settings")} />`}
         <${IconButton} icon="compose" class="narrow" label=${strings.sessions.newChat} onClick=${() => chat.openSession(null)} />
       </header>

@@ -27,6 +27,7 @@ export function SettingsDialog({ chat, conversation, onClose }) {
   const [developerMessage, setDeveloperMessage] = useState(() => drafts.get(place) || saved);
   const [settings, setSettings] = useState(conversation.settings);
   const [error, setError] = useState(/** @type {Error | null} */ (null));
+  const [isTemporary, setTemporary] = useState(conversation.isTemporary);
   const id = useId();
   const isUnfamiliar = factsOf(settings.model || (chat.account.config?.default_model ?? "")).context === null;
   const set = (/** @type {keyof ChatSettings} */ name, /** @type {string} */ value) => setSettings({ ...settings, [name]: value });
@@ -34,6 +35,7 @@ export function SettingsDialog({ chat, conversation, onClose }) {
     event.preventDefault();
     const isSaved =
       (developerMessage === saved || (await conversation.changeDeveloperMessage(developerMessage))) &&
+      (isTemporary === conversation.isTemporary || (await conversation.changeTemporary(isTemporary))) &&
       (await conversation.changeSettings(settings));
     if (!isSaved) setError(conversation.error); // shown here instead of behind the dialog
     conversation.dismissError();
@@ -70,6 +72,8 @@ export function SettingsDialog({ chat, conversation, onClose }) {
         onInput=${onInput}
       ></textarea>
       <p class="hint" id="${id}-developer-hint">${strings.settings.developerHint}</p>
+      <label class="check"><input type="checkbox" aria-describedby="${id}-temporary-hint" checked=${isTemporary} onChange=${() => setTemporary(!isTemporary)} /> ${strings.settings.temporary}</label>
+      <p class="hint" id="${id}-temporary-hint">${strings.settings.temporaryHint}</p>
       <fieldset class="parameters">
         <legend>${strings.settings.parameters}</legend>
         ${field("temperature", { min: 0, max: 2, step: 0.1, preset: 1 })}
