@@ -35,7 +35,7 @@ from tests.test_store import REFUSED, Writer, anyone, clock, driver, store
 __all__ = ["clock", "driver", "store"]  # fixtures
 
 STEPS = 40
-SEEDS = range(6)
+SEEDS = range(4)
 WHOLE = 1 << 40  # bytes
 REQUEST = ModelRequest("gpt", (), ("Be brief.",))
 
