@@ -271,6 +271,14 @@ def test_an_incomplete_answer_has_its_reason(reason: str, finish: str | None) ->
 # Answers that fail, with the text before
 
 
+@pytest.mark.parametrize(("most_tokens", "finish_reason"), [(None, "stop"), (4, "stop"), (3, "length"), (2, "stop")])
+def test_an_answer_with_all_of_its_tokens_was_cut(most_tokens: int | None, finish_reason: str) -> None:
+    events = Events()
+    parser = ResponsesParser(CREDENTIAL, ORIGIN, most_tokens)
+    parser.feed(b"".join([events.begin(), *events.message(WORDS), events.end(usage=wire.Usage(1, 3))]))
+    assert (parser.is_complete, parser.finish_reason) == (True, finish_reason)
+
+
 def test_an_answer_without_an_end_has_failed() -> None:
     events = Events()
     frames = [events.begin(), *events.message(WORDS)]

@@ -38,5 +38,5 @@ class ChatCompletions:
     def explain(self, error: UpstreamError) -> UpstreamError:
         return error
 
-    def parser(self, credential: Credential) -> CompletionParser:
+    def parser(self, credential: Credential, request: ModelRequest) -> CompletionParser:
         return CompletionParser(credential, self.writer.origin)

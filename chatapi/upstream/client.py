@@ -178,7 +178,7 @@ class Upstream:
         """
         response, provider = await self._ask_adjusted(request, credential)
         metadata = self._read_metadata(response, credential)
-        parser = provider.parser(credential)
+        parser = provider.parser(credential, request)
         answer = Answer(response, metadata, parser, is_document=response.media_type == JSON)
         try:
             await answer.deliver(partial(take, answer), make_room)

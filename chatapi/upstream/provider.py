@@ -77,5 +77,5 @@ class Provider(Protocol):
     def explain(self, error: UpstreamError) -> UpstreamError:
         """Return the error of a refusal, with what an operator can do about it."""
 
-    def parser(self, credential: Credential) -> Parser:
-        """Return a parser for one answer."""
+    def parser(self, credential: Credential, request: ModelRequest) -> Parser:
+        """Return a parser for the answer to a request."""

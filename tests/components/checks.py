@@ -231,6 +231,5 @@ CHECKS: dict[str, dict[str, tuple[Check, ...]]] = {
 }
 # Checks that fail, and why: the server's own limits, which docs/upstreams.md lists.
 KNOWN: dict[tuple[str, str, Check], str] = {
-    ("llama.cpp", "responses", length): "its Responses say `completed` at the limit",
     ("llama.cpp", "responses", structured_output): "its Responses ignore `text.format`",
 }

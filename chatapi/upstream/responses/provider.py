@@ -9,7 +9,7 @@ from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken, UpstreamError
 from chatapi.upstream.refusals import NO_SUCH_ADDRESS
 from chatapi.upstream.request import ModelRequest
-from chatapi.upstream.responses.request import find_adjustment, write_request
+from chatapi.upstream.responses.request import find_adjustment, most_tokens, write_request
 from chatapi.upstream.responses.stream import ResponsesParser
 
 NO_RESPONSES = (
@@ -34,5 +34,5 @@ class Responses:
     def explain(self, error: UpstreamError) -> UpstreamError:
         return UpstreamBroken(NO_RESPONSES) if error.detail == NO_SUCH_ADDRESS else error
 
-    def parser(self, credential: Credential) -> ResponsesParser:
-        return ResponsesParser(credential, self.origin)
+    def parser(self, credential: Credential, request: ModelRequest) -> ResponsesParser:
+        return ResponsesParser(credential, self.origin, most_tokens(request))

@@ -84,8 +84,7 @@ def write_request(request: ModelRequest, origin: str, adjustments: frozenset[str
     if include:
         body["include"] = include
     body |= {name: value for name, value in parameters.items() if name in _SAME and value is not None}
-    limit = parameters.get("max_completion_tokens") or parameters.get("max_tokens")
-    if limit is not None:
+    if (limit := most_tokens(request)) is not None:
         body["max_output_tokens"] = limit
     asked = parameters.get("reasoning") or {}  # no parameter of OpenAI's chat completions, but of other servers'
     reasoning = {"effort": parameters.get("reasoning_effort"), **asked, **(own.get("reasoning") or {})}
@@ -101,6 +100,12 @@ def write_request(request: ModelRequest, origin: str, adjustments: frozenset[str
         body["tool_choice"] = choice
     body |= {name: own[name] for name in OWN if own.get(name) is not None}
     return body
+
+
+def most_tokens(request: ModelRequest) -> int | None:
+    """Return the limit of the answer's tokens, if the request has one."""
+    limit: int | None = request.parameters.get("max_completion_tokens") or request.parameters.get("max_tokens")
+    return limit
 
 
 def _unsupported(name: str) -> UpstreamRejectedRequest:

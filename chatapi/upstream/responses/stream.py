@@ -86,18 +86,19 @@ _decode_text = msgspec.json.Decoder(_TextEvent).decode
 class ResponsesParser(EventParser):
     """Reads one answer. `feed` takes its bytes, however they are cut, and `end` its end; `error` is set afterwards.
 
-    `origin` identifies the upstream to which kept items are sent back.
+    `origin` identifies the upstream to which kept items are sent back, `most_tokens` is the limit that the request had.
     """
 
     document_starts = (b"{",)
 
-    def __init__(self, credential: Credential, origin: str = "") -> None:
+    def __init__(self, credential: Credential, origin: str = "", most_tokens: int | None = None) -> None:
         super().__init__()
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.deltas = 0  # pieces of content, about one token each
         self._credential = credential
         self._origin = origin
+        self._most_tokens = most_tokens
         self._next: int | None = None  # sequence number; None until one has come
         self._counts = True  # the upstream may number its events one by one
         self._counted = False  # it has done so
@@ -408,6 +409,9 @@ class ResponsesParser(EventParser):
                 raise UpstreamBroken(NOT_CLOSED)
             deltas += self._flush()
             self.finish_reason = TOOL_CALLS if self._calls else STOP
+            spent = self.usage.output_tokens if self.usage is not None else None
+            if self.finish_reason == STOP and spent is not None and spent == self._most_tokens:
+                self.finish_reason = LENGTH  # llama.cpp says `completed` for an answer that its limit cut
         self.done = True
 
     def _take_odd(self, payload: bytes, deltas: Deltas, *, at_end: bool) -> bool:
