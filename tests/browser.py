@@ -25,6 +25,9 @@ FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # other hosts do not resolve
 ]
+# A service worker costs each page 0.1 s of CPU. Transitions cost frames, and Playwright waits for their end before a
+# click; only the style sheets contain them, and `tests/test_page_demo.py` has them.
+CHEAP = {"service_workers": "block", "reduced_motion": "reduce"}
 SECONDS = 45.0  # timeout of every wait in a page, long enough for a busy machine
 AXE = FOLDER / "node_modules/axe-core/axe.min.js"
 # Timers of four seconds or more wait for `advanceTimers`. Waits before retries are random, thus no whole milliseconds:
@@ -95,7 +98,7 @@ class Visitor:
     """
 
     def __init__(self, browser: Browser, **options: Any) -> None:
-        self.context = browser.new_context(**{"service_workers": "block"} | options)  # a worker costs each page 0.1 s
+        self.context = browser.new_context(**CHEAP | options)
         self.context.set_default_timeout(SECONDS * 1000)
         self.requests: list[str] = []  # addresses of all requests, in order
         self.errors: list[str] = []  # script errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
@@ -17,9 +18,9 @@ START_MS = 60_000  # for a server to start on a busy machine, and the page to tr
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 
-def test_demo_answers_after_two_clicks(visitor: Visitor) -> None:
+def test_demo_answers_after_two_clicks(new_visitor: Callable[..., Visitor]) -> None:
     with demo() as served:
-        chat_page = ChatPage(visitor, served)
+        chat_page = ChatPage(new_visitor(reduced_motion="no-preference"), served)
         expect(chat_page.page.get_by_text("a simulator answers, not a model")).to_be_visible()
         chat_page.press("Start chatting")
         chat_page.press("Count to 100")
