@@ -24,6 +24,7 @@ from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
 from tests.server_process import PROJECT, Serve, Service, fresh_key
 
+gc.disable()  # until the end of the collection: modules and tests stay
 FIGURES = "figures"
 RUN = PROJECT / "run"
 # Files that take longest in one piece. They start first, so that no worker is left alone with one at the end.
@@ -90,6 +91,7 @@ def simulator() -> Iterator[Simulator]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install the Node packages and the browser that the selected tests use. Both are looked for first."""
+    gc.enable()
     gc.freeze()  # no garbage collection looks at all modules and tests again
     needed = {
         part

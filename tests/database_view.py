@@ -132,6 +132,9 @@ class SQLiteFile(Database):
         resource.prlimit(process, resource.RLIMIT_FSIZE, before)
 
 
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+
+
 class PostgresDatabase(Database):
     """The replicas' database."""
 
@@ -143,9 +146,9 @@ class PostgresDatabase(Database):
 
     def everything(self) -> str:
         async def fetch(connection: Any) -> Rows:
+            tables = [name for (name,) in await connection.fetch(TABLES)]
             return [row for table in tables for row in await connection.fetch(f"SELECT * FROM {table}")]
 
-        tables = self.tables()
         return "\n".join(map(str, self._run(fetch)))
 
     def _run(self, fetch: Callable[[Any], Awaitable[list[Any]]]) -> Rows:
@@ -162,7 +165,7 @@ class PostgresDatabase(Database):
             return pool.submit(asyncio.run, connect_and_fetch()).result()
 
     def tables(self) -> list[str]:
-        return [name for (name,) in self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        return [name for (name,) in self.rows(TABLES)]
 
     @contextmanager
     def locked(self) -> Iterator[None]:

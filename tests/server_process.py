@@ -218,9 +218,7 @@ class Service:
         body = {"user_message": text, "api_key": key, **more}
         if "session_id" not in body:
             body.setdefault("developer_message", "You are a helpful assistant.")
-        response = requests.post(
-            f"{self.url}/api/chat", json=body, headers=headers, stream=True, timeout=REQUEST_SECONDS
-        )
+        response = _request("POST", f"{self.url}/api/chat", json=body, headers=headers, stream=True)
         contract().check(response, body="json" in response.headers.get("content-type", ""))
         return response
 
@@ -242,7 +240,7 @@ class Service:
 
     def _request(self, method: str, path: str, key: str | None, **more: Any) -> requests.Response:
         headers = more.pop("headers", {}) | ({"Authorization": f"Bearer {key}"} if key else {})
-        response = requests.request(method, self.url + path, headers=headers, timeout=REQUEST_SECONDS, **more)
+        response = _request(method, self.url + path, headers=headers, **more)
         contract().check(response, body=not more.get("stream", False))
         return response
 
@@ -252,6 +250,13 @@ class Service:
         assert answer.status_code == 200, answer.text
         found: list[dict[str, Any]] = answer.json()["data"]
         return found
+
+
+def _request(method: str, url: str, **options: Any) -> requests.Response:
+    """Send a request as `requests.request` does, but without a search for proxies in the environment."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, url, timeout=REQUEST_SECONDS, **options)
 
 
 Serve = Callable[..., Service]

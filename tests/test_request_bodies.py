@@ -273,6 +273,7 @@ def mutated(draw: st.DrawFn, template: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_mutated_body_is_never_a_server_error(service: Service, upstream: Simulator, route: str) -> None:
     path, template, headers = ROUTES[route]
