@@ -53,13 +53,16 @@ def page(server: Service, browser: Browser) -> Page:
     return Visitor(browser).open(server)
 
 
+AS_JSON = f"async given => JSON.stringify(await ({CONVERT})(given))"  # Playwright takes 10 s for a value of this size
+
+
 @pytest.fixture(scope="module")
 def read(page: Page) -> Callable[..., list[Any]]:
     """Read a file in the page; return the document of each chat, or the name of the error."""
 
     def read(file: Any, most: int = MAX_CHARACTERS, step: int = 0) -> list[Any]:
         text = file if isinstance(file, str) else json.dumps(file)
-        found: list[Any] = page.evaluate(CONVERT, [text, most, step])
+        found: list[Any] = json.loads(page.evaluate(AS_JSON, [text, most, step]))
         return found
 
     return read
