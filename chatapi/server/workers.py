@@ -1,10 +1,9 @@
 """Several worker processes on one port, and the supervisor that starts, replaces and ends them.
 
 Workers are replicas of each other (docs/scaling.md): they share PostgreSQL, and Redis if it is set, or one SQLite file
-and what is in their `WorkerGroup`. They inherit the listening socket, so that a connection goes to a worker that is
-free to accept it. The supervisor has no event loop, no connections and no keys. It starts another worker in the place
-of one that died, and the new one closes the answers of its predecessor at once: nothing else of that process can still
-write.
+and their `WorkerGroup`. They inherit the listening socket, so that a connection goes to a worker that is free to accept
+it. The supervisor has no event loop, no connections and no keys. It starts another worker in the place of one that
+died, and the new one closes the answers of its predecessor at once: nothing else of that process can still write.
 """
 
 from __future__ import annotations
@@ -61,7 +60,9 @@ class Supervisor:
         if group is None:
             workers = [Worker(number, Replica(new_id("rep"))) for number in range(count)]
         else:
-            workers = [Worker(i, Replica(name), group.member(i)) for i, name in enumerate(group.replicas)]
+            workers = [
+                Worker(number, Replica(replica), group.member(number)) for number, replica in enumerate(group.replicas)
+            ]
         self._places = [_Place(worker, due_at=0.0) for worker in workers]
         self._signals: list[int] = []
         self._ending = False

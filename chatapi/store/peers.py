@@ -186,7 +186,7 @@ def _encode_page(name: str, pieces: list[Piece], committed: int) -> bytes:
         pieces = pieces[: len(pieces) // 2]
 
 
-def with_log(transaction: Callable[[], Transaction[T]], asked: RunningLog, pieces: list[Piece]) -> Callable[[], Any]:
+def with_pieces(transaction: Callable[[], Transaction[T]], asked: RunningLog, pieces: list[Piece]) -> Callable[[], Any]:
     """Return the transaction with an answer to one of its questions: the log that another worker writes."""
 
     def run() -> Transaction[T]:

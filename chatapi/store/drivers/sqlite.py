@@ -34,7 +34,7 @@ from chatapi.store.drivers.sqlite_file import OLDEST_SQLITE, claim, connect, dia
 from chatapi.store.drivers.sqlite_thread import ConnectionThread
 from chatapi.store.drivers.write_turn import WriteTurn
 from chatapi.store.journal import Journal, JournalError, journal_folder
-from chatapi.store.peers import Peers, RunsElsewhere, with_log
+from chatapi.store.peers import Peers, RunsElsewhere, with_pieces
 from chatapi.store.pieces import RESTORE_PIECE, append_rows
 
 logger = structlog.get_logger()
@@ -153,7 +153,7 @@ class SQLiteDriver:
             except RunsElsewhere as log:  # again, on a later state: if it still runs there, this is its text
                 assert self._peers is not None
                 pieces = await self._peers.read(log.asked, log.replica)
-                transaction = with_log(transaction, log.asked, pieces)
+                transaction = with_pieces(transaction, log.asked, pieces)
 
     async def settle_reads(self) -> None:
         """Return when every read that had begun before this call has ended."""
