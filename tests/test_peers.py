@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,26 @@ async def test_after_a_sync_that_failed_every_worker_empties_the_log_first(
     here.member.turn.flags[0] = 1
     await begin(there.store)
     assert emptied
+
+
+async def test_a_message_of_the_bus_reaches_its_worker_and_no_other(group: WorkerGroup) -> None:
+    received: list[tuple[int, str]] = []
+    came = asyncio.Event()
+
+    def receive(number: int, message: str) -> None:
+        received.append((number, message))
+        came.set()
+
+    transports = [group.member(number).transport for number in range(2)]
+    for number, transport in enumerate(transports):
+        await transport.open(group.replicas[number], partial(receive, number))
+    transports[0].send("a replica of an earlier start", "lost")
+    transports[0].send(group.replicas[1], "wake")
+    async with asyncio.timeout(SECONDS):
+        await came.wait()
+    assert received == [(1, "wake")]
+    for transport in transports:
+        await transport.close()
 
 
 async def test_messages_wait_for_a_slow_reader_and_beyond_a_bound_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
