@@ -15,7 +15,8 @@ from contextlib import suppress
 
 import structlog
 
-MAX_MESSAGE_BYTES = 128 * 1024  # less than the buffer of a socket on any system
+MAX_MESSAGE_BYTES = 128 * 1024
+BUFFER_BYTES = 2 * MAX_MESSAGE_BYTES  # of a socket; macOS takes no larger message than it, and 2 KiB by default
 OUTBOX_BYTES = 4 * 1024 * 1024  # of messages for one process that reads too slowly; more are dropped
 MESSAGES_PER_PASS = 64  # received in one pass of the event loop
 
@@ -29,6 +30,8 @@ class Mailboxes:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
         for end in (end for pair in pairs for end in pair):
             end.setblocking(False)
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
         self._ends = [receiving for receiving, _ in pairs]
         self._senders = [sending for _, sending in pairs]
 
