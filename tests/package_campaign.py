@@ -90,6 +90,8 @@ def make_system(folder: Path, suite: str) -> Path:
     if not (root / "complete").exists():
         shutil.rmtree(root, ignore_errors=True)
         run("debootstrap", "--variant=minbase", "--include=python3,python3-venv", suite, root, MIRROR)
+        for name in ("proc", "sys"):  # which debootstrap leaves mounted where it could mount them
+            can_run("umount", root / name)
         (root / "complete").touch()
     return root
 
