@@ -8,6 +8,8 @@ RUN pip install --no-cache-dir --require-hashes -r requirements-replicas.txt \
     && install -d -m 0700 -o chatapi data
 COPY app.py ./
 COPY chatapi/ chatapi/
+# Compiled here: the file system may be read-only, and each start would compile all modules.
+RUN python -m compileall -q app.py chatapi
 
 USER 10001
 ENV HOST=0.0.0.0 PORT=8000 PYTHONDONTWRITEBYTECODE=1
