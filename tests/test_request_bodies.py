@@ -15,6 +15,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chatapi.api.http import request_body
 from chatapi.api.http.request_body import parse
 from chatapi.errors import InvalidRequest
 from chatapi.simulator import Simulator, scripts
@@ -296,9 +297,15 @@ TEXT = st.text(st.sampled_from('\\",:[{}x\nè'), max_size=6)
 VALUES = st.recursive(TEXT | st.integers(), lambda of: st.lists(of, max_size=4) | st.dictionaries(TEXT, of, max_size=4))
 
 
-@given(VALUES, st.booleans())
+@given(VALUES, st.booleans(), st.integers(1, 20))
 @settings(max_examples=200, deadline=None)
-def test_the_values_of_a_body_are_counted_exactly(value: Any, ascii_only: bool) -> None:
+def test_the_values_of_a_body_are_counted_exactly(value: Any, ascii_only: bool, slice_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_body, "SLICE_BYTES", slice_bytes)
+        check_value_count(value, ascii_only)
+
+
+def check_value_count(value: Any, ascii_only: bool) -> None:
     data = json.dumps(value, ensure_ascii=ascii_only).encode()
     count = marks(value)
     assert parse(data, max_values=count) == value
