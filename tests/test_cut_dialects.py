@@ -163,7 +163,7 @@ def event_id(frame: str) -> str:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a client of one dialect asks, goes on after the tools have run, and resumes after the frames it has."""
+    """Requests of a client of one dialect: the question, the next one with tool results, a resume after its frames."""
 
     ask: Callable[[Service, str], Stream]
     go_on: Callable[[Service, str, Stream, list[str]], Stream]

@@ -142,7 +142,7 @@ async def test_a_replica_that_pauses_in_the_middle_of_a_message_keeps_no_answer_
     assert await store.end_abandoned() == 1
     assert await store.end_abandoned() == 0
     assert [closed.id for closed in await store.generations.sweep()] == [begun.generation.id]
-    assert await psql.fetchval("SELECT 1") == 1, "another program's session goes on"
+    assert await psql.fetchval("SELECT 1") == 1, "the session of another program stays open"
     await psql.close()
     paused.terminate()
     await store.close()

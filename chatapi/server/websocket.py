@@ -18,12 +18,8 @@ from chatapi.limits.body_budget import FREE_BYTES, BodyShare
 
 MAX_FRAMES = 4096  # of one message: empty frames count, whose bytes have no bound
 UNREAD_BYTES = 256 * 1024  # of answers to pings that a client may leave unread
-_TOO_BIG, _TOO_SLOW, _NOT_TEXT, _TRY_LATER = (
-    1009,
-    1008,
-    1007,
-    1013,
-)  # statuses of a close (RFC 6455, section 7.4.1, and IANA)
+# Statuses of a close (RFC 6455, section 7.4.1, and IANA).
+_TOO_BIG, _TOO_SLOW, _NOT_TEXT, _TRY_LATER = 1009, 1008, 1007, 1013
 
 logger = structlog.get_logger()
 

@@ -56,7 +56,7 @@ _GROUP_COLUMNS = {
     GroupBy.MODEL: "u.model",
     GroupBy.UPSTREAM: "u.upstream",
 }
-# The usage of each upstream, and what is left of all: answers of a server with one upstream, and summaries.
+# The usage of each upstream, and the rest of the owner's usage without one: of servers with one upstream, of summaries.
 _BY_UPSTREAM = (
     f"(SELECT owner, upstream, day, model, {_SUMMED} FROM upstream_usage WHERE owner = $1 "
     f"UNION ALL SELECT owner, '', day, model, {_SUMMED} FROM usage WHERE owner = $1 "

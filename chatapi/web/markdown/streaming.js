@@ -35,7 +35,7 @@ export class StreamingMarkdown {
   #timer = undefined;
   /** @type {Element | null} */
   #caret = null;
-  /** The rendering in slices that goes on; another one ends it. */
+  /** The number of the current rendering in slices. A rendering with an older number stops. */
   #slices = 0;
 
   /** @param {HTMLElement} element */
