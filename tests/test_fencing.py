@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+import structlog
 
 from chatapi.errors import StoreUnavailable
+from chatapi.metrics import Metrics
+from chatapi.metrics.exposition import expose
 from chatapi.model import Status
 from chatapi.store import Fenced, Store
 from chatapi.store.drivers.driver import CrossedRows
@@ -64,13 +67,34 @@ async def test_text_that_meets_the_end_of_its_answer_is_not_stored_and_delays_no
     await other.execute("SELECT 1 FROM generation WHERE id = $1 FOR UPDATE", writer.id)
     await other.execute("UPDATE generation SET status = 'interrupted', length = 0 WHERE id = $1", writer.id)
     await other.execute("DELETE FROM piece WHERE generation_id = $1", writer.id)
+    store.group_commit._metrics = metrics = Metrics()
     await writer.write(store, MORE)
+    assert failed_commits(metrics) == 0, "an answer that ends is no failure of the store"
     await neighbour.write(store, TEXT)
     assert (writer.log.committed, neighbour.log.committed) == (len(TEXT.encode()), len(TEXT.encode()))
+    with structlog.testing.capture_logs() as logs:
+        await writer.write(store, MORE)
+    assert failed_commits(metrics) >= 1, "a lock that lasts is one"
+    assert (logs[0]["event"], logs[0]["answers"], logs[0]["reasons"]) == ("store commit failed", 1, ["Locked"])
     await other.execute("COMMIT")
     with pytest.raises(Fenced):
         await writer.write(store, MORE)
     assert await other.fetchval("SELECT count(*) FROM piece WHERE generation_id = $1", writer.id) == 0
+
+
+async def test_text_on_its_way_is_not_tried_again_when_its_answer_ends(
+    stores: list[Store], other: asyncpg.Connection
+) -> None:
+    store, _ = stores
+    writer = await Writer(await begin(store)).write(store, TEXT)
+    await other.execute("BEGIN")
+    await other.execute("SELECT 1 FROM generation WHERE id = $1 FOR UPDATE", writer.id)
+    writing = asyncio.create_task(writer.write(store, MORE))
+    while not store.group_commit._in_batch:  # noqa: ASYNC110  # until it is on its way
+        await asyncio.sleep(0)
+    store.group_commit.withdraw(writer.id)  # as its ending does
+    await writing
+    assert store.group_commit.waiting == 0
 
 
 async def test_a_sweep_skips_an_answer_whose_text_is_being_stored(
@@ -155,7 +179,15 @@ async def test_the_probe_fails_while_another_program_has_locked_a_table(
     await stores[0].deployment.probe()
     await other.execute("BEGIN")
     await other.execute(f"LOCK TABLE {table} IN SHARE MODE")
-    with pytest.raises(StoreUnavailable):
+    with structlog.testing.capture_logs() as logs, pytest.raises(StoreUnavailable):
         await stores[0].deployment.probe()
+    assert [(one["event"], one["writes"], one["reasons"]) for one in logs] == [
+        ("store commit failed", ["Deployment.probe"], ["LockNotAvailableError"])
+    ]
     await other.execute("ROLLBACK")
     await stores[0].deployment.probe()
+
+
+def failed_commits(metrics: Metrics) -> float:
+    text = expose(metrics.snapshot(), "")[0].decode()
+    return float(text.partition('chatapi_store_commits_total{outcome="failed"} ')[2].split()[0])

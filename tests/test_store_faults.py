@@ -78,6 +78,8 @@ def test_a_disk_that_is_full_for_a_moment_delays_an_answer(service: Service, sim
     with disk_full(service):
         gate.open()
         assert service.get("/api/health").status_code == 503, "by now the text was refused as well"
+        logged = service.wait_for_log("journal write failed")
+        assert logged["reason"] == "OSError"
     ending.open()
     assert readers[0].read_all() == b"Hello there"
     assert readers[0].ended
@@ -120,6 +122,8 @@ def test_a_locked_file_refuses_writes_until_it_is_free(service: Service, simulat
         refused = service.send(session_id=session_id)
         assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
         assert int(refused.headers["Retry-After"]) >= 1
+        logged = service.wait_for_log("store commit failed")
+        assert (logged["writes"], logged["reasons"]) == (["Turns.begin"], ["OperationalError"])
         assert [message["content"] for message in service.messages(session_id)] == ["Hello", text]
         assert len(simulator.requests) == calls
     assert service.send(session_id=session_id).status_code == 200

@@ -62,6 +62,7 @@ class GroupCommit:
         self._in_batch = 0  # transactions, and answers with text
         self._durable = False
         self._pending: dict[str, LogWriter] = {}
+        self._sending: set[str] = set()  # generations with text in the batch that is being committed
         self._unstored_since: dict[str, float] = {}  # generation ID: when its text was first refused
         self._flushes: list[asyncio.Future[None]] = []
         self._due = asyncio.Event()
@@ -91,8 +92,10 @@ class GroupCommit:
         self._require_open()
         if self._driver.concurrent:
             begun = time.perf_counter()
-            (result,) = (await self._driver.commit(Batch(self._replica, [transaction], durable=durable))).results
-            self._metrics.committed(time.perf_counter() - begun, 1, 0, isinstance(result, StoreUnavailable))
+            batch = Batch(self._replica, [transaction], durable=durable)
+            outcome = await self._driver.commit(batch)
+            self._record(batch, outcome, begun)
+            (result,) = outcome.results
             if isinstance(result, Exception):
                 raise result
             committed: T = result
@@ -116,8 +119,9 @@ class GroupCommit:
                 self._due.set()
 
     def withdraw(self, generation_id: str) -> None:
-        """Do not append this generation's pending text: its ending stores the whole log."""
+        """Do not append this generation's pending text, nor try it again: its ending stores the whole log."""
         self._pending.pop(generation_id, None)
+        self._sending.discard(generation_id)
         self._unstored_since.pop(generation_id, None)
 
     def release(self, generation_id: str) -> None:
@@ -162,6 +166,7 @@ class GroupCommit:
         batch = Batch(self._replica, [transaction for transaction, _ in queue], appends, durable)
         begun = time.perf_counter()
         self._in_batch = len(queue) + len(appends)
+        self._sending = {writer.id for writer in writers}
         try:
             outcome = await self._driver.commit(batch) if queue or appends else Committed([])
         except Exception as error:  # every caller gets an answer, and the next batch is tried
@@ -169,18 +174,11 @@ class GroupCommit:
                 logger.exception("unforeseen error", where="group commit")
             refusal = StoreUnavailable()
             refusal.__cause__ = error.__cause__ or error
-            outcome = Committed([refusal] * len(queue), unstored={writer.id for writer in writers})
+            outcome = Committed([refusal] * len(queue), unstored={writer.id for writer in writers}, refusal=refusal)
         self._in_batch = 0
-        self._count(batch, outcome, begun)
+        self._record(batch, outcome, begun)
         for writer, append in zip(writers, appends, strict=True):
-            if writer.id in outcome.unstored:
-                self._retry(writer)
-                continue
-            self._unstored_since.pop(writer.id, None)
-            if writer.id in outcome.fenced:
-                writer.refused(Fenced())
-            elif append.pieces:
-                writer.committed(append.pieces[-1].position)
+            self._notify(writer, append, outcome)
         for flush in flushes:
             if not flush.done():
                 flush.set_result(None)
@@ -192,16 +190,46 @@ class GroupCommit:
             else:
                 done.set_result(result)
 
+    def _notify(self, writer: LogWriter, append: Append, outcome: Committed) -> None:
+        """Notify a writer of the result for its text. Text that was not stored is tried again, unless withdrawn."""
+        if writer.id in outcome.unstored or writer.id in outcome.locked:
+            if writer.id in self._sending:
+                self._retry(writer)
+            return
+        self._unstored_since.pop(writer.id, None)
+        if writer.id in outcome.fenced:
+            writer.refused(Fenced())
+        elif append.pieces:
+            writer.committed(append.pieces[-1].position)
+
     def _writers_for_batch(self) -> list[LogWriter]:
         """Return the writers whose text is part of the next batch."""
         writers, self._pending = list(self._pending.values()), {}
         return writers
 
-    def _count(self, batch: Batch, outcome: Committed, begun: float) -> None:
-        """Count a batch in the metrics, unless it was empty."""
-        if self._metrics.enabled and (batch.transactions or batch.appends):
-            failed = bool(outcome.unstored or [one for one in outcome.results if isinstance(one, StoreUnavailable)])
-            self._metrics.committed(time.perf_counter() - begun, len(batch.transactions), len(batch.appends), failed)
+    def _record(self, batch: Batch, outcome: Committed, begun: float) -> None:
+        """Count a batch in the metrics, unless it was empty; log a failure with its kind, and without any content.
+
+        Text that meets a lock is no failure: the ending of its answer stores it, or another replica's sweep or deletion
+        makes it void. It is one if the lock is still held at the next attempt: then its holder hangs.
+        """
+        if not batch.transactions and not batch.appends:
+            return
+        seconds = time.perf_counter() - begun
+        pairs = zip(batch.transactions, outcome.results, strict=True)
+        refused = [(_name(transaction), error) for transaction, error in pairs if isinstance(error, StoreUnavailable)]
+        unstored = outcome.unstored | (outcome.locked & self._unstored_since.keys())
+        failed = bool(refused or unstored)
+        self._metrics.committed(seconds, len(batch.transactions), len(batch.appends), failed)
+        if failed:
+            errors = [error for _, error in refused] + ([outcome.refusal] if outcome.refusal is not None else [])
+            logger.warning(
+                "store commit failed",
+                writes=sorted({name for name, _ in refused}),
+                answers=len(unstored),
+                reasons=sorted({type(error.__cause__ or error).__name__ for error in errors}) or ["Locked"],
+                seconds=round(seconds, 3),
+            )
 
     def _retry(self, writer: LogWriter) -> None:
         """Put text that was not stored into a later commit, unless it has waited too long."""
@@ -217,3 +245,8 @@ class GroupCommit:
     def _retry_later(self) -> None:
         if self._timer is None:
             self._timer = self._loop.call_later(RETRY_SECONDS, self._due.set)
+
+
+def _name(transaction: Callable[[], Transaction[Any]]) -> str:
+    """Return the name of the repository's method: `Generations.sweep`."""
+    return str(getattr(transaction, "func", transaction).__qualname__)

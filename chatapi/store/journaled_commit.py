@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import structlog
+
 from chatapi.errors import StoreUnavailable
 from chatapi.metrics import Metrics
 from chatapi.store.drivers.driver import Append, Driver
@@ -17,6 +19,8 @@ from chatapi.store.journal import Journal
 
 SYNC_SECONDS = 1.0  # of text that a power cut may cost
 FORGET_SECONDS = 1.0  # between checks for logs in memory that no read needs
+
+logger = structlog.get_logger()
 
 
 class JournaledCommit(GroupCommit):
@@ -93,9 +97,11 @@ class JournaledCommit(GroupCommit):
             appends.append(Append(writer.id, writer.log.uncommitted()))
         try:
             self._journal.append(appends)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             self._last_commit = self._loop.time()
             self._metrics.journal_failed()
+            reason = type(error.__cause__ or error).__name__
+            logger.warning("journal write failed", answers=len(appends), reason=reason)
             for writer in writers:
                 self._retry(writer)
             return

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from chatapi.errors import StoreUnavailable
 from chatapi.model import Piece
 
 if TYPE_CHECKING:
@@ -89,12 +90,15 @@ class Batch:
 class Committed:
     """The result of a batch: a value or an exception for each transaction, and the text that is not stored.
 
-    `fenced` are generations that this replica may not write, `unstored` those whose text cannot be written now.
+    `fenced` are generations that this replica may not write, `locked` those that another transaction has locked (such
+    as their own ending), and `unstored` those whose text cannot be written now, because of `refusal`.
     """
 
     results: list[Any]
     fenced: set[str] = field(default_factory=set)
+    locked: set[str] = field(default_factory=set)
     unstored: set[str] = field(default_factory=set)
+    refusal: StoreUnavailable | None = None
 
 
 class Driver(Protocol):

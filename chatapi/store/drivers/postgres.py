@@ -120,9 +120,10 @@ class PostgresDriver:
         if batch.appends:
             try:
                 append = partial(_translated, partial(self._append, batch.replica, batch.appends))
-                outcome.fenced, outcome.unstored = await self._text.run(append)
-            except StoreUnavailable:
+                outcome.fenced, outcome.locked = await self._text.run(append)
+            except StoreUnavailable as error:
                 outcome.unstored = {append.generation_id for append in batch.appends}
+                outcome.refusal = error
         return outcome
 
     async def erase_deleted(self) -> bool:
