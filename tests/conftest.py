@@ -8,7 +8,7 @@ import fcntl
 import gc
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from chatapi.simulator import Gate, Simulator, running
 from tests import databases
 from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
+from tests.server_logs import excerpts, log_lengths
 from tests.server_process import PROJECT, Serve, Service, fresh_key
 
 gc.disable()  # until the end of the collection: modules and tests stay
 FIGURES = "figures"
+LOG_LENGTHS = pytest.StashKey[dict[int, int]]()  # when the test began
 RUN = PROJECT / "run"
 # Files that take longest in one piece. They start first, so that no worker is left alone with one at the end.
 LONGEST = {"test_kill_replicas.py", "test_kill.py", "test_crosstalk.py", "test_setup.py", "test_store_machine.py"}
@@ -71,9 +73,19 @@ def deployment_of(item: pytest.Function) -> str:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give a test that is marked `hangs_after` its own limit instead of `faulthandler_timeout`."""
+    item.stash[LOG_LENGTHS] = log_lengths()
     if mark := item.get_closest_marker("hangs_after"):
         (seconds,) = mark.args
         faulthandler.dump_traceback_later(seconds, exit=True, file=item.config.stash[fault_handler_stderr_fd_key])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add an excerpt of the log of each server that the test used to the report of a failure."""
+    report = yield
+    if report.failed:
+        report.sections += excerpts(item.stash.get(LOG_LENGTHS, {}))
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakSet
 
 import requests
 
@@ -31,6 +32,7 @@ UNPREFIXED_SETTINGS = (
     "LOG_LEVEL",
 )
 SECRETS = [KEY, OTHER_KEY]  # which no output may contain; tests add their own
+STARTED: WeakSet[Service] = WeakSet()  # servers whose logs are excerpted in the report of a test that fails
 
 assert len(KEY) == len(OTHER_KEY) == 164
 
@@ -106,6 +108,7 @@ class Service:
 
     def start(self) -> Service:
         """Start the server; return when it serves."""
+        STARTED.add(self)
         self._process = self._launch()
         seen = len(self.log)
         self.url = ""
