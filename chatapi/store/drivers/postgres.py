@@ -55,7 +55,8 @@ LOST_A_RACE = (
 BROKEN = (*CANNOT, CrossedRows)  # after these a connection is not used again
 MIGRATION_ATTEMPTS = 15  # about a minute
 MIGRATION_LOCK = 0x63686174617069  # number of an advisory lock: of replicas that start at once, one migrates
-END_ABANDONED = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+# It waits for the end of each, which releases its locks: the sweep that follows would skip its rows.
+END_ABANDONED = """SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND application_name = 'chatapi' AND state = 'active'
 AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - make_interval(secs => $1)"""
 
