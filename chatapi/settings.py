@@ -382,10 +382,12 @@ class Settings(BaseModel):
         60, description="How long a client may read nothing of its response before the connection is closed."
     )
     max_connections: int = Field(
-        0, ge=0, description="Open connections of clients; 0 is half of the limit of open files, at most 10,000."
+        0,
+        ge=0,
+        description="Open connections of clients, in each process; 0 is half of the limit of open files, up to 10,000.",
     )
     max_connections_per_address: int = Field(
-        0, ge=0, description="Open connections of one address; 0 is half of `CHATAPI_MAX_CONNECTIONS`."
+        0, ge=0, description="Open connections of one address, in each process; 0 is half of `CHATAPI_MAX_CONNECTIONS`."
     )
     max_websockets_per_key: int = Field(
         16, ge=0, description="Open WebSockets of one key on `/v1/responses`, in each process; 0: none are accepted."

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from chatapi.connections import mailboxes
 from chatapi.connections.mailboxes import Mailboxes
-from chatapi.errors import Overloaded, RateLimited, StoreUnavailable
-from chatapi.limits import LeakyBuckets, LocalRateLimit
+from chatapi.errors import Overloaded, RateLimited, StoreUnavailable, TooManyGenerations
+from chatapi.limits import LeakyBuckets, LocalRateLimit, LocalSlots, WorkerSlots
 from chatapi.limits import workers as shared_limits
 from chatapi.model import Kind, Status, ToolCall, wall_clock
 from chatapi.model.log import parts_of
@@ -209,27 +213,65 @@ async def test_messages_wait_for_a_slow_reader_and_beyond_a_bound_are_dropped(mo
     boxes.close()
 
 
+@contextmanager
+def held_by_another_process(take: Callable[[], Any]) -> Iterator[None]:
+    """Let another process take a lock, and hold it until it is killed at the end of the block."""
+    taken, taken_there = os.pipe()
+    other = os.fork()
+    if not other:
+        take()
+        os.write(taken_there, b"x")
+        signal.pause()
+    try:
+        assert os.read(taken, 1)
+        yield
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+        for end in (taken, taken_there):
+            os.close(end)
+
+
 def test_one_process_writes_at_a_time_and_a_dead_one_holds_no_turn(
     group: WorkerGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_turn, "WAIT_SECONDS", 0.01)
-    taken, taken_there = os.pipe()
-    other = os.fork()
-    if not other:
-        with group.turn.take():
-            os.write(taken_there, b"x")
-            signal.pause()
-    try:
-        assert os.read(taken, 1)
-        with pytest.raises(StoreUnavailable), group.turn.take():
-            pass
-    finally:
-        os.kill(other, signal.SIGKILL)
-        os.waitpid(other, 0)
+    turn = group.turn.take()
+    with held_by_another_process(turn.__enter__), pytest.raises(StoreUnavailable), group.turn.take():
+        pass
     with group.turn.take():
         pass
-    for end in (taken, taken_there):
-        os.close(end)
+
+
+def test_while_a_worker_hangs_in_the_lock_of_the_limits_each_other_one_counts_alone(group: WorkerGroup) -> None:
+    limit = LocalRateLimit(1, lambda: 100.0, group.times)
+    slots = [WorkerSlots(group.counts, number, LocalSlots(2, 0)) for number in range(2)]
+
+    async def take_all() -> None:
+        before = await slots[0].take("ada")
+        assert await limit.take("ada")
+        with held_by_another_process(group.times.__enter__), structlog.testing.capture_logs() as logs:
+            begun = time.monotonic()
+            assert await limit.take("ada")
+            waited = time.monotonic() - begun
+            assert waited >= shared_limits.LOCK_SECONDS
+            for _ in range(10):
+                with pytest.raises(RateLimited):
+                    await limit.take("ada")
+                alone = [await slots[1].take("ada") for _ in range(2)]
+                with pytest.raises(TooManyGenerations):
+                    await slots[1].take("ada")
+                for slot in alone:
+                    await slots[1].give_back(slot)
+            await slots[0].give_back(before)
+            assert time.monotonic() - begun < 2 * waited, "the lock is waited for once"
+        with pytest.raises(RateLimited):
+            await limit.take("ada")
+        assert await slots[1].take("ada")
+        assert await slots[1].take("ada"), "the one that was given back meanwhile"
+        assert [line["event"] for line in logs] == ["limits counted alone: another worker hangs"]
+
+    asyncio.run(take_all())
 
 
 def test_workers_count_the_requests_of_a_group_together(group: WorkerGroup) -> None:

@@ -9,9 +9,12 @@ SWEEP_AT = 10_000  # groups in memory before those with an empty bucket are remo
 
 
 class Times(Protocol):
-    """A number for each group; 0 where there is none. As a context, it keeps others from changing what was read."""
+    """A number for each group; 0 where there is none.
 
-    def __enter__(self) -> Self: ...
+    It is used as a context, which keeps others from changing what was read and returns the times to use.
+    """
+
+    def __enter__(self) -> Times: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

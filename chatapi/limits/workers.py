@@ -2,33 +2,38 @@
 
 The memory is the supervisor's too, so no worker's death loses a count. What a dead worker held is free when its
 successor starts; until then it stays taken. Each change is made under a lock that the system releases with its process.
-It is held for microseconds.
+It is held for microseconds. While a worker that was stopped holds it, each of the others counts alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import mmap
 import struct
-import tempfile
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
+import structlog
+
+from chatapi.connections.file_lock import FileLock
 from chatapi.errors import Overloaded, TooManyGenerations
 from chatapi.limits.local import LocalSlots, Slot
+from chatapi.limits.times import LocalTimes, Times
 
 NAME_BYTES = 16  # of a digest that stands for a group
 SETS = 8192  # of the table of times; a group is in one of them
 WAYS = 8  # groups in a set; of more, the one whose bucket is empty first is forgotten
 OWNERS = 8192  # with running answers in one worker
 RETRY_SECONDS = 0.1  # between attempts to take a slot: another worker may give one back
+LOCK_SECONDS = 0.25  # all requests of a worker wait meanwhile; a busy machine may not run the holder for moments
 
 _TIME = struct.Struct(f"<{NAME_BYTES}sd")
 _COUNT = struct.Struct(f"<{NAME_BYTES}sQ")
 _HEAD = struct.Struct("<QQ")  # owners in use, and the sum of their counts
+
+logger = structlog.get_logger()
 
 
 def _digest(name: str) -> bytes:
@@ -36,40 +41,51 @@ def _digest(name: str) -> bytes:
 
 
 class WorkerLock:
-    """A lock between processes, as a context. Make it before the fork."""
+    """The lock of the memory of all limits. Make it before the fork.
+
+    A worker that was stopped while it held the lock delays each other worker once, by `LOCK_SECONDS`: after that they
+    make single attempts, until one succeeds.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the processes; it has no name
+        self._lock = FileLock(folder)
+        self._is_stuck = False
 
     def close(self) -> None:
         """Close it in this process."""
-        self._file.close()
+        self._lock.close()
 
-    def __enter__(self) -> Self:
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
-        return self
+    def take(self) -> bool:
+        """Take the lock; return False if another worker holds it for too long."""
+        is_taken = self._lock.take(0.0 if self._is_stuck else LOCK_SECONDS)
+        if is_taken == self._is_stuck:
+            self._is_stuck = not is_taken
+            logger.warning("limits shared again" if is_taken else "limits counted alone: another worker hangs")
+        return is_taken
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN)
+    def give_back(self) -> None:
+        """Release the lock."""
+        self._lock.give_back()
 
 
 class WorkerTimes:
-    """`Times` of all workers. Make it before the fork."""
+    """`Times` of all workers; those of this worker while the lock is stuck. Make it before the fork."""
 
     def __init__(self, lock: WorkerLock) -> None:
         self._lock = lock
+        self._is_locked = False
+        self._alone = LocalTimes()
         self._table = mmap.mmap(-1, SETS * WAYS * _TIME.size)
 
-    def __enter__(self) -> Self:
-        self._lock.__enter__()
-        return self
+    def __enter__(self) -> Times:
+        self._is_locked = self._lock.take()
+        return self if self._is_locked else self._alone
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._lock.__exit__(kind, error, traceback)
+        if self._is_locked:
+            self._lock.give_back()
 
     def get(self, group: str) -> float:
         name = _digest(group)
@@ -104,46 +120,69 @@ class WorkerCounts:
         self._size = _HEAD.size + OWNERS * _COUNT.size
         self._parts = range(0, count * self._size, self._size)
         self._memory = mmap.mmap(-1, count * self._size)
+        self._changes: list[Callable[[], None]] = []  # at most one for each answer that was counted
 
     def clear(self, worker: int) -> None:
         """Forget the answers of this worker's predecessor."""
-        with self._lock:
-            _HEAD.pack_into(self._memory, self._parts[worker], 0, 0)
+        self._change(lambda: _HEAD.pack_into(self._memory, self._parts[worker], 0, 0))
 
-    def take(self, worker: int, owner: str, per_owner: int, in_all: int) -> bool:
+    def take(self, worker: int, owner: str, per_owner: int, in_all: int) -> bool | None:
         """Count one more answer of the owner, unless all workers together have `per_owner`; 0: no limit.
+
+        Return whether it was counted; None while the lock is stuck, and nothing is counted or refused.
 
         Raises:
             Overloaded: all workers together have `in_all` answers of all owners; 0: no limit.
         """
-        name = _digest(owner)
-        with self._lock:
-            if in_all and sum(_HEAD.unpack_from(self._memory, part)[1] for part in self._parts) >= in_all:
-                raise Overloaded(retry_after=1)
-            if per_owner and sum(self._count(part, name)[1] for part in self._parts) >= per_owner:
-                return False
-            part = self._parts[worker]
-            used, total = _HEAD.unpack_from(self._memory, part)
-            place, count = self._count(part, name)
-            if not count and used >= OWNERS:
-                raise Overloaded(retry_after=1)
-            _COUNT.pack_into(self._memory, place, name, count + 1)
-            _HEAD.pack_into(self._memory, part, used + (not count), total + 1)
-            return True
+        if not self._lock.take():
+            return None
+        try:
+            self._make_changes()
+            return self._take(self._parts[worker], _digest(owner), per_owner, in_all)
+        finally:
+            self._lock.give_back()
+
+    def _take(self, part: int, name: bytes, per_owner: int, in_all: int) -> bool:
+        if in_all and sum(_HEAD.unpack_from(self._memory, one)[1] for one in self._parts) >= in_all:
+            raise Overloaded(retry_after=1)
+        if per_owner and sum(self._count(one, name)[1] for one in self._parts) >= per_owner:
+            return False
+        used, total = _HEAD.unpack_from(self._memory, part)
+        place, count = self._count(part, name)
+        if not count and used >= OWNERS:
+            raise Overloaded(retry_after=1)
+        _COUNT.pack_into(self._memory, place, name, count + 1)
+        _HEAD.pack_into(self._memory, part, used + (not count), total + 1)
+        return True
 
     def give_back(self, worker: int, owner: str) -> None:
         """Count one answer less."""
-        with self._lock:
-            part = self._parts[worker]
-            used, total = _HEAD.unpack_from(self._memory, part)
-            place, count = self._count(part, _digest(owner))
-            if count > 1:
-                _COUNT.pack_into(self._memory, place, _digest(owner), count - 1)
-            elif count:
-                used -= 1
-                last = part + _HEAD.size + used * _COUNT.size
-                self._memory[place : place + _COUNT.size] = self._memory[last : last + _COUNT.size]
-            _HEAD.pack_into(self._memory, part, used, total - bool(count))
+        self._change(lambda: self._give_back(self._parts[worker], _digest(owner)))
+
+    def _give_back(self, part: int, name: bytes) -> None:
+        used, total = _HEAD.unpack_from(self._memory, part)
+        place, count = self._count(part, name)
+        if count > 1:
+            _COUNT.pack_into(self._memory, place, name, count - 1)
+        elif count:
+            used -= 1
+            last = part + _HEAD.size + used * _COUNT.size
+            self._memory[place : place + _COUNT.size] = self._memory[last : last + _COUNT.size]
+        _HEAD.pack_into(self._memory, part, used, total - bool(count))
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Make a change that nothing refuses: now or, while the lock is stuck, before the next one."""
+        self._changes.append(change)
+        if self._lock.take():
+            try:
+                self._make_changes()
+            finally:
+                self._lock.give_back()
+
+    def _make_changes(self) -> None:
+        changes, self._changes = self._changes, []
+        for change in changes:
+            change()
 
     def _count(self, part: int, name: bytes) -> tuple[int, int]:
         """Return the place of an owner in a part, and its count; the first unused place, if it has none."""
@@ -180,14 +219,15 @@ class WorkerSlots:
         time = asyncio.get_running_loop().time
         wait_until = time() + alone.wait_seconds
         try:
-            while not self._counts.take(self._worker, owner, alone.per_owner, alone.in_all):
+            while (counted := self._counts.take(self._worker, owner, alone.per_owner, alone.in_all)) is False:
                 if time() >= wait_until:
                     raise TooManyGenerations(retry_after=1)
                 await asyncio.sleep(RETRY_SECONDS)
         except BaseException:  # also a caller that is cancelled
             await alone.give_back(slot)
             raise
-        self._taken.add(slot)
+        if counted:
+            self._taken.add(slot)
         return slot
 
     async def give_back(self, slot: Slot) -> None:
