@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from chatapi.errors import StoreUnavailable
 from chatapi.model import Kind, Piece, ToolCall
-from chatapi.store.drivers.driver import Append
 from chatapi.store.journal import MAGIC, Journal, JournalError, recover
+from chatapi.store.values import Append
 
 SEGMENT_BYTES = 4096
 CALL = ToolCall("call_1", "weather")

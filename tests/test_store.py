@@ -36,12 +36,13 @@ from chatapi.model import (
 )
 from chatapi.model.log import Log, parts_of
 from chatapi.store import Driver, Fenced, StartedTurn, Store, journaled_commit
-from chatapi.store.drivers.driver import Append, Batch, Committed, CrossedRows, RunningLog, Together, Transaction
+from chatapi.store.drivers.driver import Batch, Committed, CrossedRows, RunningLog, Together, Transaction
 from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.generations import LEASE_SECONDS, SWEEP_BATCH
 from chatapi.store.journal import recover
 from chatapi.store.sessions import find_session, insert_session
+from chatapi.store.values import Append
 from tests.databases import postgres
 from tests.transactions import transaction_of
 

@@ -20,7 +20,8 @@ import structlog
 from chatapi.errors import StoreUnavailable
 from chatapi.metrics import Metrics
 from chatapi.model.log import Log
-from chatapi.store.drivers.driver import Append, Batch, Committed, Driver, Fenced, Transaction
+from chatapi.store.drivers.driver import Batch, Committed, Driver, Fenced, Transaction
+from chatapi.store.values import Append
 
 logger = structlog.get_logger()
 

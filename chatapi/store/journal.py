@@ -29,7 +29,7 @@ import msgspec
 from chatapi.errors import StoreUnavailable
 from chatapi.model import Kind, Piece, ToolCall
 from chatapi.model.log import Log, contiguous, cut
-from chatapi.store.drivers.driver import Append
+from chatapi.store.values import Append
 
 MAGIC = b"chatapi journal 1\n"
 SEGMENT_BYTES = 16 * 1024 * 1024

@@ -13,9 +13,10 @@ import structlog
 
 from chatapi.errors import StoreUnavailable
 from chatapi.metrics import Metrics
-from chatapi.store.drivers.driver import Append, Driver
+from chatapi.store.drivers.driver import Driver
 from chatapi.store.group_commit import RETRY_SECONDS, GroupCommit, LogWriter
 from chatapi.store.journal import Journal
+from chatapi.store.values import Append
 
 SYNC_SECONDS = 1.0  # of text that a power cut may cost
 FORGET_SECONDS = 1.0  # between checks for logs in memory that no read needs

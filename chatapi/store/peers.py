@@ -18,9 +18,10 @@ import msgspec
 from chatapi.connections.mailboxes import MAX_MESSAGE_BYTES, Mailbox
 from chatapi.errors import StoreUnavailable
 from chatapi.model import Kind, Piece, ToolCall
-from chatapi.store.drivers.driver import Append, Asked, Rows, RunningLog, Transaction
+from chatapi.store.drivers.driver import Asked, Rows, RunningLog, Transaction
 from chatapi.store.journal import Journal
 from chatapi.store.pieces import append_rows
+from chatapi.store.values import Append
 
 PAGE_BYTES = 16 * 1024  # of text in one message; not less than `log.CUT_BYTES`
 ASK_AGAIN_SECONDS = 0.5  # a message may be lost, and a worker replaced

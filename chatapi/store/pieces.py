@@ -7,9 +7,10 @@ from typing import Any
 
 from chatapi.model import Kind, Message, Piece, Status
 from chatapi.model.log import contiguous, parts_of
-from chatapi.store.drivers.driver import Append, RunningLog, Transaction
+from chatapi.store.drivers.driver import RunningLog, Transaction
 from chatapi.store.rows import check_is, decode_call, encode_call
 from chatapi.store.statements import id_batches, id_parameters
+from chatapi.store.values import Append
 
 PIECE_COLUMNS = 6
 

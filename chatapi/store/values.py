@@ -1,4 +1,4 @@
-"""Values that the store returns and that exist nowhere else."""
+"""Values that the store takes and returns, and that exist nowhere else."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ class Lease:
     def begin(cls, now: Microseconds, replica: str, seconds: float) -> Lease:
         """Return a lease that begins now."""
         return cls(replica, Microseconds(now + int(seconds * 1_000_000)))
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """The next pieces of one generation's log."""
+
+    generation_id: str
+    pieces: list[Piece]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from chatapi.errors import StoreUnavailable
-from chatapi.model import Piece
-
-if TYPE_CHECKING:
-    from chatapi.store.journal import Journal
+from chatapi.store.journal import Journal
+from chatapi.store.values import Append
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -66,14 +64,6 @@ class Unstorable(Exception):
 
 class Fenced(Exception):
     """This replica may no longer write the generation: it ended, was deleted, or its lease was lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """The next pieces of one generation's log."""
-
-    generation_id: str
-    pieces: list[Piece]
 
 
 @dataclass(slots=True)

@@ -29,7 +29,6 @@ from chatapi.connections.postgres import (
 from chatapi.errors import StoreUnavailable
 from chatapi.settings import SettingsError
 from chatapi.store.drivers.driver import (
-    Append,
     Asked,
     Batch,
     Committed,
@@ -43,6 +42,7 @@ from chatapi.store.drivers.driver import (
 from chatapi.store.drivers.pool import Connections
 from chatapi.store.pieces import APPEND_ARRAYS, append_rows, writable_generations
 from chatapi.store.schema import MIGRATION_TABLE, Migration, pending
+from chatapi.store.values import Append
 
 T = TypeVar("T")
 

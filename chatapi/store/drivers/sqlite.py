@@ -29,13 +29,14 @@ import structlog
 from chatapi.errors import StoreUnavailable
 from chatapi.model import Piece
 from chatapi.settings import SettingsError
-from chatapi.store.drivers.driver import Append, Asked, Batch, Committed, RunningLog, Together, Transaction
+from chatapi.store.drivers.driver import Asked, Batch, Committed, RunningLog, Together, Transaction
 from chatapi.store.drivers.sqlite_file import OLDEST_SQLITE, claim, connect, dialect, migrate
 from chatapi.store.drivers.sqlite_thread import ConnectionThread
 from chatapi.store.drivers.write_turn import WriteTurn
 from chatapi.store.journal import Journal, JournalError, journal_folder
 from chatapi.store.peers import Peers, RunsElsewhere, with_pieces
 from chatapi.store.pieces import RESTORE_PIECE, append_rows
+from chatapi.store.values import Append
 
 logger = structlog.get_logger()
 
