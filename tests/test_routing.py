@@ -15,7 +15,7 @@ import openai
 import pytest
 import requests
 
-from chatapi.simulator import Gate, ReceivedRequest, Script, Send, Simulator, refuse, running, scripts
+from chatapi.simulator import Cut, Gate, ReceivedRequest, Script, Send, Simulator, refuse, running, scripts
 from chatapi.simulator.demo import Demo
 from chatapi.simulator.responses import ENCRYPTED, Events
 from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service
@@ -382,15 +382,21 @@ def test_an_upstream_has_as_many_requests_as_it_may_and_a_limited_time(
 def test_an_upstream_that_keeps_failing_is_not_asked(
     service: Service, upstreams: Mapping[str, Simulator], sent: Sent
 ) -> None:
-    upstreams["weak"].script = refuse(500)  # may be about one request: it never counts
-    assert [ask(service, "weak").status_code for _ in range(6)] == [503] * 6
-    assert len(sent()["weak"]) == 6
-    upstreams["weak"].script = refuse(503)
-    assert [ask(service, "weak").status_code for _ in range(6)] == [503] * 6
+    unreadable = scripts.event_stream(Send(b"data: {broken\n\n"))
+    for script, status in ((refuse(500), 503), (unreadable, 502)):  # may be about one request: they never count
+        upstreams["weak"].script = script
+        assert [ask(service, "weak").status_code for _ in range(6)] == [status] * 6
+    assert len(sent()["weak"]) == 12
+    reset = scripts.cut_before_headers()
+    for script in (refuse(503), refuse(503), reset, reset, scripts.event_stream(Cut())):
+        upstreams["weak"].script = script
+        failed = ask(service, "weak")
+        assert failed.status_code in (502, 503)
+        assert "has failed repeatedly" not in failed.json()["detail"]
     refused = ask(service, "weak")
     assert "has failed repeatedly" in refused.json()["detail"]
     assert int(refused.headers["Retry-After"]) > 10
-    assert len(sent()["weak"]) <= 11
+    assert len(sent()["weak"]) == 17
     assert ask(service, "backed").headers["X-Upstream-Name"] == "spare"
     assert service.wait_for_log("upstream out of order", upstream="weak", seconds=15)
     metrics = service.get("/metrics").text

@@ -9,6 +9,7 @@ from types import TracebackType
 import structlog
 
 from chatapi.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from chatapi.http_client import TransportError
 from chatapi.upstream.client import Upstream
 from chatapi.upstream.metadata import UPSTREAM_NAME
 from chatapi.upstream.quirks import Quirks
@@ -103,9 +104,12 @@ class Attempt:
 
 
 def _is_failure(error: UpstreamError) -> bool:
-    """Return whether an error shows that the upstream is out of order, and is not one that a caller can provoke."""
+    """Return whether an error shows that the upstream is out of order, and is not one that a caller can provoke.
+
+    A connection that breaks does, at any time; an answer on a whole connection that cannot be read does not.
+    """
     if isinstance(error, UpstreamBroken):
-        return error.__cause__ is not None or error.detail == OWN_KEY_REFUSED
+        return isinstance(error.__cause__, TransportError) or error.detail == OWN_KEY_REFUSED
     if error.upstream_status in _OF_ONE_REQUEST:
         return False
     return isinstance(error, UpstreamUnavailable | UpstreamTimeout)
