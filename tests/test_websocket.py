@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
+from chatapi.api.openai.responses.unstored import UnstoredResponses
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.server_process import OTHER_KEY, Serve, Service, fresh_key
 
@@ -356,3 +357,14 @@ def test_messages_and_silence_are_bounded(service: Service, strict: Service, key
             websocket.recv(SECONDS)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
+
+
+def test_an_unstored_response_counts_its_bytes_and_is_forgotten_beyond_the_limit() -> None:
+    kept = UnstoredResponses(100)
+    ended = {"type": "response.completed", "response": {"id": "resp_1", "output": []}}
+    for text, size in (("x", 31), ("x" * 100, 0)):
+        kept.keep(text, json.dumps(ended).encode())
+        assert kept.size == size, "the work for the next request grows with it"
+        sent = kept.expand({"previous_response_id": "resp_1", "input": "y"})
+        assert len(sent["input"]) == (2 if size else 1)
+        assert kept.size == 0

@@ -28,6 +28,7 @@ class UnstoredResponses:
         self._most_bytes = most_bytes
         self._id: str | None = None
         self._items: list[Any] = []
+        self.size = 0  # of the items as JSON, in bytes
 
     def expand(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return a request that stands for itself: one that follows the response kept here has its items first.
@@ -39,7 +40,8 @@ class UnstoredResponses:
         """
         if self._id is None or body.get("previous_response_id") != self._id:
             return dict(body)
-        before, self._id, self._items = self._items, None, []
+        before = self._items
+        self._forget()
         expanded = {name: value for name, value in body.items() if name != "previous_response_id"}
         new = _as_items(body.get("input"))
         called = {call_id for one in (*before, *new) if (call_id := _call_id(one, "_call")) is not None}
@@ -55,9 +57,12 @@ class UnstoredResponses:
             return
         response = event["response"]
         items = [*_as_items(given), *response["output"]]
-        self._id, self._items = response["id"], items
-        if len(encode_json(items)) > self._most_bytes:
-            self._id, self._items = None, []
+        self._id, self._items, self.size = response["id"], items, len(encode_json(items))
+        if self.size > self._most_bytes:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._id, self._items, self.size = None, [], 0
 
 
 def _call_id(item: Any, ending: str) -> str | None:

@@ -27,7 +27,7 @@ from chatapi.api.http.streaming import USE_SHARE
 from chatapi.api.openai.common import check_surrogates, require_key
 from chatapi.api.openai.errors import openai_error, render
 from chatapi.api.openai.responses.unstored import WARM_UP, UnstoredResponses, encode_json
-from chatapi.errors import ChatError, Draining, InvalidRequest, TooManyConnections
+from chatapi.errors import ChatError, Draining, InvalidRequest, Overloaded, TooManyConnections
 
 router = APIRouter(tags=["openai"])
 
@@ -167,6 +167,7 @@ class _Conversation:
         warm_up = body.pop("generate", None)
         if not (warm_up is None or isinstance(warm_up, bool)):
             raise InvalidRequest.field("generate", "Must be true or false.")
+        size += self._unstored.size
         sent = self._unstored.expand(body)
         sent |= {"stream": True} | ({"store": False} if warm_up is False else {})
         collect = warm_up is False or sent.get("store") is False
@@ -176,7 +177,10 @@ class _Conversation:
             scope[WARM_UP] = True
         last = await self._request(scope, content)
         if collect and last is not None:
-            self._unstored.keep(sent.get("input"), last)
+            with suppress(Overloaded):  # it is not kept, as if it were too large
+                await run_fairly(
+                    self._websocket, len(content) + len(last), lambda: self._unstored.keep(sent.get("input"), last)
+                )
 
     async def _resume(self, body: dict[str, Any]) -> None:
         name, after = body.pop("response_id", None), body.pop("starting_after", None)
