@@ -164,10 +164,13 @@ def test_all_chats_are_exported_deleted_and_imported(
     saved = tmp_path / "chats.json"
     download.value.save_as(saved)
     assert len(json.loads(saved.read_text())["sessions"]) == 2
+    deletions: list[str] = []
+    chat_page.page.on("request", lambda sent: deletions.append(sent.url) if sent.method == "DELETE" else None)
     chat_page.open_settings("Delete all chats")
     chat_page.press("Delete all chats", chat_page.page.get_by_role("dialog", name="Delete all chats?"))
     expect(links).to_have_count(0)
     assert server.get("/api/sessions", key=key).json()["data"] == []
+    assert deletions == [f"{server.url}/api/sessions"], "one request, however many chats there are"
     with chat_page.page.expect_file_chooser() as chooser:
         chat_page.open_settings("Import chats")
     chooser.value.set_files(saved)

@@ -49,6 +49,7 @@ export function isRequestError(error) {
 
 const EVENT_STREAM = "text/event-stream";
 const RESPONSE_TIMEOUT_SECONDS = 60; // until the response head; the server ends its own silences much earlier
+const DELETION_SECONDS = 600; // of any number of sessions: the server deletes them in small steps
 const KEEPALIVE_MAX_BYTES = 60_000; // browsers allow 64 KiB for all requests that outlive a page
 const SLOWEST_UPLOAD_BYTES_PER_SECOND = 20_000; // extends the timeout of large bodies
 
@@ -57,6 +58,7 @@ const SLOWEST_UPLOAD_BYTES_PER_SECOND = 20_000; // extends the timeout of large 
  * @property {unknown} [body] sent as JSON
  * @property {Record<string, string>} [headers]
  * @property {AbortSignal} [signal]
+ * @property {number} [seconds] until the response must begin, beside the time of an upload
  * @property {boolean} [keepalive] lets the request outlive the page, if the body is small enough
  */
 
@@ -71,13 +73,14 @@ export class Api {
    * @returns {Promise<Response>} with a status of 2xx
    * @throws {ApiError | NetworkError}
    */
-  async request(method, path, { body, headers: extra = {}, signal, keepalive = false } = {}) {
+  async request(method, path, options = {}) {
+    const { body, headers: extra = {}, signal, keepalive = false, seconds: limit = RESPONSE_TIMEOUT_SECONDS } = options;
     const headers = new Headers(extra);
     if (this.key !== null) headers.set("Authorization", `Bearer ${this.key}`);
     if (body !== undefined) headers.set("Content-Type", "application/json");
     const text = body === undefined ? undefined : JSON.stringify(body);
     const timeout = new AbortController();
-    const seconds = RESPONSE_TIMEOUT_SECONDS + (text ?? "").length / SLOWEST_UPLOAD_BYTES_PER_SECOND;
+    const seconds = limit + (text ?? "").length / SLOWEST_UPLOAD_BYTES_PER_SECOND;
     const timer = setTimeout(() => timeout.abort(), seconds * 1000);
     /** @type {RequestInit} */
     const init = {
@@ -173,6 +176,11 @@ export class Api {
    */
   async deleteSession(id, keepalive) {
     await this.request("DELETE", sessionPath(id), { keepalive });
+  }
+
+  /** Delete all sessions of the key. A request that was cut off has deleted a part of them. */
+  async deleteSessions() {
+    await this.request("DELETE", "/api/sessions", { seconds: DELETION_SECONDS });
   }
 
   /**

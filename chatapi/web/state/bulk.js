@@ -1,4 +1,4 @@
-// Work on all sessions of the user, one after the other: export and deletion.
+// Work on all sessions of the user: export, one after the other, and deletion.
 import { ApiError } from "../api/client.js";
 
 /**
@@ -31,11 +31,7 @@ export async function exportAll(api, onProgress) {
  * @throws {ApiError | import("../api/client.js").NetworkError}
  */
 export async function deleteAll(api) {
-  for (const { session_id: id } of await allSessions(api)) {
-    await patiently(() => api.deleteSession(id, false)).catch((error) => {
-      if (!(error instanceof ApiError) || error.status !== 404) throw error; // another device has deleted it
-    });
-  }
+  await patiently(() => api.deleteSessions());
 }
 
 /** @param {Api} api */
