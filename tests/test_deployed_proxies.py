@@ -36,7 +36,8 @@ def nginx(folder: Path, port: int, service: str) -> list[str]:
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(
         f"{user} daemon off; pid {folder}/pid; error_log stderr warn; events {{}}\n"
-        f"http {{ access_log off; {paths}\n{site} }}"
+        # The service's X-Accel-Buffering would do as well; without it, the file alone keeps nginx from holding text.
+        f"http {{ access_log off; proxy_ignore_headers X-Accel-Buffering; {paths}\n{site} }}"
     )
     return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
 
