@@ -75,10 +75,15 @@ def assistant(text: str) -> ChatCompletionMessageParam:
 
 
 def post(
-    simulator: Simulator, body: object = None, *, key: str | None = KEY, raw: bytes | None = None
+    simulator: Simulator,
+    body: object = None,
+    *,
+    key: str | None = KEY,
+    raw: bytes | None = None,
+    path: str = "/chat/completions",
 ) -> requests.Response:
     return requests.post(
-        f"{simulator.url}/chat/completions",
+        f"{simulator.url}{path}",
         data=json.dumps(request_body() if body is None else body).encode() if raw is None else raw,
         headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
         timeout=SECONDS,
@@ -848,6 +853,41 @@ def test_a_tool_that_is_named_is_called_and_a_forbidden_one_is_not(demo: Simulat
     for choice in ("required", chosen):
         answer = post(demo, request_body("Hello", tools=[WEATHER], tool_choice=choice)).json()["choices"][0]
         assert answer["finish_reason"] == "tool_calls"
+
+
+def test_a_conversation_is_handed_off_if_that_is_asked(demo: Simulator) -> None:
+    names = ("weather", "transfer_to_ada", "transfer_to_the_poet")
+    tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in names]
+    for text, called in (
+        ("Hand off to the poet, please", ["transfer_to_the_poet"]),
+        ("transfer me", ["transfer_to_ada"]),
+        ("Call transfer_to_ada or hand over", ["transfer_to_ada"]),
+        ("A handle of the transferred", []),
+    ):
+        message = post(demo, request_body(text, tools=tools)).json()["choices"][0]["message"]
+        assert [call["function"]["name"] for call in message.get("tool_calls") or ()] == called
+    assert post(demo, request_body("transfer me", tools=tools[:1])).json()["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_web_is_searched_over_responses_if_the_tool_is_there(demo: Simulator) -> None:
+    tools = [{"type": "web_search"}]
+    for more, kinds in (
+        ({"tools": tools}, ["web_search_call", "message"]),
+        ({"tools": tools, "stream": True}, ["web_search_call", "message"]),
+        ({"tools": tools, "tool_choice": "none"}, ["message"]),
+        ({"tools": tools, "input": "Hello"}, ["message"]),
+        ({}, ["message"]),
+    ):
+        answer = post(demo, {"model": MODEL, "input": "Search for rain", **more}, path="/responses")
+        whole = json.loads(answer.text.rpartition("data: ")[2])["response"] if "stream" in more else answer.json()
+        assert [item["type"] for item in whole["output"]] == kinds
+        part = whole["output"][-1]["content"][0]
+        if len(kinds) == 1:
+            assert part["annotations"] == []
+            continue
+        assert whole["output"][0]["action"]["query"] == "Search for rain"
+        (cited,) = part["annotations"]
+        assert part["text"][cited["start_index"] : cited["end_index"]] == cited["url"]
 
 
 def test_a_history_with_an_open_call_is_refused_as_openai_does(demo: Simulator) -> None:

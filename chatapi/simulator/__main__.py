@@ -20,6 +20,8 @@ Every key is accepted, except keys that contain "invalid" (401) or "forbidden" (
   my name is Ada           and later: what is my name?
   what have I said?        quotes the earlier messages of the request
   show me Markdown         headings, code, a table, formulas
+  search for rain          with the tool web_search, over Responses
+  hand off to Ada          with tools whose names begin with transfer_to_
 """
 
 

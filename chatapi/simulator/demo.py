@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from . import responses, wire
+from . import responses, search, wire
 from .record import ReceivedRequest
 from .rest import other_route
 from .scripts import FORBIDDEN, INVALID_KEY, Pause, Refusal, Script, Step, json_body, stream_steps, words
@@ -44,6 +44,8 @@ ASKS_WHAT_WAS_SAID: Final = re.compile(
 ASKS_FOR_FORMATS: Final = re.compile(r"\bmarkdown\b|\bformat(?:ted|ting)?\b", re.IGNORECASE)
 ASKS_FOR_A_STORY: Final = re.compile(r"\btell\b.*\b(?:story|tale)\b", re.IGNORECASE)
 ASKS_TO_CONTINUE: Final = re.compile(r"^\s*(?:please\s+)?continue\b", re.IGNORECASE)
+ASKS_TO_HAND_OFF: Final = re.compile(r"\bhand(?:ing)?[ -]?(?:off|over)\b|\btransfer\b", re.IGNORECASE)
+HAND_OFF_TOOL: Final = "transfer_to_"  # as frameworks of several agents name the tool
 TELLS_A_NAME: Final = re.compile(r"\b(?:my\s+name\s+is|call\s+me|i\s+am|i['\u2019]m)\s+\w", re.IGNORECASE)
 
 Value = TypeVar("Value")
@@ -121,6 +123,7 @@ class Demo:
             usage=reply.usage,
             is_whole=is_whole,
             pace_seconds=self._pace_seconds,
+            query=chat.asked if searches(chat) else None,
         )
         if not chat.stream:
             return responses.whole_answer(steps, events, reply.usage, is_whole=is_whole)
@@ -283,6 +286,7 @@ class Chat:
     choices: int
     tools: tuple[Mapping[str, Any], ...]  # callable in this answer
     must_call: bool
+    may_search: bool
     schema: Mapping[str, Any] | None  # of the requested JSON answer
 
     @classmethod
@@ -312,6 +316,7 @@ class Chat:
             choices=_optional(body, "n", int, "an integer") or 1,
             tools=_tools(body),
             must_call=body.get("tool_choice") not in (None, "auto", "none"),
+            may_search=body.get("web_search_options") is not None,
             schema=_schema(body),
         )
 
@@ -477,10 +482,15 @@ class Reply:
 
 
 def call_tools(chat: Chat) -> tuple[wire.ToolCall, ...]:
-    """Return calls of the tools named in the user message, or of the first tool if one is required."""
+    """Return calls of the tools named in the user message, or of the first tool if one is required.
+
+    A message that asks to hand off names the first tool for it, or the one for an agent that it mentions.
+    """
     if not chat.messages or chat.messages[-1].role != "user":
         return ()
     named = [function for function in chat.tools if str(function.get("name")) in chat.asked]
+    if not named and ASKS_TO_HAND_OFF.search(chat.asked):
+        named = _hand_off_tools(chat)[:1]
     if chat.must_call and not named:
         named = list(chat.tools[:1])
     return tuple(
@@ -491,6 +501,19 @@ def call_tools(chat: Chat) -> tuple[wire.ToolCall, ...]:
         )
         for function in named
     )
+
+
+def _hand_off_tools(chat: Chat) -> list[Mapping[str, Any]]:
+    """Return the tools that hand off, those for an agent that the message mentions first."""
+    asked = chat.asked.lower()
+    tools = [function for function in chat.tools if str(function.get("name")).startswith(HAND_OFF_TOOL)]
+    return sorted(tools, key=lambda one: str(one["name"]).removeprefix(HAND_OFF_TOOL).replace("_", " ") not in asked)
+
+
+def searches(chat: Chat) -> bool:
+    """Return whether the answer begins with a search of the web."""
+    is_asked = chat.messages[-1].role == "user" and search.ASKS_TO_SEARCH.search(chat.asked)
+    return bool(chat.may_search and is_asked) and not call_tools(chat)
 
 
 def sample(schema: Mapping[str, Any]) -> Any:
@@ -532,6 +555,8 @@ def speak(chat: Chat) -> str:
         return wire.encode(sample(chat.schema))
     if chat.messages and chat.messages[-1].role == "tool":
         return f"The tool says: {quote(chat.messages[-1].text)}"
+    if searches(chat):
+        return search.FOUND
     if ASKS_TO_CONTINUE.search(chat.asked) and (rest := rest_of_answer(chat)):
         return rest
     if ASKS_FOR_A_STORY.search(chat.asked):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from . import wire
+from . import search, wire
 from .scripts import Pause, Script, Send, Step, event_stream, json_body, words
 
 ENCRYPTED: Final = "gAAAAAB"  # the beginning of everything that is encrypted here
@@ -227,8 +227,9 @@ def answer_steps(
     usage: wire.Usage,
     is_whole: bool,
     pace_seconds: float = 0.0,
+    query: str | None = None,
 ) -> Iterator[Step]:
-    """Yield the steps of an answer to a request."""
+    """Yield the steps of an answer to a request. It begins with a search of the web if there is a query."""
     pause = Pause(pace_seconds)
     custom = {tool.get("name") for tool in asked.get("tools") or () if tool.get("type") == "custom"}
     yield Send(events.begin())
@@ -236,9 +237,12 @@ def answer_steps(
         summary = bool((asked.get("reasoning") or {}).get("summary"))
         encrypted = ENCRYPTED_REASONING in (asked.get("include") or ())
         yield from _paced(events.reasoning(reasoning, encrypted=encrypted, summary=summary), pause)
+    if query is not None:
+        yield from _paced(search.events_of_search(events, query), pause)
     if content or not calls:
+        cited = search.citation("".join(content)) if query is not None else []
         status = "completed" if is_whole else "incomplete"
-        yield from _paced(events.message(content, status=status), pause)
+        yield from _paced(events.message(content, annotations=cited, status=status), pause)
     for call in calls:
         yield from _paced(events.call(call.id, call.name, words(call.arguments), custom=call.name in custom), pause)
     if is_whole:
@@ -291,22 +295,31 @@ def chat_body(body: Mapping[str, Any]) -> dict[str, Any]:
         written["max_completion_tokens"] = body["max_output_tokens"]
     if effort := (body.get("reasoning") or {}).get("effort"):
         written["reasoning_effort"] = effort
-    tools = [
-        {"type": "function", "function": {"name": tool.get("name"), "parameters": tool.get("parameters")}}
-        for tool in body.get("tools") or ()
-        if tool.get("type") in {"function", "custom"}
-    ]
-    if tools:
-        written["tools"] = tools
-    choice = body.get("tool_choice")
-    if isinstance(choice, dict) and choice.get("name"):
-        written["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
+    written |= _tool_fields(body)
     form = (body.get("text") or {}).get("format") or {}
     if form.get("type") == "json_schema":
         written["response_format"] = {"type": "json_schema", "json_schema": form}
     elif form.get("type") == "json_object":
         written["response_format"] = {"type": "json_object"}
     return written
+
+
+def _tool_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of chat completions for the tools of a request."""
+    fields: dict[str, Any] = {}
+    tools = [
+        {"type": "function", "function": {"name": tool.get("name"), "parameters": tool.get("parameters")}}
+        for tool in body.get("tools") or ()
+        if tool.get("type") in {"function", "custom"}
+    ]
+    if tools:
+        fields["tools"] = tools
+    if search.is_offered(body):
+        fields["web_search_options"] = {}
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("name"):
+        fields["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
+    return fields
 
 
 def find_fault(body: Mapping[str, Any]) -> tuple[str, str, str | None] | None:
