@@ -1,4 +1,4 @@
-"""`./run components`: every check with every server and protocol. Exits with 1 if a result is not as expected."""
+"""`./run components`: every check with every server, client and protocol. Exits with 1 if one is not as expected."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from pathlib import Path
 
 import openai
 
-from tests.components import compliance
+from tests.components import client_runs, compliance
 from tests.components.checks import CHECKS, KNOWN, MODEL, Check, Drive
 from tests.components.servers import running
 from tests.server_process import KEY, Service
 
+GROUPS = {"servers": (*CHECKS,), "clients": client_runs.CLIENTS}
+
 
 def main() -> int:
     """Print a row for each check, with the reason if it fails."""
-    parser = argparse.ArgumentParser(prog="./run components", description="Drive servers of others via the service.")
-    parser.add_argument("names", nargs="*", help=f"only these, of {', '.join([*CHECKS, compliance.NAME])}")
+    parser = argparse.ArgumentParser(prog="./run components", description="Drive servers and clients of others.")
+    names = (*CHECKS, compliance.NAME, *client_runs.CLIENTS)
+    parser.add_argument("names", nargs="*", help=f"only these, of {', '.join(names)}; or {', '.join(GROUPS)}")
     parser.add_argument("--only", default="", help="only checks whose name contains this")
     options = parser.parse_args()
-    names = (*CHECKS, compliance.NAME)
-    if unknown := {*options.names} - {*names}:
-        parser.error(f"there is no {sorted(unknown)[0]}: name one of {', '.join(names)}.")
+    if unknown := {*options.names} - {*names, *GROUPS}:
+        parser.error(f"there is no {sorted(unknown)[0]}: name one of {', '.join((*names, *GROUPS))}.")
     failed = 0
-    for name in options.names or names:
+    chosen = [one for name in options.names for one in GROUPS.get(name, (name,))]
+    for name in chosen or names:
+        if name in client_runs.CLIENTS:
+            failed += client_runs.run(name, options.only)
+            continue
         if name == compliance.NAME:
             failed += compliance.run()
             continue

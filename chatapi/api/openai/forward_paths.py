@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 # `*` is an id of the upstream. Each line: methods, and a path below `/v1`.
-_LINES = """
+LINES = """
 POST             embeddings
 POST             moderations
 POST             completions
@@ -62,7 +62,7 @@ def _rule(line: str) -> Rule:
     return Rule(re.compile(pattern), frozenset(methods))
 
 
-RULES = [_rule(line) for line in _LINES.strip().splitlines()]
+RULES = [_rule(line) for line in LINES.strip().splitlines()]
 
 
 def methods_of(path: str) -> frozenset[str] | None:

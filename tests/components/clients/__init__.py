@@ -1,0 +1,1 @@
+"""Trials of clients of others. They run in `.venv-components`, which lacks the packages of the service."""
