@@ -54,20 +54,20 @@ export class BlockRenderer {
    * @param {number} depth
    */
   reconcile(parent, blocks, tokens, open, depth) {
-    const end = this.reconcileFrom(0, parent, blocks, tokens, open, depth);
+    const end = this.reconcileFrom(0, () => parent, blocks, tokens, open, depth);
     for (const { node } of blocks.splice(end)) node.remove();
   }
 
   /**
    * Do the same for the blocks from a position on, and leave those after `tokens`. Returns the position after them.
    * @param {number} start
-   * @param {HTMLElement} parent
+   * @param {(index: number) => HTMLElement} parentOf the block at an index
    * @param {Block[]} blocks changed in place
    * @param {Token[]} tokens
    * @param {boolean} open
    * @param {number} depth
    */
-  reconcileFrom(start, parent, blocks, tokens, open, depth) {
+  reconcileFrom(start, parentOf, blocks, tokens, open, depth) {
     const shown = tokens.filter(isShown);
     shown.forEach((token, at) => {
       const index = start + at;
@@ -77,7 +77,7 @@ export class BlockRenderer {
       if (block === previous) return;
       blocks[index] = block;
       if (previous) previous.node.replaceWith(block.node);
-      else parent.append(block.node);
+      else parentOf(index).append(block.node);
     });
     return start + shown.length;
   }

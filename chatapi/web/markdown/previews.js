@@ -146,7 +146,7 @@ function createDrawer() {
 
 /** @param {Diagram} diagram @param {string} svg */
 function showDiagram({ block, text }, svg) {
-  if (!block.isConnected || block.querySelector("code")?.textContent !== text) return;
+  if (block.querySelector("code")?.textContent !== text) return;
   block.querySelector(".preview-box")?.remove();
   const image = /** @type {HTMLImageElement} */ (createElement("img", "diagram"));
   image.alt = strings.code.diagram;

@@ -14,8 +14,11 @@ import { BlockReader } from "./reader.js";
 
 const FRAME_MS = 16; // text that arrives faster than frames is rendered once per frame
 const SLICED_CHARACTERS = 40_000; // a longer text is rendered in slices when it is complete, so that no task is long
-const SLICE_BLOCKS = 30; // that one task renders, at most
-const SLICE_MS = 16; // after which a slice ends
+const CHUNK_BLOCKS = 16; // the browser skips a chunk that is out of view
+const SLICE_BLOCKS = 16; // that one task renders, at most
+const SLICE_MS = 10; // after which a slice ends
+const BURST_CHARACTERS = 1500; // of new text that one task renders while more may follow
+const REVEALED_CHUNKS = 12; // shown one by one, because those in view cost style and layout
 const SHARE = 3; // rendering takes at most one third of the time, on slow machines too
 
 /** Shows a text as Markdown in an element, and updates it as the text grows. */
@@ -31,16 +34,23 @@ export class StreamingMarkdown {
   #blocks = [];
   /** The number of blocks at the start that no longer change. */
   #finished = 0;
+  /** The number of characters that are shown while the text grows. */
+  #shown = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer = undefined;
   /** @type {Element | null} */
   #caret = null;
   /** The number of the current rendering in slices. A rendering with an older number stops. */
   #slices = 0;
+  /** Holders of the blocks after the first `CHUNK_BLOCKS`, in order. @type {HTMLElement[]} */
+  #chunks = [];
+  /** Where new chunks are added: the element, or a fragment until a rendering in slices ends. @type {ParentNode} */
+  #growing;
 
   /** @param {HTMLElement} element */
   constructor(element) {
     this.element = element;
+    this.#growing = element;
     element.addEventListener("click", onBlockClick);
     element.addEventListener("click", onFootnoteClick);
   }
@@ -57,14 +67,18 @@ export class StreamingMarkdown {
     if (!shown.startsWith(this.text.slice(0, this.#reader.offset))) this.#restart();
     this.text = shown;
     this.ended = ended;
-    const wait = this.restUntil - performance.now();
-    if (ended || wait <= 0) this.#render();
-    else this.#timer ??= setTimeout(() => this.#render(), wait);
+    if (ended || this.restUntil <= performance.now()) this.#render();
+    else this.#renderLater();
+  }
+
+  #renderLater() {
+    this.#timer ??= setTimeout(() => this.#render(), this.restUntil - performance.now());
   }
 
   /** Read the whole text again. Blocks that come out the same keep their nodes. */
   #restart() {
     this.#finished = 0;
+    this.#shown = 0;
     this.#reader.restart();
   }
 
@@ -73,6 +87,7 @@ export class StreamingMarkdown {
     this.#timer = undefined;
     const started = performance.now();
     this.#slices += 1;
+    this.#showChunks();
     if (this.ended && this.text.length > SLICED_CHARACTERS) {
       this.#moveCaret();
       void this.#renderInSlices(this.#slices);
@@ -80,41 +95,70 @@ export class StreamingMarkdown {
     }
     // In rare cases later text changes how an earlier block is read, so the complete text is read from its start.
     if (this.ended) this.#restart();
-    const { tokens, finished, definitions } = this.#reader.read(this.text, this.ended);
+    const isBurst = !this.ended && this.text.length - this.#shown > BURST_CHARACTERS;
+    const text = isBurst ? withoutUndecidedLine(this.text.slice(0, this.#shown + BURST_CHARACTERS)) : this.text;
+    this.#shown = isBurst ? this.#shown + BURST_CHARACTERS : text.length;
+    const { tokens, finished, definitions } = this.#reader.read(text, this.ended);
     if (this.#renderer.setDefinitions(definitions)) this.#renderer.relink(this.#blocks.slice(0, this.#finished));
-    const open = this.#blocks.splice(this.#finished);
-    this.#renderer.reconcile(this.element, open, tokens, !this.ended, 0);
-    this.#blocks.push(...open);
+    this.#removeAfter(this.#renderer.reconcileFrom(this.#finished, this.#place, this.#blocks, tokens, !this.ended, 0));
     if (!this.ended) this.#finished += tokens.slice(0, finished).filter(isShown).length;
     this.#moveCaret();
     const cost = performance.now() - started;
     this.restUntil = started + cost + Math.max(FRAME_MS - cost, cost * (SHARE - 1));
+    if (isBurst) this.#renderLater();
   }
 
   /**
-   * Render the complete text, slice by slice from its start. What is shown already stays until its slice comes. A text
-   * that is new is put into chunks, so that the browser skips those out of view.
+   * Render the complete text, slice by slice from its start. What is shown already stays until its slice comes. Of a text
+   * that is new, the first blocks are shown at once and the others together: each slice would cost style and layout.
    * @param {number} number of this rendering
    */
   async #renderInSlices(number) {
     this.#restart();
-    const isNew = this.element.childElementCount === 0;
+    if (this.element.childElementCount === 0) this.#growing = document.createDocumentFragment();
     let at = 0;
     let started = performance.now();
     for (const { tokens, definitions, isLast } of this.#reader.windows(this.text, true)) {
       if (this.#renderer.setDefinitions(definitions)) this.#renderer.relink(this.#blocks.slice(0, at));
       for (let from = 0; from < tokens.length; from += SLICE_BLOCKS) {
         const some = tokens.slice(from, from + SLICE_BLOCKS);
-        const place = isNew ? createElement("div", "chunk") : this.element;
-        at = this.#renderer.reconcileFrom(at, place, this.#blocks, some, false, 0);
-        if (isNew) this.element.append(place);
+        at = this.#renderer.reconcileFrom(at, this.#place, this.#blocks, some, false, 0);
         if (performance.now() - started < SLICE_MS) continue;
         await new Promise((resolve) => setTimeout(resolve));
         if (number !== this.#slices) return; // the text has changed meanwhile
         started = performance.now();
       }
-      if (isLast) for (const { node } of this.#blocks.splice(at)) node.remove();
+      if (isLast) this.#removeAfter(at);
     }
+    const chunks = this.#growing === this.element ? [] : [...this.#chunks];
+    for (const chunk of chunks) chunk.classList.add("waiting");
+    this.#showChunks();
+    await reveal(chunks);
+  }
+
+  /** The parent of the block at this index. @param {number} index */
+  #place = (index) => {
+    if (index < CHUNK_BLOCKS) return this.element;
+    const number = Math.floor(index / CHUNK_BLOCKS) - 1;
+    if (this.#chunks[number] === undefined) {
+      this.#chunks[number] = createElement("div", "chunk");
+      this.#growing.append(this.#chunks[number]);
+    }
+    return this.#chunks[number];
+  };
+
+  /** Show the chunks that were kept back. */
+  #showChunks() {
+    if (this.#growing === this.element) return;
+    this.element.append(/** @type {DocumentFragment} */ (this.#growing));
+    this.#growing = this.element;
+  }
+
+  /** Remove the blocks from an index on. @param {number} index */
+  #removeAfter(index) {
+    for (const { node } of this.#blocks.splice(index)) node.remove();
+    const count = Math.max(0, Math.ceil(index / CHUNK_BLOCKS) - 1);
+    for (const chunk of this.#chunks.splice(count)) chunk.remove();
   }
 
   /** Mark the element at whose end the next text will appear. */
@@ -129,12 +173,24 @@ export class StreamingMarkdown {
 }
 
 /**
+ * Show chunks, those at the end and the start first: the reader is there.
+ * @param {HTMLElement[]} chunks
+ */
+async function reveal(chunks) {
+  for (let count = 0; count < chunks.length; count += 1) {
+    const chunk = count % 2 === 0 ? chunks[chunks.length - 1 - count / 2] : chunks[(count - 1) / 2];
+    chunk.classList.remove("waiting");
+    if (count < REVEALED_CHUNKS) await new Promise((resolve) => setTimeout(resolve, FRAME_MS));
+  }
+}
+
+/**
  * The innermost block at the end of an element; null if it has none.
  * @param {Element} element
  */
 function lastLine(element) {
   let last = element.lastElementChild;
-  while (last?.matches("ul, ol, li, blockquote, details, .alert, .aligned, .footnote, .footnote-text, .code-block, .table-block")) {
+  while (last?.matches(".chunk, ul, ol, li, blockquote, details, .alert, .aligned, .footnote, .footnote-text, .code-block, .table-block")) {
     const inner = last.matches(".code-block") ? last.querySelector("code") : last.matches(".table-block") ? lastCell(last) : last.lastElementChild;
     if (inner === null) break;
     last = inner;

@@ -42,7 +42,7 @@ export function AnswerView({ chat, conversation, message, last, continued }) {
   const live = running && answer.state === "streaming" ? "streaming" : "";
   const thoughtSeconds = answer?.thoughtSeconds ?? message.thoughtSeconds;
   const text = parts.filter((part) => part.type === "text").map((part) => part.text).join("");
-  return html`<article class="message assistant ${status} ${live}" aria-label=${strings.message.assistant} aria-busy=${running} id=${message.id} tabindex="-1">
+  return html`<article class="message assistant ${status} ${live} ${last ? "last" : ""}" aria-label=${strings.message.assistant} aria-busy=${running} id=${message.id} tabindex="-1">
     <h2 class="hidden">${strings.message.assistant}</h2>
     ${parts.map((part, index) => html`<${AnswerPart} key=${index} part=${part} seconds=${thoughtSeconds} open=${running && index === parts.length - 1} />`)}
     <${Sources} parts=${parts} />

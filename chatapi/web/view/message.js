@@ -52,7 +52,7 @@ function InputView({ chat, conversation, message, last }) {
       <${EditForm} conversation=${conversation} message=${message} onClose=${() => setEditing(false)} />
     </article>`;
   }
-  return html`<article class="message ${message.role}" aria-label=${name} id=${message.id} tabindex="-1">
+  return html`<article class="message ${message.role} ${last ? "last" : ""}" aria-label=${name} id=${message.id} tabindex="-1">
     <h2 class="hidden">${name}</h2>
     <div class="bubble">
       ${message.parts.map((part, index) => html`<${InputPart} key=${index} part=${part} />`)}
