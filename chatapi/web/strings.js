@@ -127,6 +127,11 @@ export const strings = {
     count: (/** @type {number} */ count) => plural(count, { one: `${count} chat imported.`, other: `${count} chats imported.` }),
     failed: (/** @type {number} */ count) =>
       plural(count, { one: `${count} chat was not imported:`, other: `${count} chats were not imported:` }),
+    leftOut: (/** @type {number} */ count) =>
+      plural(count, {
+        one: `${count} file or recording was left out, because it is not in the export, too large, or of a kind that models cannot read.`,
+        other: `${count} files or recordings were left out, because they are not in the export, too large, or of a kind that models cannot read.`,
+      }),
     large: "Too large for this server.",
     invalid: "Damaged, or of an unknown form.",
     cut: (/** @type {string} */ name) => `${name} could not be read to its end.`,
@@ -436,6 +441,6 @@ export const strings = {
       ["Ctrl/⌘ B", "Show or hide the sidebar"],
       ["?", "Show this list"],
     ],
-    reference: "HTTP reference",
+    reference: "API reference",
   },
 };

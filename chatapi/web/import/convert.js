@@ -3,13 +3,15 @@ import { fromChatGPT, isChatGPT } from "./chatgpt.js";
 import { fromOpenWebUI, isOpenWebUI } from "./open-webui.js";
 import { ChatError, isObject } from "./tree.js";
 
+export { openArchive } from "./archive.js";
+export { attach } from "./attach.js";
 export { FileError, readElements } from "./json-elements.js";
 export { ChatError };
 
 /**
- * Return the document of a chat for `POST /api/sessions/import`.
+ * Return the document of a chat for `POST /api/sessions/import`, except files of the export, which `attach` adds.
  * @param {string} text JSON
- * @returns {object}
+ * @returns {import("./tree.js").Converted}
  * @throws {ChatError}
  */
 export function convert(text) {
@@ -19,7 +21,7 @@ export function convert(text) {
   } catch {
     throw new ChatError();
   }
-  if (isObject(chat) && chat.format === "chatapi.session") return chat; // the server checks it
+  if (isObject(chat) && chat.format === "chatapi.session") return { document: /** @type {any} */ (chat), leftOut: 0 }; // the server checks it
   if (isChatGPT(chat)) return fromChatGPT(chat);
   if (isOpenWebUI(chat)) return fromOpenWebUI(chat);
   throw new ChatError();

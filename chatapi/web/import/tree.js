@@ -2,8 +2,10 @@
 // links between messages may be as deep as a file is long.
 
 /**
- * @typedef {{type: string, text?: string, url?: string}} Part
- * @typedef {"user" | "assistant" | "system"} Role
+ * `asset` is the id of a file of the export, which `attach` replaces by its content.
+ * @typedef {{type: string, text?: string, url?: string, data?: string, asset?: string, filename?: string, call_id?: string,
+ *   name?: string, arguments?: string}} Part
+ * @typedef {"user" | "assistant" | "system" | "tool"} Role
  */
 
 /**
@@ -13,12 +15,18 @@
 
 /** @typedef {{id: string, parent_id: string | null, role: Role, parts: Part[], created_at: string, [name: string]: unknown}} MessageDocument */
 
+/**
+ * The document of a session, and how much of the chat it does not contain.
+ * @typedef {{document: {messages: MessageDocument[]}, leftOut: number}} Converted
+ */
+
 /** The chat cannot be converted: its messages follow each other in a circle, or it is none. */
 export class ChatError extends Error {}
 
 const MAX_TITLE_CHARACTERS = 200;
 const DERIVED_TITLE_CHARACTERS = 60;
 const MAX_MODEL_CHARACTERS = 256;
+const MAX_TOOL_CHARACTERS = 64;
 const LATEST_SECONDS = 253_370_764_800; // 9999-01-01
 const MOST_SECONDS = 1e11; // a larger time is in milliseconds or smaller units
 const LATEST_NANOSECONDS = 1e20;
@@ -172,6 +180,41 @@ export function clean(text) {
 export function textParts(text) {
   const cleaned = typeof text === "string" ? clean(text) : "";
   return cleaned.trim() === "" ? [] : [{ type: "text", text: cleaned }];
+}
+
+/**
+ * A call of a tool. Model APIs accept names of letters, digits, `_` and `-`, and arguments that are a JSON object.
+ * @param {string} callId
+ * @param {unknown} name
+ * @param {string} input
+ * @returns {Part}
+ */
+export function callPart(callId, name, input) {
+  const text = clean(input);
+  let isJson = false;
+  try {
+    isJson = isObject(JSON.parse(text));
+  } catch {
+    // it is another text, such as code
+  }
+  return { type: "tool_call", call_id: callId, name: toolName(name), arguments: isJson ? text : JSON.stringify({ input: text }) };
+}
+
+/**
+ * The result of a tool.
+ * @param {string} callId
+ * @param {unknown} name
+ * @param {string} text
+ * @returns {Part}
+ */
+export function resultPart(callId, name, text) {
+  return { type: "tool_result", call_id: callId, name: toolName(name), text: clean(text) };
+}
+
+/** @param {unknown} name */
+function toolName(name) {
+  const text = typeof name === "string" ? name.slice(0, MAX_TOOL_CHARACTERS).replace(/[^\w-]/g, "_") : "";
+  return text || "tool";
 }
 
 /** @param {unknown} seconds since 1970, or a smaller unit @returns {string | null} */

@@ -123,6 +123,11 @@ export const strings = {
     count: (count) => plural(count, { one: `${count} Chat importiert.`, other: `${count} Chats importiert.` }),
     failed: (count) =>
       plural(count, { one: `${count} Chat wurde nicht importiert:`, other: `${count} Chats wurden nicht importiert:` }),
+    leftOut: (count) =>
+      plural(count, {
+        one: `${count} Datei oder Aufnahme fehlt: Sie ist nicht im Export, zu groß oder für Modelle nicht lesbar.`,
+        other: `${count} Dateien oder Aufnahmen fehlen: Sie sind nicht im Export, zu groß oder für Modelle nicht lesbar.`,
+      }),
     large: "Zu groß für diesen Server.",
     invalid: "Beschädigt oder in unbekannter Form.",
     cut: (name) => `${name} konnte nicht bis zum Ende gelesen werden.`,
@@ -400,6 +405,6 @@ export const strings = {
       ["Strg/⌘ B", "Seitenleiste ein- oder ausblenden"],
       ["?", "Diese Liste zeigen"],
     ],
-    reference: "HTTP-Referenz",
+    reference: "API-Referenz",
   },
 };

@@ -123,6 +123,11 @@ export const strings = {
     count: (count) => plural(count, { one: `${count} chat importado.`, other: `${count} chats importados.` }),
     failed: (count) =>
       plural(count, { one: `${count} chat no se importó:`, other: `${count} chats no se importaron:` }),
+    leftOut: (count) =>
+      plural(count, {
+        one: `Se omitió ${count} archivo o grabación: no está en la exportación, es demasiado grande o los modelos no pueden leerlo.`,
+        other: `Se omitieron ${count} archivos o grabaciones: no están en la exportación, son demasiado grandes o los modelos no pueden leerlos.`,
+      }),
     large: "Demasiado grande para este servidor.",
     invalid: "Dañado, o de un formato desconocido.",
     cut: (name) => `${name} no se pudo leer hasta el final.`,
@@ -403,6 +408,6 @@ export const strings = {
       ["Ctrl/⌘ B", "Mostrar u ocultar el panel lateral"],
       ["?", "Mostrar esta lista"],
     ],
-    reference: "Referencia HTTP",
+    reference: "Referencia de la API",
   },
 };

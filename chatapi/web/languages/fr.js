@@ -123,6 +123,11 @@ export const strings = {
     count: (count) => plural(count, { one: `${count} discussion importée.`, other: `${count} discussions importées.` }),
     failed: (count) =>
       plural(count, { one: `${count} discussion n’a pas été importée :`, other: `${count} discussions n’ont pas été importées :` }),
+    leftOut: (count) =>
+      plural(count, {
+        one: `${count} fichier ou enregistrement a été omis : absent de l’export, trop volumineux ou illisible pour les modèles.`,
+        other: `${count} fichiers ou enregistrements ont été omis : absents de l’export, trop volumineux ou illisibles pour les modèles.`,
+      }),
     large: "Trop grande pour ce serveur.",
     invalid: "Endommagée, ou d’une forme inconnue.",
     cut: (name) => `${name} n’a pas pu être lu jusqu’à la fin.`,
@@ -404,6 +409,6 @@ export const strings = {
       ["Ctrl/⌘ B", "Afficher ou masquer le panneau latéral"],
       ["?", "Afficher cette liste"],
     ],
-    reference: "Référence HTTP",
+    reference: "Référence de l’API",
   },
 };

@@ -117,6 +117,8 @@ export const strings = {
     count: (count) => `${count} 件のチャットを読み込みました。`,
     failed: (count) =>
       `${count} 件のチャットは読み込めませんでした：`,
+    leftOut: (count) =>
+      `${count} 件のファイルまたは録音は、エクスポートに含まれていない、大きすぎる、またはモデルが読み取れないため、省かれました。`,
     large: "このサーバーには大きすぎます。",
     invalid: "破損しているか、不明な形式です。",
     cut: (name) => `${name} を最後まで読み取れませんでした。`,
@@ -393,6 +395,6 @@ export const strings = {
       ["Ctrl/⌘ B", "サイドバーの表示を切り替え"],
       ["?", "この一覧を表示"],
     ],
-    reference: "HTTPリファレンス",
+    reference: "APIリファレンス",
   },
 };

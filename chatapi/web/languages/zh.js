@@ -117,6 +117,8 @@ export const strings = {
     count: (count) => `已导入 ${count} 个对话。`,
     failed: (count) =>
       `有 ${count} 个对话未导入：`,
+    leftOut: (count) =>
+      `有 ${count} 个文件或录音被略过：导出中没有、过大，或模型无法读取。`,
     large: "对此服务器来说太大。",
     invalid: "已损坏，或格式未知。",
     cut: (name) => `无法完整读取 ${name}。`,
@@ -393,6 +395,6 @@ export const strings = {
       ["Ctrl/⌘ B", "显示或隐藏侧边栏"],
       ["?", "显示此列表"],
     ],
-    reference: "HTTP 参考",
+    reference: "API 参考",
   },
 };

@@ -1,5 +1,6 @@
 // Imports the chats of a file one after the other: each completely or not at all.
 import { ApiError, NetworkError, isRequestError } from "../api/client.js";
+import { readAttachment } from "./attachments.js";
 import { patiently } from "./bulk.js";
 import { Observable } from "./observable.js";
 
@@ -23,6 +24,8 @@ export class Importer extends Observable {
   /** @type {{name: string, reason: Reason}[]} */
   failures = [];
   failureCount = 0;
+  /** The files and other contents that the imported chats had, and their sessions do not have. */
+  leftOut = 0;
   /** How much of the file was read, 0 to 1. */
   progress = 0;
   /** Why it ended early: the file is no export or incomplete, or the server cannot be used. @type {"file" | Error | null} */
@@ -32,6 +35,8 @@ export class Importer extends Observable {
   #api;
   #maxBytes;
   #isCancelled = false;
+  /** Of the chat that is being imported. */
+  #number = 0;
 
   /**
    * @param {Api} api
@@ -63,24 +68,42 @@ export class Importer extends Observable {
   }
 
   async #read() {
-    const { ChatError, convert, readElements, titleIn } = await load();
-    const onProgress = (/** @type {number} */ bytes) => {
-      this.progress = this.file.size === 0 ? 0 : bytes / this.file.size;
-      this.changed();
-    };
-    let number = 0;
-    for await (const { text, head } of readElements(this.file.stream(), this.#maxBytes * OVERHEAD, onProgress)) {
+    const modules = await load();
+    const archive = await modules.openArchive(this.file);
+    let before = 0;
+    for await (const stream of archive.chats()) {
+      let read = 0;
+      const onProgress = (/** @type {number} */ bytes) => {
+        read = bytes;
+        this.progress = archive.size === 0 ? 0 : (before + bytes) / archive.size;
+        this.changed();
+      };
+      await this.#importChats(modules, archive, modules.readElements(stream, this.#maxBytes * OVERHEAD, onProgress));
+      before += read;
       if (this.#isCancelled) return;
-      number += 1;
-      const name = () => titleIn(head).slice(0, 200) || `#${number}`;
+    }
+  }
+
+  /**
+   * @param {Modules} modules
+   * @param {import("../import/archive.js").Archive} archive
+   * @param {AsyncGenerator<import("../import/json-elements.js").Element>} elements
+   */
+  async #importChats({ ChatError, attach, convert, titleIn }, archive, elements) {
+    for await (const { text, head } of elements) {
+      if (this.#isCancelled) return;
+      this.#number += 1;
+      const name = () => titleIn(head).slice(0, 200) || `#${this.#number}`;
       if (text === "") {
         this.#fail(name(), "large");
         continue;
       }
       try {
-        const document = convert(text);
+        const { document, leftOut } = convert(text);
+        const missing = await attach(document, archive.find, readAttachment, this.#maxBytes);
         this.last = await patiently(() => this.#api.import(document));
         this.count += 1;
+        this.leftOut += leftOut + missing;
       } catch (error) {
         if (error instanceof ChatError || error instanceof RangeError) this.#fail(name(), "invalid");
         else if (error instanceof ApiError && SKIPPED.has(error.status)) this.#fail(name(), error.status === 413 ? "large" : error);
@@ -97,6 +120,8 @@ export class Importer extends Observable {
     this.changed();
   }
 }
+
+/** @typedef {Awaited<ReturnType<typeof load>>} Modules */
 
 /** Load the converters, which are not part of a first visit. */
 async function load() {

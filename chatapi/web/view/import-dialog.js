@@ -10,12 +10,13 @@ import { Dialog } from "./dialog.js";
 /** @param {{importer: Importer, onClose: () => void}} properties */
 export function ImportDialog({ importer, onClose }) {
   useWatch(importer);
-  const { count, failures, failureCount, progress, isOver, error } = importer;
+  const { count, failures, failureCount, leftOut, progress, isOver, error } = importer;
   const texts = strings.importing;
   return html`<${Dialog} heading=${isOver ? texts.over : texts.heading} onClose=${onClose} class="importing">
     <p role="status">${texts.count(count)}</p>
     ${!isOver && html`<progress max="1" value=${progress} aria-label=${texts.heading}></progress>`}
     ${error !== null && html`<p class="bad" role="alert">${error === "file" ? texts.cut(importer.file.name) : errorText(error)} ${count > 0 && texts.kept}</p>`}
+    ${leftOut > 0 && html`<p class="hint">${texts.leftOut(leftOut)}</p>`}
     ${failureCount > 0 &&
     html`<h3>${texts.failed(failureCount)}</h3>
       <ul class="failures" tabindex="0" aria-label=${texts.failed(failureCount)}>

@@ -47,7 +47,7 @@ export function Preferences({ chat, onClose, onHelp }) {
       <button type="button" class="wide plain danger" onClick=${() => setAsking(true)}>
         <${Icon} name="delete" /> ${strings.preferences.deleteAll}
       </button>
-      <input ref=${file} type="file" accept="application/json,.json" hidden onChange=${onFile} />
+      <input ref=${file} type="file" accept="application/json,application/zip,.json,.zip" hidden onChange=${onFile} />
     </section>
     <section>
       <h3>${strings.preferences.help}</h3>
