@@ -27,6 +27,9 @@ export function time(iso) {
   return (today ? clock : date).format(then);
 }
 
+/** @param {string} iso a time @returns {string} with its date, also today */
+export const dateAndTime = (iso) => date.format(new Date(iso));
+
 /** @param {string} iso a day, YYYY-MM-DD */
 export const calendarDay = (iso) => day.format(new Date(`${iso}T00:00:00Z`));
 

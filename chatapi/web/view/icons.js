@@ -112,7 +112,7 @@ const ICONS = {
 
 /** @param {{name: IconName, filled?: boolean}} properties */
 export function Icon({ name, filled = false }) {
-  return html`<svg class="icon ${filled ? "filled" : ""}" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
+  return html`<svg class="icon ${name === "sidebar" ? "side" : ""} ${filled ? "filled" : ""}" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
     ${ICONS[name].map(([tag, attributes]) => h(tag, attributes))}
   </svg>`;
 }

@@ -50,12 +50,12 @@ export function Figures({ chat, message }) {
     [figures.first, first === null ? null : duration(first)],
     [figures.speed, rate === null ? null : strings.message.speed(rate.toFixed(rate < 10 ? 1 : 0))],
   ];
-  return html`<button type="button" class="chip" dir="ltr" title=${strings.message.details} aria-expanded=${open} aria-controls=${id}
+  return html`<button type="button" class="chip" title=${strings.message.details} aria-expanded=${open} aria-controls=${id}
       onClick=${() => setOpen(!open)}>
-      ${message.model ?? time(message.created_at)}<${Icon} name="open" />
+      <bdi>${message.model ?? time(message.created_at)}</bdi><${Icon} name="open" />
     </button>
-    <dl class="figures" dir="ltr" id=${id} hidden=${!open}>
-      ${rows.map(([name, value]) => value && html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
+    <dl class="figures" id=${id} hidden=${!open}>
+      ${rows.map(([name, value]) => value && html`<div><dt>${name}</dt><dd><bdi>${value}</bdi></dd></div>`)}
     </dl>`;
 }
 

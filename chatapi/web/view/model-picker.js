@@ -124,7 +124,7 @@ function ModelRow({ chat, model, current, onChoose }) {
         ${isKnown && efforts.length > 0 && html`<small>${strings.models.reasons}</small>`}
         ${images && html`<small>${strings.models.images}</small>`}
       </span>
-      ${facts.length > 0 && html`<span class="model-facts">${facts.join(" · ")}</span>`}
+      ${facts.length > 0 && html`<span class="model-facts">${facts.map((fact, index) => html`${index > 0 && " · "}<span>${fact}</span>`)}</span>`}
       ${current && html`<${Icon} name="done" />`}
     </button>
     <${IconButton} icon="star" filled=${isFavourite} pressed=${isFavourite} label=${strings.models.favourite(model)}

@@ -105,10 +105,12 @@ export function Search({ chat, onClose }) {
           onClick=${() => open(hit)}
           onPointerMove=${() => setChosen(index)}
         >
-          ${hit.session_id !== hits[index - 1]?.session_id &&
-          html`<span class="hit-title" dir="auto">${hit.title ?? strings.sessions.untitled}</span>`}
+          ${hit.message_id === null
+            ? html`<span class="hit-title" dir="auto"><${Snippet} hit=${hit} /></span>`
+            : html`${hit.session_id !== hits[index - 1]?.session_id &&
+                html`<span class="hit-title of-message" dir="auto">${hit.title ?? strings.sessions.untitled}</span>`}
+                <span class="hit-snippet" dir="auto"><${Snippet} hit=${hit} /></span>`}
           <span class="hit-where">${kindOf(hit)} · ${time(hit.created_at)}</span>
-          <span class="hit-snippet" dir="auto"><${Snippet} hit=${hit} /></span>
         </li>`,
       )}
     </ul>

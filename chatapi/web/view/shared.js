@@ -1,7 +1,7 @@
 // What a link shows: the messages of a chat, read only and without a key.
 import { Api } from "../api/client.js";
 import { errorText } from "../error-text.js";
-import { time } from "../format.js";
+import { dateAndTime } from "../format.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { Markdown } from "./markdown.js";
@@ -35,7 +35,7 @@ export function SharedPage({ token }) {
   return html`<main class="shared" tabindex="-1">
     <header>
       <h1 dir="auto">${shared.title ?? strings.sessions.untitled}</h1>
-      <p class="hint">${strings.share.shown(time(shared.created_at))}</p>
+      <p class="hint">${strings.share.shown(dateAndTime(shared.created_at))}</p>
     </header>
     ${shared.messages.map((message, index) => html`<${SharedMessage} key=${index} message=${message} />`)}
     <a class="button" href="/">${strings.share.begin}</a>
