@@ -15,6 +15,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from chatapi.api.chat.stream import EventEncoder
 from chatapi.api.http.streaming import Encoder
@@ -183,7 +184,7 @@ def bytewise(pieces: list[Piece]) -> Iterator[Piece]:
         for character in piece.data.decode():
             data = character.encode()
             position += len(data)
-            yield piece._replace(position=position, data=data)
+            yield replace(piece, position=position, data=data)
 
 
 def main() -> None:

@@ -13,23 +13,18 @@ from chatapi.model import Generation
 class Wakeup:
     """Wakes one reader. It costs one future for each wait, and no timer."""
 
-    __slots__ = ("_loop", "_push", "_rung", "_waiter")
+    __slots__ = ("_loop", "_rung", "_waiter", "push")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._rung = False
         self._waiter: asyncio.Future[None] | None = None
-        self._push: Callable[[], bool] | None = None
-
-    def publish(self) -> None:
-        """Push, where the reader waits with `wait_pushing`; else, or if that is not enough, wake the reader."""
-        if self._push is None or not self._push():
-            self.ring()
+        self.push: Callable[[], bool] | None = None  # where the reader waits with `wait_pushing`
 
     def ring(self) -> None:
         """Wake the reader, or make its next wait return at once."""
         self._rung = True
-        self._push = None
+        self.push = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -50,11 +45,11 @@ class Wakeup:
         It is called in the pass of the event loop in which the log has grown. It must not wait and must not raise.
         """
         if not self._rung:
-            self._push = push
+            self.push = push
             try:
                 await self.wait()
             finally:
-                self._push = None
+                self.push = None
 
 
 class Bus(Protocol):
@@ -111,7 +106,8 @@ class LocalBus:
 
     def publish(self, generation_id: str) -> None:
         for wake in self._readers.get(generation_id, ()):
-            wake.publish()
+            if wake.push is None or not wake.push():
+                wake.ring()
 
     def wake_all(self) -> None:
         for readers in self._readers.values():

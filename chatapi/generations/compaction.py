@@ -21,10 +21,10 @@ from chatapi.generations.ephemeral import room_is_unlimited
 from chatapi.model import Clock, Kind, NewMessage, Summary, Usage, new_id, user_text
 from chatapi.settings import Settings
 from chatapi.store import Store
+from chatapi.upstream.answer import Answer
 from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
-from chatapi.upstream.stream import Answer
 
 INSTRUCTIONS = (
     "Summarise the conversation in the user's message for an assistant that continues it and cannot read it. Keep "

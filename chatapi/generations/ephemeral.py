@@ -21,10 +21,10 @@ from chatapi.generations.spans import traced_call
 from chatapi.metrics import Metrics
 from chatapi.model import Clock, Generation, LeftOut, Outcome, Status, TurnRequest, new_id
 from chatapi.settings import Settings
+from chatapi.upstream.answer import Answer
 from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
-from chatapi.upstream.stream import Answer
 
 if TYPE_CHECKING:
     from chatapi.tracing.tracing import Tracing
@@ -90,7 +90,7 @@ class EphemeralGeneration(RunningGeneration):
         """
         self.append_deltas(answer, deltas, self._clock)
         self.check_size()
-        self.log.cut()
+        self.log.uncommitted()
         self.committed(self.log.position)
         return True
 

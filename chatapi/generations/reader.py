@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from chatapi.bus import Bus
 from chatapi.errors import PositionOutOfRange, SessionDeleted, SessionNotFound, StoreUnavailable
 from chatapi.generations.running import LogChunk, RunningGeneration
@@ -215,12 +217,17 @@ class _LivePosition:
         running = self._running
         if running.ended is not None or running.error is not None:
             return False
-        chunk = running.read(self.position, READ_BYTES, self._by_cut)
-        if not chunk.pieces:
+        log, more = running.log, False
+        begin, end, pieces = log.offered
+        if begin == self.position and end == log.committed and end - begin <= READ_BYTES:
+            self.position = end  # nearly every reader follows the commits
+        else:
+            chunk = running.read(self.position, READ_BYTES, self._by_cut)
+            pieces, self.position, more = chunk.pieces, chunk.position, chunk.more
+        if not pieces:
             return True
-        self.position = chunk.position
         try:
-            return self._sink(chunk.pieces) and not chunk.more
+            return self._sink(pieces) and not more
         except Exception as error:  # raised in the reader's own task: the writer and other readers go on
             self.error = error
             return False
@@ -245,7 +252,7 @@ def pieces_past(pieces: list[Piece], position: int) -> list[Piece]:
     """The pieces past a position, each byte once."""
     rest = [piece for piece in pieces if piece.position > position]
     if rest and (first := rest[0]).position - len(first.data) < position:
-        rest[0] = first._replace(data=first.data[position - first.position :])
+        rest[0] = replace(first, data=first.data[position - first.position :])
     return rest
 
 

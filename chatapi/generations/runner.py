@@ -38,11 +38,11 @@ from chatapi.settings import Settings
 from chatapi.store import Fenced, QueuedStart, StartedTurn, Store
 from chatapi.store.generations import Ended
 from chatapi.tracing import describe_answer
+from chatapi.upstream.answer import Answer
 from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.context_limits import ContextLimits
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
-from chatapi.upstream.stream import Answer
 
 if TYPE_CHECKING:
     from chatapi.tracing.tracing import Tracing
@@ -147,7 +147,7 @@ class GenerationRunner:
             await self._slots.give_back(slot)
 
     def _add(self, stored: StartedTurn) -> RunningGeneration:
-        running = RunningGeneration(stored.generation, self._settings, lambda: self._bus.publish(stored.generation.id))
+        running = RunningGeneration(stored.generation, self._settings, partial(self._bus.publish, stored.generation.id))
         if self._tracing is not None:
             running.span = self._tracing.begin_answer(f"answer {stored.generation.model}")
         self._running.add(running)
@@ -263,9 +263,10 @@ class GenerationRunner:
         """
         first = running.append_deltas(answer, deltas, self._clock)
         if deltas:
-            self._store.group_commit.schedule_append(running, urgent=first)
+            self._store.group_commit.schedule_append(running, first)
             running.check_size()
-        return running.log.position - running.log.committed <= MAX_UNCOMMITTED_BYTES
+        log = running.log
+        return log.position - log.committed <= MAX_UNCOMMITTED_BYTES
 
     async def _wait_for_commit(self, running: RunningGeneration) -> None:
         """Return when little enough is uncommitted."""

@@ -12,9 +12,9 @@ from chatapi.model import Generation, LeftOut, Microseconds, Outcome, Piece, Sta
 from chatapi.model.log import Log
 from chatapi.settings import Settings
 from chatapi.store import Fenced
+from chatapi.upstream.answer import Answer
 from chatapi.upstream.metadata import UPSTREAM_NAME, ResponseMetadata
 from chatapi.upstream.provider import Deltas
-from chatapi.upstream.stream import Answer
 
 if TYPE_CHECKING:
     from chatapi.tracing.tracing import Span
@@ -98,7 +98,7 @@ class RunningGeneration:
             _resolve(self.responded)  # otherwise when the first text is stored: status and text are then one write
         for kind, text, call in deltas:
             self.log.write(kind, text, call)
-        if answer.is_complete:
+        if answer.parser.finish_reason is not None and answer.is_complete:
             if self._after_finish_deadline is None:
                 self._after_finish_deadline = self._time() + AFTER_FINISH_SECONDS
         elif deltas:
@@ -192,8 +192,10 @@ class RunningGeneration:
 
     def committed(self, position: int) -> None:
         """The store has the log up to here (see `store.group_commit.LogWriter`)."""
-        self.log.committed = max(self.log.committed, position)
-        _resolve(self.responded)
+        log = self.log
+        log.committed = max(log.committed, position)
+        if not self.responded.done():
+            self.responded.set_result(None)
         self._wake()
 
     def refused(self, error: Exception) -> None:

@@ -168,7 +168,17 @@ class Connection(asyncio.Protocol):
         self._framing_bytes += len(data)
         response = self._response
         if response is not None:
-            self._give_body(response)
+            parts = self._parts
+            if not self._receiving:
+                del parts[self._parts_of_response :]
+            if parts:
+                self._framing_bytes = 0
+                body = parts[0] if len(parts) == 1 else b"".join(parts)
+                parts.clear()
+                if response.receiver is not None:
+                    response.receiver.receive(body)
+                else:
+                    response.feed(body)
             if response is not self._response:  # its receiver has closed it
                 return
         if not self._receiving:
@@ -226,7 +236,10 @@ class Connection(asyncio.Protocol):
         if self._codings not in ([], [b"chunked"]):
             raise Malformed("it used a transfer coding that was not requested")
         self._until_close = not self._codings and not self._has_length and status not in _BODILESS
-        self._response = Response(status, self._headers, self)
+        response = self._response = Response(status, self._headers, self)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(response)
 
     def on_message_complete(self) -> None:
         if self._response is not None:  # otherwise it was informational
@@ -240,19 +253,6 @@ class Connection(asyncio.Protocol):
         self._headers, self._codings = [], []
         self._has_length = False
         self._head_bytes = 0
-
-    def _give_body(self, response: Response) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(response)
-        parts = self._parts
-        if not self._receiving:
-            del parts[self._parts_of_response :]
-        if parts:
-            self._framing_bytes = 0
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
-            response.feed(data)
 
     def _complete(self, *, reusable: bool) -> None:
         response, self._response = self._response, None

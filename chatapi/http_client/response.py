@@ -43,7 +43,7 @@ class Response:
         self.ended = False
         self._error: TransportError | None = None
         self._connection = connection
-        self._receiver: Receiver | None = None
+        self.receiver: Receiver | None = None  # set by `push_to`
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._reader: asyncio.Future[None] | None = None
@@ -85,10 +85,10 @@ class Response:
 
     def push_to(self, receiver: Receiver) -> None:
         """Give the body to a receiver from now on, beginning with the bytes that have arrived."""
-        self._receiver = receiver
+        self.receiver = receiver
         if self._buffer:
             receiver.receive(self._take_buffer())
-            if self._receiver is not receiver:  # it has closed the response
+            if self.receiver is not receiver:  # it has closed the response
                 return
         if self.ended:
             receiver.end(self._error)
@@ -115,17 +115,14 @@ class Response:
         """Close the connection at once, unless the response has ended. Bytes that wait to be read are dropped."""
         self._buffer.clear()
         if not self.ended:
-            self._receiver = None
+            self.receiver = None
             self.finish(Disconnected("the response was closed"))
             self._connection.abort()
 
     # For its connection
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of the body."""
-        if self._receiver is not None:
-            self._receiver.receive(data)
-            return
+        """Keep bytes of the body, while there is no receiver for them, until they are read."""
         self._buffer.append(data)
         self._buffered += len(data)
         if self._buffered > BUFFER_BYTES:
@@ -137,8 +134,8 @@ class Response:
         if not self.ended:
             self.ended, self._error = True, error
             self._wake()
-            if self._receiver is not None:
-                self._receiver.end(error)
+            if self.receiver is not None:
+                self.receiver.end(error)
 
     def _take_buffer(self) -> bytes:
         data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from chatapi.model.ids import Alias
 
 
@@ -99,7 +101,7 @@ def with_text(parts: tuple[Part, ...], text: str) -> tuple[Part, ...]:
     return (*files, Part(Kind.TEXT, text), *(part for part in others if part.kind is not Kind.FILE))
 
 
-class Piece(NamedTuple):
+class Piece(Struct, frozen=True, gc=False):  # built in C: there is one for each chunk of text
     """A run of bytes of a log: whole UTF-8 code points of one part. `position` is its end, in bytes of the log."""
 
     position: int

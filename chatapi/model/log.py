@@ -15,6 +15,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from chatapi.model import Kind, Part, Piece, ToolCall
 
 JOIN_AFTER_PARTS = 256  # an upstream that alternates between kinds gets larger parts from here on
@@ -34,25 +36,18 @@ class _Start(NamedTuple):
 class Log:
     """The append-only text of a generation, in memory while it runs."""
 
-    __slots__ = ("_cuts", "_held", "_offered", "_parts", "_text", "committed")
+    __slots__ = ("_cuts", "_held", "_last", "_parts", "_text", "committed", "offered", "part_count", "position")
 
     def __init__(self) -> None:
         self._text = bytearray()
+        self._last = b""  # the bytes of the last `write`
         self._cuts: list[int] = []
         self._held: dict[Kind, str] = {}  # text that waits for more of its kind
-        self._offered: tuple[int, int, list[Piece]] = (0, 0, [])  # for the last commit: from, to, and the pieces
         self._parts: list[_Start] = []
+        self.position = 0  # the end of the log, in bytes
+        self.part_count = 0
         self.committed = 0
-
-    @property
-    def position(self) -> int:
-        """The end of the log, in bytes."""
-        return len(self._text)
-
-    @property
-    def part_count(self) -> int:
-        """The number of parts."""
-        return len(self._parts)
+        self.offered: tuple[int, int, list[Piece]] = (0, 0, [])  # for the last commit: from, to, and the pieces
 
     def write(self, kind: Kind, text: str, call: ToolCall | None = None) -> None:
         """Append `text`, which must not be empty; a new kind or call starts a new part.
@@ -70,19 +65,25 @@ class Log:
                         return
                 elif kind not in _JOINED_KINDS:
                     self.release()  # an annotation follows its text
-            self._parts.append(_Start(len(self._text), kind, call))
-        self._text += text.encode()
+            self._begin_part(kind, call)
+        data = self._last = text.encode()
+        self._text += data
+        self.position += len(data)
 
     def release(self) -> None:
         """Append the text that is held; call it before the log ends."""
-        for kind, text in self._held.items():
-            self._parts.append(_Start(len(self._text), kind, None))
-            self._text += text.encode()
-        self._held = {}
+        held, self._held = self._held, {}
+        for kind, text in held.items():
+            self._begin_part(kind, None)
+            self.write(kind, text)
+
+    def _begin_part(self, kind: Kind, call: ToolCall | None) -> None:
+        self._parts.append(_Start(self.position, kind, call))
+        self.part_count += 1
 
     def cut(self) -> None:
         """Make the end of the log a cut."""
-        end = len(self._text)
+        end = self.position
         last = self._cuts[-1] if self._cuts else 0
         while end - last > CUT_BYTES:
             last = character_end(self._text, last + CUT_BYTES)
@@ -101,7 +102,7 @@ class Log:
         `by_cut`: the pieces end at cuts and at the ends of parts. `most_bytes` must be at least `CUT_BYTES` then.
         """
         end = self.committed
-        begin_of_last, end_of_last, last = self._offered
+        begin_of_last, end_of_last, last = self.offered
         is_too_much = most_bytes is not None and end - position > most_bytes
         if position == begin_of_last and end == end_of_last and not is_too_much:
             return last  # nearly every reader follows the commits
@@ -118,12 +119,17 @@ class Log:
 
         Text that is offered again, because its commit failed or its acknowledgement was lost, is the same pieces again.
         """
-        self.cut()
-        begin, end, cuts = self.committed, len(self._text), self._cuts
-        pieces = self._slice(begin, end)
-        if len(cuts) > 1 and cuts[-2] > begin:
-            pieces = split(pieces, cuts)
-        self._offered = begin, end, pieces
+        begin, end, cuts = self.committed, self.position, self._cuts
+        is_last_write = begin + len(self._last) == end and (cuts[-1] if cuts else 0) == begin < end
+        if is_last_write and end - begin <= CUT_BYTES and (start := self._parts[-1]).position <= begin:
+            cuts.append(end)
+            pieces = [Piece(end, self.part_count - 1, start.kind, self._last, start.call)]
+        else:
+            self.cut()
+            pieces = self._slice(begin, end)
+            if len(cuts) > 1 and cuts[-2] > begin:
+                pieces = split(pieces, cuts)
+        self.offered = begin, end, pieces
         return pieces
 
     def _slice(self, begin: int, end: int) -> list[Piece]:
@@ -146,7 +152,7 @@ class Log:
 
     def parts(self) -> tuple[Part, ...]:
         """Return the whole log, uncommitted text included, as message parts."""
-        return parts_of(self._slice(0, len(self._text)))
+        return parts_of(self._slice(0, self.position))
 
 
 def character_end(data: bytes | bytearray, at: int) -> int:
@@ -180,9 +186,9 @@ def split(pieces: list[Piece], cuts: Sequence[int]) -> list[Piece]:
             end = cuts[at] - begin
             at += 1
             if end > start and character_end(piece.data, end) == end:
-                found.append(piece._replace(position=begin + end, data=piece.data[start:end]))
+                found.append(replace(piece, position=begin + end, data=piece.data[start:end]))
                 start = end
-        found.append(piece._replace(data=piece.data[start:]) if start else piece)
+        found.append(replace(piece, data=piece.data[start:]) if start else piece)
     return found
 
 
@@ -215,7 +221,7 @@ def first_of(pieces: list[Piece], most_bytes: int) -> list[Piece]:
             end = character_end(piece.data, most_bytes)
             left = len(piece.data) - end
             if end:
-                taken.append(piece._replace(position=piece.position - left, data=piece.data[:end]))
+                taken.append(replace(piece, position=piece.position - left, data=piece.data[:end]))
             break
         taken.append(piece)
         most_bytes -= len(piece.data)
@@ -230,7 +236,7 @@ def up_to(pieces: list[Piece], position: int) -> list[Piece]:
         if begin >= position:
             break
         end = min(piece.position, position)
-        before.append(piece._replace(position=end, data=piece.data[: end - begin]))
+        before.append(replace(piece, position=end, data=piece.data[: end - begin]))
     return before
 
 
@@ -256,7 +262,7 @@ def contiguous(pieces: list[Piece], position: int) -> list[Piece]:
         if begin > position:
             break
         if piece.position > position:
-            run.append(piece if begin == position else piece._replace(data=piece.data[position - begin :]))
+            run.append(piece if begin == position else replace(piece, data=piece.data[position - begin :]))
             position = piece.position
     return run
 

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from chatapi.api.http.streaming import RENEW, WRITE_HEAD, WRITE_NOW
 from chatapi.server.connections import ConnectionTable
+from chatapi.server.transport import HeadWithBody
 from chatapi.server.websocket import BoundedWebSocket
 
 HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself has no limit
@@ -27,56 +28,12 @@ MALFORMED = "The request is not valid HTTP/1.1."
 _SEPARATE = frozenset({b"content-length", b"transfer-encoding", b"connection"})  # headers that uvicorn has to see
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110, section 5.6.2)
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in a field value (RFC 9110, section 5.5)
-LARGE_WRITE_BYTES = 64 * 1024  # a body that is not copied to join it with its head
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
 MAX_DIGITS = 18  # of a length; the parser refuses longer ones
 HANDSHAKE = re.compile(rb"GET /v1/responses(?:\?[^ ]*)? HTTP/1\.1\r\n")  # the only request that may be upgraded
 WEBSOCKET = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 UPGRADE = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
-
-
-class HeadWithBody:
-    """A transport that joins a response's head with the first bytes of its body.
-
-    uvicorn writes them one after the other, and each write is a system call and a packet. The head is held back until
-    the next write, at most for the rest of this turn of the loop.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-        self.written_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        """Write `data`, a head with the next write; drop it if the connection is closed."""
-        if self._transport.is_closing():
-            return
-        self.written_bytes += len(data)
-        if self._head:
-            if len(data) > LARGE_WRITE_BYTES:
-                self._flush()
-            else:
-                self._head, data = b"", self._head + data
-        elif data.startswith(b"HTTP/1.1 "):
-            self._head = data
-            self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
-
-    def close(self) -> None:
-        """Close after everything is written."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._head and not self._transport.is_closing():
-            head, self._head = self._head, b""
-            self._transport.write(head)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 def write_head(cycle: RequestResponseCycle, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
@@ -154,7 +111,7 @@ def bounded_protocol(
         _websocket: BoundedWebSocket | None = None  # that this connection has become
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(cast(asyncio.Transport, HeadWithBody(transport, self.loop)))
+            super().connection_made(HeadWithBody(transport, self.loop))
             if not table.add(self, unlimited=is_proxy(self.address)):
                 transport.abort()
                 return

@@ -18,13 +18,14 @@ from __future__ import annotations
 import os
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
+from msgspec.structs import replace
 
 from chatapi.errors import StoreUnavailable
 from chatapi.model import Kind, Piece, ToolCall
@@ -117,34 +118,34 @@ class Journal:
         Raises:
             StoreUnavailable: the disk is full or failed, or the next segment is not ready; nothing counts as written.
         """
-        try:
-            self._append([(append.generation_id, self._encode(append)) for append in appends])
-        except OSError as error:
-            raise StoreUnavailable from error
-
-    def _append(self, batch: list[tuple[str, list[bytes]]]) -> None:
         segment = self._current
         if segment is None:
             raise StoreUnavailable("The journal is closed.")
-        data: list[bytes] = []
+        records: list[bytes] = []
         size = 0
-        ids: set[str] = set()
-        for generation_id, records in batch:
-            for record in records:
-                if segment.end + size + len(record) > self._segment_bytes:
-                    self._write(segment, data, size, ids)
-                    segment = self._next()
-                    data, size, ids = [], 0, set()
-                data.append(record)
-                size += len(record)
-                ids.add(generation_id)
-        self._write(segment, data, size, ids)
+        try:
+            for append in appends:
+                name = append.generation_id.encode()
+                segment.generations.add(append.generation_id)  # first: a partial write must keep the segment
+                for whole in append.pieces:
+                    for piece in (whole,) if len(whole.data) <= RECORD_BYTES else _cut(whole):
+                        record = self._encode(name, piece)
+                        if segment.end + size + len(record) > self._segment_bytes:
+                            self._write(segment, records, size)
+                            segment = self._next()
+                            segment.generations.add(append.generation_id)
+                            records, size = [], 0
+                        records.append(record)
+                        size += len(record)
+            self._write(segment, records, size)
+        except OSError as error:
+            raise StoreUnavailable from error
 
-    def _write(self, segment: _Segment, data: list[bytes], size: int, ids: set[str]) -> None:
-        if not data:
+    def _write(self, segment: _Segment, records: list[bytes], size: int) -> None:
+        if not records:
             return
-        segment.generations |= ids  # first: a partial write must keep the segment
-        written = os.pwrite(segment.descriptor, b"".join(data), segment.end)
+        data = records[0] if len(records) == 1 else b"".join(records)
+        written = os.pwrite(segment.descriptor, data, segment.end)
         if written != size:
             raise OSError(f"{written} of {size} bytes were written")
         segment.end += size
@@ -246,26 +247,26 @@ class Journal:
         self._folder_changed = True
         return _Segment(self._number, path, descriptor)
 
-    def _encode(self, append: Append) -> list[bytes]:
-        """Encode pieces as records of at most `RECORD_BYTES` of text each."""
-        name = append.generation_id.encode()
-        records = []
-        for piece in append.pieces:
-            label = self._labels.get((piece.kind, piece.call)) or self._label(piece)
-            end = piece.position - len(piece.data)
-            is_small = len(piece.data) <= RECORD_BYTES  # of nearly every piece; the rest is cut
-            for data in (piece.data,) if is_small else cut(piece.data, RECORD_BYTES):
-                end += len(data)
-                head = _PAYLOAD.pack(end, piece.part, len(name), len(label))
-                payload = b"".join((head, name, label, data))
-                records.append(_SIZES.pack(len(payload), crc32(payload)) + payload)
-        return records
+    def _encode(self, name: bytes, piece: Piece) -> bytes:
+        """Encode a piece of the generation with this ID as a record."""
+        label = self._labels.get((piece.kind, piece.call)) or self._label(piece)
+        head = _PAYLOAD.pack(piece.position, piece.part, len(name), len(label))
+        payload = b"".join((head, name, label, piece.data))
+        return _SIZES.pack(len(payload), crc32(payload)) + payload
 
     def _label(self, piece: Piece) -> bytes:
         label = msgspec.json.encode([piece.kind, *(piece.call or ())])
         if piece.call is None:  # few kinds, but many calls
             self._labels[piece.kind, None] = label
         return label
+
+
+def _cut(piece: Piece) -> Iterator[Piece]:
+    """Yield a large piece as pieces of at most `RECORD_BYTES` each."""
+    end = piece.position - len(piece.data)
+    for data in cut(piece.data, RECORD_BYTES):
+        end += len(data)
+        yield replace(piece, position=end, data=data)
 
 
 def journal_folder(database: Path) -> Path:

@@ -45,7 +45,7 @@ class JournaledCommit(GroupCommit):
     async def close(self) -> None:
         """Commit the queue and all text, as far as the database and the disk accept it, and stop."""
         if self._task is not None:
-            self._append()
+            self._append_now()
         await super().close()
         for timer in (self._scheduled, self._sync_timer):
             if timer is not None:
@@ -62,7 +62,7 @@ class JournaledCommit(GroupCommit):
     async def flush(self) -> None:
         """Try to write all log text now."""
         self._require_open()
-        self._append()
+        self._append_now()
         await asyncio.sleep(0)  # a caller that repeats this lets others run
 
     def release(self, generation_id: str) -> None:
@@ -86,16 +86,21 @@ class JournaledCommit(GroupCommit):
         """Return none: a batch has transactions only."""
         return []
 
-    def _append(self) -> None:
-        """Write all pending text, and notify its writers."""
+    def _append_now(self) -> None:
         if self._scheduled is not None:
             self._scheduled.cancel()
-            self._scheduled = None
-        writers, self._pending = list(self._pending.values()), {}
+        self._append()
+
+    def _append(self) -> None:
+        """Write all pending text, and notify its writers. The event loop calls this."""
+        self._scheduled = None
+        pending, self._pending = self._pending, {}
+        writers = pending.values()
+        logs = self._journal.logs
         appends = []
         for writer in writers:
-            self._journal.logs[writer.id] = writer.log
-            appends.append(Append(writer.id, writer.log.uncommitted()))
+            log = logs[writer.id] = writer.log
+            appends.append(Append(writer.id, log.uncommitted()))
         try:
             self._journal.append(appends)
         except StoreUnavailable as error:

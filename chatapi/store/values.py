@@ -32,8 +32,7 @@ class Lease:
         return cls(replica, Microseconds(now + int(seconds * 1_000_000)))
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True, gc=False):
     """The next pieces of one generation's log."""
 
     generation_id: str

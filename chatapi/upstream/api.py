@@ -8,12 +8,12 @@ from typing import Protocol
 
 from chatapi.auth.credentials import Credential
 from chatapi.model import Microseconds
+from chatapi.upstream.answer import Answer
 from chatapi.upstream.forwarding import ForwardedAnswer, ForwardedRequest
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.responses.operations import Operation
-from chatapi.upstream.stream import Answer
 
 Take = Callable[[Answer, Deltas], bool]
 """Takes the content of an answer as it arrives; see `Answer.deliver`."""

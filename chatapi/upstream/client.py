@@ -40,6 +40,7 @@ from chatapi.http_client import (
 )
 from chatapi.metrics import Metrics
 from chatapi.model import Clock, Microseconds, wall_clock
+from chatapi.upstream.answer import Answer
 from chatapi.upstream.chat_completions import ChatCompletions
 from chatapi.upstream.forwarding import ForwardedAnswer, ForwardedRequest
 from chatapi.upstream.metadata import UPSTREAM_NAME, ResponseMetadata, read_metadata
@@ -58,7 +59,6 @@ from chatapi.upstream.refusals import (
 )
 from chatapi.upstream.request import ModelRequest
 from chatapi.upstream.responses.operations import Operation, explain_refusal, unsupported, write_operation
-from chatapi.upstream.stream import Answer
 from chatapi.wire.extras import origin_of
 from chatapi.wire.loose_json import UNREADABLE, read_json
 

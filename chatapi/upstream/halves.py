@@ -19,6 +19,8 @@ class Halves:
         """Return `text`, which must not be empty, made storable; a first half at its end waits for the next text."""
         if self._held:
             text = self._held.pop(place, "") + text
+        if text.isascii() and "\0" not in text:
+            return text
         if "\ud800" <= text[-1] <= "\udbff":
             self._held[place] = text[-1]
             text = text[:-1]

@@ -8,27 +8,22 @@ upstream has declared it complete.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken, UpstreamError
-from chatapi.http_client import Response, TransportError
-from chatapi.model import Kind, Limit, Usage
+from chatapi.model import Kind, Usage
 from chatapi.upstream.events import BROKE_OFF, EventParser
 from chatapi.upstream.finish import STOP, TOOL_CALLS, Ending, read_finish
 from chatapi.upstream.halves import Halves
-from chatapi.upstream.metadata import ResponseMetadata
-from chatapi.upstream.provider import Deltas, Parser
+from chatapi.upstream.provider import Deltas
 from chatapi.upstream.refusals import error_in_stream, find_error
 from chatapi.upstream.tool_calls import ToolCallAssembler
 from chatapi.upstream.usage import read_usage
 from chatapi.wire.extras import DEEPEST, EXTRAS_BYTES, encode_extras, merge
 from chatapi.wire.loose_json import REPLACEMENT, UNREADABLE, nests_deeper_than, read_json, storable, write_json
-from chatapi.wire.sse import MAX_EVENT_BYTES
 
 NO_FINISH = "The model API ended its answer without saying that it was finished."
 NOT_PROTOCOL = "The model API sent an event that is not in its protocol."
@@ -80,13 +75,13 @@ class _Chunk(msgspec.Struct):
 # An event with text and nothing else, which nearly all are. Its decoder refuses every other event.
 
 
-class _TextDelta(msgspec.Struct, forbid_unknown_fields=True):
+class _TextDelta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     content: Annotated[str, msgspec.Meta(min_length=1)]
     role: str | None = None
     refusal: None = None
 
 
-class _TextChoice(msgspec.Struct):
+class _TextChoice(msgspec.Struct, gc=False):
     delta: _TextDelta
     finish_reason: None = None
     index: int = 0
@@ -95,7 +90,7 @@ class _TextChoice(msgspec.Struct):
     usage: None = None
 
 
-class _TextChunk(msgspec.Struct):
+class _TextChunk(msgspec.Struct, gc=False):
     choices: tuple[_TextChoice]
     usage: None = None
     error: None = None
@@ -175,6 +170,14 @@ class CompletionParser(EventParser):
         return deltas
 
     def _take_all(self, payloads: list[bytes], *, at_end: bool = False) -> Deltas:
+        if self._expects_text and len(payloads) == 1:  # as nearly always, if the upstream is slower than this server
+            try:
+                text = _decode_text(payloads[0]).choices[0].delta.content
+            except UNREADABLE:
+                pass
+            else:
+                self.deltas += 1
+                return [(Kind.TEXT, text, None)] if (text := self._halves.join(Kind.TEXT, text)) else []
         deltas: Deltas = []
         texts: list[str] = []  # of events with nothing else, which are joined
         try:
@@ -470,156 +473,3 @@ def _count(value: Any) -> int | None:
 def _is_something(value: Any) -> bool:
     """Whether a member says anything: null, empty and false do not."""
     return value not in (None, "", [], {}, False)
-
-
-class Answer:
-    """An answer on its connection: have it delivered, then look at how it ended."""
-
-    def __init__(
-        self,
-        response: Response,
-        metadata: ResponseMetadata,
-        parser: Parser,
-        *,
-        is_document: bool = False,
-    ) -> None:
-        self.response = response
-        self.metadata = metadata
-        self._parser = parser
-        self._is_document = is_document
-
-    @property
-    def limit(self) -> Limit | None:
-        """The upstream's own request limit, if it sent one."""
-        return self.metadata.limit
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The upstream's headers that callers are shown."""
-        return self.metadata.headers
-
-    @property
-    def finish_reason(self) -> str | None:
-        """The finish reason so far, in OpenAI's words where it is known."""
-        return self._parser.finish_reason
-
-    @property
-    def usage(self) -> Usage | None:
-        """The tokens as the upstream counted them, if it did."""
-        return self._parser.usage
-
-    @property
-    def deltas(self) -> int:
-        """The pieces of content so far, about one token each."""
-        return self._parser.deltas
-
-    @property
-    def spent(self) -> Usage | None:
-        """The tokens as the upstream counted them, or one for each piece of content where it did not."""
-        counted = self.usage
-        if self.deltas and (counted is None or counted.output_tokens is None):
-            return Usage(counted.input_tokens if counted is not None else None, self.deltas, estimated=True)
-        return counted
-
-    @property
-    def done(self) -> bool:
-        """Whether the answer has ended, so that nothing more is read of it."""
-        return self._parser.done
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the upstream has declared the answer complete."""
-        return self._parser.is_complete
-
-    def conclude(self) -> Deltas:
-        """End the answer before its connection ends, and return the content that was held."""
-        return self._parser.conclude()
-
-    async def deliver(self, take: Callable[[Deltas], bool], make_room: Callable[[], Awaitable[None]]) -> None:
-        """Give `take` the content of each network read, in the callback that received it; return at the end.
-
-        The list is empty where an event held no content. After `take` returned False, nothing more is read from the
-        network until `make_room` has returned. An exception of `take` ends the delivery and is raised here.
-
-        Raises:
-            UpstreamBroken: it broke off before its finish reason, or an event is not in its protocol.
-            UpstreamError: it reported an error in the stream.
-        """
-        delivery = _Delivery(self.response, self._parser, take)
-        if self._is_document:
-            try:
-                body = await self._read_document()
-            except TransportError as error:
-                delivery.end(error)
-            else:
-                delivery.receive_document(body)
-        else:
-            self.response.push_to(delivery)
-            while not await delivery.is_over():
-                await make_room()
-                self.response.resume()
-        if self._parser.error is not None:
-            raise self._parser.error
-
-    async def _read_document(self) -> bytes:
-        body = bytearray()
-        while some := await self.response.read():
-            body += some
-            if len(body) > MAX_EVENT_BYTES:
-                raise UpstreamBroken("The model API's answer is larger than this server reads.")
-        return bytes(body)
-
-
-class _Delivery:
-    """Receives a body, parses it and passes its content on, without a task."""
-
-    def __init__(self, response: Response, parser: Parser, take: Callable[[Deltas], bool]) -> None:
-        self._response = response
-        self._parser = parser
-        self._take = take
-        self._is_full = False
-        self._failure: Exception | None = None  # of `take`
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def is_over(self) -> bool:
-        """Return True at the end, and False when `take` has no room; raise its exception."""
-        if not (self._parser.done or self._is_full or self._failure):
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        self._waiter = None
-        if self._failure is not None:
-            raise self._failure
-        self._is_full = False
-        return self._parser.done
-
-    def receive(self, data: bytes) -> None:
-        if not self._parser.done and self._failure is None:
-            self._pass_on(self._parser.feed(data))
-
-    def receive_document(self, body: bytes) -> None:
-        """Take a whole body that is one JSON object."""
-        self._pass_on(self._parser.document(body))
-        if self._failure is not None:
-            raise self._failure
-
-    def end(self, error: TransportError | None) -> None:
-        if self._parser.done or self._failure is not None:
-            return
-        if error is None:
-            self._pass_on(self._parser.end())
-        else:
-            broken = UpstreamBroken()
-            broken.__cause__ = error
-            self._pass_on(self._parser.cut_off(broken))
-
-    def _pass_on(self, deltas: Deltas | None) -> None:
-        try:
-            if deltas or (deltas is not None and self._parser.error is None):
-                self._is_full |= not self._take(deltas)
-        except Exception as error:  # raised by `is_over`, in the task of the generation
-            self._failure = error
-        has_no_room = self._is_full or self._failure is not None
-        if has_no_room:
-            self._response.pause()
-        if (has_no_room or self._parser.done) and self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)

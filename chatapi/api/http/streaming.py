@@ -8,7 +8,7 @@ loop in which they were committed, and no task runs either.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Protocol
@@ -49,8 +49,8 @@ class Encoder(Protocol):
     def begin(self) -> bytes:
         """Return the bytes before the first piece."""
 
-    def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
-        """Yield the pieces, chunk by chunk."""
+    def pieces(self, pieces: list[Piece]) -> Iterable[bytes]:
+        """Return the pieces, encoded, chunk by chunk."""
 
     def heartbeat(self) -> bytes:
         """Return the bytes that break a silence."""

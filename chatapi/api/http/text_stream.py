@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from chatapi.api.http.streaming import ENDED_WELL, Aborted
 from chatapi.errors import ChatError
-from chatapi.model import VISIBLE_KINDS, Generation, Piece
+from chatapi.model import VISIBLE_KINDS, Generation, Kind, Piece
 from chatapi.model.log import cut
 
 TEXT_CHUNK_BYTES = 1024  # the seed's client reads 1,024 bytes at a time and decodes each read by itself
@@ -20,13 +20,14 @@ class TextEncoder:
     def begin(self) -> bytes:
         return b""
 
-    def pieces(self, pieces: list[Piece]) -> Iterator[bytes]:
-        visible_text = [piece.data for piece in pieces if piece.kind in VISIBLE_KINDS]
-        data = visible_text[0] if len(visible_text) == 1 else b"".join(visible_text)
+    def pieces(self, pieces: list[Piece]) -> Iterable[bytes]:
+        if len(pieces) == 1 and pieces[0].kind is Kind.TEXT:
+            data = pieces[0].data
+        else:
+            data = b"".join([piece.data for piece in pieces if piece.kind in VISIBLE_KINDS])
         if len(data) > TEXT_CHUNK_BYTES:
-            yield from cut(data, TEXT_CHUNK_BYTES)
-        elif data:
-            yield data
+            return cut(data, TEXT_CHUNK_BYTES)
+        return (data,) if data else ()
 
     def heartbeat(self) -> bytes:
         return b""  # any byte would be read as text

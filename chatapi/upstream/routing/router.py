@@ -31,6 +31,7 @@ from chatapi.errors import (
 from chatapi.metrics import Metrics
 from chatapi.model import Microseconds
 from chatapi.model.content import visible_text
+from chatapi.upstream.answer import Answer
 from chatapi.upstream.api import MakeRoom, Take
 from chatapi.upstream.forwarding import ForwardedAnswer, ForwardedRequest
 from chatapi.upstream.passthrough import Passthrough, PassthroughBody
@@ -43,7 +44,6 @@ from chatapi.upstream.routing.breaker import State
 from chatapi.upstream.routing.member import Attempt, Member
 from chatapi.upstream.routing.model_list import ModelList
 from chatapi.upstream.routing.routes import ListedUpstream, RouteTable
-from chatapi.upstream.stream import Answer
 
 SHARED_ACCOUNT_PATHS = frozenset({"embeddings", "moderations", "completions", "audio", "images"})
 # Not passed on to a shared account: they choose an account, or two callers with the same key would share an answer.
