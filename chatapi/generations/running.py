@@ -71,7 +71,8 @@ class RunningGeneration:
         self.span: Span | None = None  # if traces are on
         self.was_sent = False  # the upstream was asked, so that it may cost something
         self.task: asyncio.Task[object] | None = None  # to cancel; None once the outcome is being stored
-        self._settings = settings
+        self._idle_seconds = settings.idle_seconds  # settings cost as much as a method call to read
+        self._max_answer_bytes = settings.max_answer_bytes
         self._time = loop.time
         self._wake = wake
         self._total_deadline = loop.time() + settings.total_seconds
@@ -103,7 +104,7 @@ class RunningGeneration:
                 self._after_finish_deadline = self._time() + AFTER_FINISH_SECONDS
         elif deltas:
             self._after_finish_deadline = None  # the finish reason was not final
-            deadline = self._time() + self._settings.idle_seconds
+            deadline = self._time() + self._idle_seconds
             if self.first_token_at is not None and deadline - self._content_deadline > self.longest_gap:
                 self.longest_gap = deadline - self._content_deadline
             self._content_deadline = deadline
@@ -173,7 +174,7 @@ class RunningGeneration:
 
     def check_size(self) -> None:
         """Raise AnswerTooLarge if the answer has more bytes, or more parts, than this server stores."""
-        if self.log.position > self._settings.max_answer_bytes or self.log.part_count > MAX_PARTS:
+        if self.log.position > self._max_answer_bytes or self.log.part_count > MAX_PARTS:
             raise AnswerTooLarge
 
     def cancel(self, reason: CancelReason) -> None:

@@ -95,25 +95,24 @@ class JournaledCommit(GroupCommit):
         """Write all pending text, and notify its writers. The event loop calls this."""
         self._scheduled = None
         pending, self._pending = self._pending, {}
-        writers = pending.values()
         logs = self._journal.logs
-        appends = []
-        for writer in writers:
+        appends: dict[LogWriter, Append] = {}
+        for writer in pending.values():
             log = logs[writer.id] = writer.log
-            appends.append(Append(writer.id, log.uncommitted()))
+            appends[writer] = Append(writer.id, log.uncommitted())
         try:
-            self._journal.append(appends)
+            self._journal.append(appends.values())
         except StoreUnavailable as error:
             self._last_commit = self._loop.time()
             self._metrics.journal_failed()
             reason = type(error.__cause__ or error).__name__
             logger.warning("journal write failed", answers=len(appends), reason=reason)
-            for writer in writers:
+            for writer in appends:
                 self._retry(writer)
             return
-        if writers and self._sync_timer is None:
+        if appends and self._sync_timer is None:
             self._sync_timer = self._loop.call_later(SYNC_SECONDS, self._sync)
-        for writer, append in zip(writers, appends, strict=True):
+        for writer, append in appends.items():
             if self._unstored_since:
                 self._unstored_since.pop(writer.id, None)
             if append.pieces:

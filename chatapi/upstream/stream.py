@@ -99,6 +99,7 @@ class _TextChunk(msgspec.Struct, gc=False):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_text = msgspec.json.Decoder(_TextChunk).decode
 
+_TEXT = Kind.TEXT  # a member of an enumeration costs as much as a method call to read
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_content", "thought", "thoughts")
 _TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
 _REASONING_PARTS = frozenset(
@@ -177,7 +178,7 @@ class CompletionParser(EventParser):
                 pass
             else:
                 self.deltas += 1
-                return [(Kind.TEXT, text, None)] if (text := self._halves.join(Kind.TEXT, text)) else []
+                return [(_TEXT, text, None)] if (text := self._halves.join(_TEXT, text)) else []
         deltas: Deltas = []
         texts: list[str] = []  # of events with nothing else, which are joined
         try:

@@ -53,7 +53,7 @@ class EventEncoder:
                     data = {"text": text.decode()}
                 else:
                     data = {"call_id": piece.call.id, "name": piece.call.name, "arguments": text.decode()}
-                yield self._event(piece.kind.value, data)
+                yield self._event(piece.kind, data)
 
     def heartbeat(self) -> bytes:
         return sse.HEARTBEAT

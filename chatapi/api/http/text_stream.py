@@ -9,6 +9,7 @@ from chatapi.errors import ChatError
 from chatapi.model import VISIBLE_KINDS, Generation, Kind, Piece
 from chatapi.model.log import cut
 
+_TEXT = Kind.TEXT  # a member of an enumeration costs as much as a method call to read
 TEXT_CHUNK_BYTES = 1024  # the seed's client reads 1,024 bytes at a time and decodes each read by itself
 
 
@@ -21,7 +22,7 @@ class TextEncoder:
         return b""
 
     def pieces(self, pieces: list[Piece]) -> Iterable[bytes]:
-        if len(pieces) == 1 and pieces[0].kind is Kind.TEXT:
+        if len(pieces) == 1 and pieces[0].kind is _TEXT:
             data = pieces[0].data
         else:
             data = b"".join([piece.data for piece in pieces if piece.kind in VISIBLE_KINDS])

@@ -55,6 +55,7 @@ _REPEATED = frozenset(
 )
 _INCOMPLETE = {"max_output_tokens": LENGTH, "max_tokens": LENGTH, "content_filter": CONTENT_FILTER}
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+_TEXT = Kind.TEXT  # a member of an enumeration costs as much as a method call to read
 _TEXT_PARTS = {"output_text": ("text", Kind.TEXT), "refusal": ("refusal", Kind.REFUSAL)}
 
 
@@ -161,7 +162,7 @@ class ResponsesParser(EventParser):
         texts: list[str] = []
         for payload in payloads:
             item = self._last
-            if item is not None and item.kind is Kind.TEXT and self._counted and self._open[:1] == [item]:
+            if item is not None and item.kind is _TEXT and self._counted and self._open[:1] == [item]:
                 try:
                     event = _decode_text(payload)
                 except UNREADABLE:
@@ -179,7 +180,7 @@ class ResponsesParser(EventParser):
         if texts:
             assert self._last is not None, "they belong to it"
             self.deltas += len(texts)
-            self._write(self._last, Kind.TEXT, "".join(texts), deltas)
+            self._write(self._last, _TEXT, "".join(texts), deltas)
             texts.clear()
 
     def _take(self, event: _Event, payload: bytes | dict[str, Any], deltas: Deltas) -> None:
