@@ -36,7 +36,7 @@ class Load:
 
     `raw` sends requests in OpenAI's protocol, as the service does to its upstream. `stored` does too, for a turn of a
     new session: then the text of the chunks is compared, since their frames are the service's own. `responses` requests
-    that turn by /v1/responses.
+    that turn by /v1/responses. The answers of a `peer` name no session.
     """
 
     port: int
@@ -51,6 +51,7 @@ class Load:
     stored: bool = False
     responses: bool = False
     pause_ms: int = 0  # of a connection between two of its answers
+    peer: bool = False
 
     @property
     def script(self) -> Script:
@@ -205,7 +206,7 @@ class Caller(asyncio.Protocol):
         self.read_body(data, now)
 
     def head_is_right(self) -> bool:
-        if not self.run.load.raw or self.run.load.stored:
+        if (not self.run.load.raw or self.run.load.stored) and not self.run.load.peer:
             session = SESSION_ID.search(self.head + b"\r\n")
             if not session:
                 return False
