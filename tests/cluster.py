@@ -92,7 +92,7 @@ class Cluster(Service):
 
     def __init__(self, folder: Path, upstream_url: str, **environment: str) -> None:
         shared: dict[str, Any] = {
-            "DATABASE_URL": postgres().new_database(),
+            "DATABASE_URL": postgres().migrated_database(),
             "REDIS_URL": redis().url,
             "CHATAPI_SECRET": SECRET,
             "CHATAPI_LEASE_SECONDS": "2",

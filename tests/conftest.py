@@ -19,9 +19,9 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from playwright.sync_api import Browser
 
 from chatapi.simulator import Gate, Simulator, running
-from tests import databases
 from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
+from tests.forked_workers import ForkedWorkers
 from tests.server_logs import excerpts, log_lengths
 from tests.server_process import PROJECT, Serve, Service, fresh_key
 
@@ -29,10 +29,19 @@ gc.disable()  # until the end of the collection: modules and tests stay
 FIGURES = "figures"
 LOG_LENGTHS = pytest.StashKey[dict[int, int]]()  # when the test began
 RUN = PROJECT / "run"
-# Files that take longest in one piece. They start first, so that no worker is left alone with one at the end.
-LONGEST = {"test_kill_replicas.py", "test_kill.py", "test_crosstalk.py", "test_setup.py", "test_store_machine.py"}
+# Files that take longest. They start first, so that no worker is left alone with one at the end.
+LONGEST = (
+    *("test_page.py", "test_page_trouble.py", "test_setup.py", "test_openapi.py", "test_page_barriers.py"),
+    *("test_page_comfort.py", "test_crosstalk.py", "test_page_hostile.py", "test_page_demo.py"),
+    *("test_kill_replicas.py", "test_markdown.py", "test_doctor.py", "test_replicas.py", "test_migrate.py"),
+    *("test_web.py", "test_openai_chat.py", "test_store_machine.py", "test_kill.py"),
+)
 ONE_PROCESS, REPLICAS = "one-process", "replicas"
 DEPLOYMENTS: dict[str, Callable[..., Service]] = {ONE_PROCESS: Service, REPLICAS: Cluster}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--workers", type=int, default=0, help="run the tests in this many processes")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -53,7 +62,8 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Drop most cases of tables on replicas, and order the rest."""
-    items[:] = sorted(without_repeated_tables(items), key=lambda item: item.path.name not in LONGEST)
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items[:] = sorted(without_repeated_tables(items), key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 def without_repeated_tables(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -86,12 +96,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed:
         report.sections += excerpts(item.stash.get(LOG_LENGTHS, {}))
     return report
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes() -> None:
-    """Start PostgreSQL and Redis once for all workers."""
-    databases.share_with_workers()
 
 
 @pytest.fixture
@@ -140,9 +144,11 @@ class FailuresAtOnce:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Report failures at once, where there is a terminal to report to."""
+    """Report failures at once, where there is a terminal to report to, and run tests in workers."""
     if terminal := config.pluginmanager.getplugin("terminalreporter"):
-        config.pluginmanager.register(FailuresAtOnce(terminal))
+        config.pluginmanager.register(FailuresAtOnce(terminal), "failures-at-once")
+    if workers := config.option.workers:
+        config.pluginmanager.register(ForkedWorkers(workers))
 
 
 @pytest.fixture(scope="session")

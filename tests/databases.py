@@ -7,6 +7,7 @@ starts its servers with the functions at the end.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import itertools
 import os
@@ -18,8 +19,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 START_SECONDS = 30.0
@@ -28,7 +30,7 @@ FIRST_PORT = 14_000  # of `free_port`
 PORTS = 2_000  # of each worker; eight workers stay below 32,768, from where Linux assigns ports
 _ports = itertools.count(os.getpid())
 PASSWORD = "secret-of-the-tests"
-POSTGRES_PORT, REDIS_PORT = "TESTS_POSTGRES_PORT", "TESTS_REDIS_PORT"  # variables of a parallel run's workers
+WORKER = "TESTS_WORKER"  # the variable with the name of a worker of a parallel run
 POSTGRES_OPTIONS = {
     "max_connections": "400",
     "shared_buffers": "64MB",
@@ -103,15 +105,32 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class SharedPostgres:
-    """A PostgreSQL that serves on this port, whose user `postgres` needs no password."""
+class Postgres(Server):
+    """PostgreSQL. All users may connect from loopback; the user `locked` needs `PASSWORD`."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
+        super().__init__("postgres")
         binaries = postgres_binaries()
         assert binaries, "The test requirements are not installed: ./run test installs them."
         self._binaries = binaries
         self._numbers = itertools.count()
+        self._data = self.folder / "data"
+        create_cluster(self._binaries, self._data, "--no-sync")
+        rules = self._data / "pg_hba.conf"
+        rules.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
+        self.start()
+        self.run(f"CREATE ROLE locked LOGIN PASSWORD '{PASSWORD}'")
+
+    def user(self) -> str | None:
+        return postgres_user()
+
+    def command(self) -> list[str]:
+        return postgres_command(self._binaries, self._data, self.port, POSTGRES_OPTIONS)
+
+    def is_ready(self) -> bool:
+        return subprocess.run(
+            [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
+        ).returncode == 0  # fmt: skip
 
     def run(self, sql: str, database: str = "postgres") -> str:
         """Return the output of psql: a line for each row, its columns separated by bars."""
@@ -131,58 +150,45 @@ class SharedPostgres:
     def new_database(self) -> str:
         """Create an empty database; return its URL."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} STRATEGY file_copy")
         return self.url(name)
 
+    def migrated_database(self) -> str:
+        """Create a database with today's schema and no rows; return its URL. Migrations take three times as long."""
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {self.template} STRATEGY file_copy")
+        return self.url(name)
 
-class Postgres(SharedPostgres, Server):
-    """PostgreSQL. All users may connect from loopback; the user `locked` needs `PASSWORD`."""
+    @cached_property
+    def template(self) -> str:
+        """The name of a database that the service has migrated and left, which copies need."""
+        from chatapi.store.drivers.postgres import PostgresDriver  # here: its client comes with the test requirements
 
-    def __init__(self) -> None:
-        Server.__init__(self, "postgres")
-        SharedPostgres.__init__(self, self.port)
-        self._data = self.folder / "data"
-        create_cluster(self._binaries, self._data, "--no-sync")
-        rules = self._data / "pg_hba.conf"
-        rules.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
-        self.start()
-        self.run(f"CREATE ROLE locked LOGIN PASSWORD '{PASSWORD}'")
+        async def migrate(url: str) -> None:
+            driver = PostgresDriver(url, 1, transaction_pooling=False)
+            await driver.open()
+            await driver.close()
 
-    def user(self) -> str | None:
-        return postgres_user()
-
-    def command(self) -> list[str]:
-        return postgres_command(self._binaries, self._data, self.port, POSTGRES_OPTIONS)
-
-    def is_ready(self) -> bool:
-        return subprocess.run(
-            [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
-        ).returncode == 0  # fmt: skip
+        url = self.new_database()
+        with ThreadPoolExecutor() as pool:  # an event loop may run on this thread
+            pool.submit(asyncio.run, migrate(url)).result()
+        return url.rpartition("/")[2]
 
 
-class SharedRedis:
-    """A Redis or Valkey that serves on this port. Its URL names the database `number`."""
-
-    def __init__(self, port: int, number: int = 0) -> None:
-        self.port = port
-        self.number = number
-
-    @property
-    def url(self) -> str:
-        """Its URL."""
-        return f"redis://127.0.0.1:{self.port}/{self.number}"
-
-
-class Redis(SharedRedis, Server):
-    """Redis or Valkey, without persistence."""
+class Redis(Server):
+    """Redis or Valkey, without persistence. Each worker has a database of its own."""
 
     def __init__(self) -> None:
-        Server.__init__(self, "redis")
-        SharedRedis.__init__(self, self.port)
+        super().__init__("redis")
         binary = redis_binary()
         assert binary, "The test requirements are not installed: ./run test installs them."
         self._binary = binary
         self.start()
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return f"redis://127.0.0.1:{self.port}/{worker_number()}"
 
     def command(self) -> list[str]:
         return redis_command(self._binary, self.folder, self.port)
@@ -201,28 +207,20 @@ class Redis(SharedRedis, Server):
 
 
 @cache
-def postgres() -> SharedPostgres:
-    """Return the PostgreSQL of all tests that leave it running; the first call starts it, unless it is shared."""
-    port = os.environ.get(POSTGRES_PORT)
-    return SharedPostgres(int(port)) if port else Postgres()
+def postgres() -> Postgres:
+    """Return the PostgreSQL of all tests that leave it running; the first call starts it."""
+    return Postgres()
 
 
 @cache
-def redis() -> SharedRedis:
-    """Return the Redis of all tests that leave it running; the first call starts it, unless it is shared."""
-    port = os.environ.get(REDIS_PORT)
-    return SharedRedis(int(port), worker_number()) if port else Redis()
-
-
-def share_with_workers() -> None:
-    """Start both servers, and share them with the workers that this process starts later."""
-    os.environ[POSTGRES_PORT] = str(postgres().port)
-    os.environ[REDIS_PORT] = str(redis().port)
+def redis() -> Redis:
+    """Return the Redis of all tests that leave it running; the first call starts it."""
+    return Redis()
 
 
 def worker_number() -> int:
-    """Return the number of this worker of pytest-xdist, or 0."""
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    """Return the number of this worker of a parallel run, or 0."""
+    return int(os.environ.get(WORKER, "gw0").removeprefix("gw"))
 
 
 # For the benchmark too

@@ -191,7 +191,7 @@ async def make(simulator: Simulator) -> AsyncIterator[Make]:
         return Replica(store, bus, generations, post)
 
     async def put_together(kind: str) -> list[Replica]:
-        database = postgres().new_database()
+        database = postgres().migrated_database()
         first = await one(database, kind)
         return [first, first if kind == "local" else await one(database, kind)]
 

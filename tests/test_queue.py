@@ -297,7 +297,7 @@ async def test_requests_with_one_idempotency_key_are_one_turn_whichever_of_them_
 
 
 async def test_of_replicas_that_start_the_same_turn_one_does(clock: Clock) -> None:
-    url = postgres().new_database()
+    url = postgres().migrated_database()
     stores = [Store(PostgresDriver(url, 2, transaction_pooling=False), clock) for _ in range(2)]
     for one in stores:
         await one.open()

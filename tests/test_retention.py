@@ -52,7 +52,7 @@ class Clock:
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
     if request.param == "sqlite":
         return SQLiteDriver(tmp_path / "chat.db")
-    return PostgresDriver(postgres().new_database(), 2, transaction_pooling=False)
+    return PostgresDriver(postgres().migrated_database(), 2, transaction_pooling=False)
 
 
 class Writer:
@@ -155,7 +155,7 @@ async def test_each_session_has_the_retention_that_its_owner_chose(driver: Drive
 
 async def test_one_replica_at_a_time_has_the_job_and_another_continues_after_its_death() -> None:
     clock = Clock()
-    url = postgres().new_database()
+    url = postgres().migrated_database()
     stores = [Store(PostgresDriver(url, 2, transaction_pooling=False), clock) for _ in range(2)]
     for store in stores:
         await store.open()

@@ -48,7 +48,7 @@ from tests.transactions import transaction_of
 
 DRIVERS: dict[str, Callable[[Path], Driver]] = {
     "sqlite": lambda folder: SQLiteDriver(folder / "chat.db"),
-    "postgres": lambda folder: PostgresDriver(postgres().new_database(), 4, transaction_pooling=False),
+    "postgres": lambda folder: PostgresDriver(postgres().migrated_database(), 4, transaction_pooling=False),
 }
 TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \u2028 end"
 PLENTY = 1 << 20  # bytes of history
