@@ -594,7 +594,10 @@ def test_no_json_makes_the_server_fail_or_echo_it(
         check_problem(response, {response.status_code})
         ours = [*(error["field"] for error in told.get("errors", ())), *ROUTES["/api/chat"]]
         for text in strings_in(body):
-            assert len(text) < 8 or text not in response.text or any(text in name for name in ours), text
+            if len(text) >= 8 and text in response.text and not any(text in name for name in ours):
+                # Hypothesis also takes sentences from our source. An echo changes with the body, a sentence does not.
+                changed = json.dumps(whole).replace(json.dumps(text), json.dumps("something else"))
+                assert text in send(server, changed, path).text, text
 
 
 @settings(max_examples=100, derandomize=True, deadline=None, database=None, phases=STOPPED)
