@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,12 @@ HELD_TIMERS = """(() => {
         now = end;
     };
 })()"""
+# Once in a tab: a reload after the key was forgotten does not bring it back.
+REMEMBERED_KEY = """(() => {
+    if (location.protocol !== 'http:' || sessionStorage.getItem('tests.remembered')) return;
+    sessionStorage.setItem('tests.remembered', 'yes');
+    sessionStorage.setItem('chatapi.key', %s);
+})()"""
 POLICY = "Content Security Policy|Permissions.Policy|Trusted(HTML|Script)"  # in console messages about violations
 SELF_CONTAINED = ("data:", "blob:", "about:")  # addresses without a request
 
@@ -116,10 +123,12 @@ class Visitor:
         """
         self.context.add_init_script(HELD_TIMERS)
 
-    def open(self, service: Served, path: str = "/", **options: Any) -> Page:
-        """Open this server in a new tab. The options are those of Playwright's `goto`."""
+    def open(self, service: Served, path: str = "/", remembered_key: str | None = None, **options: Any) -> Page:
+        """Open this server in a new tab, which remembers a key. The options are those of Playwright's `goto`."""
         self._servers.add(service.url)
         page = self.context.new_page()
+        if remembered_key is not None:
+            page.add_init_script(REMEMBERED_KEY % json.dumps(remembered_key))
         page.goto(service.url + path, **options)
         return page
 

@@ -32,8 +32,8 @@ def server(serve_module: Serve) -> Service:
 
 @pytest.fixture
 def open_page(visitor: Visitor, key: str) -> OpenPage:
-    """Open a server with a key that no other test uses, and remember the key."""
-    return lambda service: ChatPage(visitor, service).enter(key, remember=True)
+    """Open a server in a tab that remembers a key, which no other test uses."""
+    return lambda service: ChatPage.with_key(visitor, service, key)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_page_is_painted_before_its_modules_arrive(server: Service, visitor: Vis
     visitor.context.route(re.compile(r"/web/\w+/(?!theme).*\.js$"), lambda route: held.append(route))
     chat_page = ChatPage(visitor, server, wait_until="commit")
     expect(chat_page.page.get_by_role("status")).to_have_text("Starting …")
-    chat_page.page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    chat_page.page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length > 0")
     assert held
     for route in held:
         route.continue_()

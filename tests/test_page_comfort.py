@@ -26,7 +26,7 @@ def server(serve_module: Serve) -> Service:
 
 @pytest.fixture
 def chat_page(server: Service, visitor: Visitor, key: str) -> ChatPage:
-    return ChatPage(visitor, server).enter(key, remember=True)
+    return ChatPage.with_key(visitor, server, key)
 
 
 def ask(server: Service, key: str, text: str, **more: str) -> str:

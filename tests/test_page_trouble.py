@@ -30,7 +30,7 @@ def server(serve_module: Serve) -> Service:
 
 @pytest.fixture
 def chat_page(server: Service, visitor: Visitor, key: str) -> ChatPage:
-    return ChatPage(visitor, server).enter(key, remember=True)
+    return ChatPage.with_key(visitor, server, key)
 
 
 def aborted(route: Route) -> None:
@@ -626,7 +626,9 @@ def test_page_opens_without_a_connection_and_keeps_no_answers(
 ) -> None:
     visitor = new_visitor(service_workers="allow")
     chat_page = ChatPage(visitor, server)
-    chat_page.page.wait_for_function("navigator.serviceWorker.ready.then(({ active }) => active.state === 'activated')")
+    chat_page.page.wait_for_function(
+        "() => navigator.serviceWorker.ready.then(({ active }) => active.state === 'activated')"
+    )
     chat_page.page.reload()  # from now on the worker handles the page
     chat_page.enter(key).send("Count to 2")
     chat_page.expect_answer("1 2")
