@@ -172,7 +172,7 @@ class ForkedWorkers:
         try:
             self._become_worker(name, channel)
             _run_lots(self._session, channel)
-            self._session.config._ensure_unconfigure()  # fails on exceptions that nobody could raise
+            self._session.config._ensure_unconfigure()  # fails on exceptions in finalizers
             status = 0
         except (KeyboardInterrupt, EOFError, BrokenPipeError):
             pass  # the run is interrupted

@@ -129,7 +129,9 @@ def installed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a wheel that was built from the clone and installed, without the packages that it needs."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, checkout], check=True, timeout=SET_UP_SECONDS)
+    # With the setuptools of the tests; `./run packages` builds it as users do, in an environment of its own.
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", str(checkout)]
+    subprocess.run(build, check=True, timeout=SET_UP_SECONDS)
     (wheel,) = folder.glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
     return folder
