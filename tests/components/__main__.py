@@ -10,18 +10,19 @@ from pathlib import Path
 
 import openai
 
-from tests.components import client_runs, compliance
+from tests.components import client_runs, compliance, prices
 from tests.components.checks import CHECKS, KNOWN, MODEL, Check, Drive
 from tests.components.servers import running
 from tests.server_process import KEY, Service
 
+RUNS = {compliance.NAME: compliance.run, prices.NAME: prices.run}
 GROUPS = {"servers": (*CHECKS,), "clients": client_runs.CLIENTS}
 
 
 def main() -> int:
     """Print a row for each check, with the reason if it fails."""
     parser = argparse.ArgumentParser(prog="./run components", description="Drive servers and clients of others.")
-    names = (*CHECKS, compliance.NAME, *client_runs.CLIENTS)
+    names = (*CHECKS, compliance.NAME, *client_runs.CLIENTS, prices.NAME)
     parser.add_argument("names", nargs="*", help=f"only these, of {', '.join(names)}; or {', '.join(GROUPS)}")
     parser.add_argument("--only", default="", help="only checks whose name contains this")
     options = parser.parse_args()
@@ -33,8 +34,8 @@ def main() -> int:
         if name in client_runs.CLIENTS:
             failed += client_runs.run(name, options.only)
             continue
-        if name == compliance.NAME:
-            failed += compliance.run()
+        if name in RUNS:
+            failed += RUNS[name]()
             continue
         with tempfile.TemporaryDirectory() as folder, running(name, Path(folder)) as url:
             for api, checks in CHECKS[name].items():
