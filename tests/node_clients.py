@@ -14,6 +14,7 @@ from typing import Any, Self
 from tests.server_process import PROJECT
 
 FOLDER = PROJECT / "tests/node"
+TYPESCRIPT = FOLDER / "node_modules/typescript-7/bin/tsc"  # native; openapi-typescript uses version 5 as a library
 END_SECONDS = 60
 
 
