@@ -16,12 +16,16 @@ export function useFollowEnd(conversation) {
   const following = useRef(true);
   /** Restored after each change of size until the reader scrolls: messages get their heights when they come into view. */
   const restored = useRef(conversation.readingPosition);
+  /** The position at the last event, or where this page has scrolled to since: a lower one is the reader's. */
+  const top = useRef(0);
   const [atEnd, setAtEnd] = useState(true);
   const scrollToEnd = () => {
     following.current = true;
     restored.current = null;
     const box = scroller.current;
-    if (box !== null) box.scrollTop = box.scrollHeight;
+    if (box === null) return;
+    box.scrollTop = box.scrollHeight;
+    top.current = box.scrollTop;
   };
   useLayoutEffect(() => {
     const box = scroller.current;
@@ -32,18 +36,18 @@ export function useFollowEnd(conversation) {
     const onReader = () => {
       restored.current = null;
     };
-    let top = box.scrollTop;
+    top.current = box.scrollTop;
     const onScroll = () => {
       const isNear = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PIXELS;
       // Growing content moves the end away from a reader who has not moved: only scrolling up stops following.
-      const isUp = box.scrollTop < top;
-      top = box.scrollTop;
+      const isUp = box.scrollTop < top.current;
+      top.current = box.scrollTop;
       if (!isNear && !isUp && following.current) return;
       following.current = isNear;
       setAtEnd(isNear);
     };
     const onResize = new ResizeObserver(() => {
-      if (following.current) box.scrollTop = box.scrollHeight;
+      if (following.current) scrollToEnd();
       else restorePosition(box, restored.current);
     });
     onResize.observe(content.current);
