@@ -99,6 +99,7 @@ PACKAGES = [
         {
             "dist/katex.min.js": "katex.js",
             "dist/katex.min.css": "katex.css",
+            "dist/contrib/mhchem.min.js": "mhchem.js",
             "dist/fonts/*.woff2": "fonts/*.woff2",
             "LICENSE": "licences/katex.txt",
         },

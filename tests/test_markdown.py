@@ -356,6 +356,13 @@ def test_caret_is_at_the_end_of_the_last_line(page: Page) -> None:
         assert found == [[tag], 0], text
 
 
+def test_chemistry_is_rendered(page: Page) -> None:
+    page.evaluate(r"whole('Water is $\\ce{H2O}$, $\\pu{1.2e3 kJ}$ and $x$.')")
+    page.wait_for_function("() => settled()")
+    assert page.locator(".math .katex").count() == 3
+    assert page.locator(".math msub").count() == 1
+
+
 def test_formulas_are_rendered_with_mathml(page: Page) -> None:
     page.evaluate(r"whole('$$\\frac{a}{b}$$\n\n\\(x^2\\) and $\\pmb{y} \\fcolorbox{red}{blue}{z}$ and $\\nonsense{$')")
     page.wait_for_function("() => settled()")

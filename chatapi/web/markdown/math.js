@@ -9,6 +9,7 @@ import { copyFormulas } from "./copy-formulas.js";
 /** @typedef {import("../vendor/marked.js").Extension} Extension */
 
 const MAX_TEX_CHARACTERS = 3000; // a longer formula is shown as source
+const CHEMISTRY = /\\(?:ce|pu)\b/;
 const SLICE_MS = 8; // of rendering between two turns of the event loop
 const OPTIONS = { throwOnError: true, strict: false, trust: false, maxExpand: 200, maxSize: 20, output: "htmlAndMathml" };
 
@@ -128,6 +129,7 @@ const queue = [];
 
 /** @type {Katex | null} */
 let katex = null;
+let hasChemistry = false;
 let isWorking = false;
 let sliceStart = -Infinity;
 
@@ -139,7 +141,7 @@ export function renderMath(formula) {
   if ((formula.textContent ?? "").length > MAX_TEX_CHARACTERS) return;
   const now = performance.now();
   if (now - sliceStart > 2 * SLICE_MS) sliceStart = now;
-  if (katex !== null && queue.length === 0 && now - sliceStart < SLICE_MS) {
+  if (katex !== null && !lacksChemistry(formula) && queue.length === 0 && now - sliceStart < SLICE_MS) {
     render(katex, formula);
     return;
   }
@@ -147,13 +149,22 @@ export function renderMath(formula) {
   if (!isWorking) void work();
 }
 
+/** Whether the extension for chemistry must be loaded for this formula. @param {HTMLElement} formula */
+function lacksChemistry(formula) {
+  return !hasChemistry && CHEMISTRY.test(formula.textContent ?? "");
+}
+
 async function work() {
   isWorking = true;
   try {
     katex ??= await load();
     while (queue.length > 0) {
+      if (lacksChemistry(queue[0])) {
+        await import("../vendor/mhchem.js");
+        hasChemistry = true;
+      }
       const started = performance.now();
-      while (queue.length > 0 && performance.now() - started < SLICE_MS) {
+      while (queue.length > 0 && !lacksChemistry(queue[0]) && performance.now() - started < SLICE_MS) {
         render(katex, /** @type {HTMLElement} */ (queue.shift()));
       }
       await new Promise((resolve) => setTimeout(resolve));
