@@ -144,10 +144,10 @@ def test_screen_reader_announces_the_beginning_without_markup(
     chat_page = ChatPage(visitor, server).enter(key)
     announcement = chat_page.page.locator("[aria-live=polite]")
     chat_page.send("Count to 3")
-    expect(announcement).to_have_text("Answer: 1 2 3")
+    expect(announcement).to_have_text("Answer finished: 1 2 3")
     upstream.script = scripts.answer(MARKDOWN)
     chat_page.send("Show me Markdown")
-    beginning = r"^Answer: Title Some bold text with code and a link\. one, two \(formula\)"
+    beginning = r"^Answer finished: Title Some bold text with code and a link\. one, two \(formula\)"
     expect(announcement).to_have_text(re.compile(beginning))
     spoken = announcement.inner_text()
     assert len(spoken) < 320

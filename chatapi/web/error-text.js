@@ -4,6 +4,7 @@ import { strings } from "./strings.js";
 
 const FOR_PROGRAMS = /[^.;:]*\bRetry-After\b[^.]*\.?/g; // a sentence that repeats a header of the response
 
+const NAMES_TIME = /\btry again in \d/i; // a provider's sentence says when
 const KEPT = /\s*The text received so far is kept\./; // the page shows that itself, where it is so
 const SENTENCE_END = /[.!?…。！？؟]["'”’»)]*$/;
 
@@ -32,7 +33,7 @@ export function failureText(code, detail, retryAfter) {
   /** @type {Record<string, string>} */
   const known = strings.errors;
   const text = Object.hasOwn(known, code) ? known[code] : (detail ?? "").replace(FOR_PROGRAMS, "").replace(KEPT, "").trim();
-  if (retryAfter === null) return text;
+  if (retryAfter === null || NAMES_TIME.test(text)) return text;
   const sentence = text === "" || SENTENCE_END.test(text) ? text : `${text}.`; // a provider's text may lack its full stop
   return `${sentence} ${strings.retryIn(retryAfter)}`.trim();
 }

@@ -287,7 +287,7 @@ export const strings = {
   /** @type {Record<Status, string>} for screen readers, before the text */
   announced: {
     running: "",
-    completed: "Answer:",
+    completed: "Answer finished:",
     stopped: "Stopped. The answer so far:",
     failed: "", // its message is an alert
     interrupted: "",

@@ -291,7 +291,7 @@ export const strings = {
   },
 
   ended: { running: "", completed: "", stopped: "متوقفة", failed: "فشلت", interrupted: "انقطعت" },
-  announced: { running: "", completed: "الإجابة:", stopped: "متوقفة. الإجابة حتى الآن:", failed: "", interrupted: "" },
+  announced: { running: "", completed: "اكتملت الإجابة:", stopped: "متوقفة. الإجابة حتى الآن:", failed: "", interrupted: "" },
   details: "التفاصيل",
   alerts: { note: "ملاحظة", tip: "نصيحة", important: "مهم", warning: "تحذير", caution: "تنبيه" },
   footnotes: { open: (number) => `حاشية ${number}`, back: (number) => `حاشية ${number}: العودة إلى النص` },

@@ -267,7 +267,7 @@ export const strings = {
   },
 
   ended: { running: "", completed: "", stopped: "Gestoppt", failed: "Fehlgeschlagen", interrupted: "Unterbrochen" },
-  announced: { running: "", completed: "Antwort:", stopped: "Gestoppt. Die Antwort bis hier:", failed: "", interrupted: "" },
+  announced: { running: "", completed: "Antwort fertig:", stopped: "Gestoppt. Die Antwort bis hier:", failed: "", interrupted: "" },
   details: "Einzelheiten",
   alerts: { note: "Hinweis", tip: "Tipp", important: "Wichtig", warning: "Warnung", caution: "Vorsicht" },
   footnotes: { open: (number) => `Fußnote ${number}`, back: (number) => `Fußnote ${number}: zurück zum Text` },

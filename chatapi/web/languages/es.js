@@ -271,7 +271,7 @@ export const strings = {
   },
 
   ended: { running: "", completed: "", stopped: "Detenida", failed: "Fallida", interrupted: "Interrumpida" },
-  announced: { running: "", completed: "Respuesta:", stopped: "Detenida. La respuesta hasta ahora:", failed: "", interrupted: "" },
+  announced: { running: "", completed: "Respuesta terminada:", stopped: "Detenida. La respuesta hasta ahora:", failed: "", interrupted: "" },
   details: "Detalles",
   alerts: { note: "Nota", tip: "Consejo", important: "Importante", warning: "Advertencia", caution: "Precaución" },
   footnotes: { open: (number) => `Nota ${number}`, back: (number) => `Nota ${number}: volver al texto` },

@@ -271,7 +271,7 @@ export const strings = {
   },
 
   ended: { running: "", completed: "", stopped: "Arrêtée", failed: "Échec", interrupted: "Interrompue" },
-  announced: { running: "", completed: "Réponse :", stopped: "Arrêtée. La réponse jusqu’ici :", failed: "", interrupted: "" },
+  announced: { running: "", completed: "Réponse terminée :", stopped: "Arrêtée. La réponse jusqu’ici :", failed: "", interrupted: "" },
   details: "Détails",
   alerts: { note: "Remarque", tip: "Conseil", important: "Important", warning: "Avertissement", caution: "Attention" },
   footnotes: { open: (number) => `Note ${number}`, back: (number) => `Note ${number} : retour au texte` },

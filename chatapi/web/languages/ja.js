@@ -258,7 +258,7 @@ export const strings = {
   },
 
   ended: { running: "", completed: "", stopped: "停止しました", failed: "失敗しました", interrupted: "中断されました" },
-  announced: { running: "", completed: "回答：", stopped: "停止しました。ここまでの回答：", failed: "", interrupted: "" },
+  announced: { running: "", completed: "回答が完了しました：", stopped: "停止しました。ここまでの回答：", failed: "", interrupted: "" },
   details: "詳細",
   alerts: { note: "メモ", tip: "ヒント", important: "重要", warning: "警告", caution: "注意" },
   footnotes: { open: (number) => `脚注 ${number}`, back: (number) => `脚注 ${number}：本文に戻る` },

@@ -258,7 +258,7 @@ export const strings = {
   },
 
   ended: { running: "", completed: "", stopped: "已停止", failed: "失败", interrupted: "已中断" },
-  announced: { running: "", completed: "回答：", stopped: "已停止。到目前为止的回答：", failed: "", interrupted: "" },
+  announced: { running: "", completed: "回答已完成：", stopped: "已停止。到目前为止的回答：", failed: "", interrupted: "" },
   details: "详情",
   alerts: { note: "说明", tip: "提示", important: "重要", warning: "警告", caution: "注意" },
   footnotes: { open: (number) => `脚注 ${number}`, back: (number) => `脚注 ${number}：返回正文` },

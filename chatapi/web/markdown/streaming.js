@@ -17,7 +17,8 @@ const SLICED_CHARACTERS = 40_000; // a longer text is rendered in slices when it
 const CHUNK_BLOCKS = 16; // the browser skips a chunk that is out of view
 const SLICE_BLOCKS = 16; // that one task renders, at most
 const SLICE_MS = 10; // after which a slice ends
-const BURST_CHARACTERS = 1500; // of new text that one task renders while more may follow
+const BURST_CHARACTERS = 1500; // of new text that one task renders at most, while more may follow
+const MIN_BURST_CHARACTERS = 375; // on a slow machine
 const REVEALED_CHUNKS = 12; // shown one by one, because those in view cost style and layout
 const SHARE = 3; // rendering takes at most one third of the time, on slow machines too
 
@@ -34,6 +35,8 @@ export class StreamingMarkdown {
   #blocks = [];
   /** The number of blocks at the start that no longer change. */
   #finished = 0;
+  /** The number of new characters that one task renders now. */
+  #burst = BURST_CHARACTERS;
   /** The number of characters that are shown while the text grows. */
   #shown = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -95,9 +98,9 @@ export class StreamingMarkdown {
     }
     // In rare cases later text changes how an earlier block is read, so the complete text is read from its start.
     if (this.ended) this.#restart();
-    const isBurst = !this.ended && this.text.length - this.#shown > BURST_CHARACTERS;
-    const text = isBurst ? withoutUndecidedLine(this.text.slice(0, this.#shown + BURST_CHARACTERS)) : this.text;
-    this.#shown = isBurst ? this.#shown + BURST_CHARACTERS : text.length;
+    const isBurst = !this.ended && this.text.length - this.#shown > this.#burst;
+    const text = isBurst ? withoutUndecidedLine(this.text.slice(0, this.#shown + this.#burst)) : this.text;
+    this.#shown = isBurst ? this.#shown + this.#burst : text.length;
     const { tokens, finished, definitions } = this.#reader.read(text, this.ended);
     if (this.#renderer.setDefinitions(definitions)) this.#renderer.relink(this.#blocks.slice(0, this.#finished));
     this.#removeAfter(this.#renderer.reconcileFrom(this.#finished, this.#place, this.#blocks, tokens, !this.ended, 0));
@@ -105,6 +108,7 @@ export class StreamingMarkdown {
     this.#moveCaret();
     const cost = performance.now() - started;
     this.restUntil = started + cost + Math.max(FRAME_MS - cost, cost * (SHARE - 1));
+    this.#burst = cost > SLICE_MS ? Math.max(MIN_BURST_CHARACTERS, this.#burst / 2) : Math.min(BURST_CHARACTERS, this.#burst * 2);
     if (isBurst) this.#renderLater();
   }
 

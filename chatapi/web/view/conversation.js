@@ -54,7 +54,7 @@ export function ConversationView({ chat, conversation }) {
             conversation=${conversation}
             message=${message}
             last=${index === shown.length - 1}
-            continued=${isContinuation(shown[index + 1])}
+            continued=${isContinuation(shown[index + 1]) || shown[index + 1]?.role === "tool"}
           />`,
         )}
       </div>

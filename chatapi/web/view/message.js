@@ -9,6 +9,7 @@ import { EditForm } from "./edit-form.js";
 import { Icon, IconButton } from "./icons.js";
 import { CopyButton, Versions } from "./message-controls.js";
 import { MessageMenu } from "./message-menu.js";
+import { Step } from "./steps.js";
 
 /**
  * @typedef {import("../state/chat.js").Chat} Chat
@@ -52,6 +53,11 @@ function InputView({ chat, conversation, message, last }) {
       <${EditForm} conversation=${conversation} message=${message} onClose=${() => setEditing(false)} />
     </article>`;
   }
+  if (message.role === "tool")
+    return html`<article class="message tool" aria-label=${name} id=${message.id} tabindex="-1">
+      <h2 class="hidden">${name}</h2>
+      ${message.parts.map((part, index) => html`<${InputPart} key=${index} part=${part} />`)}
+    </article>`;
   return html`<article class="message ${message.role} ${last ? "last" : ""}" aria-label=${name} id=${message.id} tabindex="-1">
     <h2 class="hidden">${name}</h2>
     <div class="bubble">
@@ -86,7 +92,9 @@ export function InputPart({ part }) {
     case "audio":
       return html`<p class="file"><${Icon} name="file" /> <bdi>${part.filename ?? strings.message.file}</bdi></p>`;
     case "tool_result":
-      return html`<details><summary>${strings.message.result}</summary><pre>${part.text}</pre></details>`;
+      return html`<${Step} icon="tool" class="result" label=${part.name ? html`${strings.message.result} <bdi>${part.name}</bdi>` : strings.message.result}>
+        <pre>${part.text}</pre>
+      <//>`;
     default:
       return html`<${InputText} text=${part.text ?? ""} />`;
   }

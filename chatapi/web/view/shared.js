@@ -51,6 +51,7 @@ function SharedMessage({ message }) {
       <h2 class="hidden">${name}</h2>
       <div class="bubble">${parts.map((part, index) => html`<${InputPart} key=${index} part=${part} />`)}</div>
     </article>`;
+  if (parts.every((part) => !part.text)) return null; // it only calls tools
   return html`<article class="message assistant" aria-label=${name}>
     <h2 class="hidden">${name}</h2>
     ${parts.map((part, index) => part.text && part.type !== "annotation" && html`<${Markdown} key=${index} text=${part.text} ended=${true} />`)}

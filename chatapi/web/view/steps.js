@@ -1,5 +1,4 @@
 // The steps of an answer beside its text: reasoning, calls of tools, and sources. Each can be expanded.
-import { duration } from "../format.js";
 import { strings } from "../strings.js";
 import { html } from "../vendor/htm-preact.js";
 import { Icon } from "./icons.js";
@@ -10,7 +9,7 @@ import { Markdown } from "./markdown.js";
 /**
  * @param {{icon: import("./icons.js").IconName, label: unknown, class: string, live?: boolean, children?: unknown}} properties
  */
-function Step({ icon, label, class: kind, live = false, children }) {
+export function Step({ icon, label, class: kind, live = false, children }) {
   return html`<details class="step ${kind}">
     <summary class=${live ? "thinking" : ""}><${Icon} name=${icon} /><span>${label}</span><${Icon} name="open" /></summary>
     ${children}
@@ -19,7 +18,7 @@ function Step({ icon, label, class: kind, live = false, children }) {
 
 /** @param {{part: Part, seconds: number | null, open: boolean}} properties `open` while more of it may follow */
 export function Reasoning({ part, seconds, open }) {
-  const label = open ? strings.message.reasoningNow : seconds !== null ? strings.message.thought(duration(seconds)) : strings.message.reasoning;
+  const label = open ? strings.message.reasoningNow : seconds !== null ? strings.message.thought(`${Math.max(1, Math.round(seconds))} s`) : strings.message.reasoning;
   return html`<${Step} icon="idea" class="reasoning" label=${label} live=${open}>
     <${Markdown} text=${part.text ?? ""} ended=${!open} />
   <//>`;
