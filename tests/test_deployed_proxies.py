@@ -10,18 +10,22 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
-from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.simulator import Gate, Simulator
 from tests.databases import free_port
 from tests.reader import Reader
-from tests.server_process import KEY, PROJECT, Serve
+from tests.server_process import KEY, PROJECT, Serve, Service
+from tests.test_promises import saying
 from tests.waiting import wait_for
 
+BODY = {"user_message": "Hello", "developer_message": "Be brief.", "api_key": KEY}
+LARGE_PIECE, LARGE_PIECES = 1 << 20, 7  # more than sockets hold
 SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"  # Debian keeps servers there
 
 
@@ -63,25 +67,22 @@ def haproxy(folder: Path, port: int, service: str) -> list[str]:
 PROXIES: dict[str, Callable[[Path, int, str], list[str]]] = {"nginx": nginx, "caddy": caddy, "haproxy": haproxy}
 
 
-@pytest.mark.one_process("about one process behind each proxy")
-@pytest.mark.parametrize("name", PROXIES)
-def test_text_passes_at_once_and_the_id_of_a_session_gives_no_access(
-    name: str, serve_module: Serve, upstream: Simulator, gate: Gate, tmp_path: Path
-) -> None:
+@contextmanager
+def running_proxy(name: str, service: Service, folder: Path) -> Iterator[str]:
+    """Run a proxy in front of the service, with its log in `folder`; return its URL."""
     binary = shutil.which(name, path=SEARCHED)
     if binary is None:
         pytest.skip(f"{name} is not installed")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    service = serve_module(CHATAPI_RATE_LIMIT="0", CHATAPI_HEARTBEAT_SECONDS="0.1")
-    command = PROXIES[name](tmp_path, port, service.url.removeprefix("http://"))
-    with (tmp_path / "log").open("w") as log:
+    command = PROXIES[name](folder, port, service.url.removeprefix("http://"))
+    with (folder / "log").open("w") as log:
         proxy = subprocess.Popen(
-            [binary, *command[1:]], stdout=log, stderr=log, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)}
+            [binary, *command[1:]], stdout=log, stderr=log, cwd=folder, env={**os.environ, "HOME": str(folder)}
         )
 
     def is_ready() -> bool:
-        assert proxy.poll() is None, (tmp_path / "log").read_text()
+        assert proxy.poll() is None, (folder / "log").read_text()
         try:
             return requests.get(f"{url}/readyz", timeout=5).status_code == 200
         except requests.ConnectionError:
@@ -89,21 +90,54 @@ def test_text_passes_at_once_and_the_id_of_a_session_gives_no_access(
 
     try:
         wait_for(is_ready)
-        upstream.script = scripts.held(gate)
-        body = {"user_message": "Hello", "developer_message": "Be brief.", "api_key": KEY}
-        text = Reader(url, "/api/chat", body)
-        stream = Reader(url, "/api/chat", body, headers={"Accept": "text/event-stream"})
+        yield url
+    finally:
+        proxy.send_signal(signal.SIGTERM)
+        proxy.wait(30)
+
+
+@pytest.fixture(scope="module")
+def service(serve_module: Serve) -> Service:
+    """A server without heartbeats, which would fill a proxy's buffer."""
+    return serve_module(
+        CHATAPI_RATE_LIMIT="0", CHATAPI_HEARTBEAT_SECONDS="60", CHATAPI_MAX_ANSWER_BYTES=str(LARGE_PIECE * LARGE_PIECES)
+    )
+
+
+@pytest.mark.one_process("about one process behind each proxy")
+@pytest.mark.parametrize("name", PROXIES)
+def test_text_passes_at_once_and_the_id_of_a_session_gives_no_access(
+    name: str, service: Service, upstream: Simulator, gate: Gate, tmp_path: Path
+) -> None:
+    ending = Gate()
+    upstream.script = saying("Hello", gate, " there", ending)
+    with running_proxy(name, service, tmp_path) as url:
+        text = Reader(url, "/api/chat", BODY)
+        stream = Reader(url, "/api/chat", BODY, headers={"Accept": "text/event-stream"})
         text.read_until("Hello")
         stream.read_until("Hello")
-        stream.read_until(": ")  # a heartbeat
-        assert (text.ended, stream.ended) == (False, False), "the model API has not ended its answer"
         gate.open()
-        assert text.read_all() == b"Hello there."
-        assert stream.joined("text") == "Hello" or b"there" in stream.read_all()
+        text.read_until(" there")
+        stream.read_until(" there")
+        assert (text.ended, stream.ended) == (False, False), "the model API has not ended its answer"
+        ending.open()
+        assert text.read_all() == b"Hello there"
+        stream.read_all()
+        assert (stream.joined("text"), stream.events()[-1][0]) == ("Hello there", "done")
         session = f"/api/sessions/{text.session_id}"
         assert service.get(session).status_code == 200, "on the machine itself, the id is enough"
         assert requests.get(url + session, timeout=10).status_code in {401, 404}
         assert requests.get(url + session, headers={"Authorization": f"Bearer {KEY}"}, timeout=10).status_code == 200
-    finally:
-        proxy.send_signal(signal.SIGTERM)
-        proxy.wait(30)
+
+
+@pytest.mark.one_process("about one process behind nginx")
+def test_nginx_reads_no_more_of_an_answer_than_its_client(
+    service: Service, upstream: Simulator, tmp_path: Path
+) -> None:
+    piece = "x" * LARGE_PIECE
+    upstream.script = saying(*[piece] * LARGE_PIECES)
+    with running_proxy("nginx", service, tmp_path) as url:
+        slow = Reader(url, "/api/chat", BODY, receive_buffer=4096)
+        service.wait_for_log("generation", session_id=slow.session_id, status="completed")
+        assert len(slow.read_all()) == LARGE_PIECE * LARGE_PIECES
+    assert "buffered to a temporary file" not in (tmp_path / "log").read_text()
