@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +24,7 @@ from chatapi.simulator import ReceivedRequest, Script, Simulator, scripts
 from chatapi.store.drivers.sqlite_file import migrate
 from tests.reader import Reader
 from tests.server_process import KEY, PROJECT, Serve, Service, environment_without_settings, run_command
+from tests.test_workers import Workers
 
 WRITERS = 3
 BACKUPS = 3
@@ -43,11 +46,30 @@ def respond(request: ReceivedRequest) -> Script | None:
     return scripts.answer("word " * GROWING_WORDS, pace_seconds=0.005) if grows else None
 
 
+@pytest.fixture
+def make_busy(serve: Serve, simulator: Simulator, tmp_path: Path) -> Iterator[Callable[[int], Service]]:
+    """Start a server with so many workers."""
+    several: list[Workers] = []
+
+    def start(workers: int) -> Service:
+        if workers == 1:
+            return serve(CHATAPI_RATE_LIMIT="0")
+        folder = tmp_path / "workers"
+        folder.mkdir()
+        several.append(Workers(folder, simulator.url, CHATAPI_WORKERS=str(workers)))
+        return several[-1].start()
+
+    yield start
+    for one in several:
+        one.kill()
+
+
 @pytest.mark.one_process("PostgreSQL has its own backups")
+@pytest.mark.parametrize("workers", [1, 2])
 def test_backups_under_load_have_everything_that_was_acknowledged(
-    serve: Serve, simulator: Simulator, tmp_path: Path
+    serve: Serve, make_busy: Callable[[int], Service], simulator: Simulator, tmp_path: Path, workers: int
 ) -> None:
-    service = serve(CHATAPI_RATE_LIMIT="0")
+    service = make_busy(workers)
     simulator.script = respond
     growing = [Reader.chat(service, GROW) for _ in range(WRITERS)]
     texts: dict[str, str] = {}
@@ -82,6 +104,10 @@ def test_backups_under_load_have_everything_that_was_acknowledged(
         finally:
             ended.set()
         assert [work.result() for work in busy] == [None] * len(busy)
+    settings = {name: service.environment[name] for name in ("DATABASE_URL", "OPENAI_BASE_URL")}
+    checked = run_command("doctor", cwd=service.folder, settings=settings)
+    assert f"SQLite: process {service.pid} serves the file now" in checked.stdout
+    assert not re.findall("failure  (?:SQLite|Secret): .*", checked.stdout)
     service.kill()
     for number, (folder, acknowledged, shown) in enumerate(backups):
         assert len(texts) > len(acknowledged), "the server accepted messages meanwhile"
