@@ -13,7 +13,8 @@ from starlette.requests import HTTPConnection
 from chatapi.api.http.identity import key_of
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.openai.ids import parse_item_id
-from chatapi.api.openai.items import References, find_item, referenced_ids
+from chatapi.api.openai.input_items import References, referenced_ids
+from chatapi.api.openai.items import find_item
 from chatapi.auth.authorization import Caller
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, InvalidRequest, KeyRequired, SessionNotFound

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from chatapi.api.http.request_body import Body, Metadata, Text
 from chatapi.api.openai.common import check_sizes
-from chatapi.api.openai.items import References, read_items
+from chatapi.api.openai.input_items import References, read_items
 from chatapi.errors import InvalidRequest
 from chatapi.model import NewMessage
 from chatapi.settings import Settings

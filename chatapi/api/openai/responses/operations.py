@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from chatapi.api.http.request_body import read_raw_body, run_fairly
 from chatapi.api.http.services import services_of
 from chatapi.api.openai.common import check_surrogates, find_references, not_found_as, require_key
-from chatapi.api.openai.items import References
+from chatapi.api.openai.input_items import References
 from chatapi.api.openai.responses import schemas
 from chatapi.api.openai.responses.request import ResponseRequest, read_compact, read_input_tokens
 from chatapi.api.openai.responses.tools import Hosted

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from chatapi.api.http.request_body import Body, Metadata, ModelName, Text, validate
 from chatapi.api.openai.common import check_if_busy, check_sizes
-from chatapi.api.openai.items import NEEDS_RESPONSES, References, read_input
+from chatapi.api.openai.input_items import NEEDS_RESPONSES, References, read_input
 from chatapi.api.openai.responses.tools import MAX_TOOLS, Hosted, names_hosted, read_tool_choice, read_tools
 from chatapi.errors import InvalidRequest
 from chatapi.model import ContextPolicy, NewMessage
