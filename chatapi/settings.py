@@ -18,11 +18,22 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from chatapi.auth.keys import SEED_PATTERN
+from chatapi.setting_types import (
+    POSTGRES_SCHEMES,
+    LogLevel,
+    Seconds,
+    are_networks,
+    are_origins,
+    are_token_limits,
+    check_http_url,
+    is_pattern,
+    is_redis_url,
+    is_store_url,
+)
 
-POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 PREFIX = "CHATAPI_"
 ENV_FILE = ".env"  # in the working directory; the environment wins over it
 UNPREFIXED = frozenset(
@@ -45,73 +56,6 @@ class SettingsError(Exception):
     """The settings ask for something impossible; the message names the remedy."""
 
 
-def _is_pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"must be a regular expression: {error}") from error
-    return value
-
-
-def check_http_url(value: str) -> str:
-    """Return the URL of a model API without a slash at its end; raise ValueError if it is not one."""
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:  # its own message would repeat the text in the place of the port
-        raise ValueError("must be a URL with a port from 1 to 65535, or without one") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        raise ValueError("must be a http or https URL")
-    if parts.username or parts.query or parts.fragment:
-        raise ValueError("must be a URL without a user, a query or a fragment")
-    return value.rstrip("/")
-
-
-def _is_store_url(value: str) -> str:
-    if value.startswith("sqlite:///") and value != "sqlite:///":
-        return value
-    if value.startswith(POSTGRES_SCHEMES):
-        return value
-    raise ValueError(
-        "must be sqlite:///PATH (four slashes for an absolute path) or postgresql://USER:PASSWORD@HOST:PORT/NAME"
-    )
-
-
-def _is_redis_url(value: str) -> str:
-    if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must be redis://HOST:PORT/NUMBER, or rediss:// for TLS")
-    return value
-
-
-def _are_origins(value: str) -> str:
-    for origin in value.split(","):
-        parts = urlsplit(origin.strip())
-        if origin.strip() != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path):
-            raise ValueError("must be * or a comma-separated list of origins such as https://chat.example.org")
-    return value
-
-
-def _are_networks(value: str) -> str:
-    for network in filter(None, map(str.strip, value.split(","))):
-        try:
-            ip_network(network, strict=False)
-        except ValueError:
-            raise ValueError("must be a comma-separated list of addresses or networks such as 10.0.0.0/8") from None
-    return value
-
-
-def _are_token_limits(value: str) -> str:
-    for one in filter(None, map(str.strip, value.split(","))):
-        model, _, tokens = one.rpartition("=")
-        if not model.strip() or not tokens.strip().isascii() or not tokens.strip().isdecimal() or int(tokens) == 0:
-            raise ValueError("must be MODEL=TOKENS, separated by commas, such as gpt-4.1-mini=1047576,*=128000")
-    return value
-
-
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda value: str(value).upper())]
-
-
 class Settings(BaseModel):
     """The settings of one server. Every field has a default, so a first start needs no configuration."""
 
@@ -119,7 +63,7 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 picks a free one.")
-    database_url: Annotated[str, AfterValidator(_is_store_url)] = Field(
+    database_url: Annotated[str, AfterValidator(is_store_url)] = Field(
         "sqlite:///data/chatapi.db",
         repr=False,
         description="The database. `sqlite:///PATH`: one file for one service; the first start creates it and its "
@@ -137,7 +81,7 @@ class Settings(BaseModel):
         description="`transaction` for a pooler that gives each transaction another connection, such as PgBouncer in "
         "transaction mode. Statements are then not prepared, and wake-ups need `REDIS_URL`.",
     )
-    redis_url: Annotated[str, AfterValidator(_is_redis_url)] | None = Field(
+    redis_url: Annotated[str, AfterValidator(is_redis_url)] | None = Field(
         None,
         repr=False,
         description="`redis://HOST:PORT`: a Redis (6.2 or newer) or Valkey through which replicas wake each other's "
@@ -233,11 +177,11 @@ class Settings(BaseModel):
         "callers on the same machine (loopback address, loopback Host, no forwarding headers), the key for all others. "
         "Behind a proxy on the same machine that adds no forwarding headers, choose `key`.",
     )
-    cors_origins: Annotated[str, AfterValidator(_are_origins)] = Field(
+    cors_origins: Annotated[str, AfterValidator(are_origins)] = Field(
         "*",
         description="Origins whose pages may call this API, separated by commas; `*` for all. Never with credentials.",
     )
-    key_pattern: Annotated[str, AfterValidator(_is_pattern)] = Field(
+    key_pattern: Annotated[str, AfterValidator(is_pattern)] = Field(
         SEED_PATTERN,
         description="The form of a valid API key: a regular expression for the whole key. Change it for another "
         "provider.",
@@ -262,7 +206,7 @@ class Settings(BaseModel):
         "them. `auto`: `compact` if `CHATAPI_SUMMARY_MODEL` is set, or `truncate`. A session and a request may choose "
         "another ([decision](decisions/context.md)).",
     )
-    context_tokens: Annotated[str, AfterValidator(_are_token_limits)] = Field(
+    context_tokens: Annotated[str, AfterValidator(are_token_limits)] = Field(
         "",
         description="The contexts of models in tokens, as `MODEL=TOKENS`, separated by commas; `*` for all others. "
         "With `truncate`, messages are left out before this is reached. Unset: the limits in the model API's list of "
@@ -409,7 +353,7 @@ class Settings(BaseModel):
     max_body_values: int = Field(
         50_000, ge=100, description="JSON values in one request body: numbers, strings, members and so on."
     )
-    trusted_proxies: Annotated[str, AfterValidator(_are_networks)] | None = Field(
+    trusted_proxies: Annotated[str, AfterValidator(are_networks)] | None = Field(
         None,
         description="Addresses or networks (CIDR) of reverse proxies, separated by commas. For their connections the "
         "last address in `X-Forwarded-For` that is not a proxy's is the client's.",

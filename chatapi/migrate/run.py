@@ -13,7 +13,8 @@ from chatapi.auth.keys import fingerprint
 from chatapi.migrate.errors import MigrationIncomplete
 from chatapi.migrate.progress import progress_of
 from chatapi.migrate.source import count_rows, open_source, read_only, source_path, source_tables
-from chatapi.settings import POSTGRES_SCHEMES, SettingsError, secret_beside
+from chatapi.setting_types import POSTGRES_SCHEMES
+from chatapi.settings import SettingsError, secret_beside
 
 if TYPE_CHECKING:
     from chatapi.migrate.passes import Checksum

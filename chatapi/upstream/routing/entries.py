@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from chatapi.auth.credentials import AUTHORIZATION
 from chatapi.http_client.endpoint import encode_headers
-from chatapi.settings import Seconds, check_http_url
+from chatapi.setting_types import Seconds, check_http_url
 
 MAX_UPSTREAMS = 100
 MAX_MODELS = 2000

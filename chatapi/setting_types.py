@@ -1,0 +1,85 @@
+"""Types of settings, and the checks of their values: each returns the value, or raises ValueError with the remedy."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field
+
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+
+
+def is_pattern(value: str) -> str:
+    """Check a regular expression."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"must be a regular expression: {error}") from error
+    return value
+
+
+def check_http_url(value: str) -> str:
+    """Return the URL of a model API without a slash at its end; raise ValueError if it is not one."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:  # its own message would repeat the text in the place of the port
+        raise ValueError("must be a URL with a port from 1 to 65535, or without one") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise ValueError("must be a http or https URL")
+    if parts.username or parts.query or parts.fragment:
+        raise ValueError("must be a URL without a user, a query or a fragment")
+    return value.rstrip("/")
+
+
+def is_store_url(value: str) -> str:
+    """Check the URL of a SQLite file or a PostgreSQL database."""
+    if value.startswith("sqlite:///") and value != "sqlite:///":
+        return value
+    if value.startswith(POSTGRES_SCHEMES):
+        return value
+    raise ValueError(
+        "must be sqlite:///PATH (four slashes for an absolute path) or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+    )
+
+
+def is_redis_url(value: str) -> str:
+    """Check the URL of a Redis."""
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must be redis://HOST:PORT/NUMBER, or rediss:// for TLS")
+    return value
+
+
+def are_origins(value: str) -> str:
+    """Check a list of origins, or `*`."""
+    for origin in value.split(","):
+        parts = urlsplit(origin.strip())
+        if origin.strip() != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path):
+            raise ValueError("must be * or a comma-separated list of origins such as https://chat.example.org")
+    return value
+
+
+def are_networks(value: str) -> str:
+    """Check a list of addresses and networks."""
+    for network in filter(None, map(str.strip, value.split(","))):
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError("must be a comma-separated list of addresses or networks such as 10.0.0.0/8") from None
+    return value
+
+
+def are_token_limits(value: str) -> str:
+    """Check a list of models with their token limits."""
+    for one in filter(None, map(str.strip, value.split(","))):
+        model, _, tokens = one.rpartition("=")
+        if not model.strip() or not tokens.strip().isascii() or not tokens.strip().isdecimal() or int(tokens) == 0:
+            raise ValueError("must be MODEL=TOKENS, separated by commas, such as gpt-4.1-mini=1047576,*=128000")
+    return value
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda value: str(value).upper())]
