@@ -25,7 +25,8 @@ from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.simulator import running as run_simulator
 from chatapi.telemetry.logging import BACKLOG_BYTES, ConsoleRenderer, LineWriter, render_json
 from tests.fork_server import ForkedProcess, fork_server
-from tests.server_process import END_SECONDS, PROJECT, Service, environment_without_settings
+from tests.server_logs import LAST_LINES, excerpts, log_lengths
+from tests.server_process import END_SECONDS, PROJECT, STARTED, Service, environment_without_settings
 from tests.waiting import wait_for
 
 FULL_DISK = "/dev/full"
@@ -313,3 +314,17 @@ def test_a_request_line_has_the_code_of_its_error(simulator: Simulator, tmp_path
         assert "code" not in service.wait_for_log("request", status=200)
     finally:
         service.stop()
+
+
+def test_the_report_of_a_failed_test_has_the_warnings_and_the_last_lines_of_its_servers(tmp_path: Path) -> None:
+    used, other = (Service(tmp_path / name, "") for name in ("used", "other"))
+    STARTED.update((used, other))
+    used.log.append("before the test\n")
+    before = log_lengths()
+    lines = [f'{{"event":"request {number}","level":"info"}}\n' for number in range(2 * LAST_LINES)]
+    used.log += ['{"event":"it failed","level":"warning"}\n', *lines]
+    ((title, text),) = [one for one in excerpts(before) if one[0].startswith(f"log of {tmp_path.name}/")]
+    assert title.endswith("/used"), "only servers that logged something meanwhile"
+    assert text.splitlines() == [
+        line.rstrip() for line in ['{"event":"it failed","level":"warning"}', *lines[-LAST_LINES:]]
+    ]
