@@ -212,14 +212,16 @@ class GroupCommit:
         """Count a batch in the metrics, unless it was empty; log a failure with its kind, and without any content.
 
         Text that meets a lock is no failure: the ending of its answer stores it, or another replica's sweep or deletion
-        makes it void. It is one if the lock is still held at the next attempt: then its holder hangs.
+        makes it void. It is one if the lock is still held after `RETRY_SECONDS`: then its holder hangs.
         """
         if not batch.transactions and not batch.appends:
             return
         seconds = time.perf_counter() - begun
         pairs = zip(batch.transactions, outcome.results, strict=True)
         refused = [(_name(transaction), error) for transaction, error in pairs if isinstance(error, StoreUnavailable)]
-        unstored = outcome.unstored | (outcome.locked & self._unstored_since.keys())
+        long_ago = self._loop.time() - RETRY_SECONDS
+        hanging = {one for one in outcome.locked if self._unstored_since.get(one, self._loop.time()) <= long_ago}
+        unstored = outcome.unstored | hanging
         failed = bool(refused or unstored)
         self._metrics.committed(seconds, len(batch.transactions), len(batch.appends), failed)
         if failed:
