@@ -19,6 +19,7 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from playwright.sync_api import Browser
 
 from chatapi.simulator import Gate, Simulator, running
+from tests import databases
 from tests.browser import Visitor, browsing
 from tests.cluster import Cluster
 from tests.forked_workers import ForkedWorkers
@@ -148,7 +149,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if terminal := config.pluginmanager.getplugin("terminalreporter"):
         config.pluginmanager.register(FailuresAtOnce(terminal), "failures-at-once")
     if workers := config.option.workers:
-        config.pluginmanager.register(ForkedWorkers(workers))
+        config.pluginmanager.register(ForkedWorkers(workers, databases.start_shared))
 
 
 @pytest.fixture(scope="session")

@@ -218,6 +218,12 @@ def redis() -> Redis:
     return Redis()
 
 
+def start_shared() -> None:
+    """Start the servers of all tests, for the workers that are forked later."""
+    assert postgres().template
+    assert redis().port
+
+
 def worker_number() -> int:
     """Return the number of this worker of a parallel run, or 0."""
     return int(os.environ.get(WORKER, "gw0").removeprefix("gw"))

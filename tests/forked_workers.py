@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from tests import databases
+from tests.databases import WORKER
 
 LENGTH = struct.Struct("!I")  # of a message, in bytes
 
@@ -91,8 +91,10 @@ class Worker:
 class ForkedWorkers:
     """A plugin: the parent's loop over all tests."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, start_shared: Callable[[], object]) -> None:
+        """Fork `count` workers after `start_shared`, which starts the servers that all of them use."""
         self._count = count
+        self._start_shared = start_shared
         self._numbers = itertools.count()
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
@@ -101,8 +103,7 @@ class ForkedWorkers:
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         if session.testsfailed or session.config.option.collectonly:
             return None  # pytest's own loop reports it
-        assert databases.postgres().template  # the workers share it, the server, and Redis
-        assert databases.redis().port
+        self._start_shared()
         self._session = session
         self._lots = deque(lots(session.items))
         self._base = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
@@ -132,9 +133,10 @@ class ForkedWorkers:
         try:
             kind, value = worker.channel.receive()
         except EOFError:
+            kind, value = "end", None
+        if kind == "end":
             self._bury(worker)
-            return
-        if kind == "next":
+        elif kind == "next":
             lot = self._lots.popleft() if self._lots else []
             worker.assigned.extend(self._session.items[index] for index in lot)
             with suppress(BrokenPipeError):
@@ -191,7 +193,7 @@ class ForkedWorkers:
         self._selector.close()
         for worker in self._workers:
             worker.channel.connection.close()
-        os.environ[databases.WORKER] = name
+        os.environ[WORKER] = name
         for plugin in ("terminalreporter", "failures-at-once"):
             config.pluginmanager.unregister(name=plugin)
         capture = config.pluginmanager.getplugin("capturemanager")
