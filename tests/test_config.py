@@ -20,6 +20,7 @@ def test_a_page_without_a_key_gets_the_key_format_and_every_limit(shared: Servic
         "demo": False,
         "demo_key": None,
         "default_model": "gpt-4.1-mini",
+        "default_model_notice": None,
         "max_message_bytes": 262_144,
         "max_body_bytes": 1_048_576,
         "max_media_bytes": 8_388_608,

@@ -516,6 +516,29 @@ def test_usage_is_shown_by_day_model_and_chat(chat_page: ChatPage) -> None:
     chat_page.expect_answer("1 2 3 4 5 6 7")
 
 
+def test_the_end_of_the_default_model_is_announced_until_it_is_dismissed(
+    server: Service, open_page: OpenPage, upstream: Simulator, key: str
+) -> None:
+    def end(day: str) -> None:
+        upstream.script = scripts.json_body({"data": [{"id": "gpt-4.1-mini", "shutdown_date": day}]})
+        assert server.get("/v1/models", key=key).status_code == 200
+        upstream.script = None
+
+    end("2020-01-01")
+    try:
+        page = open_page(server).page
+        notice = page.get_by_role("status").filter(has_text="Set CHATAPI_DEFAULT_MODEL to another model.")
+        expect(notice).to_contain_text("gpt-4.1-mini was shut down on 2020-01-01.")
+        notice.get_by_role("button", name="Dismiss").click()
+        expect(notice).to_have_count(0)
+        page.reload()
+        expect(page.get_by_label("Message", exact=True)).to_be_visible()
+        expect(notice).to_have_count(0)
+    finally:
+        end("2999-01-01")
+    assert server.get("/api/config").json()["default_model_notice"] is None
+
+
 def test_unknown_model_is_not_used_in_the_next_chat(chat_page: ChatPage) -> None:
     chat_page.choose_model("gpt-nope")
     chat_page.send("Hi")

@@ -27,6 +27,10 @@ class ModelAPI(Protocol):
     def last_success_at(self) -> Microseconds | None:
         """The time of the last response without an error status."""
 
+    @property
+    def default_model_notice(self) -> str | None:
+        """A sentence for the operator if the default model has ended, or ends soon."""
+
     def out_of_order(self) -> dict[tuple[str, ...], float]:
         """Return for each of several upstreams whether it is not asked now, because it keeps failing: 1 or 0."""
 

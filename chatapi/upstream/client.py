@@ -129,6 +129,11 @@ class Upstream:
         self._adjustments: OrderedDict[str, frozenset[str]] = OrderedDict()  # by model
         self.last_success_at: Microseconds | None = None  # the last response without an error status
 
+    @property
+    def default_model_notice(self) -> str | None:
+        """A sentence if the default model has ended, or ends soon."""
+        return self._default_model.notice
+
     def out_of_order(self) -> dict[tuple[str, ...], float]:
         """Return nothing: the only upstream is always asked."""
         return {}

@@ -76,9 +76,14 @@ class DefaultModel:
         self._end = announced_end(name) if announced else None
         self._today = today
 
+    @property
+    def notice(self) -> str | None:
+        """A sentence if the model has ended, or ends soon."""
+        return notice(self.name, self._end, self._today()) if self._end is not None else None
+
     def warn(self) -> None:
-        """Log a warning if the model has ended, or ends soon."""
-        if self._end is not None and (sentence := notice(self.name, self._end, self._today())) is not None:
+        """Log the notice, if there is one."""
+        if self._end is not None and (sentence := self.notice) is not None:
             logger.warning("default model ends", shutdown_date=self._end.isoformat(), detail=sentence)
 
     def learn(self, body: bytes) -> None:

@@ -74,6 +74,7 @@ export interface Config {
   demo_key: string | null;
   key: { pattern: string; prefix: string | null; length: number | null };
   default_model: string;
+  default_model_notice: string | null;
   max_message_bytes: number;
   max_body_bytes: number;
   max_media_bytes: number;

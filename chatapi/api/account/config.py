@@ -33,6 +33,7 @@ async def config(request: Request) -> JSONResponse:
                 "length": SEED_LENGTH if is_default else None,
             },
             "default_model": settings.default_model,
+            "default_model_notice": core.upstream.default_model_notice,
             "max_message_bytes": settings.max_message_bytes,
             "max_body_bytes": settings.max_body_bytes,
             "max_media_bytes": settings.max_media_bytes,

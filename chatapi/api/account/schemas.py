@@ -54,6 +54,7 @@ class Config(TypedDict):
     demo_key: Annotated[str | None, Meta(description="A key that the demo's simulated model accepts.")]
     key: KeyFormat
     default_model: Annotated[str, Meta(description="The model of a request that names none.")]
+    default_model_notice: Annotated[str | None, Meta(description="Its end, from 90 days before, with the remedy.")]
     max_message_bytes: Annotated[int, Meta(description="`CHATAPI_MAX_MESSAGE_BYTES`.")]
     max_body_bytes: Annotated[int, Meta(description="`CHATAPI_MAX_BODY_BYTES`.")]
     max_media_bytes: Annotated[int, Meta(description="`CHATAPI_MAX_MEDIA_BYTES`.")]

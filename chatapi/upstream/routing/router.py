@@ -76,6 +76,11 @@ class UpstreamRouter:
         """The time of the last response without an error status, of any upstream."""
         return max((at for one in self._members.values() if (at := one.upstream.last_success_at)), default=None)
 
+    @property
+    def default_model_notice(self) -> str | None:
+        """A sentence if the default model has ended at an upstream, or ends soon."""
+        return next((text for one in self._members.values() if (text := one.upstream.default_model_notice)), None)
+
     def out_of_order(self) -> dict[tuple[str, ...], float]:
         """Return for each upstream whether it is not asked now, because it keeps failing: 1 or 0."""
         return {(name,): float(one.breaker.state is not State.CLOSED) for name, one in self._members.items()}

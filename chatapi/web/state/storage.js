@@ -119,6 +119,17 @@ export function foldSidebar(isFolded) {
   localStore.set(FOLDED, isFolded ? "yes" : null);
 }
 
+const MODEL_NOTICE = "chatapi.model-notice"; // the text that was dismissed
+
+export function modelNoticeDismissed() {
+  return tabStorage.get(MODEL_NOTICE);
+}
+
+/** @param {string} text */
+export function dismissModelNotice(text) {
+  tabStorage.set(MODEL_NOTICE, text);
+}
+
 const CLOSED = "chatapi.closed-folders"; // names, one a line
 
 /** The folders of the sidebar whose chats are hidden. @returns {Set<string>} */

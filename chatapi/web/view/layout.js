@@ -1,6 +1,6 @@
 // The layout of the chat: sidebar, header, conversation, dialogs; and the keyboard shortcuts.
 import { useWatch } from "../state/observable.js";
-import { foldSidebar, sidebarIsFolded } from "../state/storage.js";
+import { dismissModelNotice, foldSidebar, modelNoticeDismissed, sidebarIsFolded } from "../state/storage.js";
 import { strings } from "../strings.js";
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { isComposing } from "./composition.js";
@@ -8,6 +8,7 @@ import { ConversationView } from "./conversation.js";
 import { Help } from "./help.js";
 import { IconButton } from "./icons.js";
 import { ImportDialog } from "./import-dialog.js";
+import { Notice } from "./notice.js";
 import { Preferences } from "./preferences.js";
 import { Search } from "./search.js";
 import { SettingsDialog } from "./settings.js";
@@ -90,7 +91,8 @@ export function ChatLayout({ chat }) {
       </header>
       ${chat.view === "usage"
         ? html`<${UsageView} chat=${chat} />`
-        : html`<${ConversationView} key=${keyOf(conversation)} chat=${chat} conversation=${conversation} />`}
+        : html`<${ModelNotice} text=${chat.account.config?.default_model_notice ?? null} />
+          <${ConversationView} key=${keyOf(conversation)} chat=${chat} conversation=${conversation} />`}
     </main>
     ${dialog === "search" && html`<${Search} chat=${chat} onClose=${close} />`}
     ${dialog === "help" && html`<${Help} onClose=${close} />`}
@@ -101,6 +103,20 @@ export function ChatLayout({ chat }) {
     <${ToastList} toasts=${chat.toasts} />
     <div class="hidden" role="status" aria-live="polite">${chat.announcement}</div>
   </div>`;
+}
+
+/**
+ * The end of the default model, for the operator. A tab shows it until it is dismissed.
+ * @param {{text: string | null}} properties
+ */
+function ModelNotice({ text }) {
+  const [dismissed, setDismissed] = useState(modelNoticeDismissed());
+  if (text === null || dismissed === text) return null;
+  const dismiss = () => {
+    dismissModelNotice(text);
+    setDismissed(text);
+  };
+  return html`<${Notice} text=${text} mild=${true} role="status" onDismiss=${dismiss} />`;
 }
 
 /** @param {{toasts: import("../state/toasts.js").Toasts}} properties */
