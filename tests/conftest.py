@@ -119,7 +119,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         )
     }
     if needed and not session.config.option.collectonly:
-        with (PROJECT / ".setup-lock").open("w") as lock:  # workers come here side by side
+        with (PROJECT / ".setup-lock").open("w") as lock:  # two runs may come here side by side
             fcntl.flock(lock, fcntl.LOCK_EX)
             subprocess.run([RUN, "setup", *sorted(needed)], check=True)
 
