@@ -216,8 +216,9 @@ class Settings(BaseModel):
         None,
         min_length=1,
         max_length=256,
-        description="The model that writes the summaries of `compact`, with the key of the turn that needs one. Unset: "
-        "`compact` is `truncate`.",
+        description="The model that writes the summaries of `compact`, with the key of the turn that needs one, and "
+        "those of `POST /v1/responses/compact` for a model API that does not have it. Unset: `compact` is `truncate`, "
+        "and that route is an error there.",
     )
     prices: Path | None = Field(
         None,

@@ -8,8 +8,9 @@ from typing import Any
 import openai
 import pytest
 
-from chatapi.simulator import Simulator, scripts
-from tests.server_process import Serve, Service
+from chatapi.simulator import Script, Simulator, scripts
+from chatapi.simulator.record import ReceivedRequest
+from tests.server_process import OTHER_KEY, Serve, Service
 
 pytestmark = pytest.mark.one_process("nothing of it is stored or shared")
 
@@ -109,6 +110,7 @@ def test_an_upstream_that_is_asked_through_chat_completions_only_is_not_asked(
             operate(openai_client(service, key), operation)
         assert refused.value.code == "unsupported_by_upstream"
         assert "OPENAI_UPSTREAM_API=responses" in refused.value.message
+        assert ("CHATAPI_SUMMARY_MODEL" in refused.value.message) == (operation == "compact")
     compacted = {"type": "compaction", "encrypted_content": "opaque"}
     refused_item = service.post(
         "/v1/responses", json={"input": [compacted, {"role": "user", "content": "Hi"}]}, key=key
@@ -137,3 +139,114 @@ def test_a_field_that_does_not_belong_is_an_error_that_names_it(
     assert refused.status_code in {400, 404}
     assert refused.json()["error"]["param"] == named
     assert len(upstream.requests) == before
+
+
+SUMMARISER = "gpt-4o-mini"
+SUMMARY = "They counted to three, in grün."
+BEHIND = [{"role": "user", "content": "five"}]
+
+
+@pytest.fixture(scope="module")
+def summarising(serve_module: Serve) -> Service:
+    """A server with a model for summaries, before an upstream that has chat completions alone."""
+    return serve_module(OPENAI_UPSTREAM_API="chat", CHATAPI_RATE_LIMIT="0", CHATAPI_SUMMARY_MODEL=SUMMARISER)
+
+
+def summarises(request: ReceivedRequest) -> Script | None:
+    return scripts.answer(SUMMARY) if request.body.get("model") == SUMMARISER else None
+
+
+def fields_of(compacted: Any) -> list[dict[str, Any]]:
+    output: list[dict[str, Any]] = compacted.model_dump(exclude_none=True, warnings=False)["output"]
+    return output
+
+
+def test_a_summary_compacts_a_conversation_over_chat_completions(
+    summarising: Service, upstream: Simulator, key: str, openai_client: Clients
+) -> None:
+    upstream.script = summarises
+    sdk = openai_client(summarising, key)
+    developer = {"role": "developer", "content": "Be kind."}
+    told = sdk.responses.create(model=MODEL, input=[developer, {"role": "user", "content": "one two three"}])
+    compacted = sdk.responses.compact(
+        model=MODEL, input="four", instructions="Be brief.", previous_response_id=told.id, prompt_cache_key="a"
+    )
+    sent = upstream.requests[-1]
+    assert (sent.path, sent.body["model"]) == ("/v1/chat/completions", SUMMARISER)
+    asked = sent.body["messages"][-1]["content"]
+    assert all(text in asked for text in ("Be brief.", "one two three", told.output_text, "four"))
+    assert compacted.object == "response.compaction"
+    assert compacted.usage.output_tokens > 0
+    output = fields_of(compacted)
+    assert [item["type"] for item in output] == ["message"] * 3 + ["compaction"]
+    assert [item.get("role") for item in output] == ["developer", "user", "user", None]
+    assert SUMMARISER in {one["model"] for one in summarising.get("/api/usage?by=model", key=key).json()["data"]}
+
+    continued = sdk.responses.create(model=MODEL, input=[*output, *BEHIND])
+    said = [(one["role"], one["content"]) for one in upstream.requests[-1].body["messages"]]
+    quoted = f"<summary>\n{SUMMARY}\n</summary>"
+    assert [role for role, _ in said] == ["developer", "user", "user", "user", "user"]
+    assert quoted in said[3][1], "the user's text, with no more authority"
+    assert [text for _, text in said[:3] + said[4:]] == ["Be kind.", "one two three", "four", "five"]
+    again = fields_of(sdk.responses.compact(model=MODEL, previous_response_id=continued.id))
+    assert quoted in upstream.requests[-1].body["messages"][-1]["content"], "a summary covers the one before it"
+    assert SUMMARY not in str(again), "and takes its place"
+    assert [item["type"] for item in again] == ["message"] * 4 + ["compaction"]
+
+
+def test_only_its_own_caller_may_send_a_summary_back_as_it_is(
+    summarising: Service, upstream: Simulator, key: str, openai_client: Clients
+) -> None:
+    texts = iter(range(9))
+    upstream.script = lambda _: scripts.answer(f"Summary {next(texts)}")
+    sdk = openai_client(summarising, key)
+    made = [fields_of(sdk.responses.compact(model=MODEL, input="one"))[-1] for _ in range(9)]
+    upstream.script = summarises
+    item = made[0]
+    sealed = item["encrypted_content"]
+    seal, _, rest = sealed.rpartition(".")
+    forged = {
+        "changed": f"{seal}.{'B' if rest[0] == 'A' else 'A'}{rest[1:]}",
+        "cut": sealed[:-4],
+        "not base64": f"{seal}.é",
+    }
+    before = len(upstream.requests)
+    for content, sender in [*((one, key) for one in forged.values()), (sealed, OTHER_KEY)]:
+        given = [item | {"encrypted_content": content}, *BEHIND]
+        refused = summarising.post("/v1/responses", json={"model": MODEL, "input": given}, key=sender)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["param"] == "input.0.encrypted_content"
+    for path, given, named in (
+        ("/v1/responses/compact", [], "input"),
+        ("/v1/responses/compact", [{"type": "compaction", "encrypted_content": "opaque"}, *BEHIND], "input"),
+        ("/v1/responses", [*made, *BEHIND], "input.8.encrypted_content"),
+        ("/v1/responses", [*made[1:2] * 8, *made[2:], *BEHIND], None),
+    ):
+        sent = summarising.post(path, json={"model": MODEL, "input": given}, key=key)
+        assert (sent.status_code == 200) == (named is None), sent.text
+        assert named is None or sent.json()["error"]["param"] == named
+    assert len(upstream.requests) == before + 1
+
+
+def test_a_missing_route_is_replaced_by_a_summary_and_a_failure_is_not(
+    serve: Serve, simulator: Simulator, key: str, openai_client: Clients
+) -> None:
+    def refuses(status: int, code: str | None = None) -> Callable[[ReceivedRequest], Script | None]:
+        def respond(request: ReceivedRequest) -> Script | None:
+            missing = scripts.Refusal(status, "Invalid URL", code=code).script()
+            return missing if request.path.endswith("/compact") else summarises(request)
+
+        return respond
+
+    sdk = openai_client(serve(CHATAPI_SUMMARY_MODEL=SUMMARISER), key)
+    simulator.script = refuses(404)
+    assert fields_of(sdk.responses.compact(model=MODEL, input="one"))[-1]["type"] == "compaction"
+    assert [request.path for request in simulator.requests] == ["/v1/responses/compact", "/v1/chat/completions"]
+    simulator.script = refuses(404, "model_not_found")
+    with pytest.raises(openai.NotFoundError):
+        sdk.responses.compact(model=MODEL, input="one")
+    assert len(simulator.requests) == 3, "the upstream has the route"
+    simulator.script = scripts.Refusal(404, "Invalid URL").script()
+    with pytest.raises(openai.APIStatusError) as failed:
+        sdk.responses.compact(model=MODEL, input="one")
+    assert failed.value.code != "unsupported_by_upstream", "the error is that of the summary"

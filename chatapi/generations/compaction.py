@@ -3,26 +3,30 @@
 A summary is stored beside the messages, which stay as they are, and stands for them in later requests on this branch.
 It is asked for with the key of the turn that needs it, by the operator's choice of model, and counted as usage. If it
 fails, the messages are left out without one; after some failures in a row, its owner gets none during a while.
+
+A client may also ask for the summary of a whole conversation, which is then not stored here, and gets its failure.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
 
 from chatapi.auth.credentials import Credential
-from chatapi.errors import ChatError, UpstreamBroken
+from chatapi.errors import ChatError, UpstreamBroken, UpstreamTimeout
 from chatapi.generations.context import ContextPlan
 from chatapi.generations.ephemeral import room_is_unlimited
-from chatapi.model import Clock, Kind, NewMessage, Summary, Usage, new_id, user_text
+from chatapi.model import Clock, Kind, NewMessage, Part, Role, Summary, Usage, new_id, user_text
 from chatapi.settings import Settings
 from chatapi.store import Store
 from chatapi.upstream.answer import Answer
 from chatapi.upstream.api import ModelAPI
+from chatapi.upstream.metadata import ResponseMetadata
 from chatapi.upstream.provider import Deltas
 from chatapi.upstream.request import ModelRequest
 
@@ -48,6 +52,14 @@ class _Failures(NamedTuple):
     resume_at: float = 0.0
 
 
+class MadeSummary(NamedTuple):
+    """A summary of a conversation, its tokens, and the head of the response that it came in."""
+
+    text: str
+    usage: Usage | None
+    metadata: ResponseMetadata
+
+
 class Compactor:
     """Makes summaries for the generations of this process."""
 
@@ -66,7 +78,9 @@ class Compactor:
             return plan
         try:
             async with asyncio.timeout(SECONDS):
-                text, usage = await self._ask(self._model, plan, credential)
+                before = plan.summary.text if plan.summary is not None else None
+                covers = [one.message for one in covered]
+                text, usage, _ = await self._ask(self._model, before, covers, credential)
             count = len(plan.summarised) + len(covered)
             summary = Summary(new_id("sum"), session_id, last, count, self._model, text, self._clock())
             stored = await self._store.summaries.add(summary, owner, usage)
@@ -78,20 +92,42 @@ class Compactor:
         self._failures.pop(owner, None)
         return replace(plan, summary=summary) if stored else plan
 
+    async def summarise(
+        self, model: str, plan: ContextPlan, session_id: str | None, owner: str, credential: Credential
+    ) -> MadeSummary:
+        """Return a summary by `model` of the messages that a plan sends, its instructions before them.
+
+        Its tokens are counted for its owner. Nothing else is stored.
+
+        Raises:
+            UpstreamError: the upstream refused it, is too slow, or the summary is empty.
+        """
+        before = plan.summary.text if plan.summary is not None else None
+        said = [NewMessage(Role.DEVELOPER, (Part(Kind.TEXT, text),)) for text in plan.request.instructions]
+        try:
+            async with asyncio.timeout(SECONDS):
+                made = await self._ask(model, before, [*said, *plan.sent], credential)
+        except TimeoutError:
+            raise UpstreamTimeout(f"The model API did not write the summary within {SECONDS:.0f} s.") from None
+        await self._store.summaries.count(session_id, owner, model, made.usage)
+        return made
+
     def _note_failure(self, owner: str, in_a_row: int, now: float) -> None:
         self._failures[owner] = _Failures(in_a_row, now + PAUSE_SECONDS if in_a_row >= FAILURES else 0.0)
         self._failures.move_to_end(owner)
         if len(self._failures) > MAX_OWNERS:
             self._failures.popitem(last=False)
 
-    async def _ask(self, model: str, plan: ContextPlan, credential: Credential) -> tuple[str, Usage | None]:
-        """Return a summary and its tokens.
+    async def _ask(
+        self, model: str, before: str | None, messages: Iterable[NewMessage], credential: Credential
+    ) -> MadeSummary:
+        """Return a summary of messages, and of an earlier summary of those before them.
 
         Raises:
             ChatError: the upstream refused it, or it is empty.
         """
-        earlier = [f"Summary of the messages before these:\n{plan.summary.text}"] if plan.summary is not None else []
-        lines = [*earlier, *(describe(one.message) for one in plan.to_summarise)]
+        earlier = [f"Summary of the messages before these:\n{before}"] if before is not None else []
+        lines = [*earlier, *map(describe, messages)]
         request = ModelRequest(model, user_text("\n\n".join(lines)), (INSTRUCTIONS,))
         texts: list[str] = []
         size = 0
@@ -107,11 +143,10 @@ class Compactor:
             return True
 
         await self._upstream.deliver(request, credential, take, room_is_unlimited)
-        usage = answers[0].spent if answers else None
         summary = "".join(texts).strip()[:MAX_SUMMARY_CHARACTERS]
         if not summary:
             raise UpstreamBroken("The summary is empty.")
-        return summary, usage
+        return MadeSummary(summary, answers[0].spent, answers[0].metadata)
 
 
 def describe(message: NewMessage) -> str:

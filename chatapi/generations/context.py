@@ -21,6 +21,7 @@ from chatapi.model import Kind, LeftOut, NewMessage, Part, PathMessage, Role, Su
 from chatapi.upstream.request import ModelRequest
 
 SUMMARY_HEAD = "A summary of the conversation before this message:"
+SUMMARY_BEGIN = f"{SUMMARY_HEAD}\n\n<summary>\n"
 KEPT = 0.7  # of the limit, at most, is used after a cut: each one costs the upstream the work that it had reused
 KEPT_UNKNOWN = 0.5  # of a refused request, where no number says how much is too much
 _ALWAYS_SENT = frozenset({Role.SYSTEM, Role.DEVELOPER})
@@ -42,10 +43,14 @@ class ContextPlan:
     summary: Summary | None = None
 
     @property
+    def sent(self) -> list[NewMessage]:
+        """The messages to send, without the summary."""
+        return select_history(one.message for one in sent_messages(self.path, self.cut))
+
+    @property
     def model_request(self) -> ModelRequest:
         """The request to send."""
-        sent = [one.message for one in sent_messages(self.path, self.cut)]
-        return self.request.with_messages(tuple(self._after_summary(select_history(sent))), self.request.instructions)
+        return self.request.with_messages(tuple(self._after_summary(self.sent)), self.request.instructions)
 
     @property
     def left_out(self) -> LeftOut | None:
@@ -155,7 +160,7 @@ class ContextPlan:
         """
         if self.summary is None:
             return messages
-        head = Part(Kind.TEXT, f"{SUMMARY_HEAD}\n\n<summary>\n{self.summary.text}\n</summary>\n\n")
+        head = Part(Kind.TEXT, f"{quote_summary(self.summary.text)}\n\n")
         first = next((index for index, one in enumerate(messages) if one.role is Role.USER), None)
         if first is None:
             return [*messages, NewMessage(Role.USER, (head,))]
@@ -174,6 +179,11 @@ class ContextPlan:
         """Return the size of a request with these messages in characters."""
         instructions = [*self.request.instructions, self.summary.text if self.summary is not None else ""]
         return sum(map(len, instructions)) + sum(message_size(one.message) for one in messages)
+
+
+def quote_summary(text: str) -> str:
+    """Return a summary as it stands in a message of the user."""
+    return f"{SUMMARY_BEGIN}{text}\n</summary>"
 
 
 async def send_fitting(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from chatapi.auth.credentials import Credential
 from chatapi.bus import Bus
 from chatapi.errors import ChatError, Draining, SessionBusy, TooManyGenerations, from_code
+from chatapi.generations.compaction import MadeSummary
 from chatapi.generations.context import ContextPlan
 from chatapi.generations.ephemeral import EphemeralGeneration
 from chatapi.generations.maintenance import Maintenance
@@ -39,7 +40,6 @@ from chatapi.store import StartedTurn, Store
 from chatapi.tracing import describe_answer
 from chatapi.upstream.api import ModelAPI
 from chatapi.upstream.metadata import ResponseMetadata
-from chatapi.upstream.request import ModelRequest
 
 if TYPE_CHECKING:
     from chatapi.tracing.tracing import Tracing
@@ -154,14 +154,20 @@ class Generations:
             return earlier
         return await self._start(turn, credential, authorizer)
 
-    async def model_request(self, turn: TurnRequest, session: Session | None) -> ModelRequest:
-        """Return the request that the model would get for a turn, which is not started.
+    async def plan(self, turn: TurnRequest, session: Session | None) -> ContextPlan:
+        """Return the plan of the request that the model would get for a turn, which is not started.
 
         Raises:
             ContextTooLarge: the conversation is larger than this server sends.
         """
         parent = turn.parent or (session.head if session is not None else None)
-        return (await self._runner.plan(turn, session, parent)).model_request
+        return await self._runner.plan(turn, session, parent)
+
+    async def summarise(
+        self, model: str, plan: ContextPlan, session_id: str | None, owner: str, credential: Credential
+    ) -> MadeSummary:
+        """Return a summary of a whole conversation, as `Compactor.summarise` does."""
+        return await self._runner.compactor.summarise(model, plan, session_id, owner, credential)
 
     async def send_ephemeral(
         self, turn: TurnRequest, credential: Credential, session: Session | None

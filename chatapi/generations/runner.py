@@ -85,7 +85,7 @@ class GenerationRunner:
         self._clock = clock
         self._metrics = metrics
         self.context_limits = ContextLimits(settings.context_limits)
-        self._compactor = Compactor(store, upstream, settings, clock)
+        self.compactor = Compactor(store, upstream, settings, clock)
         self.draining = False
 
     async def run(
@@ -236,7 +236,7 @@ class GenerationRunner:
                 running.left_out = left_out
 
             async def compact(plan: ContextPlan) -> ContextPlan:
-                return await self._compactor.compact(plan, running.session_id, turn.owner, credential)
+                return await self.compactor.compact(plan, running.session_id, turn.owner, credential)
 
             compacts = self._compacts(self._policy(turn, started.session))
             await send_fitting(plan, send, note, compact if compacts else None)

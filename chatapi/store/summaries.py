@@ -61,6 +61,12 @@ class Summaries(Repository):
         return True
 
     @durable_write
+    def count(self, session_id: str | None, owner: str, model: str, usage: Usage | None) -> Transaction[None]:
+        """Count the tokens of a summary that is not stored for its owner, and for the session if it is still there."""
+        session = (yield from find_session(session_id, lock=True)) if session_id is not None else None
+        yield count_tokens(owner, session.id if session is not None else "", model, usage, self._clock())
+
+    @durable_write
     def remove(self, session_id: str, summary_id: str, authorizer: Authorizer) -> Transaction[None]:
         """Remove a summary: later requests have the messages again, as far as the model takes them.
 

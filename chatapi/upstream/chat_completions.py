@@ -16,6 +16,18 @@ NO_COMPACTION = (
 )
 
 
+def check_no_compaction(request: ModelRequest) -> None:
+    """Return if no item of a request holds a conversation that only another upstream can read.
+
+    Raises:
+        UpstreamRejectedRequest: one does.
+    """
+    if has_compaction(request):
+        error = UpstreamRejectedRequest(NO_COMPACTION)
+        error.said = UpstreamErrorBody(400, NO_COMPACTION, "invalid_request_error", "input", "unsupported_parameter")
+        raise error
+
+
 @dataclass(frozen=True, slots=True)
 class ChatCompletions:
     """Chat completions: `request` writes them, and `stream` reads them."""
@@ -24,12 +36,7 @@ class ChatCompletions:
     path: ClassVar[str] = "chat/completions"
 
     def write(self, request: ModelRequest, adjustments: frozenset[str]) -> dict[str, Any]:
-        if has_compaction(request):
-            error = UpstreamRejectedRequest(NO_COMPACTION)
-            error.said = UpstreamErrorBody(
-                400, NO_COMPACTION, "invalid_request_error", "input", "unsupported_parameter"
-            )
-            raise error
+        check_no_compaction(request)
         return self.writer.write(request, adjustments)
 
     def find_adjustment(self, refusal: str, body: dict[str, Any], adjustments: frozenset[str]) -> str | None:

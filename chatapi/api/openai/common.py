@@ -15,6 +15,7 @@ from chatapi.api.http.services import Services, services_of
 from chatapi.api.openai.ids import parse_item_id
 from chatapi.api.openai.input_items import References, referenced_ids
 from chatapi.api.openai.items import find_item
+from chatapi.api.openai.sealed_summaries import open_all
 from chatapi.auth.authorization import Caller
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, InvalidRequest, KeyRequired, SessionNotFound
@@ -123,8 +124,11 @@ def check_sizes(messages: Sequence[NewMessage], path: str, max_bytes: int) -> No
 
 
 async def find_references(services: Services, owner: str, items: Any) -> References:
-    """Return the items that `items` refer to by id, from all sessions of this owner; unknown ones are left out."""
-    found: dict[str, NewMessage] = {}
+    """Return the items that `items` refer to by id, from all sessions of this owner, and its sealed summaries.
+
+    Unknown ones are left out.
+    """
+    found = open_all(services.secret, owner, items)
     wanted = {name: parsed.message_id for name in referenced_ids(items) if (parsed := parse_item_id(name)) is not None}
     if not wanted:
         return found

@@ -13,6 +13,7 @@ from chatapi.api.openai.ids import (
     looks_like_item_id,
 )
 from chatapi.api.openai.items import PREFIXES, flat_name
+from chatapi.api.openai.sealed_summaries import MAX_SEALED, is_sealed
 from chatapi.errors import InvalidRequest, ItemNotFound
 from chatapi.generations.history import has_content
 from chatapi.model import Kind, Media, NewMessage, Part, Role, ToolCall, visible_text
@@ -47,7 +48,7 @@ _TEXT_ONLY = {Kind.TEXT}
 _OUTPUT_KINDS = {Kind.TEXT, Kind.IMAGE, Kind.FILE}  # of the output of a tool
 
 References = Mapping[str, NewMessage]
-"""The items that a request refers to by id, each as the message that it is, or is part of."""
+"""The items that a request refers to by id or that are sealed, each as the message that it is, or is part of."""
 
 
 def read_input(
@@ -142,6 +143,8 @@ def _read_item(value: Any, path: str, references: References, *, keep: bool) -> 
             return NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, visible_text(output), call), *media))
         case "reasoning":
             return _read_reasoning(item, path)
+        case "compaction" if is_sealed(content := str(item.get("encrypted_content"))):
+            return _read_summary(content, path, references)
         case "compaction":  # of `/v1/responses/compact`, which any upstream with Responses may have
             return _keep_item(item, "compaction", path)
         case kind if keep and isinstance(kind, str) and _TYPE_NAME.fullmatch(kind):
@@ -149,6 +152,16 @@ def _read_item(value: Any, path: str, references: References, *, keep: bool) -> 
         case kind:
             name = kind if isinstance(kind, str) and _TYPE_NAME.fullmatch(kind) else "this type"
             raise InvalidRequest.field(f"{path}.type", f"Items of type {name} are not supported.")
+
+
+def _read_summary(sealed: str, path: str, references: References) -> NewMessage:
+    found = references.get(sealed)
+    if found is None:
+        raise InvalidRequest.field(
+            f"{path}.encrypted_content",
+            f"Must be as this server made it, for the same key; a request has at most {MAX_SEALED} such items.",
+        )
+    return found
 
 
 def _keep_item(item: dict[str, Any], kind: str, path: str) -> NewMessage:

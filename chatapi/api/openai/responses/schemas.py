@@ -124,7 +124,7 @@ class InputTokens(TypedDict):
 
 
 class CompactedResponse(TypedDict):
-    """A compacted conversation, as the upstream sent it."""
+    """A compacted conversation, as the upstream sent it, or with a summary that was made here."""
 
     id: str
     object: Literal["response.compaction"]
@@ -400,10 +400,15 @@ describe(
 COMPACT_RESPONSE = operation(
     "compactResponse",
     "Compact a conversation",
-    """Return the items with which the upstream replaces a conversation: send them as the `input` of the next response.
-    The upstream is asked through Responses. If it has no such route, or is asked through chat completions only
-    (`OPENAI_UPSTREAM_API=chat`), this is a 400 with the code `unsupported_by_upstream`. Nothing is stored, and the
-    conversation here stays as it is. The caller's limits of requests and of running answers apply.""",
+    """Return the items that replace a conversation: send them as the `input` of the next response. The upstream is
+    asked through Responses. If it has no such route, or is asked through chat completions only
+    (`OPENAI_UPSTREAM_API=chat`), the model of `CHATAPI_SUMMARY_MODEL` writes a summary; without this setting it is a
+    400 with the code `unsupported_by_upstream`. The summary is the `encrypted_content` of the item of type
+    `compaction`, behind the messages of the user, the developer and the system. Any upstream gets it as the user's
+    text. It belongs to the key that asked for it: sent back with another key, or changed, it is a 400 that names it,
+    and a request has at most 8 different ones. The instructions are summarised with the conversation; the fields for
+    caches and `service_tier` have no effect then. Nothing is stored but the usage of the summary, and the conversation
+    here stays as it is. The caller's limits of requests and of running answers apply.""",
     json_content(CompactedResponse, "The items."),
     body=CompactBody,
     security=OPENAI_KEY,
