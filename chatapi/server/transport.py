@@ -15,6 +15,8 @@ class HeadWithBody(asyncio.Transport):
     the next write, at most for the rest of this turn of the loop.
     """
 
+    __slots__ = ("_event_loop", "_head", "_transport", "written_bytes")
+
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._event_loop = loop

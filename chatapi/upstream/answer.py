@@ -16,6 +16,8 @@ from chatapi.wire.sse import MAX_EVENT_BYTES
 class Answer:
     """An answer on its connection: have it delivered, then look at how it ended."""
 
+    __slots__ = ("_is_document", "metadata", "parser", "response")
+
     def __init__(
         self,
         response: Response,
@@ -113,6 +115,8 @@ class Answer:
 
 class _Delivery:
     """Receives a body, parses it and passes its content on, without a task."""
+
+    __slots__ = ("_failure", "_is_full", "_parser", "_response", "_take", "_waiter")
 
     def __init__(self, response: Response, parser: Parser, take: Callable[[Deltas], bool]) -> None:
         self._response = response
