@@ -220,6 +220,19 @@ def test_a_segment_that_cannot_be_created_is_tried_again(
     assert text_of(recover(segments(folder)).pieces["gen_1"]) == text
 
 
+def test_a_segment_that_an_append_reaches_is_kept_for_its_answer(folder: Path, journal: Journal) -> None:
+    journal.append([Append("gen_1", pieces("x" * (SEGMENT_BYTES * 3 // 4)))])
+    assert journal._spare is not None
+    journal._spare.result()
+    words = pieces(*["y" * 100] * (SEGMENT_BYTES // 200))
+    journal.append([Append("gen_2", words)])  # the rest of one segment, and a part of the next
+    append_until_rolled_over(journal, "gen_3")
+    journal.release("gen_1")
+    journal.release("gen_3")
+    journal._files.submit(bool).result()  # files are removed before
+    assert text_of(recover(segments(folder)).pieces["gen_2"]) == "y" * 100 * len(words)
+
+
 def append_until_refused(journal: Journal, generation_id: str) -> None:
     """Append to the end of the segment, whose successor is not created."""
     for _ in range(200):

@@ -94,6 +94,23 @@ def test_an_event_is_returned_as_soon_as_it_is_complete() -> None:
     assert decoder.feed(b"data: b\r\n\r\n") == [b"b"]
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"data: x\ry\n\n",
+        b"data: a\ndata: b\n\n",
+        b"event: a\ndata: b\n\n",
+        b": c\ndata: b\n\n",
+        b"data: a\n\ndata: b\n\n",
+    ],
+)
+def test_a_read_that_looks_like_one_whole_event_is_read_by_the_book(event: bytes) -> None:
+    first = b"data: 1\n\n"
+    whole = decoded_by_the_book(first + event)
+    for place in range(len(event) + 1):
+        assert decoded([first, event[:place], event[place:]]) == whole
+
+
 def test_an_endless_event_is_refused_before_it_fills_the_memory() -> None:
     decoder = sse.Decoder()
     piece = b"x" * 65_536

@@ -211,6 +211,10 @@ def test_a_character_in_two_halves_is_one() -> None:
     assert Read(*halves, stop(), DONE).said() == "a\U0001f600b"
     assert Read(halves[0], text("b"), stop(), DONE).said() == "a\ufffdb"
     assert Read(halves[0], stop(), DONE).said() == "a\ufffd"
+
+
+def test_a_nul_is_replaced_in_every_event() -> None:
+    assert Read(text("a\0"), text("b\0"), stop(), DONE).said() == "a\ufffdb\ufffd"
     assert storable("\ud83d\0") == "\ufffd\ufffd"
 
 
