@@ -1,16 +1,19 @@
-"""`create_app`: the service as an ASGI application."""
+"""`create_app`: the service as a FastAPI application.
+
+`python app.py` serves `front.create_front`, which imports this module when a request needs it.
+"""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
 from chatapi import __version__
-from chatapi.api.account import config, keys, usage
+from chatapi.api.account import routes as account
+from chatapi.api.account import usage
 from chatapi.api.chat import queue
 from chatapi.api.chat import routes as chat
-from chatapi.api.http import error_responses
-from chatapi.api.http.direct_route import DirectDispatch
-from chatapi.api.openai import errors as openai_errors
+from chatapi.api.http.framework import render_errors
+from chatapi.api.http.services import Services
 from chatapi.api.openai import models, proxy
 from chatapi.api.openai.completions import routes as completions
 from chatapi.api.openai.completions import stored as stored_completions
@@ -18,32 +21,16 @@ from chatapi.api.openai.conversations import routes as conversations
 from chatapi.api.openai.responses import operations as response_operations
 from chatapi.api.openai.responses import routes as responses
 from chatapi.api.openai.responses import websocket
-from chatapi.api.ops import docs, health, metrics, page, plug
+from chatapi.api.ops import docs, plug
+from chatapi.api.ops import routes as ops
 from chatapi.api.sessions import routes as sessions
 from chatapi.api.sessions import search, shares, summaries, transfer
-from chatapi.middleware import Admission, Boundary, CrossOrigin, HeadAsGet, LastResort
 from chatapi.model import Replica
 from chatapi.settings import Settings
+from chatapi.stack import add_middleware
 from chatapi.telemetry import logging as telemetry
 from chatapi.wiring import make_services, running
 from chatapi.worker_group import Member
-
-EXPOSED = [
-    "X-Session-ID",
-    "X-Generation-ID",
-    "X-Request-ID",
-    "X-Upstream-Request-ID",
-    "X-Upstream-Name",
-    "X-RateLimit-Limit",
-    "X-RateLimit-Remaining",
-    "X-Should-Retry",
-    "RateLimit",
-    "RateLimit-Policy",
-    "Retry-After",
-    "Content-Disposition",
-    "X-Context-Left-Out",
-    *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
-]
 
 
 def create_app(
@@ -60,6 +47,11 @@ def create_app(
         worker: what this process has of its group, if it is one of several workers on SQLite.
     """
     telemetry.configure(settings)
+    return assemble(make_services(settings, demo_key, replica, worker))
+
+
+def assemble(services: Services) -> FastAPI:
+    """Make the application of a service that exists."""
     app = FastAPI(
         title="OpenAI Chat API",
         description="Streams OpenAI-style models to any client, and keeps the conversation.",
@@ -72,16 +64,12 @@ def create_app(
         # FastAPI's own telemetry sees bodies, and the environment could send it elsewhere.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.services = make_services(settings, demo_key, replica, worker)
     for router in (
-        page.router,  # first, for its many files; no other route begins with its paths
-        chat.sending,
+        ops.page_router,  # first, for its many files; no other route begins with its paths
         chat.router,
         queue.router,
-        completions.sending,
         completions.router,
         models.router,
-        responses.creating,
         responses.router,
         response_operations.router,
         websocket.router,
@@ -94,26 +82,13 @@ def create_app(
         transfer.router,
         shares.router,
         usage.router,
-        keys.router,
-        health.router,
-        metrics.router,
-        config.router,
+        account.key_router,
+        ops.health_router,
+        account.config_router,
         docs.router,
-        *([plug.router] if demo_key is not None else []),
+        *([plug.router] if services.demo_key is not None else []),
     ):
         app.router.routes += router.routes  # directly: an included router matches each request twice
-    error_responses.install(app, {openai_errors.PREFIX: openai_errors.render})
-    # The last middleware added is the outermost.
-    app.add_middleware(DirectDispatch, routes=app.router.routes, render=error_responses.render_with_limits)
-    app.add_middleware(HeadAsGet)
-    app.add_middleware(LastResort)
-    app.add_middleware(Admission, services=app.state.services)
-    app.add_middleware(
-        CrossOrigin,
-        allow_origins=settings.origins if demo_key is None else [],  # the page shows the demo's key to its own origin
-        allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=EXPOSED,
-    )
-    app.add_middleware(Boundary, services=app.state.services)
+    render_errors(app)
+    add_middleware(app, services)
     return app

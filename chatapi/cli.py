@@ -175,7 +175,7 @@ def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_
     With several workers, each of them and their supervisor return from here.
     """
     gc.disable()  # imported modules stay: searching them for garbage again and again would take a sixth of a start
-    from chatapi.app import create_app  # here, so that --help and an impossible setting are answered at once
+    from chatapi.front import create_front  # here, so that --help and an impossible setting are answered at once
     from chatapi.server.serve import listen, listen_for_metrics, serve, url_of
 
     gc.enable()
@@ -186,7 +186,7 @@ def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_
         if isinstance(worker, int):
             return worker
         metrics_listener = listen_for_metrics(settings, worker.number if worker is not None else 0)
-        app = create_app(settings, demo_key, worker and worker.replica, worker and worker.member)
+        app = create_front(settings, demo_key, worker and worker.replica, worker and worker.member)
         try:
             serve(app, settings, listener, metrics_listener)
         finally:
@@ -199,6 +199,7 @@ def _become_worker(settings: Settings) -> Worker | int:
     """Supervise workers, and return the exit status; in each of the workers, return at once."""
     import asyncio  # here, as above
 
+    import chatapi.app  # noqa: F401  # before the fork: the workers share its memory, and no request waits for it
     from chatapi.server.workers import Supervisor, logger
     from chatapi.telemetry import logging as telemetry
     from chatapi.wiring import prepare_file

@@ -26,14 +26,13 @@ from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.telemetry.logging import keep_out
 from chatapi.upstream.client import Upstream
 from chatapi.upstream.providers import is_openai
-from chatapi.upstream.routing.file import read_upstreams
-from chatapi.upstream.routing.members import make_router
-from chatapi.upstream.routing.routes import RouteTable, names_of
 from chatapi.worker_group import Member
 
 if TYPE_CHECKING:
     from chatapi.connections.redis import RedisConnection
     from chatapi.tracing.tracing import Tracing
+    from chatapi.upstream.api import ModelAPI
+    from chatapi.upstream.routing.routes import RouteTable
 
 
 def make_services(
@@ -57,10 +56,10 @@ def make_services(
     )
     prices = read_prices(settings.prices)
     key_policy = KeyPolicy(settings.key_pattern)
-    table = read_upstreams(settings.upstreams, settings) if settings.upstreams is not None else None
+    table = _route_table(settings)
     known_models = [settings.default_model, *prices.models]
     if table is not None:
-        known_models += [*table.models, *names_of(table.models.values())]
+        known_models += table.model_names
         keep_out(one.key for one in table.upstreams.values() if one.key is not None)
     make_metrics = Metrics if settings.metrics == "on" else NoMetrics
     metrics = make_metrics(ModelLabels(known_models, key_policy.redact), prices.cost_of_usage, prices.currency)
@@ -74,7 +73,7 @@ def make_services(
         replica.id if replica is not None else None,
     )
     redis = _redis(settings)
-    upstream = _upstream(settings, metrics) if table is None else make_router(table, settings, metrics)
+    upstream = _upstream(settings, metrics, table)
     local_slots = LocalSlots(settings.max_generations_per_key, settings.max_generations, settings.slot_wait_seconds)
     tracing = _tracing(settings)
     times = worker.times if worker is not None else None
@@ -125,7 +124,19 @@ def _add_gauges(services: Services, slots: LocalSlots) -> None:
     gauge("upstream_out_of_order", "1 while an upstream is not asked.", upstream.out_of_order, "upstream")
 
 
-def _upstream(settings: Settings, metrics: Metrics) -> Upstream:
+def _route_table(settings: Settings) -> RouteTable | None:
+    if settings.upstreams is None:
+        return None
+    from chatapi.upstream.routing.file import read_upstreams  # here: most servers have one upstream
+
+    return read_upstreams(settings.upstreams, settings)
+
+
+def _upstream(settings: Settings, metrics: Metrics, table: RouteTable | None) -> ModelAPI:
+    if table is not None:
+        from chatapi.upstream.routing.members import make_router  # here, as above
+
+        return make_router(table, settings, metrics)
     return Upstream(
         settings.openai_base_url,
         settings.connect_seconds,

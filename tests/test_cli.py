@@ -158,7 +158,7 @@ def test_migrate_without_its_package_says_what_to_install(upstream: Simulator, t
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("where", ["fastapi", "uvloop", "socket.bind", "sqlite3.connect"])
+@pytest.mark.parametrize("where", ["starlette", "uvloop", "socket.bind", "sqlite3.connect"])
 def test_ctrl_c_during_a_start_ends_without_a_traceback(tmp_path: Path, where: str) -> None:
     script = tmp_path / "interrupting.py"
     script.write_text(INTERRUPTING)

@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from chatapi.api.http.services import Services
 from chatapi.server.connections import ConnectionTable, default_limit
@@ -47,7 +47,7 @@ logger = structlog.get_logger()
 
 
 def serve(
-    app: FastAPI, settings: Settings, listener: socket.socket, metrics_listener: socket.socket | None = None
+    app: Starlette, settings: Settings, listener: socket.socket, metrics_listener: socket.socket | None = None
 ) -> None:
     """Serve until a signal; a second signal skips the drain. Running answers are stored in both cases.
 
@@ -118,7 +118,7 @@ def url_of(listener: socket.socket) -> str:
 
 
 async def _serve(
-    app: FastAPI, settings: Settings, listener: socket.socket, metrics_listener: socket.socket | None
+    app: Starlette, settings: Settings, listener: socket.socket, metrics_listener: socket.socket | None
 ) -> None:
     in_all = settings.max_connections or default_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     per_address = settings.max_connections_per_address or max(1, in_all // 2)

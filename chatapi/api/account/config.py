@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from chatapi import __version__
-from chatapi.api.account.schemas import GET_CONFIG
-from chatapi.api.http.direct_route import DirectRoute
+from chatapi.api.http.direct_route import DirectRoutes
 from chatapi.api.http.identity import has_own_host
 from chatapi.api.http.services import Services, services_of
 from chatapi.auth.keys import SEED_LENGTH, SEED_PATTERN, SEED_PREFIX, Key
 from chatapi.errors import InvalidKeyFormat
 
-router = APIRouter(tags=["config"], route_class=DirectRoute)
+direct = DirectRoutes()
 
 
-@router.get("/api/config", **GET_CONFIG)
+@direct.get("/api/config")
 async def config(request: Request) -> JSONResponse:
     """Return the key format, the default model, the limits and, in the demo, a key for it."""
     core = services_of(request)

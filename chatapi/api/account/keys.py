@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
-from chatapi.api.account.schemas import TEST_KEY, KeyBody
-from chatapi.api.http.direct_route import DirectRoute
+from chatapi.api.http.direct_route import DirectRoutes
 from chatapi.api.http.identity import authenticate, check_body_key, mark_failed, mark_known
-from chatapi.api.http.request_body import read_body
+from chatapi.api.http.request_body import Body, KeyField, read_body
 from chatapi.api.http.services import services_of
 from chatapi.errors import InvalidRequest, UpstreamForbidden, UpstreamRejectedKey
 
-router = APIRouter(tags=["keys"], route_class=DirectRoute)
+direct = DirectRoutes()
 
 MAX_BODY_BYTES = 16 * 1024
 
 
-@router.post("/api/test-key", **TEST_KEY)
+class KeyBody(Body):
+    """A key to test."""
+
+    api_key: KeyField | None = None
+
+
+@direct.post("/api/test-key")
 async def test_key(request: Request) -> JSONResponse:
     """Return whether the upstream accepts this key. A rejected key is a result with `valid: false`, not an error."""
     core = services_of(request)

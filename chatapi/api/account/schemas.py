@@ -6,6 +6,7 @@ from typing import Annotated, NotRequired, TypedDict
 
 from msgspec import Meta, Struct, field
 
+from chatapi.api.account.keys import KeyBody
 from chatapi.api.http.openapi import (
     BODY_ERRORS,
     KEY_ERRORS,
@@ -19,14 +20,6 @@ from chatapi.api.http.openapi import (
     json_content,
     operation,
 )
-from chatapi.api.http.request_body import Body, KeyField
-
-
-class KeyBody(Body):
-    """A key to test."""
-
-    api_key: KeyField | None = None
-
 
 describe(KeyBody, api_key="The key, unless a header has it.")
 

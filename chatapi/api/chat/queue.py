@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from chatapi.api.chat import queue_schemas as schemas
+from chatapi.api.chat.queued import queued_json
 from chatapi.api.chat.request import QueuedChangeBody
 from chatapi.api.http.identity import address_group, authenticate, authorized, caller_of, key_of
 from chatapi.api.http.request_body import read_body
-from chatapi.api.http.serializers import iso, parts_json
 from chatapi.api.http.services import services_of
 from chatapi.auth.authorization import Action, make_authorizer
-from chatapi.model import QueuedTurn, Session, Status, visible_text
+from chatapi.model import Session, Status
 from chatapi.wire.text import check_length
 
 router = APIRouter(tags=["chat"])
@@ -74,26 +72,6 @@ async def offer_key(request: Request, session: Session) -> None:
         identity = authenticate(request)
         if identity.owner == session.owner:
             await services_of(request).generations.queues.offer_key(session, identity.owner, identity.credential)
-
-
-def queued_response(queued: QueuedTurn, headers: dict[str, str]) -> JSONResponse:
-    """Return the response to a message that was queued."""
-    own = {"X-Session-ID": queued.session_id, "X-Generation-ID": queued.generation_id}
-    return JSONResponse(queued_json(queued), 202, headers=headers | own)
-
-
-def queued_json(queued: QueuedTurn) -> dict[str, Any]:
-    """Return a message that waits."""
-    return {
-        "id": queued.id,
-        "session_id": queued.session_id,
-        "generation_id": queued.generation_id,
-        "status": "queued",
-        "user_message": visible_text(queued.parts),
-        "parts": parts_json(queued.parts),
-        "model": queued.turn.model,
-        "created_at": iso(queued.created_at),
-    }
 
 
 async def _queue_response(request: Request, session_id: str) -> JSONResponse:

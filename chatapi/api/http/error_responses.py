@@ -1,6 +1,6 @@
 """Errors as responses: the seed's two bodies exactly, problem+json (RFC 9457) otherwise, or the form of a dialect.
 
-A dialect registers its own renderer: for a prefix of paths with `install`, or for one request with `render_with`.
+A dialect registers its own renderer: for a prefix of paths with `use_renderers`, or for one request with `render_with`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,15 @@ from math import ceil
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Scope
 
-from chatapi.api.http.request_body import describe
 from chatapi.errors import (
     ChatError,
     InvalidKeyFormat,
     InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    RequestError,
     SessionNotFound,
     UpstreamError,
 )
@@ -99,7 +93,7 @@ def _renderer_of(scope: Scope) -> Renderer:
     return renderer_of_path(scope["app"], scope["path"])
 
 
-def renderer_of_path(app: FastAPI, path: str) -> Renderer:
+def renderer_of_path(app: Starlette, path: str) -> Renderer:
     """Return the renderer that is registered for a path."""
     registered: Mapping[str, Renderer] = app.state.error_renderers
     for prefix, renderer in registered.items():
@@ -117,29 +111,6 @@ async def render_with_limits(request: Request, error: ChatError) -> Response:
     return response
 
 
-def install(app: FastAPI, renderers: Mapping[str, Renderer]) -> None:
-    """Render every error of `app`, FastAPI's own included: those would echo the body with the key in it.
-
-    Args:
-        renderers: the forms of dialects, by the prefix of their paths.
-    """
+def use_renderers(app: Starlette, renderers: Mapping[str, Renderer]) -> None:
+    """Have `app` render errors in the forms of dialects, by the prefix of their paths."""
     app.state.error_renderers = renderers
-
-    async def chat_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, ChatError)
-        return await render_with_limits(request, error)
-
-    async def validation_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return render_for(request.scope, InvalidRequest(describe(list(error.errors()))))
-
-    async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        known: dict[int, type[RequestError]] = {404: NotFound, 405: MethodNotAllowed}
-        response = render_for(request.scope, known.get(error.status_code, RequestError)())
-        response.headers.update(error.headers or {})
-        return response
-
-    app.add_exception_handler(ChatError, chat_error)
-    app.add_exception_handler(RequestValidationError, validation_error)
-    app.add_exception_handler(HTTPException, http_error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query
 
@@ -13,6 +13,8 @@ from chatapi.errors import InvalidRequest
 
 PageSize = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=300)]
+After = Annotated[str | None, Query(max_length=128)]
+Order = Literal["asc", "desc"]
 
 
 def encode_cursor(*values: int | str) -> str:

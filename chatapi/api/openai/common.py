@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import Query, Request
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from chatapi.api.http.identity import key_of
 from chatapi.api.http.services import Services, services_of
@@ -27,8 +26,6 @@ _NAMEABLE = re.compile(r"[a-z_-]{1,32}|\d{1,6}", re.ASCII)  # may be in an error
 _PATH_NAMES = 8  # of a path that an error shows
 MAX_PARTS = 8_000  # in all messages of one request
 ON_DISCONNECT_HEADER = "X-On-Disconnect"
-Order = Literal["asc", "desc"]
-After = Annotated[str | None, Query(max_length=128)]
 
 
 def require_key(request: HTTPConnection) -> Key:

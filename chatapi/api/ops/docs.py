@@ -15,13 +15,12 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
-from chatapi.api.http.direct_route import DirectRoute
 from chatapi.api.http.openapi import Example
 from chatapi.api.ops.markup import to_html, to_inline_html
 from chatapi.api.ops.openapi import examples_of, make_document, operations_of
 from chatapi.errors import every_error
 
-router = APIRouter(include_in_schema=False, route_class=DirectRoute)
+router = APIRouter(include_in_schema=False)
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "web" / "docs"
 POLICY = (

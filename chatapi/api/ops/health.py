@@ -8,32 +8,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from chatapi.api.http.direct_route import DirectRoute
+from chatapi.api.http.direct_route import DirectRoutes
 from chatapi.api.http.identity import is_forwarded, is_trusted
 from chatapi.api.http.serializers import iso
 from chatapi.api.http.services import Services, WorkQueue, services_of
 from chatapi.api.http.streaming import NO_BUFFERING
-from chatapi.api.ops.schemas import GET_HEALTH, GET_LIVENESS, GET_READINESS, PROBE_STREAM
 from chatapi.errors import StoreUnavailable, Unavailable
 from chatapi.model import new_id, wall_clock
 from chatapi.wire.probe import HEALTH_PATH, LIVENESS_PATH, PROBE_LINES, PROBE_PATH, PROBE_SECONDS, READINESS_PATH
 
-router = APIRouter(tags=["health"], route_class=DirectRoute)
+direct = DirectRoutes()
 
 PROBES = WorkQueue("probes", at_once=8)
 
 
-@router.get(LIVENESS_PATH, **GET_LIVENESS)
+@direct.get(LIVENESS_PATH)
 async def liveness(_: Request) -> JSONResponse:
     """200 as long as the process handles requests. It checks nothing else: a restart would not repair that."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get(READINESS_PATH, **GET_READINESS)
+@direct.get(READINESS_PATH)
 async def readiness(request: Request) -> JSONResponse:
     """200 while this server accepts messages; 503 while it shuts down or cannot write to its store."""
     services = services_of(request)
@@ -59,7 +58,7 @@ async def _store_status(services: Services) -> str:
     return "ok"
 
 
-@router.get(HEALTH_PATH, **GET_HEALTH)
+@direct.get(HEALTH_PATH)
 async def health(request: Request) -> JSONResponse:
     """200 while this server accepts requests; 503 while it shuts down or cannot use its store."""
     services = services_of(request)
@@ -85,7 +84,7 @@ def _not_ready(body: Mapping[str, object]) -> JSONResponse:
     return JSONResponse(body, 503, {"Retry-After": "1"})
 
 
-@router.get(PROBE_PATH, **PROBE_STREAM)
+@direct.get(PROBE_PATH)
 async def stream(request: Request) -> StreamingResponse:
     """Comment lines at even intervals for one second: `doctor --url` measures whether a proxy delays them.
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import hmac
 
-from fastapi import APIRouter, Request
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from chatapi.api.http.direct_route import DirectRoute
+from chatapi.api.http.direct_route import DirectRoutes
 from chatapi.api.http.identity import is_forwarded
 from chatapi.api.http.services import Services, services_of
-from chatapi.api.ops.schemas import GET_METRICS
 from chatapi.errors import MetricsTokenRequired, NotFound
 
-router = APIRouter(tags=["health"], route_class=DirectRoute)
+direct = DirectRoutes()
 
 
-@router.get("/metrics", **GET_METRICS)
+@direct.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Serve the metrics, unless they are off or have a port of their own."""
     services = services_of(request)

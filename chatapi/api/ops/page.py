@@ -20,9 +20,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
-from chatapi.api.http.direct_route import DirectRoute
+from chatapi.api.http.direct_route import DirectRoutes
 from chatapi.api.ops.bundle import bundle
 from chatapi.errors import NotFound
 
@@ -74,7 +75,7 @@ REVALIDATE = "no-cache"  # the address stays the same in the next release; mostl
 IMMUTABLE = "public, max-age=31536000, immutable"  # one year, the longest that caches honour
 HASH = re.compile(r"[0-9a-f]{16}")
 
-router = APIRouter(include_in_schema=False, route_class=DirectRoute)
+direct = DirectRoutes()
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,13 @@ async def find_site() -> Site:
     return read_site()
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@direct.route("/", "GET", "HEAD")
 async def index(request: Request) -> Response:
     """Serve the page."""
     return _serve(request, (await find_site()).page, REVALIDATE)
 
 
-@router.api_route("/web/{path:path}", methods=["GET", "HEAD"])
+@direct.route("/web/{path:path}", "GET", "HEAD")
 async def file(request: Request) -> Response:
     """Serve a file of the page.
 

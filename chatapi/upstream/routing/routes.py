@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,6 +78,12 @@ class RouteTable:
     default: str | None = None  # the upstream of models that are not listed
     passthrough: str | None = None  # that of requests which are passed on
     callers: Callers = Callers()
+
+    @property
+    def model_names(self) -> list[str]:
+        """The names of models, here and at their upstreams."""
+        targets = [target for route in self.models.values() for target in (*route.equal, *route.fallback)]
+        return [*self.models, *(target.model for target in targets)]
 
     def find(self, model: str) -> Route | None:
         """Return the route of a model: listed, by alias, by the prefix of an upstream, or the default's."""
@@ -164,8 +170,3 @@ class RouteTable:
 
 def _fraction(seed: bytes) -> float:
     return int.from_bytes(hashlib.blake2b(seed, digest_size=7).digest()) / 2**56
-
-
-def names_of(routes: Iterable[Route]) -> list[str]:
-    """Return the names of models at their upstreams."""
-    return [target.model for route in routes for target in (*route.equal, *route.fallback)]

@@ -12,13 +12,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from chatapi.api.http.pagination import PageSize
+from chatapi.api.http.pagination import After, Order, PageSize
 from chatapi.api.http.request_body import METADATA_ENTRIES, read_raw_body
-from chatapi.api.http.services import Services, services_of
-from chatapi.api.openai.common import After, Order, caller_with_key, check_surrogates, item_list, own_items
+from chatapi.api.http.services import services_of
+from chatapi.api.openai.common import caller_with_key, check_surrogates, item_list, own_items
 from chatapi.api.openai.completions import schemas
+from chatapi.api.openai.completions.lookup import find_completion
 from chatapi.api.openai.completions.request import (
-    DIALECT,
     decode_stored_fields,
     encode_stored_fields,
     metadata_mark,
@@ -26,7 +26,7 @@ from chatapi.api.openai.completions.request import (
 )
 from chatapi.api.openai.completions.stream import completion_of
 from chatapi.api.openai.ids import completion_id, generation_of_completion
-from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
+from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.errors import InvalidRequest
 from chatapi.model import Generation, NewMessage
 from chatapi.model.log import parts_of
@@ -127,24 +127,3 @@ def _stored_message(generation: Generation, index: int, message: dict[str, Any])
     parts = message["content"] if isinstance(message["content"], list) else None
     name = f"{completion_id(generation.id)}-{index}"
     return {"id": name, **message, "content": None if parts else message["content"], "content_parts": parts}
-
-
-async def find_completion(services: Services, caller: Caller, name: str, action: Action) -> Generation:
-    """Return the generation of a completion, by the id of either.
-
-    Raises:
-        SessionNotFound: there is none, or the caller may not do that with it.
-    """
-    generation = await services.store.generations.find(generation_of_completion(name))
-    session = await services.store.sessions.find(generation.session_id) if generation is not None else None
-    authorize(session, caller, action)
-    assert generation is not None, "it was found with its session"
-    return generation
-
-
-async def stored_fields(services: Services, generation: Generation) -> dict[str, Any]:
-    """Return the fields that a completion has only if its request had `store: true`."""
-    if generation.dialect != DIALECT:
-        return {}
-    metadata = decode_stored_fields(await services.store.generations.find_dialect_data(generation.id))
-    return {"metadata": metadata} if metadata is not None else {}

@@ -7,12 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from chatapi.api.http.pagination import PageSize
+from chatapi.api.http.pagination import After, Order, PageSize
 from chatapi.api.http.request_body import read_raw_body, run_fairly, validate
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.openai.common import (
-    After,
-    Order,
     caller_with_key,
     check_surrogates,
     find_references,

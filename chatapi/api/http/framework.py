@@ -1,0 +1,49 @@
+"""What FastAPI adds to the direct routes: their description, and the rendering of its own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chatapi.api.http.direct_route import DirectRoute, Endpoint
+from chatapi.api.http.error_responses import render_for, render_with_limits
+from chatapi.api.http.request_body import describe as describe_fields
+from chatapi.errors import ChatError, InvalidRequest, MethodNotAllowed, NotFound, RequestError
+
+
+def describe(
+    router: APIRouter, routes: Iterable[DirectRoute], descriptions: Mapping[Endpoint, Mapping[str, Any]]
+) -> None:
+    """Add direct routes to a router with their descriptions. Those without one are not in the document."""
+    for route in routes:
+        description = descriptions.get(route.endpoint, {"include_in_schema": False})
+        router.add_api_route(route.path, route.endpoint, methods=list(route.methods), **description)
+
+
+def render_errors(app: FastAPI) -> None:
+    """Render every error of the framework with our renderers: its own would echo the body with the key in it."""
+
+    async def chat_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ChatError)
+        return await render_with_limits(request, error)
+
+    async def validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return render_for(request.scope, InvalidRequest(describe_fields(list(error.errors()))))
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        known: dict[int, type[RequestError]] = {404: NotFound, 405: MethodNotAllowed}
+        response = render_for(request.scope, known.get(error.status_code, RequestError)())
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(ChatError, chat_error)
+    app.add_exception_handler(RequestValidationError, validation_error)
+    app.add_exception_handler(HTTPException, http_error)

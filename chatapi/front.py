@@ -1,0 +1,71 @@
+"""`create_front`: the service as `python app.py` serves it, which imports the framework's routes when they are needed.
+
+FastAPI, the sixty routes that it serves and their descriptions are half of the start and a third of the memory
+(docs/decisions/late-routes.md). The direct routes need none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chatapi.api.http.services import Services
+from chatapi.model import Replica
+from chatapi.settings import Settings
+from chatapi.stack import add_middleware
+from chatapi.telemetry import logging as telemetry
+from chatapi.wiring import make_services, running
+from chatapi.worker_group import Member
+
+
+def create_front(
+    settings: Settings,
+    demo_key: str | None = None,
+    replica: Replica | None = None,
+    worker: Member | None = None,
+) -> Starlette:
+    """Make the service as an ASGI application that answers as `app.create_app` does. Arguments: as there."""
+    telemetry.configure(settings)
+    services = make_services(settings, demo_key, replica, worker)
+    app = Starlette(lifespan=lambda app: running(app.state.services))
+    app.router.redirect_slashes = False
+    app.router.default = LateRoutes(services)
+    add_middleware(app, services)
+    return app
+
+
+class LateRoutes:
+    """The routes of `chatapi.app`, inside of our middleware. The first request imports them, on a thread."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._importing: asyncio.Task[None] | None = None
+        self._app: Starlette | None = None
+        self._routes: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._routes is None:
+            if self._importing is None:
+                self._importing = asyncio.create_task(self._import(), name="late-routes")
+            await asyncio.shield(self._importing)
+            assert self._routes is not None
+        scope["app"] = self._app
+        await self._routes(scope, receive, send)
+
+    async def _import(self) -> None:
+        self._app, self._routes = await asyncio.to_thread(_assemble, self._services)
+        gc.freeze()  # as after the start: these objects live as long as the process
+
+
+def _assemble(services: Services) -> tuple[Starlette, ASGIApp]:
+    """Return the framework's application, and the part of it that is inside of our middleware."""
+    from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware  # here, as the module docstring explains
+    from starlette.middleware.exceptions import ExceptionMiddleware
+
+    from chatapi.app import assemble
+
+    app = assemble(services)
+    return app, ExceptionMiddleware(AsyncExitStackMiddleware(app.router), handlers=app.exception_handlers)
