@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from contextlib import suppress
@@ -250,8 +249,7 @@ class Admission:
         if is_verified(request):
             await self.app(scope, receive, send)
             return
-        async with self._services.queue(STARTS).turn(address_group(request)):
-            await asyncio.sleep(0)  # one start of an address for each turn of the loop: others are served in between
+        await self._services.queue(STARTS).take_start(address_group(request))
         if not counts:
             await self.app(scope, receive, send)
             return

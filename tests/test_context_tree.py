@@ -7,9 +7,10 @@ stored message changes.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from chatapi.generations.context import SUMMARY_HEAD, ContextPlan
 from chatapi.generations.history import select_history

@@ -71,6 +71,34 @@ async def test_a_queue_of_one_caller_is_bounded() -> None:
     await asyncio.wait_for(other, 1)
 
 
+async def test_one_start_of_a_caller_in_a_pass_of_the_loop() -> None:
+    queue, order, passes = FairQueue(at_once=4), [], 0
+
+    async def start(group: str) -> None:
+        await queue.take_start(group)
+        order.append((passes, group))
+
+    jobs = [asyncio.create_task(start(group)) for group in "aaab"]
+    while not all(job.done() for job in jobs):
+        await asyncio.sleep(0)
+        passes += 1
+    starts_of_a = [number for number, group in order if group == "a"]
+    assert order[:2] == [(0, "a"), (0, "b")], "the first of each at once"
+    assert len(set(starts_of_a)) == len(starts_of_a) == 3
+    await asyncio.sleep(0)
+    assert not queue.active
+
+
+async def test_a_start_that_is_cancelled_in_the_queue_leaves_no_gap() -> None:
+    queue = FairQueue(at_once=1)
+    await queue.take_start("a")
+    waiting = [asyncio.create_task(queue.take_start("b")) for _ in range(2)]
+    waiting[0].cancel()
+    await asyncio.wait_for(waiting[1], 1)
+    await asyncio.sleep(0)
+    assert not queue.active
+
+
 def test_a_bucket_is_full_after_a_minutes_requests_and_empties_evenly() -> None:
     now = 100.0
     buckets = LeakyBuckets(60, lambda: now)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from chatapi.errors import ContextTooLarge, UpstreamContextExceeded
 from chatapi.generations.context import ContextPlan, left_out_messages, sent_messages

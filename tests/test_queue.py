@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from msgspec.structs import replace
 
 from chatapi.errors import IdempotencyMismatch, QueuedMessageNotFound, QueueFull
 from chatapi.model import Outcome, QueuedTurn, Status, TurnRequest

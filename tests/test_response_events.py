@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from chatapi.api.openai.responses.objects import whole_response
 from chatapi.api.openai.responses.stream import EVENTS_PER_POSITION, ResponsesEncoder

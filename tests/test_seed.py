@@ -359,7 +359,7 @@ def test_it_serves_on_the_port_of_the_setting(serve: Serve) -> None:
     assert server.get("/api/health").json()["status"] == "ok"
 
 
-def test_uvicorn_can_serve_it(upstream: Simulator, tmp_path: Path) -> None:
+def test_uvicorn_can_serve_it_and_notices_that_a_reader_left(upstream: Simulator, gate: Gate, tmp_path: Path) -> None:
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/chat.db", "OPENAI_BASE_URL": upstream.url}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
@@ -374,6 +374,11 @@ def test_uvicorn_can_serve_it(upstream: Simulator, tmp_path: Path) -> None:
         assert requests.get(f"{url}/api/health", timeout=SECONDS).json()["status"] == "ok"
         body = {"developer_message": "Hi.", "user_message": "Count to 5", "api_key": KEY}
         assert requests.post(f"{url}/api/chat", json=body, timeout=SECONDS).text == "1 2 3 4 5"
+        upstream.script = scripts.held(gate)
+        body["on_disconnect"] = "cancel"
+        with requests.post(f"{url}/api/chat", json=body, timeout=SECONDS, stream=True) as response:
+            assert next(response.iter_content(None)) == b"Hello"
+        assert upstream.requests[-1].left.wait(SECONDS)
     finally:
         process.terminate()
         process.wait(SECONDS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from chatapi.errors import UpstreamBroken, UpstreamRateLimited, UpstreamTimeout
 from chatapi.model import DAY_MICROSECONDS, GroupBy, Outcome, Status, Usage, UsageReport, UsageTotal

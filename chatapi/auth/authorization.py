@@ -10,8 +10,9 @@ bits. A session with an owner is reached by its id alone only where the operator
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from chatapi.errors import KeyRequired, SessionNotFound, ShareNotFound
 from chatapi.model import Authorizer, Microseconds, Session, Share
@@ -25,8 +26,7 @@ class Action(Enum):
     SPEND = "spend"  # send a message with the owner's key
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """The identity of a caller: its owner tag, if it sent a key, and whether a session's id is enough for it.
 
     The key itself is not part of it: the credential that goes upstream is passed separately.

@@ -6,15 +6,14 @@ reaches one place: the header of a request to the model API that it was made for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from chatapi.auth.keys import Key
 
 AUTHORIZATION = "Authorization"
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(msgspec.Struct, frozen=True):
     """The key that goes upstream: the caller's own, or one that the operator gave the upstream (`for_upstream`)."""
 
     key: Key | None  # None: no key is sent

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import ChatError, UpstreamBroken, UpstreamTimeout

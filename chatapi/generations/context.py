@@ -12,8 +12,10 @@ that follow, so that a request begins as the one before it did: upstreams reuse 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import accumulate
+
+import msgspec
+from msgspec.structs import replace
 
 from chatapi.errors import ContextTooLarge, UpstreamContextExceeded
 from chatapi.generations.history import select_history
@@ -27,8 +29,7 @@ KEPT_UNKNOWN = 0.5  # of a refused request, where no number says how much is too
 _ALWAYS_SENT = frozenset({Role.SYSTEM, Role.DEVELOPER})
 
 
-@dataclass(frozen=True, slots=True)
-class ContextPlan:
+class ContextPlan(msgspec.Struct, frozen=True):
     """A request, and the path that it is made from; the messages before `cut` are left out.
 
     `request` has the instructions and the parameters, and no messages. `truncates`: messages may be left out. `limit`

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from chatapi.auth.credentials import Credential
 from chatapi.bus import Bus
@@ -48,8 +50,7 @@ DRAIN_STEP_SECONDS = 0.1  # between looks at turns that are still starting
 INTERRUPT_ATTEMPTS = 3  # a send that interrupts gives up (409) when others keep starting before it
 
 
-@dataclass(frozen=True, slots=True)
-class TurnHandle:
+class TurnHandle(msgspec.Struct, frozen=True):
     """A turn that has started, and its log from the beginning.
 
     `upstream` is the head of the upstream's response; None until that has come, and for a turn that runs elsewhere.
@@ -63,8 +64,7 @@ class TurnHandle:
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EphemeralHandle:
+class EphemeralHandle(msgspec.Struct, frozen=True):
     """An answer that is not stored, and its log from the beginning. `upstream` as in `TurnHandle`."""
 
     generation: Generation

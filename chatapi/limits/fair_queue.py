@@ -66,6 +66,18 @@ class FairQueue:
             else:
                 self._release(group)
 
+    async def take_start(self, group: str) -> None:
+        """Wait for a turn of `group` and hold it until the next pass of the event loop: groups start jobs evenly.
+
+        Raises:
+            Overloaded: `max_waiting` jobs of this group wait already.
+        """
+        if self.busy or group in self._active:
+            await self._wait(group)
+        else:
+            self._active.add(group)
+        asyncio.get_running_loop().call_soon(self._release, group)
+
     async def _wait(self, group: str) -> None:
         queue = self._waiting.setdefault(group, deque())
         if len(queue) >= self._max_waiting:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from chatapi.model.ids import Alias
@@ -46,8 +46,7 @@ class ToolCall(NamedTuple):
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(msgspec.Struct, frozen=True):
     """An image, audio recording or file, as received; it is neither fetched nor decoded here.
 
     `url` is a `data:`, `http:` or `https:` URL. `data` is base64, for a file also a data URL. `file_id` is an id of the
@@ -62,8 +61,7 @@ class Media:
     format: str | None = None  # audio format such as `wav`; media type of a file
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """Text of one kind, a tool call with its arguments, a tool result, or media.
 
     A part of a log is never empty: a call without arguments holds `{}` (docs/decisions/tool-calls.md).
@@ -75,8 +73,7 @@ class Part:
     media: Media | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(msgspec.Struct, frozen=True):
     """A message to append. `alias` is the client's own id for it, if the client assigns ids."""
 
     role: Role

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from chatapi.model.content import NewMessage
 from chatapi.model.ids import Microseconds
@@ -19,8 +20,7 @@ class ContextPolicy(StrEnum):
     AUTO = "auto"  # COMPACT if the server has a model for summaries, or TRUNCATE
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(msgspec.Struct, frozen=True):
     """The messages of a path that a request did not have: those that were left out, and those that were summarised.
 
     `summary` is the id of the summary that stood for the first `summarised` ones. After these, all messages from
@@ -35,8 +35,7 @@ class LeftOut:
     summarised: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """A summary of the beginning of a path, up to the message `last`; it covers so many `messages`."""
 
     id: str
@@ -48,8 +47,7 @@ class Summary:
     created_at: Microseconds
 
 
-@dataclass(frozen=True, slots=True)
-class PathMessage:
+class PathMessage(msgspec.Struct, frozen=True):
     """A message of a path that is to be sent, and the facts of its answer's generation if it is an answer.
 
     `is_read` is False for a message that is so far from the end of a large path that its content was not read.

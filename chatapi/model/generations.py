@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from chatapi.model.content import NewMessage, Part
 from chatapi.model.context import ContextPolicy, LeftOut
@@ -22,8 +23,7 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(msgspec.Struct, frozen=True):
     """One attempt to produce an answer.
 
     `length` is the size of its log in bytes, set when it ends. `replica` is the id of the process that runs it.
@@ -50,8 +50,7 @@ class Generation:
     upstream: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """Final status of a generation, with finish reason, usage and error."""
 
     status: Status
@@ -65,8 +64,7 @@ class Outcome:
 ROOT = ""  # as `parent` of a turn: the turn has no parent and is a sibling of the session's first message
 
 
-@dataclass(frozen=True, slots=True)
-class TurnRequest:
+class TurnRequest(msgspec.Struct, frozen=True):
     """A request for an answer: messages to append, their place in the tree, and the parameters of the answer.
 
     `owner` is the owner tag of the caller. `session_id` is None for a new session; with an `alias`, the session of this
@@ -86,7 +84,7 @@ class TurnRequest:
     input: tuple[NewMessage, ...]
     model: str
     dialect: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
     idempotency_key: str | None = None
     digest: str | None = None
     is_retry: bool = False
@@ -94,12 +92,11 @@ class TurnRequest:
     alias: Alias | None = None
     instructions: str | None = None
     dialect_data: str | None = None
-    responses_parameters: dict[str, Any] = field(default_factory=dict)
+    responses_parameters: dict[str, Any] = msgspec.field(default_factory=dict)
     context: ContextPolicy | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedTurn:
+class QueuedTurn(msgspec.Struct, frozen=True):
     """A turn that waits in its session's queue. `id` is the id of its message, also after it has started.
 
     `generation_id` is the id of the generation that will answer it. Turns start in the order of `place`. `needs_key`:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from chatapi.model.content import Part, Role, visible_text
 from chatapi.model.context import ContextPolicy
@@ -14,8 +15,7 @@ from chatapi.model.ids import Microseconds
 DEEPEST = 2**31 - 1  # upper bound of `Message.depth`
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """A conversation with one developer message.
 
     `given_title` is None until a title is set, and `""` after it was removed. `content_bytes` is the size of its
@@ -32,7 +32,7 @@ class Session:
     message_count: int
     created_at: Microseconds
     updated_at: Microseconds
-    content_bytes: int = field(default=0, compare=False)
+    content_bytes: int = 0
     keep: bool = False
     expires_at: Microseconds | None = None
     temporary: bool = False
@@ -49,8 +49,7 @@ Authorizer = Callable[["Session | None"], "Session"]
 """Takes a session, or None if it does not exist. Returns the session, or raises `SessionNotFound`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A stored message. Messages form a tree through `parent`; `depth` is the number of ancestors.
 
     `siblings` are the ids of all messages with the same parent, this one included, oldest first. Only page queries

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from chatapi.model.ids import Microseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """A link to the path that ends in a message, until a time. Its token is not part of it: only a digest is stored."""
 
     id: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+
+class Usage(msgspec.Struct, frozen=True):
     """Token counts of one answer. `estimated` is true if the upstream was stopped before it reported them."""
 
     input_tokens: int | None
@@ -30,8 +30,7 @@ class GroupBy(StrEnum):
     UPSTREAM = "upstream"
 
 
-@dataclass(frozen=True, slots=True)
-class UsageTotal:
+class UsageTotal(msgspec.Struct, frozen=True):
     """Summed usage of answers of one model.
 
     `day` is the number of days since the Unix epoch, UTC. `day` and `session_id` are None if the report is not grouped

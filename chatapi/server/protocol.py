@@ -11,7 +11,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from chatapi.api.http.streaming import RENEW, WRITE_HEAD, WRITE_NOW
+from chatapi.api.http.streaming import IS_GONE, RENEW, WRITE_HEAD, WRITE_NOW
 from chatapi.server.connections import ConnectionTable
 from chatapi.server.transport import HeadWithBody
 from chatapi.server.websocket import BoundedWebSocket
@@ -75,6 +75,11 @@ def write_now(cycle: RequestResponseCycle, body: bytes) -> bool:
     if body:  # an empty chunk would end the response
         cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
     return True
+
+
+def is_gone(cycle: RequestResponseCycle) -> bool:
+    """Return whether the client has disconnected before the end of the response."""
+    return cycle.disconnected
 
 
 def is_handshake(head: bytes) -> bool:
@@ -232,6 +237,7 @@ def bounded_protocol(
             scope: dict[str, Any] = self.scope  # type: ignore[assignment]
             scope[WRITE_HEAD] = partial(write_head, self.cycle)
             scope[WRITE_NOW] = partial(write_now, self.cycle)
+            scope[IS_GONE] = partial(is_gone, self.cycle)
             scope[RENEW] = self._renew_deadline
 
         def on_body(self, body: bytes) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from itertools import chain
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from chatapi.errors import ContextTooLarge, MessageNotFound, SessionBusy
 from chatapi.model import Authorizer, Session, Status, new_id

@@ -6,8 +6,9 @@ Its answers have ended and were paid for elsewhere: they are not counted as usag
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from chatapi.model import Generation, ImportedSession, Message, Session
 from chatapi.store.drivers.driver import Statement, Transaction

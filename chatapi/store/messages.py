@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
+from msgspec.structs import replace
 
 from chatapi.errors import ContextTooLarge, MessageNotFound, SessionNotFound
 from chatapi.model import (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from chatapi.model import Kind, Message, Piece, Status
 from chatapi.model.log import contiguous, parts_of

@@ -7,8 +7,9 @@ none waits.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from chatapi.errors import QueuedMessageNotFound, QueueFull
 from chatapi.model import (

@@ -19,6 +19,8 @@ from chatapi.store.drivers.driver import Transaction
 KNOWN_OWNERS = 10_000  # whose room is remembered
 REFUSAL_SECONDS = 5.0  # before an owner without room is counted again
 NO_LIMIT = 1 << 62
+OWNER_IS_FULL = "This key has reached CHATAPI_MAX_OWNER_SESSIONS or CHATAPI_MAX_OWNER_BYTES."
+STORE_IS_FULL = "The server has reached CHATAPI_MAX_SESSIONS or CHATAPI_MAX_STORE_BYTES."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,12 @@ class Quotas:
             self._owners.move_to_end(owner)
             if len(self._owners) > KNOWN_OWNERS:
                 self._owners.popitem(last=False)
-            error = QuotaExceeded("This key has reached CHATAPI_MAX_OWNER_SESSIONS or CHATAPI_MAX_OWNER_BYTES.")
-            yield from _take(room, owner, limits.owner_sessions, limits.owner_bytes, sessions, size, error)
-        error = QuotaExceeded("The server has reached CHATAPI_MAX_SESSIONS or CHATAPI_MAX_STORE_BYTES.")
-        yield from _take(self._store, None, limits.sessions, limits.bytes, sessions, size, error)
+            if not _has_taken(room, sessions, size):
+                yield from _count_again(
+                    room, owner, limits.owner_sessions, limits.owner_bytes, sessions, size, OWNER_IS_FULL
+                )
+        if not _has_taken(self._store, sessions, size):
+            yield from _count_again(self._store, None, limits.sessions, limits.bytes, sessions, size, STORE_IS_FULL)
 
 
 def _initial_room(max_sessions: int, max_bytes: int) -> _Room:
@@ -82,29 +86,31 @@ def _initial_room(max_sessions: int, max_bytes: int) -> _Room:
     return _Room((max_sessions or NO_LIMIT) // 100, (max_bytes or NO_LIMIT) // 100)
 
 
-def _take(
-    room: _Room,
-    owner: str | None,
-    max_sessions: int,
-    max_bytes: int,
-    sessions: int,
-    size: int,
-    error: QuotaExceeded,
-) -> Transaction[None]:
+def _has_taken(room: _Room, sessions: int, size: int) -> bool:
+    """Take room, and return whether there was as much."""
     room.sessions -= sessions
     room.bytes -= size
-    if room.sessions >= 0 and room.bytes >= 0:
-        return
+    return room.sessions >= 0 and room.bytes >= 0
+
+
+def _count_again(
+    room: _Room, owner: str | None, max_sessions: int, max_bytes: int, sessions: int, size: int, refusal: str
+) -> Transaction[None]:
+    """Count the stored sessions and bytes, with those just taken, and set the room that is left.
+
+    Raises:
+        QuotaExceeded: There is none left; `refusal` is its message.
+    """
     now = time.monotonic()
     if now < room.refused_until:
-        raise error
+        raise QuotaExceeded(refusal)
     condition, values = ("WHERE owner = $1", (owner,)) if owner is not None else ("", ())
     rows = yield f"SELECT count(*), coalesce(sum(content_bytes), 0) FROM session {condition}", values
     left_sessions = (max_sessions or NO_LIMIT) - int(rows[0][0]) - sessions
     left_bytes = (max_bytes or NO_LIMIT) - int(rows[0][1]) - size
     if left_sessions < 0 or left_bytes < 0:
         room.refused_until = now + REFUSAL_SECONDS
-        raise error
+        raise QuotaExceeded(refusal)
     room.sessions, room.bytes = left_sessions // 10, left_bytes // 10
 
 

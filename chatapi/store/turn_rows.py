@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from chatapi.errors import IdempotencyMismatch
 from chatapi.model import Generation, Microseconds, Session, TurnRequest

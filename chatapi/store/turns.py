@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from chatapi.errors import MessageNotFound, NothingToAnswer, SessionNotFound
 from chatapi.model import Authorizer, Generation, Role, Session, Status, TurnRequest, new_id
@@ -19,8 +20,7 @@ from chatapi.store.turn_rows import continue_session, find_started, insert_gener
 from chatapi.store.values import Lease, StartedTurn
 
 
-@dataclass(frozen=True, slots=True)
-class _NewIds:
+class _NewIds(msgspec.Struct, frozen=True):
     """The IDs of the rows of a turn: `session` where it creates one, `messages` for each message that it adds."""
 
     session: str

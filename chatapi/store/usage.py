@@ -5,7 +5,7 @@ The SQLite migration `0006_usage.sql` counts the answers that were stored before
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from chatapi.errors import (
     ContextTooLarge,

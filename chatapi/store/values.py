@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -19,8 +18,7 @@ from chatapi.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """The replica that may append to a generation, and until when."""
 
     replica: str
@@ -39,8 +37,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     pieces: list[Piece]
 
 
-@dataclass(frozen=True, slots=True)
-class StartedTurn:
+class StartedTurn(msgspec.Struct, frozen=True):
     """A turn that is committed.
 
     `parent` is the message before it, `input` the IDs of the messages that it added. `replayed`: an earlier request
@@ -55,16 +52,14 @@ class StartedTurn:
     bound: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLog:
+class StoredLog(msgspec.Struct, frozen=True):
     """A generation and its committed log past some position."""
 
     generation: Generation
     pieces: list[Piece]
 
 
-@dataclass(frozen=True, slots=True)
-class RunningHere:
+class RunningHere(msgspec.Struct, frozen=True):
     """A generation that is stored as running on this replica, and whether a stop was requested."""
 
     id: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+
+import msgspec
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken
@@ -15,8 +16,7 @@ HEADERS = ("content-type", "content-length", "content-disposition", "content-ran
 _HEADER_CHARACTERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardedRequest:
+class ForwardedRequest(msgspec.Struct, frozen=True):
     """A request: its path below the base URL, its query without `?`, and headers to send.
 
     `length` is that of the body; None if it is not known, 0 without a body.

@@ -8,7 +8,7 @@ and left out next time (`find_adjustment`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
@@ -27,8 +27,7 @@ _MESSAGE_MEMBERS = frozenset({"role", "content", "tool_calls", "tool_call_id"})
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
+class ModelRequest(msgspec.Struct, frozen=True):
     """A request to a model: `instructions` first, then `messages`.
 
     `parameters` have the names and the form of chat completions. `responses` are those that only OpenAI's Responses
@@ -38,8 +37,8 @@ class ModelRequest:
     model: str
     messages: tuple[NewMessage, ...]
     instructions: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    responses: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    responses: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def with_messages(self, messages: tuple[NewMessage, ...], instructions: tuple[str, ...]) -> ModelRequest:
         """Return the request with other messages and instructions."""

@@ -11,7 +11,7 @@ from chatapi.api.http.direct_route import DirectRoutes
 from chatapi.api.http.identity import authenticate, check_body_key, mark_failed, mark_known
 from chatapi.api.http.request_body import Body, KeyField, read_body
 from chatapi.api.http.services import services_of
-from chatapi.errors import InvalidRequest, UpstreamForbidden, UpstreamRejectedKey
+from chatapi.errors import UpstreamForbidden, UpstreamRejectedKey
 
 direct = DirectRoutes()
 
@@ -30,7 +30,7 @@ async def test_key(request: Request) -> JSONResponse:
     core = services_of(request)
     body = await read_body(request, KeyBody, MAX_BODY_BYTES)
     await check_body_key(request, body.api_key)
-    identity = authenticate(request, body.api_key, InvalidRequest.field("api_key", "This field is required."))
+    identity = authenticate(request, body.api_key, "This field is required.")
     await core.rate_limit.take(identity.owner)
     answer: dict[str, Any]
     try:

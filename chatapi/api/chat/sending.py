@@ -24,7 +24,7 @@ from chatapi.api.turns import read_answer, stream_turn, turn_headers
 from chatapi.api.vercel import routes as vercel
 from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.auth.keys import Key
-from chatapi.errors import BodyTooLarge, InvalidRequest
+from chatapi.errors import BodyTooLarge
 from chatapi.model import VISIBLE_KINDS, Generation, Kind, Piece, QueuedTurn
 from chatapi.model.log import parts_of
 from chatapi.settings import Settings, variable_name
@@ -91,8 +91,7 @@ _KEY = re.compile(rb'"api_key"[ \t\r\n]*:[ \t\r\n]*"([!#-\[\]-~]{1,1024})"')
 
 async def _answer(request: Request, body: ChatBody) -> Response:
     services = services_of(request)
-    missing = InvalidRequest.field("api_key", "This field is required, or the key as Authorization: Bearer.")
-    identity = authenticate(request, body.api_key, missing)
+    identity = authenticate(request, body.api_key, "This field is required, or the key as Authorization: Bearer.")
     turn = make_turn(
         services, body, identity.owner, requested_format(request, body), header_of(request, b"idempotency-key")
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -18,7 +18,7 @@ from chatapi.api.http.services import Services, services_of
 from chatapi.auth.authorization import Action, Caller, authorize
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
-from chatapi.errors import ChatError, InvalidRequest, KeyRequired, RateLimited
+from chatapi.errors import InvalidRequest, KeyRequired, RateLimited
 from chatapi.limits.body_budget import BodyShare
 from chatapi.model import Session
 from chatapi.settings import Settings
@@ -41,8 +41,7 @@ _CLIENT = "chatapi.client"  # where the scope holds the `Client`
 logger = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Client:
+class Client(msgspec.Struct):
     """The client of one request: its address, and the facts that the request has shown so far."""
 
     address: str
@@ -111,21 +110,21 @@ class Identity(NamedTuple):
     credential: Credential
 
 
-def authenticate(request: HTTPConnection, in_body: Key | None = None, missing: ChatError | None = None) -> Identity:
+def authenticate(request: HTTPConnection, in_body: Key | None = None, missing: str | None = None) -> Identity:
     """Return the caller and the credential of a request that must bring a key.
 
     Args:
         in_body: the key in the request's body, if it has one.
-        missing: the error to raise where no key came; `KeyRequired` by default.
+        missing: the sentence about the body's field `api_key` where no key came; by default, `KeyRequired` is raised.
 
     Raises:
         KeyRequired: no key came.
         InvalidKeyFormat: it does not have the form that this server takes.
-        InvalidRequest: the body and the headers bring different keys.
+        InvalidRequest: no key came and there is such a sentence, or the body and the headers bring different keys.
     """
     key = key_of(request, in_body)
     if key is None:
-        raise missing or KeyRequired()
+        raise InvalidRequest.field("api_key", missing) if missing is not None else KeyRequired()
     owner = _tag(request, key)
     return Identity(Caller(owner), owner, Credential(key))
 

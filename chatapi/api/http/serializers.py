@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from chatapi.model import Generation, Kind, Message, Microseconds, Part, Session, Status, Usage, visible_text
 from chatapi.wire.loose_json import nests_deeper_than

@@ -27,6 +27,8 @@ WRITE_NOW = "chatapi.write_now"
 # Where the scope holds a function that writes the head of a streamed response at once: `(status, headers) -> bool`.
 # It returns False, and writes nothing, if the server's own `send` has to write the head.
 WRITE_HEAD = "chatapi.write_head"
+# Where the scope holds a function that returns whether the client has disconnected: `() -> bool`
+IS_GONE = "chatapi.is_gone"
 RENEW = "chatapi.renew_deadline"  # where it holds a function that gives the client more time to send its request
 # Where the scope of a WebSocket holds a function that takes the share of its unfinished messages: `(BodyShare) -> None`
 USE_SHARE = "chatapi.use_share"
@@ -112,23 +114,25 @@ class LogResponse(Response):
         if (write_now := scope.get(WRITE_NOW)) is not None:
             self._write_now = write_now
             self._readings.sink = self._take
-        gone: asyncio.Task[None] | None = None
+        watch: asyncio.Task[None] | None = None
+        is_gone: Callable[[], bool] | None = scope.get(IS_GONE)
+        if is_gone is None:  # another server than this service's own
+            watch = asyncio.create_task(disconnected(receive), name="disconnect-watch")
+            is_gone = watch.done
         try:
             async with aclosing(self._chunks()) as chunks:
                 async for chunk, more in chunks:
-                    if gone is not None and gone.done():
+                    if is_gone():
                         break
                     if chunk or not more:
                         await write({"type": "http.response.body", "body": chunk, "more_body": more})
-                    if gone is None and more:  # an answer of one piece needs no watch
-                        gone = asyncio.create_task(disconnected(receive), name="disconnect-watch")
         except Aborted:
             scope[ABORTED] = True  # the server cuts the connection, as the last part is missing
         finally:
-            if gone is not None:
-                if gone.done() and self._on_disconnect is not None:
-                    self._on_disconnect()
-                gone.cancel()
+            if self._on_disconnect is not None and is_gone():
+                self._on_disconnect()
+            if watch is not None:
+                watch.cancel()
 
     def _take(self, pieces: list[Piece]) -> bool:
         """Write pieces at once; keep those that would have to wait, for the task, and return whether there are none."""

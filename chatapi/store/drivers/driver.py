@@ -9,8 +9,9 @@ outside the database.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from chatapi.errors import StoreUnavailable
 from chatapi.store.journal import Journal
@@ -21,8 +22,7 @@ Rows = list[tuple[Any, ...]]
 Statement = tuple[str, tuple[Any, ...]]  # SQL with $1, $2, … and their values
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
+class Together(msgspec.Struct, frozen=True):
     """Statements that do not depend on each other; the transaction is sent the rows of the first one.
 
     A driver may run them as one statement. Then all of them see the state before any of them, in no order: no two may
@@ -33,8 +33,7 @@ class Together:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunningLog:
+class RunningLog(msgspec.Struct, frozen=True):
     """A request for the committed log of a running generation past `position`, as rows of table `piece`."""
 
     generation_id: str
@@ -66,18 +65,16 @@ class Fenced(Exception):
     """This replica may no longer write the generation: it ended, was deleted, or its lease was lost."""
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """Writes that are committed together. `durable`: the commit must survive a power loss, not only this process."""
 
     replica: str
-    transactions: list[Callable[[], Transaction[Any]]] = field(default_factory=list)
-    appends: list[Append] = field(default_factory=list)
+    transactions: list[Callable[[], Transaction[Any]]] = msgspec.field(default_factory=list)
+    appends: list[Append] = msgspec.field(default_factory=list)
     durable: bool = False
 
 
-@dataclass(slots=True)
-class Committed:
+class Committed(msgspec.Struct):
     """The result of a batch: a value or an exception for each transaction, and the text that is not stored.
 
     `fenced` are generations that this replica may not write, `locked` those that another transaction has locked (such
@@ -85,9 +82,9 @@ class Committed:
     """
 
     results: list[Any]
-    fenced: set[str] = field(default_factory=set)
-    locked: set[str] = field(default_factory=set)
-    unstored: set[str] = field(default_factory=set)
+    fenced: set[str] = msgspec.field(default_factory=set)
+    locked: set[str] = msgspec.field(default_factory=set)
+    unstored: set[str] = msgspec.field(default_factory=set)
     refusal: StoreUnavailable | None = None
 
 

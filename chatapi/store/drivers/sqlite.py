@@ -173,28 +173,31 @@ class SQLiteDriver:
 
     def _run(self, connection: sqlite3.Connection, transaction: Transaction[T]) -> T:
         """Drive a transaction's generator to its result."""
+        cursor = connection.cursor()  # one for all statements: to make one costs a fifth of a statement
         rows: list[tuple[Any, ...]] | None = None
         try:
             while True:
                 asked = next(transaction) if rows is None else transaction.send(rows)
-                rows = self._fetch(connection, asked)
+                rows = self._fetch(cursor, asked)
         except StopIteration as end:
             result: T = end.value
             return result
 
-    def _fetch(self, connection: sqlite3.Connection, asked: Asked) -> list[tuple[Any, ...]]:
+    def _fetch(self, cursor: sqlite3.Cursor, asked: Asked) -> list[tuple[Any, ...]]:
         """Return the rows of a statement, or of the first of several."""
         if isinstance(asked, RunningLog):
             log = self.journal.logs.get(asked.generation_id)
             if log is not None:
                 return append_rows([Append(asked.generation_id, log.read(0))])
             if self._peers is not None:
-                running = connection.execute(RUNNING_REPLICA, (asked.generation_id,)).fetchone()
+                running = cursor.execute(RUNNING_REPLICA, (asked.generation_id,)).fetchone()
                 if running is not None and running[0] != self._peers.replica:
                     raise RunsElsewhere(asked, running[0])
             asked = asked.statement
-        statements = asked.statements if isinstance(asked, Together) else (asked,)
-        rows, *_ = [connection.execute(dialect(sql), values).fetchall() for sql, values in statements]
+        if not isinstance(asked, Together):
+            sql, values = asked
+            return cursor.execute(dialect(sql), values).fetchall()
+        rows, *_ = [cursor.execute(dialect(sql), values).fetchall() for sql, values in asked.statements]
         return rows
 
     async def end_abandoned(self) -> int:

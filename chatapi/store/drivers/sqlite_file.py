@@ -8,8 +8,10 @@ import re
 import sqlite3
 from contextlib import suppress
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 
+from chatapi.model import ContextPolicy, Role, Status
 from chatapi.settings import SettingsError
 from chatapi.store.schema import MIGRATION_TABLE, pending
 
@@ -17,6 +19,12 @@ LOCKED_MILLISECONDS = 2000  # how long to wait for another program that has lock
 CACHED_STATEMENTS = 256  # more than there are distinct texts
 OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 _ROW_LOCK = re.compile(r" FOR UPDATE(?: OF [a-z](?:, [a-z])*)?(?: SKIP LOCKED)?")
+
+# The sqlite3 module looks for an adapter of each value that is not exactly an int, a float or a str. Where it finds
+# none, it prepares errors that it then drops, which costs more than to bind the value.
+sqlite3.register_adapter(type(None), {None: None}.get)
+for _values in (ContextPolicy, Role, Status):
+    sqlite3.register_adapter(_values, attrgetter("_value_"))
 
 
 def claim(path: Path) -> int:

@@ -10,11 +10,11 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import (

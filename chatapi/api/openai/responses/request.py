@@ -5,9 +5,10 @@ Every field is used, mapped to chat completions, or refused by name. No field th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec.structs import replace
 from pydantic import Field
 
 from chatapi.api.http.request_body import Body, Metadata, ModelName, Text, validate
@@ -144,8 +145,7 @@ CONTEXT_POLICIES = {"auto": ContextPolicy.TRUNCATE, "disabled": ContextPolicy.ER
 """The context policy of each value of `truncation`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseRequest:
+class ResponseRequest(msgspec.Struct, frozen=True):
     """A request, read. `parameters` are for the upstream; `repeated` are the fields that the response repeats.
 
     `own_parameters` are for an upstream that is asked through OpenAI's Responses (`TurnRequest.responses_parameters`).

@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from chatapi.api.http.serializers import read_annotation
 from chatapi.api.http.streaming import EVENT_TEXT_BYTES

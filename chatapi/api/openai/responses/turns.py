@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TypeVar
 
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from chatapi.api.http.identity import work_group
