@@ -172,6 +172,7 @@ def serve(simulator: Simulator, tmp_path: Path, deploy: Callable[..., Service]) 
     yield start
     for service in started:
         service.stop()
+        service.release()
 
 
 @pytest.fixture
@@ -208,6 +209,8 @@ def serve_module(
 
     yield start
     assert [service.stop() for service in started] == [0] * len(started)
+    for service in started:
+        service.release()
 
 
 @pytest.fixture
@@ -233,10 +236,10 @@ def key(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def openai_client() -> Iterator[Callable[[Service, str], Any]]:
     """Make clients of OpenAI's, which retry nothing and are closed at the end of the test."""
-    from openai import OpenAI  # here: most tests do without it, and it takes long to import
+    from tests.openai_clients import openai_client  # here: OpenAI's package takes long to import
 
     with ExitStack() as stack:
-        yield lambda service, key: stack.enter_context(OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0))
+        yield lambda service, key: stack.enter_context(openai_client(f"{service.url}/v1", key, max_retries=0))
 
 
 @pytest.fixture
@@ -263,6 +266,7 @@ def shared(
     service = deploy(folder, shared_simulator.url, CHATAPI_RATE_LIMIT="0").start()
     yield service
     service.stop()
+    service.release()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from chatapi.simulator import Chunks, Script, Send, Simulator, scripts
 from chatapi.simulator.wire import DONE
+from tests.openai_clients import openai_client
 from tests.server_process import KEY, Serve, Service
 
 MODEL = "gpt-4.1-mini"
@@ -50,7 +51,7 @@ def client(service: Service) -> Iterator[openai.OpenAI]:
 def client_of(service: Service, key: str = KEY, **options: Any) -> openai.OpenAI:
     """Return a client that checks every response against its types and repeats no request."""
     options = {"max_retries": 0, **options}
-    return openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True, **options)
+    return openai_client(f"{service.url}/v1", key, _strict_response_validation=True, **options)
 
 
 def calling() -> Script:

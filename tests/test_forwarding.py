@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import openai
 import pytest
 import requests
 
 from chatapi.api.openai.forward_paths import methods_of
 from chatapi.simulator import Cut, Gate, ReceivedRequest, Script, Send, Simulator, Wait, scripts
+from tests.openai_clients import openai_client
 from tests.server_process import KEY, Serve, Service
 
 pytestmark = pytest.mark.one_process("nothing of it is stored or shared")
@@ -60,7 +60,7 @@ def test_only_listed_paths_are_passed_on(path: str, methods: set[str] | None) ->
 
 
 def test_openais_client_reaches_the_rest_of_the_api(service: Service, upstream: Simulator, key: str) -> None:
-    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0)
+    client = openai_client(f"{service.url}/v1", key, max_retries=0)
     made = client.embeddings.create(model="text-embedding-3-small", input=["a", "b"], encoding_format="float")
     assert len(made.data) == 2
     assert client.files.list().data == []

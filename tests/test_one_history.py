@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 
-import openai
 import pytest
 
 from tests import node_clients
+from tests.openai_clients import openai_client
 from tests.server_process import Service
 
 pytestmark = pytest.mark.needs_node
@@ -28,7 +28,7 @@ def curl(service: Service, text: str, key: str) -> str:
 
 
 def complete(service: Service, session_id: str, text: str, key: str) -> None:
-    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True) as client:
+    with openai_client(f"{service.url}/v1", key, _strict_response_validation=True) as client:
         client.chat.completions.create(
             model=MODEL,
             messages=[{"role": "user", "content": text}],
@@ -37,7 +37,7 @@ def complete(service: Service, session_id: str, text: str, key: str) -> None:
 
 
 def respond(service: Service, session_id: str, text: str, key: str) -> None:
-    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True) as client:
+    with openai_client(f"{service.url}/v1", key, _strict_response_validation=True) as client:
         conversation = CONVERSATION + session_id.removeprefix(SESSION)
         with client.responses.create(model=MODEL, input=text, conversation=conversation, stream=True) as events:
             assert [event.type for event in events][-1] == "response.completed"
@@ -45,7 +45,7 @@ def respond(service: Service, session_id: str, text: str, key: str) -> None:
 
 def items_of(service: Service, session_id: str, key: str) -> list[str]:
     """Return the texts of the messages in OpenAI's Conversations."""
-    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, _strict_response_validation=True) as client:
+    with openai_client(f"{service.url}/v1", key, _strict_response_validation=True) as client:
         items = client.conversations.items.list(CONVERSATION + session_id.removeprefix(SESSION), order="asc")
         return [str(item.content[0].text) for item in items if item.type == "message"]
 

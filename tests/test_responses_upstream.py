@@ -13,6 +13,7 @@ from chatapi.simulator import Cut, HalfClose, Hang, Pause, Script, Send, Simulat
 from chatapi.simulator.responses import Events, response
 from chatapi.simulator.scripts import event_stream
 from tests import hosted_items, node_clients
+from tests.openai_clients import openai_client
 from tests.server_process import Serve, Service, events
 from tests.test_upstream_faults import REFUSALS
 
@@ -53,7 +54,7 @@ def paths(upstream: Simulator, before: int) -> list[str]:
 
 
 def client(service: Service, key: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0)
+    return openai_client(f"{service.url}/v1", key, max_retries=0)
 
 
 def test_every_dialect_is_answered_over_responses(translating: Service, upstream: Simulator, key: str) -> None:

@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-import openai
 import pytest
 import requests
 
 from chatapi.simulator import Cut, Gate, ReceivedRequest, Script, Send, Simulator, refuse, running, scripts
 from chatapi.simulator.demo import Demo
 from chatapi.simulator.responses import ENCRYPTED, Events
+from tests.openai_clients import openai_client
 from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service
 
 pytestmark = pytest.mark.one_process("nothing of it is stored or shared")
@@ -178,7 +178,7 @@ def keys_in(request: Any) -> set[str]:
 def test_each_upstream_gets_the_key_that_is_meant_for_it_and_no_other(
     service: Service, sent: Sent, model: str, answering: str, expected: set[str]
 ) -> None:
-    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=KEY, max_retries=0)
+    client = openai_client(f"{service.url}/v1", KEY, max_retries=0)
     response = ask(service, model)
     assert response.status_code == 200, response.text
     assert response.headers["X-Upstream-Name"] == answering
@@ -263,7 +263,7 @@ def test_the_key_test_knows_the_callers_of_the_file(service: Service, sent: Sent
 
 def test_a_request_is_written_as_its_upstream_takes_it(service: Service, sent: Sent) -> None:
     assert ask(service, "big", max_completion_tokens=5).status_code == 200
-    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=KEY, max_retries=0)
+    client = openai_client(f"{service.url}/v1", KEY, max_retries=0)
     client.chat.completions.create(
         model="grande",
         messages=[{"role": "user", "content": "Hi"}],
@@ -426,7 +426,7 @@ def kinds(request: ReceivedRequest) -> list[str]:
 def test_a_conversation_that_changes_its_upstream_and_its_api_keeps_its_history(
     service: Service, upstreams: Mapping[str, Simulator], sent: Sent
 ) -> None:
-    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=KEY, max_retries=0)
+    client = openai_client(f"{service.url}/v1", KEY, max_retries=0)
     seen: Any = [{"type": "input_text", "text": "Weather?"}, {"type": "input_image", "image_url": PICTURE}]
     call: Any = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":"Oslo"}'}
     result: Any = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}

@@ -37,6 +37,7 @@ from chatapi.simulator import (
     scripts,
 )
 from chatapi.simulator.wire import go_duration
+from tests.openai_clients import openai_client
 
 KEY = "sk-proj-" + "a1_B-" * 31 + "z"
 MODEL = "gpt-4.1-mini"
@@ -62,7 +63,7 @@ def simulator() -> Iterator[Simulator]:
 
 @contextmanager
 def sdk(simulator: Simulator, key: str = KEY) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=simulator.url, api_key=key, max_retries=0, timeout=SECONDS) as client:
+    with openai_client(simulator.url, key, max_retries=0, timeout=SECONDS) as client:
         yield client
 
 
