@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,8 +91,10 @@ class Cluster(Service):
     make_replica: Callable[..., Service] = Service
 
     def __init__(self, folder: Path, upstream_url: str, **environment: str) -> None:
+        self._lent = ExitStack()
+        if "DATABASE_URL" not in environment:
+            environment["DATABASE_URL"] = self._lent.enter_context(postgres().lent_database())
         shared: dict[str, Any] = {
-            "DATABASE_URL": postgres().migrated_database(),
             "REDIS_URL": redis().url,
             "CHATAPI_SECRET": SECRET,
             "CHATAPI_LEASE_SECONDS": "2",
@@ -156,6 +158,9 @@ class Cluster(Service):
             self._balancer = None
         self.check_no_secret()
         return max(map(abs, statuses))
+
+    def release(self) -> None:
+        self._lent.close()
 
     def check_no_secret(self) -> None:
         """No key is in the logs or in the database."""

@@ -18,9 +18,9 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -39,6 +39,38 @@ POSTGRES_OPTIONS = {
     "full_page_writes": "off",
     "autovacuum": "off",  # it visits each of the hundreds of databases, which are small and used for seconds
 }
+
+EMPTY_DATABASE = """
+DO $$
+DECLARE
+    name TEXT;
+BEGIN
+    -- a server that was killed may still have a statement that runs
+    PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migration' LOOP
+        IF pg_relation_size(name::regclass) > 1000000 THEN
+            EXECUTE format('TRUNCATE %I', name);
+        ELSE
+            EXECUTE format('DELETE FROM %I', name);  -- a fifth of the time, but the rows keep their space
+        END IF;
+    END LOOP;
+END $$;
+"""
+DESCRIBE_SCHEMA = """
+SELECT concat_ws(' ', relname, relkind, relacl, reloptions) FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace ORDER BY 1;
+SELECT concat_ws(' ', relname, attname, atttypid, attnotnull, attisdropped)
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    WHERE relnamespace = 'public'::regnamespace AND attnum > 0 ORDER BY 1;
+SELECT concat_ws(' ', conname, conrelid::regclass) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace ORDER BY 1;
+SELECT concat_ws(' ', tgname, tgrelid::regclass, tgenabled) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1;
+SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1;
+SELECT concat_ws(' ', datconnlimit, datallowconn, setconfig) FROM pg_database
+    LEFT JOIN pg_db_role_setting ON setdatabase = pg_database.oid WHERE datname = current_database() ORDER BY 1;
+SELECT number FROM migration ORDER BY number;
+"""
 
 
 class Server:
@@ -114,6 +146,7 @@ class Postgres(Server):
         assert binaries, "The test requirements are not installed: ./run test installs them."
         self._binaries = binaries
         self._numbers = itertools.count()
+        self._free: list[str] = []  # names of databases that `lent_database` may use again
         self._data = self.folder / "data"
         create_cluster(self._binaries, self._data, "--no-sync")
         rules = self._data / "pg_hba.conf"
@@ -158,6 +191,27 @@ class Postgres(Server):
         name = f"test_{os.getpid()}_{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name} TEMPLATE {self.template} STRATEGY file_copy")
         return self.url(name)
+
+    @contextmanager
+    def lent_database(self) -> Iterator[str]:
+        """Lend a database with today's schema and no rows; yield its URL.
+
+        It is used again, because to empty one takes a tenth of the time of `migrated_database`; but not if a test has
+        changed its schema.
+        """
+        while self._free:
+            name = self._free.pop()
+            if self.run(EMPTY_DATABASE + DESCRIBE_SCHEMA, name) == self._schema:
+                url = self.url(name)
+                break
+        else:
+            url = self.migrated_database()
+        yield url
+        self._free.append(url.rpartition("/")[2])
+
+    @cached_property
+    def _schema(self) -> str:
+        return self.run(DESCRIBE_SCHEMA, self.template)
 
     @cached_property
     def template(self) -> str:

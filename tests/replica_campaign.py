@@ -357,6 +357,7 @@ class Campaign:
     def end(self) -> None:
         """Stop the replicas, and look at how long it took them altogether."""
         self.cluster.stop()
+        self.cluster.release()
         if self.closed_seconds and statistics.median(self.closed_seconds) > CLOSED_SECONDS:
             self.losses.append("most abandoned answers were closed late")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -165,6 +165,7 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
 async def make(simulator: Simulator) -> AsyncIterator[Make]:
     """Return two replicas with this kind of transport between them; with the local bus, one that is both."""
     closers: list[Callable[[], Awaitable[None]]] = []
+    lent = ExitStack()
 
     async def one(database: str, kind: str) -> Replica:
         store = Store(PostgresDriver(database, 2, transaction_pooling=False), wall_clock, FAR_SECONDS)
@@ -191,13 +192,14 @@ async def make(simulator: Simulator) -> AsyncIterator[Make]:
         return Replica(store, bus, generations, post)
 
     async def put_together(kind: str) -> list[Replica]:
-        database = postgres().migrated_database()
+        database = lent.enter_context(postgres().lent_database())
         first = await one(database, kind)
         return [first, first if kind == "local" else await one(database, kind)]
 
     yield put_together
     for close in reversed(closers):
         await soon(close())
+    lent.close()
 
 
 async def next_with_text(readings: LogChunks) -> str:

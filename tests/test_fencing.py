@@ -6,7 +6,7 @@ A transaction of the test stands for the sweep or the writer of another replica.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
@@ -28,8 +28,9 @@ TEXT, MORE = "Grüße", " aus 東京"
 
 
 @pytest.fixture
-def url() -> str:
-    return postgres().migrated_database()
+def url() -> Iterator[str]:
+    with postgres().lent_database() as url:
+        yield url
 
 
 @pytest.fixture

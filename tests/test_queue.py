@@ -216,6 +216,7 @@ def test_a_replica_that_has_the_key_starts_the_queue_of_one_that_died(
         assert asked(simulator, 2) == ["Hold", "Count to 3", "Count to 4"]
     finally:
         cluster.stop()
+        cluster.release()
 
 
 # The store, on both databases

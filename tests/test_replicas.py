@@ -44,6 +44,7 @@ def start_cluster(upstream: Simulator, tmp_path: Path) -> Iterator[Callable[...,
     yield begin
     for cluster in started:
         cluster.stop()
+        cluster.release()
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def cluster(upstream: Simulator, tmp_path_factory: pytest.TempPathFactory) -> It
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), upstream.url, **off).start()
     yield cluster
     cluster.stop()
+    cluster.release()
 
 
 @pytest.fixture

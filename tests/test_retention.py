@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,12 @@ class Clock:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
+def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
     if request.param == "sqlite":
-        return SQLiteDriver(tmp_path / "chat.db")
-    return PostgresDriver(postgres().migrated_database(), 2, transaction_pooling=False)
+        yield SQLiteDriver(tmp_path / "chat.db")
+        return
+    with postgres().lent_database() as url:
+        yield PostgresDriver(url, 2, transaction_pooling=False)
 
 
 class Writer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,19 @@ from chatapi.store.values import Append
 from tests.databases import postgres
 from tests.transactions import transaction_of
 
-DRIVERS: dict[str, Callable[[Path], Driver]] = {
-    "sqlite": lambda folder: SQLiteDriver(folder / "chat.db"),
-    "postgres": lambda folder: PostgresDriver(postgres().migrated_database(), 4, transaction_pooling=False),
-}
+
+@contextmanager
+def on_sqlite(folder: Path) -> Iterator[Driver]:
+    yield SQLiteDriver(folder / "chat.db")
+
+
+@contextmanager
+def on_postgres(folder: Path) -> Iterator[Driver]:
+    with postgres().lent_database() as url:
+        yield PostgresDriver(url, 4, transaction_pooling=False)
+
+
+DRIVERS = {"sqlite": on_sqlite, "postgres": on_postgres}
 TEXT = "Grüße 👋🏽 aus 東京 'naïve' \"café\" %s \\ \u2028 end"
 PLENTY = 1 << 20  # bytes of history
 MANY = 1 << 20  # failures: until the test changes it
@@ -145,9 +155,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=sorted(DRIVERS))
-def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Watched:
+def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watched]:
     """A database that is not open yet."""
-    return Watched(DRIVERS[request.param](tmp_path))
+    with DRIVERS[request.param](tmp_path) as driver:
+        yield Watched(driver)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Awaitable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -92,10 +93,11 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.resources = ExitStack()
+        folder = self.resources.enter_context(tempfile.TemporaryDirectory())
         self.runner = asyncio.Runner()
         self.clock = Clock()
-        self.driver = DRIVERS[self.driver_name](Path(self.folder.name))
+        self.driver = self.resources.enter_context(DRIVERS[self.driver_name](Path(folder)))
         self.model: dict[str, Conversation] = {}
         self.known: dict[tuple[str, str], tuple[str, Answer]] = {}  # by owner and idempotency key
         self.store = Store(self.driver, self.clock)
@@ -110,7 +112,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.do(self.store.close())
         self.runner.close()
-        self.folder.cleanup()
+        self.resources.close()
 
     # Actions of callers
 

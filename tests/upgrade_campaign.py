@@ -155,6 +155,7 @@ def roll(cluster: Cluster, turns_between: int = TURNS_BETWEEN) -> Load:
         load.end()
     finally:
         cluster.stop()
+        cluster.release()
     return load
 
 
