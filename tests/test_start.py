@@ -18,7 +18,7 @@ atexit.register(lambda: pathlib.Path("modules").write_text("\\n".join(sys.module
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 LATE = (  # with all that is below them
-    *("fastapi", "opentelemetry", "prometheus_client", "asyncpg", "redis", "tomllib"),
+    *("fastapi", "opentelemetry", "prometheus_client", "asyncpg", "redis", "tomllib", "websockets"),
     *("chatapi.app", "chatapi.api.http.openapi", "chatapi.api.sessions", "chatapi.upstream.routing.entries"),
     *("chatapi.backup", "chatapi.doctor", "chatapi.migrate", "chatapi.simulator", "chatapi.terminal"),
 )

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -14,7 +14,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from chatapi.api.http.streaming import IS_GONE, RENEW, WRITE_HEAD, WRITE_NOW
 from chatapi.server.connections import ConnectionTable
 from chatapi.server.transport import HeadWithBody
-from chatapi.server.websocket import BoundedWebSocket
+
+if TYPE_CHECKING:
+    from chatapi.server.websocket import BoundedWebSocket
 
 HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself has no limit
 FRAMING = 8  # bytes of framing per byte of body: more than the smallest chunks take
@@ -193,6 +195,9 @@ def bounded_protocol(
 
         def handle_websocket_upgrade(self) -> None:
             """Give the connection to a WebSocket. It keeps its place in the table."""
+
+            # Here: a server that no client asks for a WebSocket needs no package for them.
+            from chatapi.server.websocket import BoundedWebSocket
 
             def make(**parts: Any) -> BoundedWebSocket:
                 lost = partial(table.remove, self)

@@ -28,7 +28,6 @@ from chatapi.api.http.services import Services
 from chatapi.server.connections import ConnectionTable, default_limit
 from chatapi.server.metrics_port import serving_metrics
 from chatapi.server.protocol import bounded_protocol
-from chatapi.server.websocket import BoundedWebSocket
 from chatapi.settings import Settings, SettingsError
 from chatapi.wiring import running
 
@@ -126,7 +125,7 @@ async def _serve(
     config = uvicorn.Config(
         app,
         http=bounded_protocol(settings.receive_seconds, table, settings.is_proxy),
-        ws=BoundedWebSocket,
+        ws=asyncio.Protocol,  # not none; `bounded_protocol` makes its WebSockets itself
         ws_max_size=settings.max_media_bytes,
         ws_per_message_deflate=False,  # a small frame could inflate to a large message
         lifespan="off",

@@ -53,7 +53,13 @@ T = TypeVar("T")
 class Body(BaseModel):
     """The base of all request bodies: no conversion, no unknown fields."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # at the first body: most servers see few of the dialects
+    )
 
 
 class _KeyField:

@@ -31,7 +31,7 @@ Short = Annotated[Text, Field(max_length=NAME_CHARACTERS)]
 class UIPart(BaseModel):
     """A part of a UI message: the fields of all kinds that are read."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     type: Short
     text: Text | None = None
@@ -61,7 +61,7 @@ class UIPart(BaseModel):
 class UIMessage(BaseModel):
     """A message as `useChat` stores it."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     id: Name
     role: Literal["system", "user", "assistant"]

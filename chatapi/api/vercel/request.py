@@ -26,7 +26,7 @@ PASSED_ON = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
 class _ClientObject(BaseModel):
     """An object of a page's library, whose further fields are ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 class ClientTool(_ClientObject):
