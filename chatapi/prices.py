@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -36,13 +35,12 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     models: dict[Annotated[str, msgspec.Meta(min_length=1, max_length=128)], Price]
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(msgspec.Struct, frozen=True):
     """A price list and its date; without one, no model has a price."""
 
     as_of: date | None = None
     currency: str | None = None
-    models: dict[str, Price] = field(default_factory=dict)
+    models: dict[str, Price] = msgspec.field(default_factory=dict)
 
     def of(self, model: str) -> Price | None:
         """Return the price of a model. A dated release without a price of its own has the price of its model."""

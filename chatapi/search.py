@@ -12,8 +12,9 @@ import re
 import time
 import unicodedata
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from chatapi.model import Microseconds, SearchCursor
 from chatapi.store import Candidate, Store
@@ -27,8 +28,7 @@ MARKS = 64  # combining marks after a character that are treated as part of it
 BEFORE, AFTER = 60, 120  # characters of a snippet around the match
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(msgspec.Struct, frozen=True):
     """A title or message that contains all words. `match` is the range of the first word in the snippet."""
 
     session_id: str
@@ -40,8 +40,7 @@ class Hit:
     match: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """The hits of one request, and the cursor for the next one: None at the end."""
 
     hits: list[Hit]

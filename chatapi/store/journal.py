@@ -20,7 +20,6 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
@@ -44,21 +43,19 @@ class JournalError(Exception):
     """The journal cannot be used: a sentence for the operator."""
 
 
-@dataclass
-class Recovered:
+class Recovered(msgspec.Struct):
     """Result of reading a journal: the text of each generation, and files that could not be read to their end."""
 
-    pieces: dict[str, list[Piece]] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)
+    pieces: dict[str, list[Piece]] = msgspec.field(default_factory=dict)
+    damaged: list[str] = msgspec.field(default_factory=list)
 
 
-@dataclass
-class _Segment:
+class _Segment(msgspec.Struct):
     number: int
     path: Path
     descriptor: int
     end: int = _HEADER.size
-    generations: set[str] = field(default_factory=set)  # with records here, and running
+    generations: set[str] = msgspec.field(default_factory=set)  # with records here, and running
 
 
 class Journal:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from chatapi.errors import QuotaExceeded, SessionFull
 from chatapi.model import Part, Session
@@ -23,8 +24,7 @@ OWNER_IS_FULL = "This key has reached CHATAPI_MAX_OWNER_SESSIONS or CHATAPI_MAX_
 STORE_IS_FULL = "The server has reached CHATAPI_MAX_SESSIONS or CHATAPI_MAX_STORE_BYTES."
 
 
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
+class StoreLimits(msgspec.Struct, frozen=True):
     """Limits of the store; 0 switches one off."""
 
     session_messages: int = 0
@@ -35,8 +35,7 @@ class StoreLimits:
     bytes: int = 0
 
 
-@dataclass(slots=True)
-class _Room:
+class _Room(msgspec.Struct):
     """Sessions and bytes that may be added before the next count."""
 
     sessions: int

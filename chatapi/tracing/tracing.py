@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
@@ -26,8 +26,7 @@ _HEADERS = ("traceparent", "tracestate")  # W3C Trace Context
 MAX_HEADER_BYTES = 1024
 
 
-@dataclass(slots=True)
-class Span:
+class Span(msgspec.Struct):
     """A span that has begun. End it once."""
 
     _span: trace.Span

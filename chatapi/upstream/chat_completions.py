@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import msgspec
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamError, UpstreamErrorBody, UpstreamRejectedRequest
@@ -28,8 +29,7 @@ def check_no_compaction(request: ModelRequest) -> None:
         raise error
 
 
-@dataclass(frozen=True, slots=True)
-class ChatCompletions:
+class ChatCompletions(msgspec.Struct, frozen=True):
     """Chat completions: `request` writes them, and `stream` reads them."""
 
     writer: RequestWriter

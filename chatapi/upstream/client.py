@@ -11,11 +11,11 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from urllib.parse import quote
 
+import msgspec
 import structlog
 
 from chatapi import __version__
@@ -84,8 +84,7 @@ _ADJUSTABLE = frozenset({400, 404, 405, 406, 409, 415, 422, 500, 501})
 logger = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+class _Refusal(msgspec.Struct, frozen=True):
     """A response that is not a 200: its error, and its body as text."""
 
     error: UpstreamError

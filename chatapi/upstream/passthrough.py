@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -46,8 +45,7 @@ _decode_choices = msgspec.json.Decoder(_Choices).decode
 _decode_failure = msgspec.json.Decoder(_Failure).decode
 
 
-@dataclass(frozen=True, slots=True)
-class PassthroughBody:
+class PassthroughBody(msgspec.Struct, frozen=True):
     """An answer that came in one piece."""
 
     body: bytes
@@ -64,8 +62,7 @@ class PassthroughBody:
         return self.metadata.headers
 
 
-@dataclass(slots=True)
-class Passthrough:
+class Passthrough(msgspec.Struct):
     """A streamed answer on its connection. `choices` were asked for; each that began has to finish."""
 
     response: Response
@@ -75,9 +72,9 @@ class Passthrough:
     done: bool = False
     failed: bool = False  # the upstream reported an error itself, in an event that was passed on
     on_release: Callable[[], None] | None = None  # of several upstreams
-    _begun: set[Any] = field(default_factory=set)  # choices, where several were asked for
-    _finished: set[Any] = field(default_factory=set)
-    _decoder: Decoder = field(default_factory=Decoder)
+    _begun: set[Any] = msgspec.field(default_factory=set)  # choices, where several were asked for
+    _finished: set[Any] = msgspec.field(default_factory=set)
+    _decoder: Decoder = msgspec.field(default_factory=Decoder)
 
     @property
     def limit(self) -> Limit | None:

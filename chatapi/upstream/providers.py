@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -37,8 +36,7 @@ def is_openai(base_url: str) -> bool:
     return host == _OPENAI_HOSTS[0] or host.endswith(_OPENAI_HOSTS[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class Providers:
+class Providers(msgspec.Struct, frozen=True):
     """The protocols of one upstream. `hosted`: it is OpenAI's service, which has Responses (see `auto`)."""
 
     api: UpstreamAPI

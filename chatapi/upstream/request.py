@@ -8,7 +8,6 @@ and left out next time (`find_adjustment`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
@@ -67,8 +66,7 @@ class Adjustment(StrEnum):
     MAX_TOKENS = "max_tokens in place of max_completion_tokens"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestWriter:
+class RequestWriter(msgspec.Struct, frozen=True):
     """Writes requests for one upstream, which `origin` identifies. `max_bytes` bounds a body."""
 
     developer_role: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
@@ -83,8 +82,7 @@ def _groups(by: str) -> frozenset[GroupBy]:
     return groups
 
 
-@dataclass(slots=True)
-class _Sum:
+class _Sum(msgspec.Struct):
     """The sums of one row. `cost` covers the answers with a known price; `unpriced` counts the others."""
 
     answers: int = 0

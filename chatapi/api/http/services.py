@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+import msgspec
 from starlette.requests import HTTPConnection
 
 from chatapi.auth.keys import Key, KeyPolicy, owner_tag
@@ -64,8 +64,7 @@ class WorkQueue(NamedTuple):
 SERVICES = "chatapi.services"  # where the scope of a request holds its service
 
 
-@dataclass(slots=True)
-class Services:
+class Services(msgspec.Struct):
     """The parts of one service, made by `wiring.make_services`; `wiring.running` opens them and reads the secret."""
 
     settings: Settings
@@ -88,10 +87,10 @@ class Services:
     open_requests: int = 0
     warned_of_proxy: bool = False
     warned_of_shared_address: bool = False
-    attempts: Attempts = field(default_factory=Attempts)
-    known_owners: KnownOwners = field(default_factory=KnownOwners)
-    websockets: Places = field(default_factory=Places)
-    _queues: dict[str, FairQueue] = field(default_factory=dict)
+    attempts: Attempts = msgspec.field(default_factory=Attempts)
+    known_owners: KnownOwners = msgspec.field(default_factory=KnownOwners)
+    websockets: Places = msgspec.field(default_factory=Places)
+    _queues: dict[str, FairQueue] = msgspec.field(default_factory=dict)
 
     def owner(self, key: Key) -> str:
         """Return the owner tag of a key."""

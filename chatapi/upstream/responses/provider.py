@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import msgspec
 
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken, UpstreamError
@@ -18,8 +19,7 @@ NO_RESPONSES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Responses:
+class Responses(msgspec.Struct, frozen=True):
     """OpenAI's Responses, stateless: the whole conversation is sent, and nothing is stored upstream."""
 
     origin: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
@@ -34,8 +35,7 @@ class Route(NamedTuple):
     fallback: tuple[Target, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Callers:
+class Callers(msgspec.Struct, frozen=True):
     """The callers that may use upstreams with a key of their own, or without one.
 
     `digests` are those of their keys; None admits everyone.
@@ -57,8 +57,7 @@ def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class ListedUpstream:
+class ListedUpstream(msgspec.Struct, frozen=True):
     """An upstream of the file. `takes_callers_key`: it gets the caller's key; else `key`, or none."""
 
     name: str
@@ -67,13 +66,12 @@ class ListedUpstream:
     takes_callers_key: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RouteTable:
+class RouteTable(msgspec.Struct, frozen=True):
     """The upstreams by name, and the routes of models. Everything that it names exists."""
 
     upstreams: Mapping[str, ListedUpstream]
-    models: Mapping[str, Route] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, Route] = msgspec.field(default_factory=dict)
+    aliases: Mapping[str, str] = msgspec.field(default_factory=dict)
     shown: tuple[str, ...] = ()  # models in lists
     default: str | None = None  # the upstream of models that are not listed
     passthrough: str | None = None  # that of requests which are passed on

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from chatapi.api.openai.items import ToolName, flat_name
 from chatapi.errors import InvalidRequest
@@ -22,15 +23,14 @@ _SECRETS = frozenset({"authorization", "headers"})  # of MCP servers: sent upstr
 _TYPE_NAME = re.compile(r"[a-z0-9_]{1,40}")  # a type that an error or a header may repeat to its sender
 
 
-@dataclass(slots=True)
-class Tools:
+class Tools(msgspec.Struct):
     """Tools, read. `hosted` are passed on as they are; `omitted` are the types of those that were left out."""
 
-    repeated: list[dict[str, Any]] = field(default_factory=list)
-    upstream: list[dict[str, Any]] = field(default_factory=list)
-    hosted: list[dict[str, Any]] = field(default_factory=list)
-    omitted: list[str] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)  # of `upstream`
+    repeated: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    upstream: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    hosted: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    omitted: list[str] = msgspec.field(default_factory=list)
+    names: set[str] = msgspec.field(default_factory=set)  # of `upstream`
 
 
 Hosted = Literal["pass", "reject", "omit"]
