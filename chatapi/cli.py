@@ -178,6 +178,9 @@ def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_
     from chatapi.front import create_front  # here, so that --help and an impossible setting are answered at once
     from chatapi.server.serve import listen, listen_for_metrics, serve, url_of
 
+    if settings.workers > 1:
+        import chatapi.app  # noqa: F401  # before the fork: the workers share its memory, and no request waits for it
+    gc.freeze()  # no collection looks at what was imported; of workers, one would also copy the memory that they share
     gc.enable()
     with listen(settings) as listener:
         if greet is not None:
@@ -199,7 +202,6 @@ def _become_worker(settings: Settings) -> Worker | int:
     """Supervise workers, and return the exit status; in each of the workers, return at once."""
     import asyncio  # here, as above
 
-    import chatapi.app  # noqa: F401  # before the fork: the workers share its memory, and no request waits for it
     from chatapi.server.workers import Supervisor, logger
     from chatapi.telemetry import logging as telemetry
     from chatapi.wiring import prepare_file
