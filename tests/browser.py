@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, WebError, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, WebError, sync_playwright
 
 from tests.node_clients import FOLDER
 
@@ -63,12 +64,18 @@ HELD_TIMERS = """(() => {
         now = end;
     };
 })()"""
-# Once in a tab: a reload after the key was forgotten does not bring it back.
-REMEMBERED_KEY = """(() => {
-    if (location.protocol !== 'http:' || sessionStorage.getItem('tests.remembered')) return;
-    sessionStorage.setItem('tests.remembered', 'yes');
-    sessionStorage.setItem('chatapi.key', %s);
+# Begins a visit in a tab: its storage is that of a new one and has the remembered key. Only once: a reload after the
+# key was forgotten does not bring it back. Tabs of a visitor share local storage, so its first one empties it.
+BEGIN = """(() => {
+    const { number, first, key } = %s;
+    if (window !== top || location.protocol !== 'http:' || sessionStorage.getItem('tests.visit') === number) return;
+    sessionStorage.clear();
+    if (first) localStorage.clear();
+    sessionStorage.setItem('tests.visit', number);
+    if (key !== null) sessionStorage.setItem('chatapi.key', key);
 })()"""
+NUMBERS = itertools.count()  # of visits in a tab
+PARKING = "/api/health"  # a document of the same server without scripts, so that the tab keeps its process
 POLICY = "Content Security Policy|Permissions.Policy|Trusted(HTML|Script)"  # in console messages about violations
 SELF_CONTAINED = ("data:", "blob:", "about:")  # addresses without a request
 
@@ -97,38 +104,97 @@ class Served(Protocol):
     url: str
 
 
+class SharedTab:
+    """A tab that visitors use one after the other. Each finds it without the storage, scripts and routes of the last.
+
+    The process of a new tab costs each visit 0.3 s of CPU time: it parses and compiles the script of the page again.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._context: BrowserContext | None = None
+        self._page: Page | None = None
+        self.is_free = True
+
+    def enter(self) -> tuple[BrowserContext, Page]:
+        """Return the context and the tab, which is at no page of the last visitor."""
+        if self._context is None:
+            self._context = new_context(self._browser)
+        if self._page is None or self._page.is_closed():
+            self._page = self._context.new_page()
+        self.is_free = False
+        return self._context, self._page
+
+    def leave(self, server: str | None) -> None:
+        """Close other tabs, and leave the page for one without scripts."""
+        assert self._context is not None
+        assert self._page is not None
+        self.is_free = True
+        try:
+            for page in self._context.pages:
+                if page is not self._page:
+                    page.close()
+            self._context.set_offline(False)
+            self._context.unroute_all()
+            self._context.clear_cookies()
+            if server and not self._page.is_closed():
+                self._page.unroute_all()
+                self._page.goto(server + PARKING, wait_until="commit")
+                self._page.mouse.move(0, 0)
+        except Error:  # the server has stopped, or the page hangs
+            self._context.close()
+            self._context = self._page = None
+
+
+def new_context(browser: Browser, **options: Any) -> BrowserContext:
+    """Return a fresh browser profile."""
+    context = browser.new_context(**CHEAP | options)
+    context.set_default_timeout(SECONDS * 1000)
+    return context
+
+
 class Visitor:
-    """A fresh browser profile.
+    """A visitor with a fresh browser profile, or with a tab that another one has left.
 
     It watches all its pages. `check` fails the test if one of them sent a request to a server other than those it was
     opened on, violated the page's policy, or had a script error that the test does not expect.
     """
 
-    def __init__(self, browser: Browser, **options: Any) -> None:
-        self.context = browser.new_context(**CHEAP | options)
-        self.context.set_default_timeout(SECONDS * 1000)
+    def __init__(self, browser: Browser, shared: SharedTab | None = None, **options: Any) -> None:
+        self._shared = shared
+        self._waiting: Page | None = None  # the shared tab, until a server is opened in it
+        if shared is None:
+            self.context = new_context(browser, **options)
+        else:
+            self.context, self._waiting = shared.enter()
         self.requests: list[str] = []  # addresses of all requests, in order
         self.errors: list[str] = []  # script errors
         self.violations: list[str] = []  # policy violations
         self._servers: set[str] = set()
         self._expected: list[str] = []
+        self._scripts = ExitStack()
         self.context.on("request", self._on_request)
         self.context.on("weberror", self._on_error)
         self.context.on("console", self._on_console)
+
+    def add_init_script(self, script: str) -> None:
+        """Run this script at the beginning of each document of this visit."""
+        self._scripts.enter_context(self.context.add_init_script(script))
 
     def hold_timers(self) -> None:
         """Hold the page's long timers until `ChatPage.pass_time`: its periodic requests, and the end of an undo.
 
         Otherwise a slow machine decides whether one falls between two steps of a test.
         """
-        self.context.add_init_script(HELD_TIMERS)
+        self.add_init_script(HELD_TIMERS)
 
     def open(self, service: Served, path: str = "/", remembered_key: str | None = None, **options: Any) -> Page:
         """Open this server in a new tab, which remembers a key. The options are those of Playwright's `goto`."""
+        first = not self._servers
         self._servers.add(service.url)
-        page = self.context.new_page()
-        if remembered_key is not None:
-            page.add_init_script(REMEMBERED_KEY % json.dumps(remembered_key))
+        page, self._waiting = self._waiting or self.context.new_page(), None
+        visit = {"number": str(next(NUMBERS)), "first": first, "key": remembered_key}
+        self._scripts.enter_context(page.add_init_script(BEGIN % json.dumps(visit)))
         page.goto(service.url + path, **options)
         return page
 
@@ -148,7 +214,14 @@ class Visitor:
 
     def close(self) -> None:
         """Close all pages."""
-        self.context.close()
+        if self._shared is None:
+            self.context.close()
+            return
+        self._shared.leave(next(iter(self._servers), None))
+        self._scripts.close()
+        self.context.remove_listener("request", self._on_request)
+        self.context.remove_listener("weberror", self._on_error)
+        self.context.remove_listener("console", self._on_console)
 
     def _is_allowed(self, address: str) -> bool:
         return address.startswith((*(f"{server}/" for server in self._servers), *SELF_CONTAINED))
@@ -166,7 +239,8 @@ class Visitor:
 
 def accessibility_violations(page: Page) -> list[str]:
     """Return the accessibility violations that axe finds, one line each."""
-    page.evaluate(AXE.read_text())
+    if not page.evaluate("'axe' in window"):  # to compile it takes longer than a run
+        page.evaluate(AXE.read_text())
     found = page.evaluate("async () => (await axe.run({resultTypes: ['violations']})).violations")
     return [
         f"{violation['id']} ({violation['impact']}): {violation['help']}: {node['html'][:200]}"

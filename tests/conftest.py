@@ -20,7 +20,7 @@ from playwright.sync_api import Browser
 
 from chatapi.simulator import Gate, Simulator, running
 from tests import databases
-from tests.browser import Visitor, browsing
+from tests.browser import SharedTab, Visitor, browsing
 from tests.cluster import Cluster
 from tests.forked_workers import ForkedWorkers
 from tests.server_logs import excerpts, log_lengths
@@ -278,13 +278,23 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def shared_tab(browser: Browser) -> SharedTab:
+    """A module's tab, for one visitor at a time."""
+    return SharedTab(browser)
+
+
 @pytest.fixture
-def new_visitor(browser: Browser) -> Iterator[Callable[..., Visitor]]:
-    """Open browser contexts with these options and held timers; at the end each one is checked and closed."""
+def new_visitor(browser: Browser, shared_tab: SharedTab) -> Iterator[Callable[..., Visitor]]:
+    """Bring visitors with held timers; at the end each one is checked and leaves.
+
+    The first one without options gets the shared tab, others get browser profiles of their own.
+    """
     visitors: list[Visitor] = []
 
     def come(**options: Any) -> Visitor:
-        visitors.append(Visitor(browser, **options))
+        shared = shared_tab if shared_tab.is_free and not options else None
+        visitors.append(Visitor(browser, shared, **options))
         visitors[-1].hold_timers()
         return visitors[-1]
 

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser import POLICY, Visitor
+from tests.browser import POLICY, SharedTab, Visitor
 from tests.server_process import Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 
 @pytest.fixture
-def watched(browser: Browser) -> Iterator[Visitor]:
+def watched(browser: Browser, shared_tab: SharedTab) -> Iterator[Visitor]:
     """A visitor that is checked by the test, not by the fixture."""
-    visitor = Visitor(browser)
+    visitor = Visitor(browser, shared_tab)
     yield visitor
     visitor.close()
 
@@ -76,3 +76,33 @@ def test_script_error_fails_the_test_unless_expected(page: Page, watched: Visito
     watched.expect_error("another")
     with pytest.raises(AssertionError, match="no script error matches"):
         watched.check()
+
+
+LEAVE_TRACES = "sessionStorage.left = localStorage.left = document.cookie = 'left=yes'"
+TRACES = "[window.left, sessionStorage.left, localStorage.left, sessionStorage['chatapi.key'], document.cookie]"
+
+
+def test_visitor_finds_nothing_of_the_last_one(browser: Browser, shared_tab: SharedTab, shared: Service) -> None:
+    first = Visitor(browser, shared_tab)
+    first.add_init_script("window.left = 'yes'")
+    page = first.open(shared, remembered_key="sk-proj-left")
+    assert page.evaluate("[window.left, sessionStorage['chatapi.key']]") == ["yes", "sk-proj-left"]
+    page.evaluate(LEAVE_TRACES)
+    page.route("**/api/config", lambda route: route.abort())
+    first.context.route("**/api/prices", lambda route: route.abort())
+    first.context.set_offline(True)
+    other = first.context.new_page()
+    page.evaluate("window.requesting = setInterval(() => fetch('/api/health').catch(() => 0), 1)")
+    first.close()
+    seen = len(first.requests)
+    assert shared_tab.is_free
+
+    second = Visitor(browser, shared_tab)
+    assert second.open(shared) == page
+    assert page.evaluate(TRACES) == [None, None, None, None, ""]
+    assert page.evaluate("Promise.all(['config', 'prices'].map(one => fetch(`/api/${one}`)))") is not None
+    assert other.is_closed()
+    assert not any(address.endswith("/api/health") for address in second.requests)
+    assert len(first.requests) == seen
+    second.close()
+    second.check()

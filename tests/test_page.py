@@ -586,7 +586,7 @@ def test_earlier_messages_load_without_moving_the_visible_ones(server: Service, 
 
 def test_earlier_messages_load_when_the_observer_reports_late(server: Service, visitor: Visitor, key: str) -> None:
     # A busy page gets all entries in one call, the oldest first.
-    visitor.context.add_init_script(
+    visitor.add_init_script(
         """{
             const Native = window.IntersectionObserver;
             window.IntersectionObserver = class extends Native {

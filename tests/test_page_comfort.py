@@ -254,7 +254,7 @@ def test_effort_is_offered_for_models_that_reason_and_its_time_is_shown(
 def test_link_writes_a_message_and_chooses_a_model_but_sends_nothing(
     server: Service, visitor: Visitor, upstream: Simulator, key: str
 ) -> None:
-    visitor.context.add_init_script(
+    visitor.add_init_script(
         "{ window.said = []; SpeechSynthesis.prototype.speak = utterance => said.push(utterance.text); }"
     )
     chat_page = ChatPage(visitor, server, "/?q=Count%20to%202&model=gpt-4.1-nano").enter(key)

@@ -31,7 +31,7 @@ def server(serve_module: Serve) -> Service:
 
 @pytest.fixture
 def chat_page(server: Service, visitor: Visitor, key: str) -> ChatPage:
-    visitor.context.add_init_script(CANARY)
+    visitor.add_init_script(CANARY)
     return ChatPage(visitor, server)
 
 

@@ -388,7 +388,7 @@ def _plain(one: Any) -> Any:
 def test_import_shows_progress_and_names_the_chats_that_failed(
     server: Service, visitor: Visitor, key: str, tmp_path: Path
 ) -> None:
-    visitor.context.add_init_script(CANARY)
+    visitor.add_init_script(CANARY)
     hostile = [payload for payload in PAYLOADS if "\0" not in payload][::9]
     texts = {
         f"n{at}": node(f"n{at - 1}" if at else None, "assistant" if at % 2 else "user", text)
