@@ -170,6 +170,15 @@ class Parts:
 
         await soon(look())
 
+    async def idle(self) -> None:
+        """Return when nothing is being committed."""
+
+        async def look() -> None:
+            while self.store.group_commit.waiting:  # noqa: ASYNC110  # nor has this
+                await asyncio.sleep(0)
+
+        await soon(look())
+
 
 Make = Callable[..., Awaitable[Parts]]
 
@@ -625,6 +634,50 @@ async def test_no_caller_waits_for_a_closed_store(make: Make) -> None:
     for late in (parts.session(), parts.store.group_commit.flush(), parts.store.sessions.count()):
         with pytest.raises(StoreUnavailable):
             await soon(late)
+
+
+async def test_a_transaction_starts_in_the_task_of_its_caller_where_nothing_is_being_committed(make: Make) -> None:
+    parts = await make()
+    await parts.idle()
+    first, second = asyncio.create_task(parts.session()), asyncio.create_task(parts.session())
+    await asyncio.sleep(0)  # both tasks have run
+    assert len(parts.store.group_commit._queue) == 1, "the second waits for the first"
+    assert parts.store.group_commit.waiting == 2
+    await soon(asyncio.gather(first, second))
+    assert parts.store.group_commit.waiting == 0
+
+
+async def test_transactions_that_come_during_a_batch_are_in_the_next_one(tmp_path: Path) -> None:
+    driver = LateDriver(SQLiteDriver(tmp_path / "chat.db"))
+    store = Store(driver, wall_clock)  # and no jobs that commit beside
+    await store.open()
+    held, tasks = [], []
+    for number in range(3):  # the first is alone, the second a batch, and the third comes during that
+        held.append(driver.hold("Sessions.create"))
+        tasks.append(asyncio.create_task(store.sessions.create(OWNER, "Be brief.")))
+        await asyncio.sleep(0)
+        if number > 0:
+            assert store.group_commit._queue
+            held[-2].deliver.set()
+        await soon(held[-1].committed.wait())
+    held[-1].deliver.set()
+    await soon(asyncio.gather(*tasks))
+    await store.close()
+
+
+async def test_a_caller_that_is_cancelled_during_its_commit_stops_no_other(make: Make) -> None:
+    parts = await make()
+    await parts.idle()
+    held = parts.driver.hold("Sessions.create")
+    cancelled = asyncio.create_task(parts.session())
+    await soon(held.committed.wait())
+    behind = asyncio.create_task(parts.session())
+    await parts.queued()
+    cancelled.cancel()
+    await soon(behind)
+    await soon(parts.session())
+    assert cancelled.cancelled()
+    assert await parts.store.sessions.count() == 3
 
 
 async def test_transactions_queued_while_the_store_closes_get_a_result(make: Make) -> None:

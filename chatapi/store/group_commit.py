@@ -1,8 +1,8 @@
 """The group commit: one queue that gathers log text and transactions into batches.
 
-While nothing is being committed, the next commit starts at once; entries that arrive during a commit are part of the
-next one. Log text alone waits until `PACE_SECONDS` after the last commit, so that many streams share one. Load makes
-the batches larger, not the queue longer.
+While nothing is being committed, a transaction starts at once, in the task of its caller; those that arrive during a
+commit are part of the next one. Log text alone waits until `PACE_SECONDS` after the last commit, so that many streams
+share one. Load makes the batches larger, not the queue longer.
 
 Log text that the database does not accept is retried for `write_retry_seconds`: a database restart delays a running
 answer and does not fail it.
@@ -61,6 +61,7 @@ class GroupCommit:
         self._write_retry_seconds = write_retry_seconds
         self._queue: list[tuple[Callable[[], Transaction[Any]], asyncio.Future[Any]]] = []
         self._in_batch = 0  # transactions, and answers with text
+        self._is_committing = False  # one transaction, or a batch, where the database commits one at a time
         self._durable = False
         self._pending: dict[str, LogWriter] = {}
         self._sending: set[str] = set()  # generations with text in the batch that is being committed
@@ -92,20 +93,32 @@ class GroupCommit:
         """
         self._require_open()
         if self._driver.concurrent:
-            begun = time.perf_counter()
-            batch = Batch(self._replica, [transaction], durable=durable)
-            outcome = await self._driver.commit(batch)
-            self._record(batch, outcome, begun)
-            (result,) = outcome.results
-            if isinstance(result, Exception):
-                raise result
-            committed: T = result
-            return committed
+            return await self._commit_alone(transaction, durable)
+        if not (self._is_committing or self._queue):
+            self._is_committing = True
+            try:
+                return await self._commit_alone(transaction, durable)
+            finally:  # a caller that is cancelled leaves its transaction to the driver, in front of the next batch
+                self._is_committing = False
+                if self._queue:
+                    self._due.set()
         done: asyncio.Future[T] = self._loop.create_future()
         self._queue.append((transaction, done))
         self._durable |= durable
-        self._due.set()
+        if not self._is_committing:
+            self._due.set()
         return await done
+
+    async def _commit_alone(self, transaction: Callable[[], Transaction[T]], durable: bool) -> T:
+        begun = time.perf_counter()
+        batch = Batch(self._replica, [transaction], durable=durable)
+        outcome = await self._commit_batch(batch)
+        self._record(batch, outcome, begun)
+        (result,) = outcome.results
+        if isinstance(result, Exception):
+            raise result
+        committed: T = result
+        return committed
 
     def schedule_append(self, writer: LogWriter, urgent: bool = False) -> None:
         """Commit the uncommitted text of the writer's log, within `PACE_SECONDS` or, if `urgent`, at once."""
@@ -153,11 +166,31 @@ class GroupCommit:
                 self._timer.cancel()
                 self._timer = None
             self._last_commit = self._loop.time()
-            await self._commit_batch()
+            self._is_committing = True
+            await self._commit_queue()
+            self._is_committing = False
+            if self._queue:  # they came during the commit
+                self._due.set()
             if self._task is None and not self._queue and not self._flushes:
                 return
 
-    async def _commit_batch(self) -> None:
+    async def _commit_batch(self, batch: Batch) -> Committed:
+        """Commit a batch. Whatever the driver raises, each transaction and each text gets a result."""
+        size = len(batch.transactions) + len(batch.appends)
+        self._in_batch += size
+        try:
+            return await self._driver.commit(batch)
+        except Exception as error:  # every caller gets an answer, and the next batch is tried
+            if not isinstance(error, StoreUnavailable):
+                logger.exception("unforeseen error", where="group commit")
+            refusal = StoreUnavailable()
+            refusal.__cause__ = error.__cause__ or error
+            unstored = {append.generation_id for append in batch.appends}
+            return Committed([refusal] * len(batch.transactions), unstored=unstored, refusal=refusal)
+        finally:
+            self._in_batch -= size
+
+    async def _commit_queue(self) -> None:
         """Commit all that is queued, and notify each caller and each writer of the result."""
         queue, self._queue = self._queue, []
         writers = self._writers_for_batch()
@@ -166,17 +199,8 @@ class GroupCommit:
         appends = [Append(writer.id, writer.log.uncommitted()) for writer in writers]
         batch = Batch(self._replica, [transaction for transaction, _ in queue], appends, durable)
         begun = time.perf_counter()
-        self._in_batch = len(queue) + len(appends)
         self._sending = {writer.id for writer in writers}
-        try:
-            outcome = await self._driver.commit(batch) if queue or appends else Committed([])
-        except Exception as error:  # every caller gets an answer, and the next batch is tried
-            if not isinstance(error, StoreUnavailable):
-                logger.exception("unforeseen error", where="group commit")
-            refusal = StoreUnavailable()
-            refusal.__cause__ = error.__cause__ or error
-            outcome = Committed([refusal] * len(queue), unstored={writer.id for writer in writers}, refusal=refusal)
-        self._in_batch = 0
+        outcome = await self._commit_batch(batch) if queue or appends else Committed([])
         self._record(batch, outcome, begun)
         for writer, append in zip(writers, appends, strict=True):
             self._notify(writer, append, outcome)
@@ -217,14 +241,18 @@ class GroupCommit:
         if not batch.transactions and not batch.appends:
             return
         seconds = time.perf_counter() - begun
-        pairs = zip(batch.transactions, outcome.results, strict=True)
-        refused = [(_name(transaction), error) for transaction, error in pairs if isinstance(error, StoreUnavailable)]
-        long_ago = self._loop.time() - RETRY_SECONDS
-        hanging = {one for one in outcome.locked if self._unstored_since.get(one, self._loop.time()) <= long_ago}
-        unstored = outcome.unstored | hanging
-        failed = bool(refused or unstored)
+        unstored = outcome.unstored
+        if outcome.locked:
+            long_ago = self._loop.time() - RETRY_SECONDS
+            hanging = {one for one in outcome.locked if self._unstored_since.get(one, self._loop.time()) <= long_ago}
+            unstored = unstored | hanging
+        failed = bool(unstored) or any(isinstance(result, StoreUnavailable) for result in outcome.results)
         self._metrics.committed(seconds, len(batch.transactions), len(batch.appends), failed)
         if failed:
+            pairs = zip(batch.transactions, outcome.results, strict=True)
+            refused = [
+                (_name(transaction), error) for transaction, error in pairs if isinstance(error, StoreUnavailable)
+            ]
             errors = [error for _, error in refused] + ([outcome.refusal] if outcome.refusal is not None else [])
             logger.warning(
                 "store commit failed",
