@@ -149,6 +149,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, and their end ends this process
     _import_service()
+    _build_models()
+    _find_endpoints()
     gc.collect()
     gc.freeze()  # a collection in a child does not look at what was imported here
     arguments = _serve(control)
@@ -167,6 +169,31 @@ def _import_service() -> None:
     for module in pkgutil.walk_packages(chatapi.__path__, "chatapi."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
+
+
+def _build_models() -> None:
+    """Build the models of bodies, which a server builds when the first body comes."""
+    from pydantic import BaseModel
+
+    models = [BaseModel]
+    for model in models:
+        models += model.__subclasses__()
+        if model.__module__.startswith("chatapi.") and not model.__pydantic_complete__:
+            model.model_rebuild()
+
+
+def _find_endpoints() -> None:
+    """Find the lines of the endpoints, which FastAPI reads from the source at the first request for each."""
+    from fastapi import APIRouter
+    from fastapi.routing import APIRoute, _extract_endpoint_context
+
+    values = [
+        value for name, module in sys.modules.items() if name.startswith("chatapi.") for value in vars(module).values()
+    ]
+    for router in values:
+        for route in router.routes if isinstance(router, APIRouter) else ():
+            if isinstance(route, APIRoute):
+                _extract_endpoint_context(route.endpoint)
 
 
 def _serve(control: socket.socket) -> list[str] | None:
