@@ -456,17 +456,6 @@ async def test_scheduled_text_is_committed_when_the_store_closes(driver: Watched
     await store.close()
 
 
-async def test_the_first_text_on_sqlite_does_not_wait_for_the_end_of_the_pass(store: Store, driver: Watched) -> None:
-    writer = Writer(await begin(store))
-    writer.log.write(Kind.TEXT, TEXT)
-    store.group_commit.schedule_append(writer, urgent=True)
-    if driver.journal is not None:
-        assert writer.log.committed == writer.log.position
-    await store.group_commit.flush()
-    assert writer.log.committed == writer.log.position
-    assert await stored_text(store, writer.id) == TEXT
-
-
 # Leases and fences
 
 

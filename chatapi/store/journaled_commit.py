@@ -54,11 +54,9 @@ class JournaledCommit(GroupCommit):
             self._forgetting.cancel()
 
     def schedule_append(self, writer: LogWriter, urgent: bool = False) -> None:
-        """Write the uncommitted text of the writer's log at the end of this pass of the loop; if `urgent`, now."""
+        """Write the uncommitted text of the writer's log at the end of this pass of the event loop."""
         self._pending[writer.id] = writer
-        if urgent:
-            self._append_now()
-        elif self._scheduled is None:
+        if self._scheduled is None:
             self._scheduled = self._loop.call_soon(self._append)
 
     async def flush(self) -> None:
