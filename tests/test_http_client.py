@@ -401,6 +401,7 @@ async def test_a_body_is_pushed_within_one_pass_of_the_loop() -> None:
         answer = await client.send(post(server), (), b"{}")
         recorder = Recorder()
         answer.push_to(recorder)
+        assert (answer.raw_headers, answer.headers) == ([], {}), "they take three kilobytes of each running answer"
         more.set()
         await recorder.ended.wait()
     assert (recorder.body, recorder.ends) == (b"Hello", [None])

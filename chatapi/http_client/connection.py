@@ -237,6 +237,7 @@ class Connection(asyncio.Protocol):
             raise Malformed("it used a transfer coding that was not requested")
         self._until_close = not self._codings and not self._has_length and status not in _BODILESS
         response = self._response = Response(status, self._headers, self)
+        self._headers = []
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(response)

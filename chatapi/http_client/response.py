@@ -84,7 +84,12 @@ class Response:
         return data
 
     def push_to(self, receiver: Receiver) -> None:
-        """Give the body to a receiver from now on, beginning with the bytes that have arrived."""
+        """Give the body to a receiver from now on, beginning with the bytes that have arrived.
+
+        The headers are forgotten: they would take as much memory as the rest of a running answer's connection.
+        """
+        self.raw_headers = []
+        vars(self).pop("headers", None)
         self.receiver = receiver
         if self._buffer:
             receiver.receive(self._take_buffer())

@@ -107,15 +107,30 @@ def bounded_protocol(
     """
 
     class BoundedProtocol(HttpToolsProtocol):
-        _deadline: asyncio.TimerHandle | None = None
-        _head = b""
-        _next = b""  # bytes of requests that came before the response to the last one
-        _in_body = False
-        _upgrades = False  # the current head is a WebSocket's handshake
-        _left = 0  # bytes of the body that have not come yet; 0 if the head does not state its length
-        _received = 0  # bytes since the head
-        _body = 0  # of these, body
-        _websocket: BoundedWebSocket | None = None  # that this connection has become
+        # Slots, since uvicorn has 26 attributes: with more than 30, Python gives each instance a dictionary of its own.
+        __slots__ = (
+            "_body",
+            "_deadline",
+            "_head",
+            "_in_body",
+            "_left",
+            "_next",
+            "_received",
+            "_upgrades",
+            "_websocket",
+        )
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._deadline: asyncio.TimerHandle | None = None
+            self._head = b""
+            self._next = b""  # bytes of requests that came before the response to the last one
+            self._in_body = False
+            self._upgrades = False  # the current head is a WebSocket's handshake
+            self._left = 0  # bytes of the body that have not come yet; 0 if the head does not state its length
+            self._received = 0  # bytes since the head
+            self._body = 0  # of these, body
+            self._websocket: BoundedWebSocket | None = None  # that this connection has become
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(HeadWithBody(transport, self.loop))

@@ -110,6 +110,7 @@ class LogResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        self.raw_headers = []  # a kilobyte, for as long as the answer lasts
         write: Send = scope.get(RAW_SEND, send)
         if (write_now := scope.get(WRITE_NOW)) is not None:
             self._write_now = write_now
