@@ -56,7 +56,10 @@ class LateRoutes:
         await self._routes(scope, receive, send)
 
     async def _import(self) -> None:
-        self._app, self._routes = await asyncio.to_thread(_assemble, self._services)
+        try:
+            self._app, self._routes = await asyncio.to_thread(_assemble, self._services)
+        finally:
+            self._importing = None  # after a failure, such as no free file descriptor, the next request tries again
         gc.freeze()  # as after the start: these objects live as long as the process
 
 
