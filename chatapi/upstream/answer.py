@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from chatapi.errors import UpstreamBroken
 from chatapi.http_client import Response, TransportError
-from chatapi.model import Limit, Usage
+from chatapi.model import Usage
 from chatapi.upstream.metadata import ResponseMetadata
 from chatapi.upstream.provider import Deltas, Parser
 from chatapi.wire.sse import MAX_EVENT_BYTES
@@ -30,16 +30,6 @@ class Answer:
         self.metadata = metadata
         self.parser = parser
         self._is_document = is_document
-
-    @property
-    def limit(self) -> Limit | None:
-        """The upstream's own request limit, if it sent one."""
-        return self.metadata.limit
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The upstream's headers that callers are shown."""
-        return self.metadata.headers
 
     @property
     def finish_reason(self) -> str | None:

@@ -15,7 +15,6 @@ import msgspec
 from chatapi.auth.credentials import Credential
 from chatapi.errors import UpstreamBroken
 from chatapi.http_client import Response, TransportError
-from chatapi.model import Limit
 from chatapi.upstream.metadata import ResponseMetadata
 from chatapi.wire.loose_json import UNREADABLE
 from chatapi.wire.sse import Decoder
@@ -51,16 +50,6 @@ class PassthroughBody(msgspec.Struct, frozen=True):
     body: bytes
     metadata: ResponseMetadata
 
-    @property
-    def limit(self) -> Limit | None:
-        """The upstream's own request limit, if it sent one."""
-        return self.metadata.limit
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The upstream's headers that callers are shown."""
-        return self.metadata.headers
-
 
 class Passthrough(msgspec.Struct):
     """A streamed answer on its connection. `choices` were asked for; each that began has to finish."""
@@ -75,16 +64,6 @@ class Passthrough(msgspec.Struct):
     _begun: set[Any] = msgspec.field(default_factory=set)  # choices, where several were asked for
     _finished: set[Any] = msgspec.field(default_factory=set)
     _decoder: Decoder = msgspec.field(default_factory=Decoder)
-
-    @property
-    def limit(self) -> Limit | None:
-        """The upstream's own request limit, if it sent one."""
-        return self.metadata.limit
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The upstream's headers that callers are shown."""
-        return self.metadata.headers
 
     async def read(self) -> AsyncGenerator[bytes]:
         """Yield the events of each network read, up to `[DONE]`, which is only sent after the finish reason.

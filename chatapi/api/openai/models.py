@@ -38,5 +38,5 @@ async def _ask(request: Request, name: str | None = None) -> Response:
     whole = await services.upstream.models(Credential(key), settings.max_answer_bytes, settings.status_seconds, name)
     mark_accepted(request, whole.metadata)
     services.generations.learn_models(whole.body)
-    headers = whole.headers | limit_headers(limit, whole.limit)
+    headers = whole.metadata.headers | limit_headers(limit, whole.metadata.limit)
     return Response(whole.body, 200, headers, "application/json")

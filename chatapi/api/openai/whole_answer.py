@@ -33,5 +33,5 @@ class WholeAnswer(Response):
             if supervisor.client_left:
                 return
             mark_accepted(HTTPConnection(scope), whole.metadata)
-            headers = whole.headers | limit_headers(self._limit, whole.limit)
+            headers = whole.metadata.headers | limit_headers(self._limit, whole.metadata.limit)
             await Response(whole.body, 200, headers, "application/json")(scope, receive, send)

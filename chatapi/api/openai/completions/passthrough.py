@@ -94,6 +94,7 @@ class StreamPassthrough(Response):
         await send_body(last, more=False)
 
     def _stream_headers(self, answer: Passthrough | None) -> list[tuple[bytes, bytes]]:
-        headers = dict(answer.headers) if answer is not None else {}
-        headers |= limit_headers(self._limit, answer.limit if answer is not None else None)
+        metadata = answer.metadata if answer is not None else None
+        headers = dict(metadata.headers) if metadata is not None else {}
+        headers |= limit_headers(self._limit, metadata.limit if metadata is not None else None)
         return stream_headers(sse.MEDIA_TYPE, headers)
