@@ -68,7 +68,8 @@ def _fold(text: str) -> str:
 
 
 _MADE_OF_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"  # they fold to marks
-_MARKS = frozenset(filter(unicodedata.combining, map(chr, range(0x300, 0x1F000)))) | frozenset(_MADE_OF_MARKS)
+# A loop of Python code: `filter` would hold the interpreter for 20 ms, and this is imported beside running answers.
+_MARKS = frozenset([one for one in map(chr, range(0x300, 0x1F000)) if unicodedata.combining(one)]) | set(_MADE_OF_MARKS)
 
 
 class Words:
