@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 
+import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,6 +21,8 @@ from chatapi.stack import add_middleware
 from chatapi.telemetry import logging as telemetry
 from chatapi.wiring import make_services, running
 from chatapi.worker_group import Member
+
+logger = structlog.get_logger()
 
 
 def create_front(
@@ -38,28 +42,38 @@ def create_front(
 
 
 class LateRoutes:
-    """The routes of `chatapi.app`, inside of our middleware. The first request imports them, on a thread."""
+    """The routes of `chatapi.app`, inside of our middleware. The first request imports them, on a thread.
+
+    So does a request for the page, which will ask for some of them.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._importing: asyncio.Task[None] | None = None
         self._app: Starlette | None = None
         self._routes: ASGIApp | None = None
+        services.import_routes = self.begin
+
+    def begin(self) -> asyncio.Task[None] | None:
+        """Begin to import them; return the task until they are there."""
+        if self._routes is None and self._importing is None:
+            self._importing = asyncio.create_task(self._import(), name="late-routes")
+        return self._importing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._routes is None:
-            if self._importing is None:
-                self._importing = asyncio.create_task(self._import(), name="late-routes")
-            await asyncio.shield(self._importing)
-            assert self._routes is not None
+        if (importing := self.begin()) is not None:
+            await asyncio.shield(importing)
+        assert self._routes is not None
         scope["app"] = self._app
         await self._routes(scope, receive, send)
 
     async def _import(self) -> None:
+        begun = time.monotonic()
         try:
             self._app, self._routes = await asyncio.to_thread(_assemble, self._services)
         finally:
             self._importing = None  # after a failure, such as no free file descriptor, the next request tries again
+        logger.info("late routes imported", seconds=round(time.monotonic() - begun, 3))
         gc.freeze()  # as after the start: these objects live as long as the process
 
 

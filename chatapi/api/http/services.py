@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -64,6 +65,10 @@ class WorkQueue(NamedTuple):
 SERVICES = "chatapi.services"  # where the scope of a request holds its service
 
 
+def _nothing() -> None:
+    """Do nothing: all routes are there."""
+
+
 class Services(msgspec.Struct):
     """The parts of one service, made by `wiring.make_services`; `wiring.running` opens them and reads the secret."""
 
@@ -84,6 +89,7 @@ class Services(msgspec.Struct):
     tracing: Tracing | None = None
     predecessor: str | None = None  # the replica that this process replaces; it is dead
     secret: bytes = b""
+    import_routes: Callable[[], object] = _nothing  # begins to import the routes that are imported late, if any are
     open_requests: int = 0
     warned_of_proxy: bool = False
     warned_of_shared_address: bool = False

@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatapi.api.http.direct_route import DirectRoutes
+from chatapi.api.http.services import services_of
 from chatapi.api.ops.bundle import bundle
 from chatapi.errors import NotFound
 
@@ -152,6 +153,7 @@ async def find_site() -> Site:
 @direct.route("/", "GET", "HEAD")
 async def index(request: Request) -> Response:
     """Serve the page."""
+    services_of(request).import_routes()
     return _serve(request, (await find_site()).page, REVALIDATE)
 
 
