@@ -142,8 +142,13 @@ class SharedTab:
                 self._page.goto(server + PARKING, wait_until="commit")
                 self._page.mouse.move(0, 0)
         except Error:  # the server has stopped, or the page hangs
+            self.close()
+
+    def close(self) -> None:
+        """Close the tab and its context. Another visitor gets new ones."""
+        if self._context is not None:
             self._context.close()
-            self._context = self._page = None
+        self._context = self._page = None
 
 
 def new_context(browser: Browser, **options: Any) -> BrowserContext:

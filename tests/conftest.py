@@ -28,14 +28,17 @@ from tests.server_process import PROJECT, Serve, Service, fresh_key
 
 gc.disable()  # until the end of the collection: modules and tests stay
 FIGURES = "figures"
+BROWSER_FILES = pytest.StashKey[set[Path]]()  # with tests that visit the page
 LOG_LENGTHS = pytest.StashKey[dict[int, int]]()  # when the test began
 RUN = PROJECT / "run"
-# Files that take longest. They start first, so that no worker is left alone with one at the end.
+# Files that take longest. They start first, so that no worker is left alone with one at the end. Those that visit the
+# page come in a row, with the short ones, so that each worker starts one browser.
 LONGEST = (
-    *("test_page.py", "test_page_trouble.py", "test_setup.py", "test_openapi.py", "test_page_barriers.py"),
-    *("test_page_comfort.py", "test_crosstalk.py", "test_page_hostile.py", "test_page_demo.py"),
-    *("test_kill_replicas.py", "test_markdown.py", "test_doctor.py", "test_replicas.py", "test_migrate.py"),
-    *("test_web.py", "test_openai_chat.py", "test_store_machine.py", "test_kill.py"),
+    *("test_page.py", "test_page_trouble.py", "test_page_barriers.py", "test_page_comfort.py", "test_page_hostile.py"),
+    *("test_markdown.py", "test_page_demo.py", "test_page_import.py", "test_page_speed.py", "test_browser.py"),
+    *("test_reference_page.py", "test_setup.py", "test_openapi.py", "test_crosstalk.py", "test_kill_replicas.py"),
+    *("test_doctor.py", "test_replicas.py", "test_migrate.py", "test_web.py", "test_openai_chat.py"),
+    *("test_store_machine.py", "test_kill.py"),
 )
 ONE_PROCESS, REPLICAS = "one-process", "replicas"
 DEPLOYMENTS: dict[str, Callable[..., Service]] = {ONE_PROCESS: Service, REPLICAS: Cluster}
@@ -110,12 +113,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Install the Node packages and the browser that the selected tests use. Both are looked for first."""
     gc.enable()
     gc.freeze()  # no garbage collection looks at all modules and tests again
+    session.stash[BROWSER_FILES] = {item.path for item in session.items if visits_the_page(item)}
     needed = {
         part
         for item in session.items
         for part in (
             *(["node"] if item.get_closest_marker("needs_node") else ()),
-            *(["chromium"] if "browser" in getattr(item, "fixturenames", ()) else ()),
+            *(["chromium"] if visits_the_page(item) else ()),
         )
     }
     if needed and not session.config.option.collectonly:
@@ -270,18 +274,61 @@ def shared(
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A module's Chromium. Playwright's event loop runs on this thread meanwhile, so a module of tests that visit the
-    page has no asynchronous ones.
+def browser() -> Browser:
+    """Chromium. Playwright's event loop runs on this thread meanwhile, so a module of tests that visit the page has no
+    asynchronous ones.
     """
-    with browsing() as browser:
-        yield browser
+    return OPEN_BROWSER.get()
+
+
+class OpenBrowser:
+    """Chromium from the first test of a module that visits the page to the end of the last of such modules in a row:
+    it and Playwright's driver take 1.3 s of CPU time to start.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._browser: Browser | None = None
+
+    def get(self) -> Browser:
+        """Return the browser; start it first if none runs."""
+        if self._browser is None:
+            self._browser = self._stack.enter_context(browsing())
+        return self._browser
+
+    def close(self) -> None:
+        """Close the browser, if one runs."""
+        self._browser = None
+        self._stack.close()
+
+
+OPEN_BROWSER = OpenBrowser()
+
+
+def visits_the_page(item: pytest.Item) -> bool:
+    """Tell whether a test uses the browser."""
+    return "browser" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """Close the browser before a module that has no test for it: its tests may be asynchronous."""
+    yield
+    if nextitem is None or (nextitem.path != item.path and nextitem.path not in item.session.stash[BROWSER_FILES]):
+        OPEN_BROWSER.close()
+
+
+def pytest_unconfigure() -> None:
+    """Close the browser at the end of a run that was cut short."""
+    OPEN_BROWSER.close()
 
 
 @pytest.fixture(scope="module")
-def shared_tab(browser: Browser) -> SharedTab:
+def shared_tab(browser: Browser) -> Iterator[SharedTab]:
     """A module's tab, for one visitor at a time."""
-    return SharedTab(browser)
+    tab = SharedTab(browser)
+    yield tab
+    tab.close()
 
 
 @pytest.fixture

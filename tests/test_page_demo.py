@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import expect
 
-from scripts.pictures import FOLDER, PICTURES, demo
+from scripts.pictures import FOLDER, PICTURES, Demo, demo
 from tests.browser import Visitor
 from tests.chat_page import ChatPage
 from tests.server_process import PROJECT
@@ -18,37 +18,44 @@ START_MS = 60_000  # for a server to start on a busy machine, and the page to tr
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 
-def test_demo_answers_after_two_clicks(new_visitor: Callable[..., Visitor]) -> None:
-    with demo() as served:
-        chat_page = ChatPage(new_visitor(reduced_motion="no-preference"), served)
-        expect(chat_page.page.get_by_text("a simulator answers, not a model")).to_be_visible()
-        chat_page.press("Start chatting")
-        chat_page.press("Count to 100")
-        chat_page.expect_answer(" ".join(map(str, range(1, 101))))
-        expect(chat_page.page.get_by_text("Demo", exact=True)).to_be_visible()
-        expect(chat_page.answers.locator(".figures")).to_contain_text("$0.0")
+PACE_MS = 20  # of words: slow enough to pull the plug in the middle of a story
 
 
-def test_killed_server_loses_no_text_and_its_answer_is_continued(visitor: Visitor) -> None:
-    with demo(pace_ms=20) as served:
-        chat_page = ChatPage(visitor, served)
-        chat_page.press("Start chatting")
-        chat_page.press("Tell me a long story")
-        text = chat_page.answers.locator(".markdown")
-        expect(text).to_contain_text("Her rules were short")
-        second = ChatPage(visitor, served, f"/#/{chat_page.session_id}")
-        expect(second.answers.locator(".markdown")).to_contain_text("Her rules were short")
-        seen = text.inner_text()
-        chat_page.press("Pull the plug")
-        for tab in (chat_page, second):
-            expect(tab.answers.get_by_role("alert")).to_contain_text("Interrupted", timeout=START_MS)
-            assert tab.answers.locator(".markdown").inner_text().startswith(seen.rstrip(".,").rsplit(" ", 1)[0])
-        chat_page.press("Continue")
-        expect(chat_page.answers).to_have_count(2)
-        for tab in (chat_page, second):
-            expect(tab.answers.last.locator(".markdown")).to_contain_text("the click of the key.")
-        kept = chat_page.answers.locator(".markdown").all_inner_texts()
-        assert " ".join("".join(kept).split()).count("Then came the night of the great storm") == 1
+@pytest.fixture(scope="module")
+def served() -> Iterator[Demo]:
+    with demo(PACE_MS) as served:
+        yield served
+
+
+def test_demo_answers_after_two_clicks(served: Demo, new_visitor: Callable[..., Visitor]) -> None:
+    chat_page = ChatPage(new_visitor(reduced_motion="no-preference"), served)
+    expect(chat_page.page.get_by_text("a simulator answers, not a model")).to_be_visible()
+    chat_page.press("Start chatting")
+    chat_page.press("Count to 100")
+    chat_page.expect_answer(" ".join(map(str, range(1, 101))))
+    expect(chat_page.page.get_by_text("Demo", exact=True)).to_be_visible()
+    expect(chat_page.answers.locator(".figures")).to_contain_text("$0.0")
+
+
+def test_killed_server_loses_no_text_and_its_answer_is_continued(served: Demo, visitor: Visitor) -> None:
+    chat_page = ChatPage(visitor, served)
+    chat_page.press("Start chatting")
+    chat_page.press("Tell me a long story")
+    text = chat_page.answers.locator(".markdown")
+    expect(text).to_contain_text("Her rules were short")
+    second = ChatPage(visitor, served, f"/#/{chat_page.session_id}")
+    expect(second.answers.locator(".markdown")).to_contain_text("Her rules were short")
+    seen = text.inner_text()
+    chat_page.press("Pull the plug")
+    for tab in (chat_page, second):
+        expect(tab.answers.get_by_role("alert")).to_contain_text("Interrupted", timeout=START_MS)
+        assert tab.answers.locator(".markdown").inner_text().startswith(seen.rstrip(".,").rsplit(" ", 1)[0])
+    chat_page.press("Continue")
+    expect(chat_page.answers).to_have_count(2)
+    for tab in (chat_page, second):
+        expect(tab.answers.last.locator(".markdown")).to_contain_text("the click of the key.")
+    kept = chat_page.answers.locator(".markdown").all_inner_texts()
+    assert " ".join("".join(kept).split()).count("Then came the night of the great storm") == 1
 
 
 def test_readme_shows_the_pictures_that_the_script_makes() -> None:

@@ -80,15 +80,17 @@ def test_hostile_titles_and_messages_neither_run_nor_load(server: Service, chat_
     chat_page.page.evaluate("id => { location.hash = `#/${id}` }", session_id)
     expect(chat_page.answers.last).to_be_visible()
     articles = chat_page.page.locator("article")
+    # To look for a role or a text in all of these messages takes Playwright seconds, so each search is in an element.
     while (shown := articles.count()) < len(TEXTS):
-        chat_page.page.get_by_role("log").evaluate("log => log.scrollTop = 0")
+        chat_page.page.locator("[role=log]").evaluate("log => log.scrollTop = 0")
         expect(articles).not_to_have_count(shown)
-    chat_page.press("Chat settings")
-    chat_page.press("Cancel")
+    dialog = chat_page.page.locator("dialog")
+    chat_page.press("Chat settings", chat_page.page.locator("header.top"))
+    chat_page.press("Cancel", dialog)
     for words in ("script", "onerror", "javascript"):
         chat_page.page.keyboard.press("Control+k")
-        chat_page.page.get_by_role("combobox", name="Search your chats").fill(words)
-        expect(chat_page.page.get_by_role("dialog").get_by_role("option").first).to_be_visible()
+        dialog.get_by_role("combobox", name="Search your chats").fill(words)
+        expect(dialog.get_by_role("option").first).to_be_visible()
         chat_page.page.keyboard.press("Escape")
     token = server.post(f"/api/sessions/{session_id}/shares", key=key, json={}).json()["token"]
     chat_page.page.evaluate("token => { location.hash = `#/share/${token}` }", token)
