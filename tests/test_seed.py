@@ -8,12 +8,15 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import requests
+import uvicorn
 
+from chatapi.app import create_app
 from chatapi.settings import Settings
 from chatapi.simulator import Gate, Script, Simulator, answer, refuse, scripts
 from tests.server_process import KEY, PROJECT, Serve, Service
@@ -382,6 +385,26 @@ def test_uvicorn_can_serve_it_and_notices_that_a_reader_left(upstream: Simulator
     finally:
         process.terminate()
         process.wait(SECONDS)
+
+
+def test_it_answers_below_a_root_path(upstream: Simulator, tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/chat.db", openai_base_url=upstream.url)
+    config = uvicorn.Config(create_app(settings), root_path="/behind", log_config=None)
+    server = uvicorn.Server(config)
+    body = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "Count to 5"}], "stream": True}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            completion = requests.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=SECONDS)
+            assert completion.status_code == 200
+            assert completion.text.endswith("data: [DONE]\n\n")
+            assert requests.get(f"{url}/web/icon.svg", timeout=SECONDS).status_code == 200
+        finally:
+            server.should_exit = True
+            thread.join(SECONDS)
 
 
 def test_without_the_packages_it_prints_how_to_install_them(tmp_path: Path) -> None:

@@ -7,14 +7,31 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from chatapi.api.http.direct_route import DirectRoute, Endpoint
 from chatapi.api.http.error_responses import render_for, render_with_limits
 from chatapi.api.http.request_body import describe as describe_fields
 from chatapi.errors import ChatError, InvalidRequest, MethodNotAllowed, NotFound, RequestError
+
+
+class DescribedRoute(APIRoute):
+    """A direct route that the framework matched, as it does below a `root_path`.
+
+    Its response is sent as it is: some of ours have no more than `__call__`, and the framework would look into them.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.app = self._call
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def describe(
@@ -23,7 +40,13 @@ def describe(
     """Add direct routes to a router with their descriptions. Those without one are not in the document."""
     for route in routes:
         description = descriptions.get(route.endpoint, {"include_in_schema": False})
-        router.add_api_route(route.path, route.endpoint, methods=list(route.methods), **description)
+        router.add_api_route(
+            route.path,
+            route.endpoint,
+            methods=list(route.methods),
+            route_class_override=DescribedRoute,
+            **description,
+        )
 
 
 def render_errors(app: FastAPI) -> None:
