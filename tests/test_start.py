@@ -11,9 +11,12 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from chatapi.front import LateRoutes
 from chatapi.server.connections import ConnectionTable
 from chatapi.server.protocol import bounded_protocol
+from chatapi.settings import Settings
 from chatapi.simulator import Simulator
+from chatapi.wiring import make_services
 from tests.server_process import KEY, PROJECT, Service
 
 # Runs app.py. Before the framework is imported, it writes the names of the imported modules to a file.
@@ -70,3 +73,31 @@ async def test_connections_share_the_names_of_their_attributes() -> None:
         assert len(vars(connection)) <= SHARED_NAMES, "else it takes 1.2 KiB more"
     finally:
         table.close()
+
+
+async def test_an_import_of_routes_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    late, statuses = LateRoutes(make_services(Settings())), []
+
+    async def request() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request"}
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status"))
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/nowhere",
+            "root_path": "",
+            "headers": [],
+            "query_string": b"",
+        }
+        await late(scope, receive, send)
+
+    monkeypatch.setitem(sys.modules, "chatapi.app", None)  # its import fails
+    failed = await asyncio.gather(request(), request(), return_exceptions=True)
+    assert [type(error) for error in failed] == [ModuleNotFoundError] * 2
+    monkeypatch.undo()
+    await request()
+    assert statuses == [404, None]
