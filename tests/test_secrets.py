@@ -12,6 +12,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 import requests
 
+from chatapi.api.http.identity import Client
+from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import FRAGMENT, REDACTED, Key
 from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.scripts import Refusal, event_stream
@@ -385,3 +387,10 @@ def test_a_part_of_a_key_in_an_upstreams_text_is_hidden(around: str, upper: bool
     assert part.lower() not in shown.lower()
     assert shown.count(REDACTED) >= 1
     assert "ok" in Key(KEY).hide("ok")
+
+
+def test_no_representation_of_a_caller_contains_its_key() -> None:
+    key = Key(KEY)
+    client = Client("192.0.2.1", {b"authorization": f"Bearer {KEY}".encode()}, key=key)
+    for shown in (key, Credential(key), client):
+        assert KEY not in f"{shown!r} {shown}"

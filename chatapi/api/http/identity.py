@@ -54,6 +54,9 @@ class Client(msgspec.Struct):
     failed: bool = False  # counts like an error status
     over_limit_seconds: float = 0.0  # to wait, unless the key in the body is one that the model API has accepted
 
+    def __repr__(self) -> str:
+        return f"Client({self.address})"  # the fields of the head contain the key
+
     def release_body(self) -> None:
         """Give back the share of the body in the memory for unparsed bodies."""
         if self.body is not None:
