@@ -386,6 +386,27 @@ def test_an_answer_continues_when_its_reader_disconnects(server: Service, upstre
     assert (reply["content"], reply["status"]) == ("Hello there.", "completed")
 
 
+@pytest.mark.parametrize(
+    ("length", "rest"),
+    [(200_000, b"x" * 200_000), (0, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")],
+    ids=["a body", "the next request"],
+)
+def test_a_reader_that_disconnects_is_noticed_behind_bytes_that_are_not_read(
+    server: Service, upstream: Simulator, gate: Gate, length: int, rest: bytes
+) -> None:
+    upstream.script = scripts.held(gate)
+    with server.send() as response:
+        Reader(response).until("Hello")
+        path = f"/api/chat/{session_of(response)}/stream"
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {length}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
+            connection.sendall(head.encode() + rest)
+            assert b" 200 OK" in connection.recv(1000)
+        server.wait_for_log("request", 10, path=path)
+    gate.open()
+    server.wait_for_log("generation", generation_id=response.headers["X-Generation-ID"])
+
+
 @pytest.mark.parametrize("how", [{}, {"headers": EVENTS}])
 def test_an_answer_ends_with_its_reader_if_requested(
     server: Service, upstream: Simulator, gate: Gate, how: dict[str, Any]

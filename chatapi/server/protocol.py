@@ -79,11 +79,6 @@ def write_now(cycle: RequestResponseCycle, body: bytes) -> bool:
     return True
 
 
-def is_gone(cycle: RequestResponseCycle) -> bool:
-    """Return whether the client has disconnected before the end of the response."""
-    return cycle.disconnected
-
-
 def is_handshake(head: bytes) -> bool:
     """Return whether a head asks for a WebSocket where there is one, and has no body."""
     has_body = CONTENT_LENGTH.search(head) is not None or CHUNKED.search(head) is not None
@@ -257,8 +252,19 @@ def bounded_protocol(
             scope: dict[str, Any] = self.scope  # type: ignore[assignment]
             scope[WRITE_HEAD] = partial(write_head, self.cycle)
             scope[WRITE_NOW] = partial(write_now, self.cycle)
-            scope[IS_GONE] = partial(is_gone, self.cycle)
+            scope[IS_GONE] = partial(self._is_gone, self.cycle)
             scope[RENEW] = self._renew_deadline
+
+        def _is_gone(self, cycle: RequestResponseCycle) -> bool:
+            """Return whether the client has disconnected before the end of the response.
+
+            Bytes after the request that the response belongs to pause reading, which would hide that: those of its
+            body are dropped, and those of the next request are kept, as far as they take no more than a head.
+            """
+            if not cycle.response_complete and len(self._next) <= HEAD_BYTES:
+                cycle.body = bytearray()
+                self.flow.resume_reading()
+            return cycle.disconnected
 
         def on_body(self, body: bytes) -> None:
             self._body += len(body)
