@@ -80,7 +80,7 @@ def test_hostile_titles_and_messages_neither_run_nor_load(server: Service, chat_
     chat_page.page.evaluate("id => { location.hash = `#/${id}` }", session_id)
     expect(chat_page.answers.last).to_be_visible()
     articles = chat_page.page.locator("article")
-    # To look for a role or a text in all of these messages takes Playwright seconds, so each search is in an element.
+    # Each search is in an element: Playwright looks slowly for a role in all of these messages.
     while (shown := articles.count()) < len(TEXTS):
         chat_page.page.locator("[role=log]").evaluate("log => log.scrollTop = 0")
         expect(articles).not_to_have_count(shown)
