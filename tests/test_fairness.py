@@ -91,9 +91,11 @@ async def test_one_start_of_a_caller_in_a_pass_of_the_loop() -> None:
 
 async def test_a_start_that_is_cancelled_in_the_queue_leaves_no_gap() -> None:
     queue = FairQueue(at_once=1)
-    await queue.take_start("a")
-    waiting = [asyncio.create_task(queue.take_start("b")) for _ in range(2)]
-    waiting[0].cancel()
+    async with queue.turn("a"):
+        waiting = [asyncio.create_task(queue.take_start("b")) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert queue.waiting == 2
+        waiting[0].cancel()
     await asyncio.wait_for(waiting[1], 1)
     await asyncio.sleep(0)
     assert not queue.active

@@ -113,9 +113,11 @@ class FairQueue:
             if group in self._active:
                 continue
             queue = self._waiting.pop(group)
-            started = queue.popleft()
+            while queue:
+                started = queue.popleft()
+                if not started.done():  # else it was cancelled a moment ago
+                    self._active.add(group)
+                    started.set_result(None)
+                    break
             if queue:
                 self._waiting[group] = queue  # behind the other groups
-            if not started.done():  # else it was cancelled a moment ago
-                self._active.add(group)
-                started.set_result(None)
