@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import requests
 
+from chatapi.server.serve import listen
+from chatapi.settings import Settings
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.cluster import SECRET
 from tests.databases import postgres, redis
@@ -134,6 +136,12 @@ def test_a_dead_worker_is_replaced_and_its_answers_are_closed_at_once(
             assert stream.text == "Hello there."
     for response in responses:
         response.close()
+
+
+@pytest.mark.one_process("about a socket")
+def test_worker_that_starts_makes_no_other_one_wait_for_a_connection() -> None:
+    with listen(Settings(port=0)) as shared, shared.dup():  # as each worker does it
+        assert not os.get_blocking(shared.fileno())
 
 
 def test_sigterm_drains_all_workers(workers: Workers, simulator: Simulator, gate: Gate) -> None:

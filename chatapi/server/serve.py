@@ -86,9 +86,13 @@ def listen_for_metrics(settings: Settings, worker: int = 0) -> socket.socket | N
 def _listen(host: str, port: int, variable: str, option: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         raise SettingsError(_reason(host, port, variable, option, error)) from error
+    # Workers share this state. `dup` sets it again: a worker that starts would else have another one wait in `accept`,
+    # and with it all of its streams, until the next connection.
+    listener.setblocking(False)
+    return listener
 
 
 def _reason(host: str, port: int, variable: str, option: str, error: OSError | UnicodeError) -> str:
