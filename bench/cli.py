@@ -88,7 +88,7 @@ def parse_options() -> argparse.Namespace:
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """All runs of all chosen scenarios, each on a new service and a new nginx."""
     effort: Effort = QUICK if options.quick else FULL
-    report = Report(machine(folder))
+    report = Report(machine(folder, options.python))
     stores = set(options.store or STORES)
     with Lab(folder, options.app.resolve(), options.postgres) as lab:
         lab.python = options.python.absolute()

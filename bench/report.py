@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -158,14 +159,18 @@ def line(cells: tuple[str, ...], widths: list[int]) -> str:
     return "| " + " | ".join(aligned) + " |"
 
 
-def machine(folder: Path) -> dict[str, str]:
-    """Describe the machine and the software."""
+def machine(folder: Path, python: Path) -> dict[str, str]:
+    """Describe the machine and the software; `python` runs the service."""
+    print_version = "import platform; print(platform.python_version(), platform.python_compiler())"
+    version = subprocess.run(
+        [python, "-c", print_version], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     cores = f"{len(os.sched_getaffinity(0))} cores of {model[1] if model else platform.machine()}"
     return {
         "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "machine": f"{cores}; load before the run {os.getloadavg()[0]:.2f}",
-        "software": f"Python {platform.python_version()}, Linux {platform.release()}",
+        "software": f"Python {version}, Linux {platform.release()}",
         "disk": f"fsync of 4 KiB in the database's folder takes {sync_ms(folder):.2f} ms",
     }
 
