@@ -52,10 +52,7 @@ class FairQueue:
         Raises:
             Overloaded: `max_waiting` jobs of this group wait already.
         """
-        if self.busy or group in self._active:
-            await self._wait(group)
-        else:
-            self._active.add(group)
+        await self._enter(group)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
@@ -72,11 +69,15 @@ class FairQueue:
         Raises:
             Overloaded: `max_waiting` jobs of this group wait already.
         """
+        await self._enter(group)
+        asyncio.get_running_loop().call_soon(self._release, group)
+
+    async def _enter(self, group: str) -> None:
+        """Take a place, or wait until `_start_next` gives one."""
         if self.busy or group in self._active:
             await self._wait(group)
         else:
             self._active.add(group)
-        asyncio.get_running_loop().call_soon(self._release, group)
 
     async def _wait(self, group: str) -> None:
         queue = self._waiting.setdefault(group, deque())
