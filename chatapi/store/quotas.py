@@ -35,12 +35,44 @@ class StoreLimits(msgspec.Struct, frozen=True):
     bytes: int = 0
 
 
-class _Room(msgspec.Struct):
-    """Sessions and bytes that may be added before the next count."""
+class _Room:
+    """The sessions and bytes that an owner, or all of them, may add before the next count.
 
-    sessions: int
-    bytes: int
-    refused_until: float = 0.0
+    It begins with a hundredth of the limits, so that an owner who stores little is never counted.
+    """
+
+    def __init__(self, max_sessions: int, max_bytes: int, owner: str | None, refusal: str) -> None:
+        self._max_sessions = max_sessions or NO_LIMIT
+        self._max_bytes = max_bytes or NO_LIMIT
+        self._owner = owner
+        self._refusal = refusal
+        self._sessions = self._max_sessions // 100
+        self._bytes = self._max_bytes // 100
+        self._refused_until = 0.0
+
+    def take(self, sessions: int, size: int) -> bool:
+        """Take room, and return whether there was as much. If not, `count_again` must follow."""
+        self._sessions -= sessions
+        self._bytes -= size
+        return self._sessions >= 0 and self._bytes >= 0
+
+    def count_again(self, sessions: int, size: int) -> Transaction[None]:
+        """Count the stored sessions and bytes, with those just taken, and set the room that is left.
+
+        Raises:
+            QuotaExceeded: There is none left.
+        """
+        now = time.monotonic()
+        if now < self._refused_until:
+            raise QuotaExceeded(self._refusal)
+        condition, values = ("WHERE owner = $1", (self._owner,)) if self._owner is not None else ("", ())
+        rows = yield f"SELECT count(*), coalesce(sum(content_bytes), 0) FROM session {condition}", values
+        left_sessions = self._max_sessions - int(rows[0][0]) - sessions
+        left_bytes = self._max_bytes - int(rows[0][1]) - size
+        if left_sessions < 0 or left_bytes < 0:
+            self._refused_until = now + REFUSAL_SECONDS
+            raise QuotaExceeded(self._refusal)
+        self._sessions, self._bytes = left_sessions // 10, left_bytes // 10
 
 
 class Quotas:
@@ -49,7 +81,7 @@ class Quotas:
     def __init__(self, limits: StoreLimits) -> None:
         self._limits = limits
         self._owners: OrderedDict[str, _Room] = OrderedDict()
-        self._store = _initial_room(limits.sessions, limits.bytes)
+        self._store = _Room(limits.sessions, limits.bytes, None, STORE_IS_FULL)
 
     def require_session_room(self, session: Session | None, messages: int, size: int) -> None:
         """Raise `SessionFull` if a session, or a new one, cannot take so many more messages and bytes."""
@@ -65,52 +97,19 @@ class Quotas:
         Raises:
             QuotaExceeded: There is none left.
         """
-        limits = self._limits
-        if owner is not None:
-            room = self._owners.get(owner) or _initial_room(limits.owner_sessions, limits.owner_bytes)
+        for room in (self._store,) if owner is None else (self._room_of(owner), self._store):
+            if not room.take(sessions, size):
+                yield from room.count_again(sessions, size)
+
+    def _room_of(self, owner: str) -> _Room:
+        room = self._owners.get(owner)
+        if room is None:
+            room = _Room(self._limits.owner_sessions, self._limits.owner_bytes, owner, OWNER_IS_FULL)
             self._owners[owner] = room
-            self._owners.move_to_end(owner)
             if len(self._owners) > KNOWN_OWNERS:
                 self._owners.popitem(last=False)
-            if not _has_taken(room, sessions, size):
-                yield from _count_again(
-                    room, owner, limits.owner_sessions, limits.owner_bytes, sessions, size, OWNER_IS_FULL
-                )
-        if not _has_taken(self._store, sessions, size):
-            yield from _count_again(self._store, None, limits.sessions, limits.bytes, sessions, size, STORE_IS_FULL)
-
-
-def _initial_room(max_sessions: int, max_bytes: int) -> _Room:
-    """Return a small room, so that an owner who stores little is never counted."""
-    return _Room((max_sessions or NO_LIMIT) // 100, (max_bytes or NO_LIMIT) // 100)
-
-
-def _has_taken(room: _Room, sessions: int, size: int) -> bool:
-    """Take room, and return whether there was as much."""
-    room.sessions -= sessions
-    room.bytes -= size
-    return room.sessions >= 0 and room.bytes >= 0
-
-
-def _count_again(
-    room: _Room, owner: str | None, max_sessions: int, max_bytes: int, sessions: int, size: int, refusal: str
-) -> Transaction[None]:
-    """Count the stored sessions and bytes, with those just taken, and set the room that is left.
-
-    Raises:
-        QuotaExceeded: There is none left; `refusal` is its message.
-    """
-    now = time.monotonic()
-    if now < room.refused_until:
-        raise QuotaExceeded(refusal)
-    condition, values = ("WHERE owner = $1", (owner,)) if owner is not None else ("", ())
-    rows = yield f"SELECT count(*), coalesce(sum(content_bytes), 0) FROM session {condition}", values
-    left_sessions = (max_sessions or NO_LIMIT) - int(rows[0][0]) - sessions
-    left_bytes = (max_bytes or NO_LIMIT) - int(rows[0][1]) - size
-    if left_sessions < 0 or left_bytes < 0:
-        room.refused_until = now + REFUSAL_SECONDS
-        raise QuotaExceeded(refusal)
-    room.sessions, room.bytes = left_sessions // 10, left_bytes // 10
+        self._owners.move_to_end(owner)
+        return room
 
 
 def content_size(parts: Iterable[Part]) -> int:
