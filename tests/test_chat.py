@@ -400,8 +400,9 @@ def test_a_reader_that_disconnects_is_noticed_behind_bytes_that_are_not_read(
         path = f"/api/chat/{session_of(response)}/stream"
         head = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {length}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
-            connection.sendall(head.encode() + rest)
+            connection.sendall(head.encode() + rest[:8])
             assert b" 200 OK" in connection.recv(1000)
+            connection.sendall(rest[8:])
         server.wait_for_log("request", 10, path=path)
     gate.open()
     server.wait_for_log("generation", generation_id=response.headers["X-Generation-ID"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from chatapi.api.http.streaming import IS_GONE, RENEW, WRITE_HEAD, WRITE_NOW
+from chatapi.api.http.streaming import RENEW, WATCH, WRITE_HEAD, WRITE_NOW
 from chatapi.server.connections import ConnectionTable
 from chatapi.server.transport import HeadWithBody
 
@@ -110,6 +110,7 @@ def bounded_protocol(
             "_in_body",
             "_left",
             "_next",
+            "_reads_on",
             "_received",
             "_upgrades",
             "_websocket",
@@ -125,6 +126,7 @@ def bounded_protocol(
             self._left = 0  # bytes of the body that have not come yet; 0 if the head does not state its length
             self._received = 0  # bytes since the head
             self._body = 0  # of these, body
+            self._reads_on = False  # during the current response, to notice a disconnect
             self._websocket: BoundedWebSocket | None = None  # that this connection has become
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -156,8 +158,7 @@ def bounded_protocol(
 
         def data_received(self, data: bytes) -> None:
             if self._next:
-                self._next += data
-                self.flow.pause_reading()  # again: the application resumes it whenever it receives a part of a body
+                self._keep(data)
                 return
             while data and not self._next and not self.transport.is_closing():
                 data = self._receive_body(data) if self._in_body else self._receive_head(data)
@@ -179,8 +180,7 @@ def bounded_protocol(
             much as many bytes.
             """
             if self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete):
-                self._next = data
-                self.flow.pause_reading()
+                self._keep(data)
                 return b""
             self._begin_deadline()
             searched = max(0, len(self._head) - len(END_OF_HEAD) + 1)
@@ -252,23 +252,32 @@ def bounded_protocol(
             scope: dict[str, Any] = self.scope  # type: ignore[assignment]
             scope[WRITE_HEAD] = partial(write_head, self.cycle)
             scope[WRITE_NOW] = partial(write_now, self.cycle)
-            scope[IS_GONE] = partial(self._is_gone, self.cycle)
+            scope[WATCH] = partial(self._watch, self.cycle)
             scope[RENEW] = self._renew_deadline
 
-        def _is_gone(self, cycle: RequestResponseCycle) -> bool:
-            """Return whether the client has disconnected before the end of the response.
+        def _watch(self, cycle: RequestResponseCycle) -> Callable[[], bool]:
+            """Read on until the end of the response; return a function that tells whether the client has disconnected.
 
-            Bytes after the request that the response belongs to pause reading, which would hide that: those of its
-            body are dropped, and those of the next request are kept, as far as they take no more than a head.
+            A disconnect shows only while the connection is read. So the rest of the request's body is dropped, and the
+            beginning of the next request is kept, as far as it takes no more than a head.
             """
-            if not cycle.response_complete and len(self._next) <= HEAD_BYTES:
+            if cycle is self.cycle and not cycle.response_complete:
+                self._reads_on = True
                 cycle.body = bytearray()
-                self.flow.resume_reading()
-            return cycle.disconnected
+                if len(self._next) <= HEAD_BYTES:
+                    self.flow.resume_reading()
+            return lambda: cycle.disconnected
+
+        def _keep(self, data: bytes) -> None:
+            """Keep bytes of the next request for the end of the response."""
+            self._next += data
+            if not self._reads_on or len(self._next) > HEAD_BYTES:
+                self.flow.pause_reading()  # also again: the application resumes it with each part of a body it receives
 
         def on_body(self, body: bytes) -> None:
             self._body += len(body)
-            super().on_body(body)
+            if not self._reads_on:
+                super().on_body(body)
 
         def on_message_complete(self) -> None:
             if self._upgrades:
@@ -280,6 +289,7 @@ def bounded_protocol(
             super().on_message_complete()
 
         def on_response_complete(self) -> None:
+            self._reads_on = False
             table.wait(self)
             super().on_response_complete()
             self._parse_next_soon()

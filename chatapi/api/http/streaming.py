@@ -27,8 +27,9 @@ WRITE_NOW = "chatapi.write_now"
 # Where the scope holds a function that writes the head of a streamed response at once: `(status, headers) -> bool`.
 # It returns False, and writes nothing, if the server's own `send` has to write the head.
 WRITE_HEAD = "chatapi.write_head"
-# Where the scope holds a function that returns whether the client has disconnected: `() -> bool`
-IS_GONE = "chatapi.is_gone"
+# Where the scope holds a function that watches for a disconnect until the end of the response: `() -> (() -> bool)`.
+# The function that it returns tells whether the client has disconnected.
+WATCH = "chatapi.watch"
 RENEW = "chatapi.renew_deadline"  # where it holds a function that gives the client more time to send its request
 # Where the scope of a WebSocket holds a function that takes the share of its unfinished messages: `(BodyShare) -> None`
 USE_SHARE = "chatapi.use_share"
@@ -115,11 +116,13 @@ class LogResponse(Response):
         if (write_now := scope.get(WRITE_NOW)) is not None:
             self._write_now = write_now
             self._readings.sink = self._take
-        watch: asyncio.Task[None] | None = None
-        is_gone: Callable[[], bool] | None = scope.get(IS_GONE)
-        if is_gone is None:  # another server than this service's own
-            watch = asyncio.create_task(disconnected(receive), name="disconnect-watch")
-            is_gone = watch.done
+        task: asyncio.Task[None] | None = None
+        watch: Callable[[], Callable[[], bool]] | None = scope.get(WATCH)
+        if watch is not None:
+            is_gone = watch()
+        else:  # another server than this service's own
+            task = asyncio.create_task(disconnected(receive), name="disconnect-watch")
+            is_gone = task.done
         try:
             async with aclosing(self._chunks()) as chunks:
                 async for chunk, more in chunks:
@@ -132,8 +135,8 @@ class LogResponse(Response):
         finally:
             if self._on_disconnect is not None and is_gone():
                 self._on_disconnect()
-            if watch is not None:
-                watch.cancel()
+            if task is not None:
+                task.cancel()
 
     def _take(self, pieces: list[Piece]) -> bool:
         """Write pieces at once; keep those that would have to wait, for the task, and return whether there are none."""
