@@ -34,6 +34,7 @@ from chatapi.store import Store
 from chatapi.store.drivers.driver import Batch, Committed, Transaction
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.generations import LEASE_SECONDS
+from chatapi.store.journaled_commit import JournaledCommit
 from chatapi.upstream.client import Upstream
 from tests.server_process import KEY
 
@@ -60,7 +61,6 @@ class LateDriver:
     """
 
     exclusive = True
-    concurrent = False
 
     def __init__(self, driver: SQLiteDriver) -> None:
         self._driver = driver
@@ -124,6 +124,12 @@ class LateDriver:
         return await self._driver.erase_deleted()
 
 
+def queue_of(store: Store) -> list[Any]:
+    """Return the transactions that wait for the commit after the running one."""
+    assert isinstance(store.group_commit, JournaledCommit)
+    return store.group_commit._queue
+
+
 class SteppingClock:
     """The wall clock, which a test may step."""
 
@@ -165,7 +171,7 @@ class Parts:
         """Return when a transaction waits for the commit after the running one."""
 
         async def look() -> None:
-            while not self.store.group_commit._queue:  # noqa: ASYNC110  # the queue has no bell of its own
+            while not queue_of(self.store):  # noqa: ASYNC110  # the queue has no bell of its own
                 await asyncio.sleep(0)
 
         await soon(look())
@@ -641,7 +647,7 @@ async def test_a_transaction_starts_in_the_task_of_its_caller_where_nothing_is_b
     await parts.idle()
     first, second = asyncio.create_task(parts.session()), asyncio.create_task(parts.session())
     await asyncio.sleep(0)  # both tasks have run
-    assert len(parts.store.group_commit._queue) == 1, "the second waits for the first"
+    assert len(queue_of(parts.store)) == 1, "the second waits for the first"
     assert parts.store.group_commit.waiting == 2
     await soon(asyncio.gather(first, second))
     assert parts.store.group_commit.waiting == 0
@@ -657,7 +663,7 @@ async def test_transactions_that_come_during_a_batch_are_in_the_next_one(tmp_pat
         tasks.append(asyncio.create_task(store.sessions.create(OWNER, "Be brief.")))
         await asyncio.sleep(0)
         if number > 0:
-            assert store.group_commit._queue
+            assert queue_of(store)
             held[-2].deliver.set()
         await soon(held[-1].committed.wait())
     held[-1].deliver.set()

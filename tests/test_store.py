@@ -87,7 +87,6 @@ class Watched:
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
         self.exclusive = driver.exclusive
-        self.concurrent = driver.concurrent
         self.journal = driver.journal
         self.batches: list[Batch] = []
 
@@ -604,7 +603,7 @@ def store_beside(driver: Watched, store: Store, clock: Clock) -> Store:
     """Return the store of another replica on the same driver: with a name and a lane of its own."""
     other = Store(driver, clock)
     other.group_commit._loop, other.group_commit._task = store.group_commit._loop, store.group_commit._task
-    if not driver.concurrent:
+    if driver.journal is not None:
         other.group_commit.commit = store.group_commit.commit  # type: ignore[method-assign]  # one process has one queue
     return other
 
@@ -863,7 +862,7 @@ async def test_a_good_turn_of_another_session_does_not_bind_this_one(store: Stor
 async def test_concurrent_transactions_are_committed_together(store: Store, driver: Watched) -> None:
     driver.batches.clear()
     begun = await asyncio.gather(*(begin(store) for _ in range(100)))
-    assert driver.concurrent or len(driver.batches) <= 2
+    assert driver.journal is None or len(driver.batches) <= 2
     driver.batches.clear()
     writers = [Writer(one) for one in begun]
     for writer in writers:

@@ -6,6 +6,7 @@ from chatapi.metrics import Metrics
 from chatapi.model import Clock, new_id
 from chatapi.store.aliases import Aliases
 from chatapi.store.completions import Completions
+from chatapi.store.concurrent_commit import ConcurrentCommit
 from chatapi.store.deployment import Deployment
 from chatapi.store.drivers.driver import Driver
 from chatapi.store.edits import Edits
@@ -47,7 +48,7 @@ class Store:
         self.lease_seconds = lease_seconds
         self.write_retry_seconds = write_retry_seconds
         self.group_commit: GroupCommit = (
-            GroupCommit(driver, self.replica, write_retry_seconds, metrics)
+            ConcurrentCommit(driver, self.replica, write_retry_seconds, metrics)
             if driver.journal is None
             else JournaledCommit(driver, driver.journal, self.replica, write_retry_seconds, metrics)
         )

@@ -98,12 +98,12 @@ class Driver(Protocol):
     exclusive: bool
     """Whether no other process can have this database open: generations that run in it without us are dead."""
 
-    concurrent: bool
-    """Whether transactions run concurrently, each committed by itself; if not, one batch runs after the other."""
-
     @property
     def journal(self) -> Journal | None:
-        """The journal that takes the text of running answers; None if the database takes it, with `Batch.appends`."""
+        """The journal that takes the text of running answers, beside one batch of transactions after the other.
+
+        None if the database takes the text, with `Batch.appends`, and runs transactions concurrently.
+        """
 
     async def open(self) -> None:
         """Connect, and apply pending migrations."""
@@ -112,9 +112,10 @@ class Driver(Protocol):
         """Finish queued work and disconnect."""
 
     async def commit(self, batch: Batch) -> Committed:
-        """Run the transactions and the appends, and commit them together; a concurrent driver commits each by itself.
+        """Run the transactions and the appends, and commit them together.
 
-        A transaction that raises, or an append that is not accepted, has no effect on the others.
+        A driver without a journal commits each transaction by itself. A transaction that raises, or an append that is
+        not accepted, has no effect on the others.
         """
 
     async def settle_reads(self) -> None:

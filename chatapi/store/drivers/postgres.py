@@ -65,7 +65,6 @@ class PostgresDriver:
     """Sessions in a PostgreSQL database that any number of replicas share."""
 
     exclusive = False
-    concurrent = True
     journal = None
 
     def __init__(

@@ -56,8 +56,6 @@ class SQLiteDriver:
     has applied the migrations, and each has a journal of its own. A worker recovers that of its predecessor.
     """
 
-    concurrent = False
-
     def __init__(self, path: Path, peers: Peers | None = None, turn: WriteTurn | None = None) -> None:
         self.path = path
         self.exclusive = peers is None
