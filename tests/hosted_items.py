@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chatapi.simulator import wire
-from chatapi.simulator.responses import Events
+from chatapi.simulator.response_events import Events
 
 CITED = {"type": "url_citation", "url": "https://example.org/a", "title": "A", "start_index": 0, "end_index": 5}
 FILED = {"type": "file_citation", "file_id": "file-1", "filename": "a.txt", "index": 3}

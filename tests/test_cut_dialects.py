@@ -17,7 +17,7 @@ import pytest
 from websockets.sync.client import connect
 
 from chatapi.simulator import Gate, HalfClose, Script, Send, Simulator, Wait, wire
-from chatapi.simulator.responses import Events
+from chatapi.simulator.response_events import Events
 from chatapi.simulator.scripts import event_stream
 from tests import hosted_items, node_clients
 from tests.reader import EVENTS, Reader

@@ -13,7 +13,7 @@ from chatapi.auth.keys import Key
 from chatapi.errors import UpstreamBroken, UpstreamError, UpstreamRateLimited, UpstreamRejectedRequest
 from chatapi.model import Kind, Media, NewMessage, Part, Role, ToolCall, Usage
 from chatapi.simulator import wire
-from chatapi.simulator.responses import Events
+from chatapi.simulator.response_events import Events
 from chatapi.upstream.events import BROKE_OFF
 from chatapi.upstream.providers import USE_RESPONSES, Providers, is_openai
 from chatapi.upstream.request import ModelRequest

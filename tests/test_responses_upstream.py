@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from chatapi.simulator import Cut, HalfClose, Hang, Pause, Script, Send, Simulator, Step, scripts, wire
-from chatapi.simulator.responses import Events, response
+from chatapi.simulator.response_events import Events
+from chatapi.simulator.responses import response
 from chatapi.simulator.scripts import event_stream
 from tests import hosted_items, node_clients
 from tests.openai_clients import openai_client

@@ -16,7 +16,7 @@ import requests
 
 from chatapi.simulator import Cut, Gate, ReceivedRequest, Script, Send, Simulator, refuse, running, scripts
 from chatapi.simulator.demo import Demo
-from chatapi.simulator.responses import ENCRYPTED, Events
+from chatapi.simulator.response_events import ENCRYPTED, Events
 from tests.openai_clients import openai_client
 from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service
 

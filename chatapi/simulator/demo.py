@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from . import responses, wire
+from . import response_request, responses, wire
 from .chat_request import Chat, RefusedError, check_key, refused, without_tools_and_reasoning
 from .record import ReceivedRequest
 from .reply import Reply, searches
+from .response_events import Events
 from .rest import other_route
 from .scripts import Pause, Script, Step, json_body, stream_steps
 
@@ -82,12 +83,12 @@ class Demo:
         return replace(json_body(body, headers=headers), before_headers=(Pause(seconds),))
 
     def _respond(self, body: Any) -> Script:
-        if isinstance(body, dict) and (fault := responses.find_fault(body)) is not None:
+        if isinstance(body, dict) and (fault := response_request.find_fault(body)) is not None:
             message, param, code = fault
             raise refused(400, message, param=param, code=code)
-        chat = Chat.parse(responses.chat_body(body) if isinstance(body, dict) else body)
+        chat = Chat.parse(response_request.chat_body(body) if isinstance(body, dict) else body)
         reply = Reply.to(chat)
-        events = responses.Events(chat.snapshot, body)
+        events = Events(chat.snapshot, body)
         is_whole = reply.finish_reason != "length"
         steps = responses.answer_steps(
             events,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from .responses import Events
+    from .response_events import Events
 
 ASKS_TO_SEARCH: Final = re.compile(r"\bsearch(?:es|ing)?\b", re.IGNORECASE)
 PAGE: Final = "https://example.org/"
