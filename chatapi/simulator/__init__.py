@@ -8,8 +8,9 @@ of this package imports another module of `chatapi`.
         ...
         assert simulator.wait_for_requests(1)[0].body["stream"] is True
 
-Reading order: `wire` (bytes), `scripts` (answers and faults to play), `response_events`, `response_request` and `responses`
-(OpenAI's other protocol), `demo` (answers without a script), `record` (received requests), `server`. Ready-made scripts are functions in `scripts`.
+Reading order: `wire` (bytes), `scripts` (answers and faults to play), `response_events`, `response_request` and
+`responses` (OpenAI's other protocol), `demo` (answers without a script), `record` (received requests), `server`.
+Ready-made scripts are functions in `scripts`.
 """
 
 from __future__ import annotations
