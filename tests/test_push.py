@@ -12,7 +12,7 @@ from chatapi.bus import LocalBus
 from chatapi.generations.reader import LogChunks, LogReader
 from chatapi.generations.running import RunningGeneration, RunningGenerations
 from chatapi.model import Generation, Kind, Microseconds, Piece, Status
-from chatapi.server.protocol import write_head, write_now
+from chatapi.server.direct_writes import write_head, write_now
 from chatapi.settings import Settings
 from chatapi.store import Store
 

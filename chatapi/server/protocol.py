@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from chatapi.api.http.streaming import RENEW, WATCH, WRITE_HEAD, WRITE_NOW
 from chatapi.server.connections import ConnectionTable
+from chatapi.server.direct_writes import write_head, write_now
 from chatapi.server.transport import HeadWithBody
 
 if TYPE_CHECKING:
@@ -22,14 +24,7 @@ HEAD_BYTES = 64 * 1024  # of a request line and headers; the parser itself has n
 FRAMING = 8  # bytes of framing per byte of body: more than the smallest chunks take
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 END_OF_HEAD = b"\r\n\r\n"
-OK = 200
-STATUS_LINE = b"HTTP/1.1 200 OK\r\n"
-CHUNKED_END = b"transfer-encoding: chunked\r\n\r\n"
-CLOSING_END = b"connection: close\r\n" + CHUNKED_END
 MALFORMED = "The request is not valid HTTP/1.1."
-_SEPARATE = frozenset({b"content-length", b"transfer-encoding", b"connection"})  # headers that uvicorn has to see
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110, section 5.6.2)
-_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in a field value (RFC 9110, section 5.5)
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
 MAX_DIGITS = 18  # of a length; the parser refuses longer ones
@@ -38,45 +33,16 @@ WEBSOCKET = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket[ \t]*\r\n", re.IGNOR
 UPGRADE = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
 
 
-def write_head(cycle: RequestResponseCycle, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Write the head of a chunked response as uvicorn's `send` does; return whether that was possible.
+class Bounds(msgspec.Struct, frozen=True):
+    """The bounds of the connections of a server.
 
-    Raises:
-        RuntimeError: a name or a value is not one that HTTP allows.
+    `receive_seconds` lasts from the first byte of a request, or the opening of its connection, to its last byte.
+    `is_proxy` returns whether an address is a trusted proxy, which has no limit of connections of its own.
     """
-    if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or status != OK:
-        return False
-    if not _SEPARATE.isdisjoint([name for name, _ in headers]) or cycle.scope["method"] == "HEAD":
-        return False
-    if _FORBIDDEN.search(b"".join([value for _, value in headers])):
-        raise RuntimeError("A header of the response has a value that HTTP does not allow.")
-    fields = [b"%b%b\r\n" % (_field(name), value) for name, value in headers]
-    cycle.response_started = cycle.chunked_encoding = True
-    cycle.waiting_for_100_continue = False
-    end = CHUNKED_END if cycle.keep_alive else CLOSING_END
-    cycle.transport.write(b"".join([STATUS_LINE, *_default_fields(cycle), *fields, end]))
-    return True
 
-
-def _default_fields(cycle: RequestResponseCycle) -> list[bytes]:
-    return [b"%b: %b\r\n" % header for header in cycle.default_headers]
-
-
-@lru_cache(512)  # far more names than responses have
-def _field(name: bytes) -> bytes:
-    """Return the beginning of a header line."""
-    if not _NAME.fullmatch(name):
-        raise RuntimeError("A header of the response has a name that HTTP does not allow.")
-    return name.lower() + b": "
-
-
-def write_now(cycle: RequestResponseCycle, body: bytes) -> bool:
-    """Write a part of a chunked response as uvicorn's `send` does; return whether that was possible without waiting."""
-    if cycle.flow.write_paused or cycle.disconnected or cycle.response_complete or not cycle.chunked_encoding:
-        return False
-    if body:  # an empty chunk would end the response
-        cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-    return True
+    receive_seconds: float
+    table: ConnectionTable
+    is_proxy: Callable[[str], bool]
 
 
 def is_handshake(head: bytes) -> bool:
@@ -85,250 +51,249 @@ def is_handshake(head: bytes) -> bool:
     return HANDSHAKE.match(head) is not None and WEBSOCKET.search(head) is not None and not has_body
 
 
-def bounded_protocol(
-    receive_seconds: float, table: ConnectionTable, is_proxy: Callable[[str], bool]
-) -> type[HttpToolsProtocol]:
-    """Return uvicorn's HTTP protocol with a deadline for each request and limits for its head and chunk framing.
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with a deadline for each request and limits for its head and chunk framing.
 
-    The protocol collects a whole head before the parser sees it. That bounds the head, and lets it ignore `Upgrade`,
-    as a server may (RFC 9110, section 7.8), except of a WebSocket where there is one: the parser would stop there and
-    read the body as the next request. Trailers are dropped: they must not change an authorised request (RFC 9110,
-    section 6.5.1).
-
-    Args:
-        receive_seconds: from the first byte of a request, or the opening of its connection, to its last byte.
-        table: all connections of the server.
-        is_proxy: whether an address is a trusted proxy, which has no limit of connections of its own.
+    It collects a whole head before the parser sees it. That bounds the head, and lets it ignore `Upgrade`, as a server
+    may (RFC 9110, section 7.8), except of a WebSocket where there is one: the parser would stop there and read the body
+    as the next request. Trailers are dropped: they must not change an authorised request (RFC 9110, section 6.5.1).
     """
 
-    class BoundedProtocol(HttpToolsProtocol):
-        # Slots, since uvicorn has 26 attributes: with more than 30, Python gives each instance a dictionary of its own.
-        __slots__ = (
-            "_body",
-            "_deadline",
-            "_head",
-            "_in_body",
-            "_left",
-            "_next",
-            "_reads_on",
-            "_received",
-            "_upgrades",
-            "_websocket",
-        )
+    bounds: Bounds
 
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            self._deadline: asyncio.TimerHandle | None = None
-            self._head = b""
-            self._next = b""  # bytes of requests that came before the response to the last one
-            self._in_body = False
-            self._upgrades = False  # the current head is a WebSocket's handshake
-            self._left = 0  # bytes of the body that have not come yet; 0 if the head does not state its length
-            self._received = 0  # bytes since the head
-            self._body = 0  # of these, body
-            self._reads_on = False  # during the current response, to notice a disconnect
-            self._websocket: BoundedWebSocket | None = None  # that this connection has become
+    # Slots, since uvicorn has 26 attributes: with more than 30, Python gives each instance a dictionary of its own.
+    __slots__ = (
+        "_body",
+        "_deadline",
+        "_head",
+        "_in_body",
+        "_left",
+        "_next",
+        "_reads_on",
+        "_received",
+        "_upgrades",
+        "_websocket",
+    )
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(HeadWithBody(transport, self.loop))
-            if not table.add(self, unlimited=is_proxy(self.address)):
-                transport.abort()
-                return
-            self._begin_deadline()
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._head = b""
+        self._next = b""  # bytes of requests that came before the response to the last one
+        self._in_body = False
+        self._upgrades = False  # the current head is a WebSocket's handshake
+        self._left = 0  # bytes of the body that have not come yet; 0 if the head does not state its length
+        self._received = 0  # bytes since the head
+        self._body = 0  # of these, body
+        self._reads_on = False  # during the current response, to notice a disconnect
+        self._websocket: BoundedWebSocket | None = None  # that this connection has become
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            table.remove(self)
-            self._end_deadline()
-            super().connection_lost(exc)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(HeadWithBody(transport, self.loop))
+        if not self.bounds.table.add(self, unlimited=self.bounds.is_proxy(self.address)):
+            transport.abort()
+            return
+        self._begin_deadline()
 
-        @property
-        def address(self) -> str:
-            return self.client[0] if self.client is not None else ""
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.bounds.table.remove(self)
+        self._end_deadline()
+        super().connection_lost(exc)
 
-        @property
-        def unwritten_bytes(self) -> int:
-            return self.transport.get_write_buffer_size()
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client is not None else ""
 
-        @property
-        def written_bytes(self) -> int:
-            return cast(HeadWithBody, self.transport).written_bytes
+    @property
+    def unwritten_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
 
-        def abort(self) -> None:
-            self.transport.abort()
+    @property
+    def written_bytes(self) -> int:
+        return cast(HeadWithBody, self.transport).written_bytes
 
-        def data_received(self, data: bytes) -> None:
-            if self._next:
-                self._keep(data)
-                return
-            while data and not self._next and not self.transport.is_closing():
-                data = self._receive_body(data) if self._in_body else self._receive_head(data)
+    def abort(self) -> None:
+        self.transport.abort()
 
-        def _receive_body(self, data: bytes) -> bytes:
-            """Parse the part of `data` that belongs to the body; return the rest, which belongs to the next request."""
-            part, rest = (data[: self._left], data[self._left :]) if self._left else (data, b"")
-            self._left -= min(self._left, len(part))
-            self._received += len(part)
-            self._feed(part)
-            if self._received - self._body > HEAD_BYTES + FRAMING * self._body:
-                self._refuse()
-            return rest
+    def data_received(self, data: bytes) -> None:
+        if self._next:
+            self._keep(data)
+            return
+        while data and not self._next and not self.transport.is_closing():
+            data = self._receive_body(data) if self._in_body else self._receive_head(data)
 
-        def _receive_head(self, data: bytes) -> bytes:
-            """Collect a head and parse it when it is whole; return the bytes after it.
+    def _receive_body(self, data: bytes) -> bytes:
+        """Parse the part of `data` that belongs to the body; return the rest, which belongs to the next request."""
+        part, rest = (data[: self._left], data[self._left :]) if self._left else (data, b"")
+        self._left -= min(self._left, len(part))
+        self._received += len(part)
+        self._feed(part)
+        if self._received - self._body > HEAD_BYTES + FRAMING * self._body:
+            self._refuse()
+        return rest
 
-            A request that comes before the client has read most of the last response waits unparsed: each costs as
-            much as many bytes.
-            """
-            if self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete):
-                self._keep(data)
-                return b""
-            self._begin_deadline()
-            searched = max(0, len(self._head) - len(END_OF_HEAD) + 1)
-            self._head += data
-            end = self._head.find(END_OF_HEAD, searched) + len(END_OF_HEAD)
-            if len(self._head) > HEAD_BYTES and not len(END_OF_HEAD) <= end <= HEAD_BYTES:
-                self._refuse()
-                return b""
-            if end < len(END_OF_HEAD):
-                return b""
-            head, rest = self._head[:end], self._head[end:]
-            self._head = b""
-            length = CONTENT_LENGTH.search(head) if CHUNKED.search(head) is None else None
-            self._left = int(length[1][:MAX_DIGITS]) if length is not None else 0
-            self._upgrades = is_handshake(head)
-            self._feed(head if self._upgrades else UPGRADE.sub(b"\\1x-ignored-upgrade:", head))
-            if self._websocket is not None:
-                if rest:
-                    self._websocket.data_received(rest)
-                return b""
-            return rest
+    def _receive_head(self, data: bytes) -> bytes:
+        """Collect a head and parse it when it is whole; return the bytes after it.
 
-        def handle_websocket_upgrade(self) -> None:
-            """Give the connection to a WebSocket. It keeps its place in the table."""
+        A request that comes before the client has read most of the last response waits unparsed: each costs as
+        much as many bytes.
+        """
+        if self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete):
+            self._keep(data)
+            return b""
+        self._begin_deadline()
+        searched = max(0, len(self._head) - len(END_OF_HEAD) + 1)
+        self._head += data
+        end = self._head.find(END_OF_HEAD, searched) + len(END_OF_HEAD)
+        if len(self._head) > HEAD_BYTES and not len(END_OF_HEAD) <= end <= HEAD_BYTES:
+            self._refuse()
+            return b""
+        if end < len(END_OF_HEAD):
+            return b""
+        head, rest = self._head[:end], self._head[end:]
+        self._head = b""
+        length = CONTENT_LENGTH.search(head) if CHUNKED.search(head) is None else None
+        self._left = int(length[1][:MAX_DIGITS]) if length is not None else 0
+        self._upgrades = is_handshake(head)
+        self._feed(head if self._upgrades else UPGRADE.sub(b"\\1x-ignored-upgrade:", head))
+        if self._websocket is not None:
+            if rest:
+                self._websocket.data_received(rest)
+            return b""
+        return rest
 
-            # Here: a server that no client asks for a WebSocket needs no package for them.
-            from chatapi.server.websocket import BoundedWebSocket
+    def handle_websocket_upgrade(self) -> None:
+        """Give the connection to a WebSocket. It keeps its place in the table."""
 
-            def make(**parts: Any) -> BoundedWebSocket:
-                lost = partial(table.remove, self)
-                self._websocket = BoundedWebSocket(**parts, on_lost=lost, receive_seconds=receive_seconds)
-                return self._websocket
+        # Here: a server that no client asks for a WebSocket needs no package for them.
+        from chatapi.server.websocket import BoundedWebSocket
 
-            self._end_deadline()
-            table.serve(self)
-            self.ws_protocol_class = cast(Any, make)
-            super().handle_websocket_upgrade()
+        def make(**parts: Any) -> BoundedWebSocket:
+            lost = partial(self.bounds.table.remove, self)
+            self._websocket = BoundedWebSocket(**parts, on_lost=lost, receive_seconds=self.bounds.receive_seconds)
+            return self._websocket
 
-        def _parse_next(self) -> None:
-            data, self._next = self._next, b""
-            self.data_received(data)
+        self._end_deadline()
+        self.bounds.table.serve(self)
+        self.ws_protocol_class = cast(Any, make)
+        super().handle_websocket_upgrade()
 
-        def _feed(self, data: bytes) -> None:
-            """Parse received bytes as uvicorn does, with one warning per interval for all malformed requests."""
-            self._unset_keepalive_if_required()
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade:
-                self.handle_websocket_upgrade()
-            except httptools.HttpParserError:
-                table.reports.warn("malformed request", self.address)
-                self.send_400_response(MALFORMED)
+    def _parse_next(self) -> None:
+        data, self._next = self._next, b""
+        self.data_received(data)
 
-        def on_header(self, name: bytes, value: bytes) -> None:
-            if not self._in_body:
-                super().on_header(name, value)
+    def _feed(self, data: bytes) -> None:
+        """Parse received bytes as uvicorn does, with one warning per interval for all malformed requests."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.handle_websocket_upgrade()
+        except httptools.HttpParserError:
+            self.bounds.table.reports.warn("malformed request", self.address)
+            self.send_400_response(MALFORMED)
 
-        def _should_upgrade(self) -> bool:
-            return self._upgrades  # uvicorn's own check reads one of several `Connection` lines
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:
+            super().on_header(name, value)
 
-        def on_headers_complete(self) -> None:
-            self._upgrades = self._upgrades and self.parser.should_upgrade()
-            if self._upgrades:
-                super().on_headers_complete()
-                return
-            self._in_body = True
-            self._received = self._body = 0
+    def _should_upgrade(self) -> bool:
+        return self._upgrades  # uvicorn's own check reads one of several `Connection` lines
+
+    def on_headers_complete(self) -> None:
+        self._upgrades = self._upgrades and self.parser.should_upgrade()
+        if self._upgrades:
             super().on_headers_complete()
-            scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-            scope[WRITE_HEAD] = partial(write_head, self.cycle)
-            scope[WRITE_NOW] = partial(write_now, self.cycle)
-            scope[WATCH] = partial(self._watch, self.cycle)
-            scope[RENEW] = self._renew_deadline
+            return
+        self._in_body = True
+        self._received = self._body = 0
+        super().on_headers_complete()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope[WRITE_HEAD] = partial(write_head, self.cycle)
+        scope[WRITE_NOW] = partial(write_now, self.cycle)
+        scope[WATCH] = partial(self._watch, self.cycle)
+        scope[RENEW] = self._renew_deadline
 
-        def _watch(self, cycle: RequestResponseCycle) -> Callable[[], bool]:
-            """Read on until the end of the response; return a function that tells whether the client has disconnected.
+    def _watch(self, cycle: RequestResponseCycle) -> Callable[[], bool]:
+        """Read on until the end of the response; return a function that tells whether the client has disconnected.
 
-            A disconnect shows only while the connection is read. So the rest of the request's body is dropped, and the
-            beginning of the next request is kept, as far as it takes no more than a head.
-            """
-            if cycle is self.cycle and not cycle.response_complete:
-                self._reads_on = True
-                cycle.body = bytearray()
-                if len(self._next) <= HEAD_BYTES:
-                    self.flow.resume_reading()
-            return lambda: cycle.disconnected
+        A disconnect shows only while the connection is read. So the rest of the request's body is dropped, and the
+        beginning of the next request is kept, as far as it takes no more than a head.
+        """
+        if cycle is self.cycle and not cycle.response_complete:
+            self._reads_on = True
+            cycle.body = bytearray()
+            if len(self._next) <= HEAD_BYTES:
+                self.flow.resume_reading()
+        return lambda: cycle.disconnected
 
-        def _keep(self, data: bytes) -> None:
-            """Keep bytes of the next request for the end of the response."""
-            self._next += data
-            if not self._reads_on or len(self._next) > HEAD_BYTES:
-                self.flow.pause_reading()  # also again: the application resumes it with each part of a body it receives
+    def _keep(self, data: bytes) -> None:
+        """Keep bytes of the next request for the end of the response."""
+        self._next += data
+        if not self._reads_on or len(self._next) > HEAD_BYTES:
+            self.flow.pause_reading()  # also again: the application resumes it with each part of a body it receives
 
-        def on_body(self, body: bytes) -> None:
-            self._body += len(body)
-            if not self._reads_on:
-                super().on_body(body)
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        if not self._reads_on:
+            super().on_body(body)
 
-        def on_message_complete(self) -> None:
-            if self._upgrades:
-                return
-            self._in_body = False
-            self._end_deadline()
-            if not self.cycle.response_complete:  # else it waits already: its request was refused before its end
-                table.serve(self)
-            super().on_message_complete()
+    def on_message_complete(self) -> None:
+        if self._upgrades:
+            return
+        self._in_body = False
+        self._end_deadline()
+        if not self.cycle.response_complete:  # else it waits already: its request was refused before its end
+            self.bounds.table.serve(self)
+        super().on_message_complete()
 
-        def on_response_complete(self) -> None:
-            self._reads_on = False
-            table.wait(self)
-            super().on_response_complete()
+    def on_response_complete(self) -> None:
+        self._reads_on = False
+        self.bounds.table.wait(self)
+        super().on_response_complete()
+        self._parse_next_soon()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.cycle is None or self.cycle.response_complete:
+            self.flow.resume_reading()
             self._parse_next_soon()
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if self.cycle is None or self.cycle.response_complete:
-                self.flow.resume_reading()
-                self._parse_next_soon()
+    def _parse_next_soon(self) -> None:
+        if self._next and self.flow.write_paused:
+            self.flow.pause_reading()  # `resume_writing` continues
+        elif self._next:
+            self.loop.call_soon(self._parse_next)
 
-        def _parse_next_soon(self) -> None:
-            if self._next and self.flow.write_paused:
-                self.flow.pause_reading()  # `resume_writing` continues
-            elif self._next:
-                self.loop.call_soon(self._parse_next)
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()  # inside a response, a second one would be read as part of it
+        else:
+            super().send_400_response(msg)
 
-        def send_400_response(self, msg: str) -> None:
-            if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-                self.transport.abort()  # inside a response, a second one would be read as part of it
-            else:
-                super().send_400_response(msg)
+    def _refuse(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(TOO_LARGE)
+            self.transport.close()
 
-        def _refuse(self) -> None:
-            if not self.transport.is_closing():
-                self.transport.write(TOO_LARGE)
-                self.transport.close()
+    def _begin_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.bounds.receive_seconds, self.transport.abort)
 
-        def _begin_deadline(self) -> None:
-            if self._deadline is None:
-                self._deadline = self.loop.call_later(receive_seconds, self.transport.abort)
+    def _renew_deadline(self) -> None:
+        if self._deadline is not None:
+            self._end_deadline()
+            self._begin_deadline()
 
-        def _renew_deadline(self) -> None:
-            if self._deadline is not None:
-                self._end_deadline()
-                self._begin_deadline()
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
-        def _end_deadline(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
 
-    return BoundedProtocol
+def bounded_protocol(
+    receive_seconds: float, table: ConnectionTable, is_proxy: Callable[[str], bool]
+) -> type[BoundedProtocol]:
+    """Return the protocol of a server with these bounds: uvicorn makes the protocols itself, from a class."""
+    bounds = Bounds(receive_seconds, table, is_proxy)
+    return type("BoundedProtocol", (BoundedProtocol,), {"__slots__": (), "bounds": bounds})
