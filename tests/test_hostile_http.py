@@ -160,6 +160,27 @@ def test_pipelined_requests_are_not_collected_while_one_is_answered(serve: Serve
     assert b"there." in received
 
 
+@pytest.mark.parametrize(
+    "framed",
+    [b"Content-Length: " + b"0" * 20 + b"2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"],
+    ids=["leading zeros", "chunks"],
+)
+def test_requests_in_the_packet_of_a_body_are_not_parsed_while_it_is_answered(server: Service, framed: bytes) -> None:
+    first = b"GET /api/health/stream HTTP/1.1\r\nHost: x\r\n" + framed
+    handshake = b"GET /v1/responses HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    many = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 6000
+    before = resident_mib(server)
+    with connect(server) as one, connect(server) as another, connect(server) as upgraded:
+        for connection in (one, another):
+            connection.sendall(first + many)
+            assert connection.recv(16, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK\r"
+        assert resident_mib(server) - before < 16
+        upgraded.sendall(first + handshake)
+        received = read_all(upgraded)
+    assert received.count(b"HTTP/1.1 ") == 2
+    assert b"0\r\n\r\nHTTP/1.1 400" in received, "the handshake, which lacks headers, is answered after the stream"
+
+
 def test_a_body_in_the_smallest_chunks_is_read(server: Service) -> None:
     with connect(server) as connection:
         connection.sendall(

@@ -25,9 +25,10 @@ FRAMING = 8  # bytes of framing per byte of body: more than the smallest chunks 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 END_OF_HEAD = b"\r\n\r\n"
 MALFORMED = "The request is not valid HTTP/1.1."
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d+)", re.IGNORECASE)
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*0*(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
-MAX_DIGITS = 18  # of a length; the parser refuses longer ones
+MAX_DIGITS = 18  # of a length without leading zeros; the parser refuses longer ones
+EMPTY_LINE = re.compile(END_OF_HEAD)  # behind which a body in chunks may end
 HANDSHAKE = re.compile(rb"GET /v1/responses(?:\?[^ ]*)? HTTP/1\.1\r\n")  # the only request that may be upgraded
 WEBSOCKET = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 UPGRADE = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
@@ -71,6 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         "_next",
         "_reads_on",
         "_received",
+        "_tail",
         "_upgrades",
         "_websocket",
     )
@@ -83,6 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._upgrades = False  # the current head is a WebSocket's handshake
         self._left = 0  # bytes of the body that have not come yet; 0 if the head does not state its length
+        self._tail = b""  # the last bytes of a body in chunks, which may be the beginning of an empty line
         self._received = 0  # bytes since the head
         self._body = 0  # of these, body
         self._reads_on = False  # during the current response, to notice a disconnect
@@ -124,13 +127,28 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _receive_body(self, data: bytes) -> bytes:
         """Parse the part of `data` that belongs to the body; return the rest, which belongs to the next request."""
-        part, rest = (data[: self._left], data[self._left :]) if self._left else (data, b"")
-        self._left -= min(self._left, len(part))
+        if self._left:
+            end = min(self._left, len(data))
+            self._left -= end
+            self._feed_body(data[:end])
+            return data[end:]
+        # In chunks: the parser finds the end, and would go on with the next request, which has to wait here.
+        begin, offset = 0, len(self._tail)
+        for found in EMPTY_LINE.finditer(self._tail + data):
+            end = found.end() - offset
+            self._feed_body(data[begin:end])
+            if not self._in_body or self.transport.is_closing():
+                return data[end:]
+            begin = end
+        self._tail = (self._tail + data[-len(END_OF_HEAD) :])[1 - len(END_OF_HEAD) :]
+        self._feed_body(data[begin:])
+        return b""
+
+    def _feed_body(self, part: bytes) -> None:
         self._received += len(part)
         self._feed(part)
         if self._received - self._body > HEAD_BYTES + FRAMING * self._body:
             self._refuse()
-        return rest
 
     def _receive_head(self, data: bytes) -> bytes:
         """Collect a head and parse it when it is whole; return the bytes after it.
@@ -188,10 +206,16 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.handle_websocket_upgrade()
+            if self._upgrades:
+                self.handle_websocket_upgrade()
+            else:  # CONNECT: this is not a proxy
+                self._refuse_malformed()
         except httptools.HttpParserError:
-            self.bounds.table.reports.warn("malformed request", self.address)
-            self.send_400_response(MALFORMED)
+            self._refuse_malformed()
+
+    def _refuse_malformed(self) -> None:
+        self.bounds.table.reports.warn("malformed request", self.address)
+        self.send_400_response(MALFORMED)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body:
@@ -207,6 +231,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._in_body = True
         self._received = self._body = 0
+        self._tail = b""
         super().on_headers_complete()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope[WRITE_HEAD] = partial(write_head, self.cycle)
