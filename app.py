@@ -18,7 +18,8 @@ try:
         gc.enable()
         sys.exit(main())  # it imports the modules of a command when it runs that command
     from chatapi.app import create_app
-    from chatapi.settings import SettingsError, read_settings
+    from chatapi.environment import read_settings
+    from chatapi.settings import SettingsError
 except ModuleNotFoundError as missing:
     if (missing.name or "").split(".")[0] == "chatapi":
         raise

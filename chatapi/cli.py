@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from chatapi.arguments import completion_script, make_parser
 from chatapi.auth.keys import make_demo_key
-from chatapi.settings import Settings, SettingsError, read_settings
+from chatapi.environment import read_settings
+from chatapi.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from chatapi.server.workers import Worker

@@ -15,8 +15,9 @@ import requests
 
 from chatapi.api.http.error_responses import render
 from chatapi.api.http.streaming import EVENT_TEXT_BYTES
+from chatapi.environment import read_settings
 from chatapi.errors import RateLimited, TooManyGenerations, every_error, from_code
-from chatapi.settings import SettingsError, read_settings
+from chatapi.settings import SettingsError
 from chatapi.simulator import Gate, Pause, Script, Send, Simulator, answer, refuse, scripts
 from chatapi.simulator.wire import JSON
 from tests.reader import EVENTS, Reader

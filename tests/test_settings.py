@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chatapi.settings import Settings, SettingsError, read_settings, variable_name
+from chatapi.environment import read_settings
+from chatapi.settings import Settings, SettingsError, variable_name
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from chatapi.auth.credentials import AUTHORIZATION
 from chatapi.auth.keys import Key
+from chatapi.environment import MAX_SECRET_BYTES, read_variable
 from chatapi.http_client.endpoint import encode_headers
-from chatapi.settings import MAX_SECRET_BYTES, Settings, SettingsError, read_variable
+from chatapi.settings import Settings, SettingsError
 from chatapi.upstream.routing.entries import File, ModelEntry, Table, UpstreamEntry
 from chatapi.upstream.routing.lines import find_line
 from chatapi.upstream.routing.routes import Callers, ListedUpstream, Route, RouteTable, Target, digest
