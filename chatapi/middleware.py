@@ -241,7 +241,7 @@ class Admission:
             await self._check_limits(request, counts)
         except ChatError as error:
             if not isinstance(error, RateLimited):
-                self._services.unverified.add(client.address, FAILURE_COST)
+                self._services.unverified.add(client.network, FAILURE_COST)
             elif is_forwarded(request):
                 self._warn_of_shared_address(client.address)
             await _refuse(scope, receive, send, error)
@@ -258,10 +258,10 @@ class Admission:
             is_head = message["type"] in {"http.response.start", "websocket.http.response.start"}
             if is_head and (client.failed or message["status"] in _FAILED):
                 cost = FAILURE_COST + COST_PER_MIB * client.received_bytes / MIB
-                self._services.unverified.add(client.address, cost)
+                self._services.unverified.add(client.network, cost)
             await send(message)
 
-        self._services.unverified.add(client.address)
+        self._services.unverified.add(client.network)
         await self.app(scope, receive, count)
 
     def _warn_of_shared_address(self, address: str) -> None:
@@ -288,7 +288,7 @@ class Admission:
                 await refuse_over_limit("CHATAPI_REQUEST_LIMIT", wait)
             services.requests.add(group)
         if counts and not is_verified(request):
-            wait = services.unverified.wait_seconds(client.address)
+            wait = services.unverified.wait_seconds(client.network)
             if wait > 0 and client.owner is None and request.scope["path"] in _KEY_IN_BODY:
                 client.over_limit_seconds = wait
             elif wait > 0:

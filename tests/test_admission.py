@@ -135,6 +135,18 @@ def test_reads_are_limited_too(serve: Serve) -> None:
     assert statuses == [200] * 5 + [429]
 
 
+def test_a_network_of_ipv6_is_limited_as_one_address(serve: Serve) -> None:
+    server = serve(CHATAPI_REQUEST_LIMIT="2", CHATAPI_TRUSTED_PROXIES="127.0.0.1")
+
+    def status_for(address: str) -> int:
+        return server.get("/api/config", headers={"X-Forwarded-For": address}).status_code
+
+    assert [status_for(f"2001:db8:0:1:{host:x}::1") for host in range(3)] == [200, 200, 429]
+    assert status_for("2001:db8:0:2::1") == 200, "another network"
+    addresses = ["192.0.2.1", "::ffff:192.0.2.1", "::ffff:192.0.2.2", "::ffff:c000:201"]
+    assert [status_for(address) for address in addresses] == [200, 200, 200, 429], "of IPv4, in both spellings"
+
+
 def test_a_browser_can_read_a_refusal(serve: Serve) -> None:
     server = serve(CHATAPI_REQUEST_LIMIT="1")
     origin = {"Origin": "https://chat.example"}

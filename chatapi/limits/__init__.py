@@ -7,6 +7,7 @@ from chatapi.limits.body_budget import BodyBudget
 from chatapi.limits.buckets import KnownOwners, LeakyBuckets
 from chatapi.limits.fair_queue import FairQueue
 from chatapi.limits.local import LocalRateLimit, LocalSlots, RateLimit, Slot, Slots
+from chatapi.limits.networks import network_of
 from chatapi.limits.places import Places
 from chatapi.limits.workers import WorkerCounts, WorkerLock, WorkerSlots, WorkerTimes
 
@@ -26,4 +27,5 @@ __all__ = [
     "WorkerLock",
     "WorkerSlots",
     "WorkerTimes",
+    "network_of",
 ]

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import structlog
 
+from chatapi.limits import network_of
+
 RESERVED_FILES = 128  # for databases, upstream connections and the log
 FILES_PER_CONNECTION = 2  # a client's, and the upstream's of its answer
 MAX_DEFAULT = 10_000
@@ -69,7 +71,7 @@ class ConnectionTable:
         self._write_seconds = write_seconds
         self._open: dict[Connection, _Writes] = {}
         self._waiting: dict[Connection, None] = {}  # for the rest of a request; the longest first
-        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._by_network: dict[str, dict[Connection, None]] = {}
         self._checker: asyncio.TimerHandle | None = None
         self.reports = Reports(loop)
 
@@ -83,7 +85,8 @@ class ConnectionTable:
             unlimited: its address is a trusted proxy, which has no limit of its own.
         """
         address = connection.address
-        here = self._by_address.setdefault(address, {})
+        network = network_of(address)
+        here = self._by_network.setdefault(network, {})
         if not unlimited and len(here) >= self._max_per_address:
             victim = next((one for one in self._waiting if one in here), None)
             self._report(address, "CHATAPI_MAX_CONNECTIONS_PER_ADDRESS", refused=victim is None)
@@ -95,10 +98,10 @@ class ConnectionTable:
             self._report(address, "CHATAPI_MAX_CONNECTIONS", refused=victim is None)
             if victim is None:
                 if not here:
-                    del self._by_address[address]
+                    del self._by_network[network]
                 return False
             self._evict(victim)
-        self._by_address.setdefault(address, {})[connection] = None
+        self._by_network.setdefault(network, {})[connection] = None
         self._open[connection] = _Writes(self._loop.time())
         self._waiting[connection] = None
         if self._checker is None:
@@ -110,10 +113,11 @@ class ConnectionTable:
         if self._open.pop(connection, None) is None:
             return
         self._waiting.pop(connection, None)
-        here = self._by_address[connection.address]
+        network = network_of(connection.address)
+        here = self._by_network[network]
         del here[connection]
         if not here:
-            del self._by_address[connection.address]
+            del self._by_network[network]
 
     def wait(self, connection: Connection) -> None:
         """Note that a connection waits for the rest of a request, or for the next one."""

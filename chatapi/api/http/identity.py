@@ -19,6 +19,7 @@ from chatapi.auth.authorization import Action, Caller, authorize
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
 from chatapi.errors import InvalidRequest, KeyRequired, RateLimited
+from chatapi.limits import network_of
 from chatapi.limits.body_budget import BodyShare
 from chatapi.model import Session
 from chatapi.settings import Settings
@@ -53,6 +54,11 @@ class Client(msgspec.Struct):
     received_bytes: int = 0  # of the body
     failed: bool = False  # counts like an error status
     over_limit_seconds: float = 0.0  # to wait, unless the key in the body is one that the model API has accepted
+
+    @property
+    def network(self) -> str:
+        """What limits count for the address: with IPv6, a caller has as many addresses as it likes."""
+        return network_of(self.address)
 
     def __repr__(self) -> str:
         return f"Client({self.address})"  # the fields of the head contain the key
@@ -235,7 +241,7 @@ def owner_of(request: HTTPConnection) -> str:
 
 def address_group(request: HTTPConnection) -> str:
     """Return the group of a caller that is counted by its address; no owner tag has this form."""
-    return f"address {client_of(request).address}"
+    return f"address {client_of(request).network}"
 
 
 def work_group(request: HTTPConnection) -> str:
