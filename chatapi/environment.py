@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from chatapi.settings import PREFIX, Settings, SettingsError, variable_name
+from chatapi.wire.validation import requirement
 
 ENV_FILE = ".env"  # in the working directory; the environment wins over it
 FILE = "_FILE"  # after the name of a secret setting: the path of a file with its value
@@ -48,7 +49,10 @@ def read_settings(overrides: Mapping[str, str] | None = None, defaults: Mapping[
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        reasons = [_sentence(detail["loc"][0], detail["msg"]) for detail in error.errors(include_input=False)]
+        reasons = [
+            f"{variable_name(str(detail['loc'][0]))}: {requirement(detail['type'], detail['msg'])}."
+            for detail in error.errors(include_input=False)
+        ]
         raise SettingsError(" ".join(reasons)) from None
     _check_workers(settings)
     if settings.upstreams is None:
@@ -128,10 +132,3 @@ def _check_names(variables: Mapping[str, str]) -> None:
 
 def _is_of_kubernetes(name: str, value: str) -> bool:
     return KUBERNETES_NAME.fullmatch(name) is not None and (name != "CHATAPI_PORT" or "://" in value)
-
-
-def _sentence(field: int | str, message: str) -> str:
-    """Return pydantic's message with the name of the variable."""
-    reason = message.removeprefix("Value error, ")
-    reason = re.sub(r"^(?:Input|String) should ", "must ", reason)
-    return f"{variable_name(str(field))}: {reason}."

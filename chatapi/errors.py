@@ -272,14 +272,17 @@ class PositionOutOfRange(RequestError):
 
 
 class InvalidRequest(RequestError):
-    """Fields are missing, of the wrong type, unknown or out of range. `errors` names them without their values."""
+    """Fields are missing, of the wrong type, unknown or out of range. `errors` names them without their values.
+
+    `detail` names the first one: some clients show nothing else of a response.
+    """
 
     status = 422
     code = "invalid_request"
-    message = "Some fields are invalid; `errors` names them."
+    message = "`detail` names a field that is invalid, and `errors` all of them."
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
-        super().__init__()
+        super().__init__(f"{errors[0]['field']}: {errors[0]['message']}")
         self.errors = errors
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import socket
@@ -182,6 +183,32 @@ def test_a_field_that_is_out_of_bounds_is_named(server: Service, upstream: Simul
     check_problem(response, {422})
     assert all(error["field"].split(".")[0] == field for error in response.json()["errors"]), response.text
     assert len(upstream.requests) == asked
+
+
+REQUIREMENTS = [
+    ({"user_message": 7}, "user_message: It must be a string."),
+    ({"user_message": "\ud800"}, "user_message: It must be a string without unpaired surrogates."),
+    ({"user_message": ""}, "user_message: It must have at least 1 character."),
+    ({"stream": "yes"}, "stream: It must be true or false."),
+    ({"temperature": "hot"}, "temperature: It must be a number."),
+    ({"temperature": 3}, "temperature: It must be less than or equal to 2."),
+    ({"max_tokens": 1.5}, "max_tokens: It must be an integer."),
+    ({"model": "a b"}, "model: It must match the pattern '^[A-Za-z0-9@][A-Za-z0-9_.:/@+-]{0,127}$'."),
+    ({"if_busy": "wait"}, "if_busy: It must be 'reject', 'interrupt' or 'queue'."),
+    ({"attachments": {}}, "attachments: It must be a list."),
+    ({"attachments": ["a"]}, "attachments.0: It must be an object with names and values."),
+    ({"attachments": [{"type": MARK}]}, "attachments.0: Its type must be one of 'image', 'file'."),
+    ({"attachments": [{"kind": MARK}]}, "attachments.0: It must have the field 'type'."),
+]
+
+
+@pytest.mark.parametrize(("fields", "sentence"), REQUIREMENTS, ids=[sentence for _, sentence in REQUIREMENTS])
+def test_the_detail_names_the_field_and_its_requirement(server: Service, fields: dict[str, Any], sentence: str) -> None:
+    """Many clients show the detail alone."""
+    response = send(server, json.dumps(chat_with(**fields)))
+    check_problem(response, {422})
+    assert response.json()["detail"] == sentence
+    assert [f"{error['field']}: {error['message']}" for error in response.json()["errors"]] == [sentence]
 
 
 def test_a_message_of_exactly_the_maximum_size_is_accepted(server: Service) -> None:
@@ -368,6 +395,35 @@ def test_a_body_without_a_json_content_type_is_not_read(
     body = json.dumps(ROUTES[path])
     check_problem(send(server, body, path, Content_Type=content_type), {415})
     assert len(upstream.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b'{"user_message":\n "u",}', "line 2, column 6"),
+        (b"", "line 1, column 1"),
+        (GOOD.replace(b'"u"', b'"\xff"'), f"byte {GOOD.index(b':', GOOD.index(b'user_message')) + 3}"),
+        (GOOD[:-1] + b',"api_key":"' + OTHER_KEY.encode() + b'"}', "an object repeats a name"),
+        (GOOD[:-1] + b',"temperature":NaN}', "NaN is not a number"),
+    ],
+)
+def test_a_fault_in_json_is_located(server: Service, body: bytes, fault: str) -> None:
+    response = send(server, body)
+    check_problem(response, {400})
+    assert response.json()["code"] == "malformed_json"
+    assert f": {fault}. " in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/responses"])
+def test_a_compressed_body_is_refused_with_the_remedy(server: Service, upstream: Simulator, path: str) -> None:
+    """A body that is not decompressed is no JSON; an error about JSON would not help."""
+    asked = len(upstream.requests)
+    response = send(server, gzip.compress(GOOD), path, Content_Encoding="gzip", Authorization=f"Bearer {KEY}")
+    assert response.status_code == (400 if path.startswith("/v1/") else 415)  # as OpenAI's clients expect
+    assert "uncompressed, without the header Content-Encoding" in response.text
+    assert response.headers["Accept-Encoding"] == "identity"
+    assert len(upstream.requests) == asked
+    assert send(server, GOOD, Content_Encoding="identity").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_port_and_host_are_options(upstream: Simulator, tmp_path: Path, argument
             {"CHATAPI_RATELIMIT": "3"},
             "Cannot start. CHATAPI_RATELIMIT is not a setting. Did you mean CHATAPI_RATE_LIMIT?\n",
         ),
-        ({"PORT": "http"}, "Cannot start. PORT: must be a valid integer, unable to parse string as an integer.\n"),
+        ({"PORT": "http"}, "Cannot start. PORT: must be an integer.\n"),
         (
             {"HOST": "192.0.2.1"},
             "Cannot start. HOST: this machine has no address 192.0.2.1. Choose 127.0.0.1, or 0.0.0.0 for all "

@@ -169,8 +169,8 @@ def _failure(response: http.client.HTTPResponse) -> Failed:
     """Return the error that a response describes."""
     try:
         problem = json.loads(response.read(MAX_LINE_BYTES))
-        fields = "".join(f" {error['field']}: {error['message']}" for error in problem.get("errors", ()))
-        return Failed(f"{problem['detail']}{fields}", str(problem.get("code", "")))
+        more = "".join(f" {error['field']}: {error['message']}" for error in problem.get("errors", ())[1:])
+        return Failed(f"{problem['detail']}{more}", str(problem.get("code", "")))
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Failed(f"The server answered with status {response.status}.")
 

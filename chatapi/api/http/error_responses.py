@@ -19,7 +19,6 @@ from starlette.types import Scope
 from chatapi.errors import (
     ChatError,
     InvalidKeyFormat,
-    InvalidRequest,
     SessionNotFound,
     UpstreamError,
 )
@@ -70,10 +69,7 @@ def render(error: ChatError) -> Response:
 
 def render_sentence(error: ChatError) -> Response:
     """Render an error as one plain sentence, for clients that show the body to a person as it is."""
-    text = error.detail
-    if isinstance(error, InvalidRequest):
-        text = f"{error.errors[0]['field']}: {error.errors[0]['message']}"
-    return PlainTextResponse(text, error.status, error_headers(error))
+    return PlainTextResponse(error.detail, error.status, error_headers(error))
 
 
 def render_with(scope: Scope, renderer: Renderer) -> None:

@@ -28,8 +28,10 @@ from chatapi.auth.keys import Key
 from chatapi.errors import BodyTooLarge, InvalidRequest, MalformedJSON, Overloaded, UnsupportedMediaType
 from chatapi.settings import Settings
 from chatapi.wire.text import text_fault
+from chatapi.wire.validation import requirement
 
 JSON = "application/json"
+COMPRESSED = "Send the body uncompressed, without the header Content-Encoding."
 KEY_FIELD = "api_key"
 INLINE_BYTES = 64 * 1024  # of a body that is read on the loop: some milliseconds at most
 UNVERIFIED_INLINE_BYTES = 8 * 1024  # the same, of a caller whose key the model API has not accepted yet
@@ -165,7 +167,7 @@ async def receive_json(request: Request, max_bytes: int | None = None) -> bytes:
     It counts towards the memory for unparsed bodies until it is read with `read_json`, or the request ends.
 
     Raises:
-        UnsupportedMediaType: its content type is not JSON.
+        UnsupportedMediaType: its content type is not JSON, or it is compressed.
         BodyTooLarge: it is too large.
         Overloaded: too many bodies are unfinished.
         MalformedJSON: the client disconnected before its end.
@@ -173,6 +175,8 @@ async def receive_json(request: Request, max_bytes: int | None = None) -> bytes:
     media_type = header_of(request, b"content-type")
     if media_type != JSON and (media_type or "").partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaType
+    if (header_of(request, b"content-encoding") or "identity").lower() != "identity":
+        raise UnsupportedMediaType(COMPRESSED, headers={"Accept-Encoding": "identity"})  # RFC 9110, section 15.5.16
     services, client = services_of(request), client_of(request)
     limit = max_bytes or services.settings.max_body_bytes
     announced = header_of(request, b"content-length") or ""
@@ -237,14 +241,27 @@ def parse(data: bytes, *, hide_keys: bool = True, max_values: int = MAX_VALUES) 
     """Return the JSON value in `data`; with `hide_keys`, a string member `api_key` becomes a `Key`.
 
     Raises:
-        MalformedJSON: it is not well-formed, repeats a name, or nests too deeply.
+        MalformedJSON: it is not well-formed, repeats a name, or nests too deeply; the error names the place.
         InvalidRequest: it contains more than `max_values` values.
     """
     _check_value_count(data, max_values)
     try:
         return (_WITH_KEYS if hide_keys else _PLAIN).decode(data.decode())
-    except (ValueError, RecursionError):
-        raise MalformedJSON from None  # the cause would hold the text
+    except (ValueError, RecursionError) as error:
+        fault = _fault(error)
+    raise MalformedJSON(fault and f"The body is not well-formed JSON in UTF-8: {fault}. Send one JSON object.")
+
+
+def _fault(error: ValueError | RecursionError) -> str | None:
+    """Return the place or the kind of a fault, and nothing of the text, which the error holds."""
+    match error:
+        case json.JSONDecodeError():
+            return f"line {error.lineno}, column {error.colno}"
+        case UnicodeDecodeError():
+            return f"byte {error.start}"
+        case _NotJSON():
+            return str(error)
+    return None
 
 
 def _check_value_count(data: bytes, max_values: int) -> None:
@@ -276,10 +293,14 @@ def _end_of_slice(data: bytes, end: int) -> int:
     return end + 1 if data[end - 1 : end] == b"\\" else end
 
 
+class _NotJSON(ValueError):
+    """A fault that the parser lets pass. Its message has nothing of the text."""
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name is repeated")
+        raise _NotJSON("an object repeats a name")
     return members
 
 
@@ -291,7 +312,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    raise _NotJSON(f"{name} is not a number")
 
 
 _WITH_KEYS = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse_constant)
@@ -311,9 +332,7 @@ def validate(model: type[M], value: Any) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidRequest(
-            describe(error.errors(include_input=False, include_url=False, include_context=False))
-        ) from None
+        raise InvalidRequest(describe(error.errors(include_input=False, include_url=False))) from None
 
 
 def describe(errors: list[Any]) -> list[dict[str, str]]:
@@ -336,7 +355,9 @@ def _sentence(error: dict[str, Any]) -> str:
         return "Unknown field."
     if error["type"] == "missing":
         return "This field is required."
-    if error["type"].startswith("union_tag"):  # pydantic's own sentence repeats the input
-        return "It must be of a type that this field accepts."
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] == "union_tag_invalid":  # pydantic's own sentence repeats the input
+        return f"Its type must be one of {error['ctx']['expected_tags']}."
+    if error["type"] == "union_tag_not_found":
+        return f"It must have the field {error['ctx']['discriminator']}."
+    message = requirement(error["type"], str(error["msg"]))
     return f"It {message}." if message[:1].islower() else f"{message}."

@@ -26,7 +26,6 @@ def openai_error(error: ChatError) -> dict[str, Any]:
     message, param, code = error.detail, error.param, error.code
     if isinstance(error, InvalidRequest):
         param = error.errors[0]["field"]
-        message = f"{param}: {error.errors[0]['message']}"
     if isinstance(error, InvalidKeyFormat | KeyRequired):
         code = "invalid_api_key"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

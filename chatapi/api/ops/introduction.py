@@ -5,8 +5,8 @@ from __future__ import annotations
 DESCRIPTION = """\
 Streams OpenAI-style models to any client and keeps the conversation.
 
-**Requests.** Bodies are JSON objects in UTF-8 with `Content-Type: application/json`. An unknown field is an error.
-Times are ISO 8601 in UTC with an offset. Ids are opaque: the server makes them from at least 128 random bits.
+**Requests.** Bodies are uncompressed JSON objects in UTF-8 with `Content-Type: application/json`. An unknown field is
+an error. Times are ISO 8601 in UTC with an offset. Ids are opaque: the server makes them from at least 128 random bits.
 
 **Key.** Send your OpenAI API key as `Authorization: Bearer …`, as `X-API-Key: …`, or as `api_key` in the body of
 `/api/chat` and `/api/test-key`. It begins with `sk-proj-`, has 164 characters, and contains only letters, digits,

@@ -19,6 +19,7 @@ from chatapi.settings import Settings, SettingsError
 from chatapi.upstream.routing.entries import File, ModelEntry, Table, UpstreamEntry
 from chatapi.upstream.routing.lines import find_line
 from chatapi.upstream.routing.routes import Callers, ListedUpstream, Route, RouteTable, Target, digest
+from chatapi.wire.validation import requirement
 
 MAX_BYTES = 256 * 1024
 MAX_CALLERS_BYTES = 1024 * 1024
@@ -259,6 +260,4 @@ def _sentence(where: tuple[str, ...], kind: str, message: str, *, is_name: bool)
             return f"{name} is not a key of this table. A secret is never in this file: use key_env or key_file."
         table = _TABLES[where[0]] if len(where) > 1 and where[0] in _TABLES else File
         return f"{name} is not a key of this table. {_advice(name, list(table.model_fields))}"
-    message = message.partition(" after validation, not ")[0]
-    reason = re.sub(r"^(?:Input|String|List|Dictionary) should ", "must ", message.removeprefix("Value error, "))
-    return f"{'the name ' if is_name else ''}{name}: {reason}."
+    return f"{'the name ' if is_name else ''}{name}: {requirement(kind, message)}."
