@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import requests
 
 from chatapi.api.http.identity import Client
 from chatapi.auth.credentials import Credential
-from chatapi.auth.keys import FRAGMENT, REDACTED, Key
+from chatapi.auth.keys import FRAGMENT, REDACTED, SEED_PREFIX, Key
 from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.scripts import Refusal, event_stream
 from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service, run_command
@@ -387,6 +388,18 @@ def test_a_part_of_a_key_in_an_upstreams_text_is_hidden(around: str, upper: bool
     assert part.lower() not in shown.lower()
     assert shown.count(REDACTED) >= 1
     assert "ok" in Key(KEY).hide("ok")
+
+
+def test_a_long_path_that_resembles_keys_is_searched_at_once(server: Service) -> None:
+    begun = time.perf_counter()
+    assert server.get("/" + "-eyJaaaa" * 8000).status_code == 404
+    assert time.perf_counter() - begun < 1, "it took two seconds, in which nothing else was served"
+
+
+def test_a_long_text_of_parts_of_a_key_is_hidden_at_once() -> None:
+    begun = time.thread_time()
+    assert Key(SEED_PREFIX + "a" * 156).hide("a" * 64_000) == REDACTED
+    assert time.thread_time() - begun < 0.5, "it took a second"
 
 
 def test_no_representation_of_a_caller_contains_its_key() -> None:

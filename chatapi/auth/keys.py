@@ -32,7 +32,7 @@ _HINTS = ("k-", "k_", "AIza", "hf_", "r8_", "xai-", "pplx-", "nvapi-", "ghp_", "
 _LOOKS_LIKE_A_KEY = re.compile(
     r"(?:sk-proj-|\b(?:sk|pk|rk)[-_])[A-Za-z0-9_\-*.…]{4,}"  # OpenAI's, and of those who copied the form
     r"|\b(?:gsk_|AIza|hf_|r8_|xai-|pplx-|nvapi-|ghp_)[A-Za-z0-9_\-*.…]{8,}"  # of other model APIs
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}"  # a JSON Web Token
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}"  # a JSON Web Token; one search for each word
     r"|(?<=[Bb]earer )[A-Za-z0-9_\-.~+/=]{8,}"
 )
 _HEX_KEY = re.compile(r"\b[0-9a-fA-F]{32,}\b")  # such as Azure's
@@ -108,11 +108,11 @@ def _fragment_positions(text: str, key: str) -> Iterator[int]:
     if len(text) < len(key):
         yield from (at for at in range(len(text) - FRAGMENT + 1) if text[at : at + FRAGMENT] in key)
         return
-    for start in range(len(key) - FRAGMENT + 1):
-        at = text.find(key[start : start + FRAGMENT])
+    for fragment in {key[start : start + FRAGMENT] for start in range(len(key) - FRAGMENT + 1)}:  # each place once
+        at = text.find(fragment)
         while at >= 0:
             yield at
-            at = text.find(key[start : start + FRAGMENT], at + 1)
+            at = text.find(fragment, at + 1)
 
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
