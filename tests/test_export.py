@@ -16,6 +16,7 @@ from chatapi.store import Store
 from chatapi.store.messages import CHECKPOINT_MESSAGES
 from chatapi.store.scans import STEP_ROWS
 from tests.server_process import KEY, OTHER_KEY, Serve, Service, fresh_key
+from tests.test_import import COMPLETED, FULL, PNG, brought, message, text
 from tests.test_store import Clock, anyone, clock, driver, said, store
 from tests.test_tree import answered, turn
 
@@ -168,7 +169,7 @@ HOSTILE = [
 ]
 OURS = re.compile(
     r"# .+|Begun .+\.|## (?:Developer message|User|Assistant)|[^#>`~=-].* · \d{4}-\d\d-\d\d .+|\d{4}-\d\d-\d\d .+ UTC|"
-    r"\*Reasoning\*|\*Call of .+\*|\*Result\*|\*\(.+\)\*|",
+    r"\*Reasoning\*|\*Call of .+\*|\*Result of .+\*|\*\(.+\)\*|",
 )
 
 
@@ -212,6 +213,42 @@ def test_the_readable_text_has_the_status_of_each_answer(service: Service, simul
     assert "*Reasoning*\n\n> Hm." in text
 
 
+@pytest.mark.one_process("it is about the text, which one process makes as any does")
+def test_the_readable_text_names_calls_results_and_media(shared: Service) -> None:
+    called = [
+        {"type": "tool_call", "call_id": f"call_{n}", "name": "look_up", "arguments": f'{{"n":{n}}}'} for n in (1, 2)
+    ]
+    file = {"type": "file", "file_id": "file_1", "filename": "a*.pdf"}
+    usage: Any = {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 7}
+    document = FULL | {
+        "session": FULL["session"] | {"head": "e"},
+        "messages": [
+            message("a", None, "user", {"type": "image", "url": "https://example.org/a_b(1) > *c*.png"}, file),
+            message(
+                "b", "a", "assistant", text('{"url":"u"}\n', "annotation"), *called, **COMPLETED | {"usage": usage}
+            ),
+            message("c", "b", "tool", {"type": "tool_result", "call_id": "call_2", "text": "```\n## User"}),
+            message("d", "c", "tool", {"type": "tool_result", "call_id": "call_1", "text": "no"}),
+            message(
+                "e", "d", "user", {"type": "audio", "data": "AAAA", "format": "wav"}, {"type": "image", "url": PNG}
+            ),
+        ],
+    }
+    made = brought(shared, document)
+    assert made.status_code == 201, made.text
+    shown = exported(shared, made.json()["session_id"], KEY, "markdown").text
+    assert re.split(r"\n## .+\n\n.*2026-01-02.*\n\n", shown)[1:] == [
+        "*(Image · <https://example.org/a_b(1)%20%3E%20*c*.png>)*\n\n*(File · a\\*.pdf · file\\_1)*\n",
+        '*Annotations*\n\n> ```\n> {"url":"u"}\n> \n> ```\n\n'
+        '*Call of look\\_up (call\\_1)*\n\n> ```\n> {"n":1}\n> ```\n\n'
+        '*Call of look\\_up (call\\_2)*\n\n> ```\n> {"n":2}\n> ```\n',
+        "*Result of call\\_2*\n\n> ````\n> ```\n> ## User\n> ````\n",
+        "*Result of call\\_1*\n\n> ```\n> no\n> ```\n",
+        "*(Audio · wav)*\n\n*(Image)*\n",
+    ]
+    assert " · 1 tokens in, 2 out, 7 from the cache · first token" in shown
+
+
 def test_a_fence_is_longer_than_any_in_its_code() -> None:
     assert fenced("a ```` b") == "`````\na ```` b\n`````"
     assert quoted("a\n\nb") == "> a\n> \n> b"
@@ -232,16 +269,19 @@ def test_an_unfinished_export_is_cut_and_looks_cut(serve: Serve) -> None:
         added = service.post(f"/v1/conversations/{created['id']}/items", key=KEY, json={"items": _items(large, 20)})
         assert added.status_code == 200, added.text
     assert len(exported(service, session_id, KEY).json()["messages"]) == 120
-    for format in FORMATS:
+    deletions = [("json", "last item"), ("markdown", "first item"), ("markdown", "last item"), ("markdown", "session")]
+    for format, deleted in deletions:
         url = f"{service.url}/api/sessions/{session_id}/export?format={format}"
         with requests.get(url, headers={"Authorization": f"Bearer {KEY}"}, stream=True, timeout=30) as response:
             chunks = response.iter_content(1000)
             assert next(chunks)
-            if format == "json":
-                item = service.get(f"/v1/conversations/{created['id']}/items?limit=1", key=KEY).json()["last_id"]
-                assert service.delete(f"/v1/conversations/{created['id']}/items/{item}", key=KEY).status_code == 200
-            else:
+            if deleted == "session":
                 assert service.delete(f"/api/sessions/{session_id}", key=KEY).status_code == 200
+            else:
+                order = "asc" if deleted == "first item" else "desc"
+                items = f"/v1/conversations/{created['id']}/items"
+                item = service.get(f"{items}?limit=1&order={order}", key=KEY).json()["first_id"]
+                assert service.delete(f"{items}/{item}", key=KEY).status_code == 200
             with pytest.raises(requests.exceptions.ChunkedEncodingError):
                 b"".join(chunks)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from chatapi.api.http.streaming import Aborted
 from chatapi.model import Generation, Kind, Message, Microseconds, Part, Role, Session, Status
 from chatapi.store import Store
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
+_OF_URLS = "!#$%&'()*+,/:;=?@[]~"  # all that a link in angle brackets may have: there, a backslash would not escape
 _NAMES = {
     Role.USER: "User",
     Role.ASSISTANT: "Assistant",
@@ -103,10 +105,12 @@ def _part(part: Part) -> str:
         case Kind.REASONING:
             return f"*Reasoning*\n\n{quoted(part.text)}"
         case Kind.TOOL_CALL:
-            name = plain(part.call.name) if part.call is not None else ""
-            return f"*Call of {name}*\n\n{quoted(fenced(part.text))}"
+            assert part.call is not None, "a call has an id and a name"
+            about = f"*Call of {plain(part.call.name)} ({plain(part.call.id)})*"
+            return f"{about}\n\n{quoted(fenced(part.text))}"
         case Kind.TOOL_RESULT:
-            return f"*Result*\n\n{quoted(fenced(part.text))}"
+            assert part.call is not None, "a result names its call"
+            return f"*Result of {plain(part.call.id)}*\n\n{quoted(fenced(part.text))}"
         case Kind.EXTRA:
             return ""
         case Kind.ANNOTATION:
@@ -114,8 +118,9 @@ def _part(part: Part) -> str:
     media = part.media
     facts = [part.kind.value.capitalize()]
     if media is not None:
-        url = media.url if media.url is not None and not media.url.lower().startswith("data:") else None
-        facts += [plain(value) for value in (media.filename, media.format, media.file_id, url) if value]
+        facts += [plain(value) for value in (media.filename, media.format, media.file_id) if value]
+        if media.url is not None and not media.url.lower().startswith("data:"):
+            facts.append(f"<{quote(media.url, safe=_OF_URLS)}>")
     return f"*({' · '.join(facts)})*"
 
 
