@@ -19,13 +19,14 @@ from chatapi.simulator import Simulator
 from chatapi.wiring import make_services
 from tests.server_process import KEY, PROJECT, Service
 
-# Runs app.py. Before the framework is imported, it writes the names of the imported modules to a file.
+# Runs app.py. Before the framework is imported, it writes the names of the modules that app.py has imported to a file.
 LISTING = """
 import pathlib, runpy, sys
+before = set(sys.modules)  # of the interpreter, and of coverage where it measures
 class Watch:
     def find_spec(name, *_):
         if name == "fastapi" and not pathlib.Path("modules").exists():
-            pathlib.Path("modules").write_text("\\n".join(sys.modules))
+            pathlib.Path("modules").write_text("\\n".join(set(sys.modules) - before))
 sys.meta_path.insert(0, Watch)
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
