@@ -219,7 +219,7 @@ def test_the_readable_text_names_calls_results_and_media(shared: Service) -> Non
         {"type": "tool_call", "call_id": f"call_{n}", "name": "look_up", "arguments": f'{{"n":{n}}}'} for n in (1, 2)
     ]
     file = {"type": "file", "file_id": "file_1", "filename": "a*.pdf"}
-    usage: Any = {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 7}
+    usage = {"input_tokens": 1, "output_tokens": 2, "reasoning_tokens": None, "cached_tokens": 7, "estimated": False}
     document = FULL | {
         "session": FULL["session"] | {"head": "e"},
         "messages": [
