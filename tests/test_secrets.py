@@ -395,7 +395,7 @@ def test_a_long_path_that_resembles_keys_is_searched_at_once(server: Service) ->
     begun = time.perf_counter()
     assert server.get("/" + "-eyJ" * 16_000).status_code == 404
     server.wait_for_log("request", seen=seen, status=404)
-    assert time.perf_counter() - begun < 1, "it took three seconds, in which nothing else was served"
+    assert time.perf_counter() - begun < 0.5, "it took seconds, in which nothing else was served"
 
 
 def test_a_long_text_of_parts_of_a_key_is_hidden_at_once() -> None:
