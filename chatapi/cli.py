@@ -27,41 +27,55 @@ SIMULATOR_READY = "Simulator listening on "
 MIB = 1024 * 1024
 SECRET = "secret"  # noqa: S105 - the name of a file in a backup
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
+UNREAD = 141  # as they report one whose output has no reader any more
+SERVING = frozenset({None, "serve", "demo"})  # commands that continue without a reader of their output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 2 when it cannot start, 130 after Ctrl-C during a start.
+    """Run a command and return its exit status: 0, 2 when it cannot start, 130 after Ctrl-C during a start, 141 when
+    the program that reads the output has ended, as `head` does.
 
     `migrate`, `doctor`, `backup` and `restore` have further statuses; their `--help` lists them.
     """
     options = make_parser().parse_args(arguments)
     try:
-        match options.command:
-            case "demo":
-                _demo(options.pace_ms, _overrides(options))
-            case "chat":
-                return _chat(options)
-            case "completion":
-                print(completion_script(options.shell, make_parser()), end="")
-                return 0
-            case "migrate":
-                return _migrate(options.source, options.target)
-            case "doctor":
-                return _doctor(options.url)
-            case "backup":
-                return _backup(options.folder)
-            case "restore":
-                return _restore(options.folder, options.replace)
-            case "retention":
-                return _retention(options.dry_run)
-            case _:
-                return _serve(read_settings(_overrides(options)))
+        status = _run(options)
+        if options.command not in SERVING:
+            sys.stdout.flush()  # here, where an error is handled
     except SettingsError as error:
         print(f"Cannot start. {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    return 0
+    except BrokenPipeError:
+        if options.command in SERVING:
+            raise
+        return UNREAD
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "demo":
+            _demo(options.pace_ms, _overrides(options))
+            return 0
+        case "chat":
+            return _chat(options)
+        case "completion":
+            print(completion_script(options.shell, make_parser()), end="")
+            return 0
+        case "migrate":
+            return _migrate(options.source, options.target)
+        case "doctor":
+            return _doctor(options.url)
+        case "backup":
+            return _backup(options.folder)
+        case "restore":
+            return _restore(options.folder, options.replace)
+        case "retention":
+            return _retention(options.dry_run)
+        case _:
+            return _serve(read_settings(_overrides(options)))
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, str]:

@@ -121,12 +121,12 @@ def _find(variables: Mapping[str, str], name: str) -> str | None:
 def _check_names(variables: Mapping[str, str]) -> None:
     known = {variable_name(field): field for field in Settings.model_fields}
     known |= {variable_name(field) + FILE: field for field in SECRETS}
+    without_prefix = {name.removeprefix(PREFIX): name for name in known}
     for name, value in variables.items():
         if not name.upper().startswith(PREFIX) or name in known or _is_of_kubernetes(name, value):
             continue
-        near = [name.upper(), name.upper().removeprefix(PREFIX)]
-        close = [one for one in near if one in known] or difflib.get_close_matches(near[0], known, 1)
-        advice = f"Did you mean {close[0]}?" if close else "docs/settings.md lists the settings."
+        close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), without_prefix, 1)
+        advice = f"Did you mean {without_prefix[close[0]]}?" if close else "docs/settings.md lists the settings."
         raise SettingsError(f"{name} is not a setting. {advice}")
 
 

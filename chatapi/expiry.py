@@ -28,7 +28,7 @@ def count_expired(settings: Settings) -> Expired:
         return asyncio.run(_count_in_postgres(settings, counts))
     path = settings.database_path
     if not path.is_file():
-        raise SettingsError(f"DATABASE_URL: there is no file {path}.")
+        raise SettingsError(f"DATABASE_URL: there is no file {path}. Set it as the server has it.")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as connection:
             found = [connection.execute(sql.replace("$", "?"), (before,)).fetchone() for sql, before in counts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -110,6 +111,11 @@ def test_port_and_host_are_options(upstream: Simulator, tmp_path: Path, argument
             "Cannot start. HOST: this machine has no address 192.0.2.1. Choose 127.0.0.1, or 0.0.0.0 for all "
             "addresses.\n",
         ),
+        (
+            {"HOST": "a host.invalid"},
+            "Cannot start. HOST: this machine has no address a host.invalid. Choose 127.0.0.1, or 0.0.0.0 for all "
+            "addresses.\n",
+        ),
     ],
 )
 def test_a_start_that_is_impossible_ends_with_one_sentence_and_status_2(
@@ -142,6 +148,26 @@ def test_a_port_that_needs_rights_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(SettingsError, match="ports below 1024 need the rights of root") as refused:
         listen(Settings(port=80))
     assert "Stop" not in str(refused.value)
+
+
+def test_a_command_whose_reader_has_ended_ends_without_a_traceback(tmp_path: Path) -> None:
+    """As in `chatapi doctor | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [*APP, "completion", "bash"],
+            cwd=tmp_path,
+            env=environment_with({}),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=SECONDS,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 def test_migrate_without_its_package_says_what_to_install(upstream: Simulator, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("CHATAPI_RATELIMIT", "CHATAPI_RATE_LIMIT"),
         ("CHATAPI_MAX_BODY_BYTE", "CHATAPI_MAX_BODY_BYTES"),
         ("CHATAPI_PORT", "PORT"),
+        ("CHATAPI_PROT", "PORT"),
         ("CHATAPI_DATABASE_URL", "DATABASE_URL"),
         ("chatapi_rate_limit", "CHATAPI_RATE_LIMIT"),
     ],

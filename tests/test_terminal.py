@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from chatapi.simulator import Gate, Send, Simulator, refuse, scripts
+from chatapi.simulator import Gate, Hang, Script, Send, Simulator, refuse, scripts
 from chatapi.terminal import ChatClient, Conversation, Failed
 from tests.proxies import Relay
 from tests.server_process import KEY, PROJECT, Serve, Service, environment_without_settings
@@ -106,6 +106,27 @@ def test_an_answer_is_read_on_after_a_lost_connection(server: Service, upstream:
     assert cut.done
     assert len(pauses) == 1
     assert out.getvalue() == "Hello there.\n"
+
+
+def test_an_answer_whose_reader_has_ended_is_stopped(server: Service, upstream: Simulator, gate: Gate) -> None:
+    """As in `chatapi chat TEXT | head -1`: nothing shows the rest, so nothing pays for it."""
+    held = scripts.held(gate)
+    unfinished = list(held.steps)[:-2]  # without the finish reason and the end
+    upstream.script = Script(headers=held.headers, steps=(*unfinished, Hang()))
+    environment = environment_without_settings() | {"PYTHONPATH": str(PROJECT), "OPENAI_API_KEY": KEY}
+    command = [sys.executable, "-m", "chatapi", "chat", "--url", server.url, "Hi"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert program.stdout.read(5) == b"Hello"
+        program.stdout.close()
+        gate.open()
+        errors = program.stderr.read().decode()
+        assert program.wait(SECONDS) == 141
+    found = re.fullmatch(r"session (ses_\S+)\n", errors)
+    assert found, errors
+    last = server.messages(found[1], key=KEY)[-1]
+    assert (last["content"], last["status"]) == ("Hello there.", "stopped")
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"session_id":1}', b"\xff", b"[" * 100_000])

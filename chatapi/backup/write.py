@@ -45,7 +45,7 @@ def backup(settings: Settings, folder: Path, progress: Progress) -> Manifest:
     if settings.uses_postgres:
         raise BackupFailed("DATABASE_URL: PostgreSQL has its own backups, such as pg_dump; keep CHATAPI_SECRET too.")
     if not database.is_file():
-        raise BackupFailed(f"DATABASE_URL: there is no file {database}.")
+        raise BackupFailed(f"DATABASE_URL: there is no file {database}. Set it as the server has it.")
     if folder.exists():
         raise BackupFailed(f"{folder} exists. Name a folder that does not exist.")
     partial = folder.with_name(folder.name + ".partial")

@@ -86,6 +86,7 @@ def listen_for_metrics(settings: Settings, worker: int = 0) -> socket.socket | N
 def _listen(host: str, port: int, variable: str, option: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)  # `create_server` hides the kind of its error
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         raise SettingsError(_reason(host, port, variable, option, error)) from error

@@ -52,6 +52,9 @@ class Conversation:
         """Send a message, or ask for another answer (None), and print the answer. Return whether it is complete.
 
         Ctrl-C stops the answer at the server.
+
+        Raises:
+            BrokenPipeError: the program that reads the output has ended.
         """
         message: dict[str, Any] = {"user_message": text} if text is not None else {"replace": self._last_answer}
         if self.session_id is None:
@@ -81,11 +84,15 @@ class Conversation:
         except KeyboardInterrupt:
             events.close()
             print(file=self._out)
-            if self.session_id is not None:
-                self._client.stop(self.session_id)
+            self.stop()
             self.say("Stopped. The text so far is kept.")
             return False
         return True
+
+    def stop(self) -> None:
+        """Stop the running answer at the server, if there is one."""
+        if self.session_id is not None:
+            self._client.stop(self.session_id)
 
     def command(self, line: str) -> None:
         """Do what a line with a slash says."""
@@ -173,9 +180,18 @@ def converse(conversation: Conversation, read: Callable[[str], str] = input) -> 
 
 
 def send_once(conversation: Conversation, text: str) -> int:
-    """Send one message and print the answer; return 0 if it is complete, else 1. The session's id goes to stderr."""
+    """Send one message and print the answer; return 0 if it is complete, else 1. The session's id goes to stderr.
+
+    An answer that has no reader any more is stopped, as Ctrl-C stops it.
+
+    Raises:
+        BrokenPipeError: the program that reads the output has ended.
+    """
     try:
         complete = conversation.send(text)
+    except BrokenPipeError:
+        conversation.stop()
+        raise
     except Failed as failure:
         print(_printable(str(failure)), file=sys.stderr)
         return 1
