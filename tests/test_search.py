@@ -100,9 +100,9 @@ def test_endless_combining_marks_are_searched_in_time() -> None:
 def test_unordered_combining_marks_do_not_block_the_event_loop(marks: str) -> None:
     text = "a" + "".join(mark * (RUN_CHARACTERS // len(marks)) for mark in marks)
     for one in (text, text[::-1], marks * (RUN_CHARACTERS // len(marks))):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         fold(one[:RUN_CHARACTERS])
-        assert time.perf_counter() - begun < 0.1, "the event loop was blocked"
+        assert time.thread_time() - begun < 0.1, "the event loop was blocked"
 
 
 def test_combining_marks_are_distinguished_from_characters_with_marks() -> None:

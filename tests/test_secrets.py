@@ -15,7 +15,7 @@ import requests
 
 from chatapi.api.http.identity import Client
 from chatapi.auth.credentials import Credential
-from chatapi.auth.keys import FRAGMENT, REDACTED, SEED_PREFIX, Key
+from chatapi.auth.keys import FRAGMENT, REDACTED, SEED_PREFIX, Key, redact
 from chatapi.simulator import Chunks, Script, Send, Simulator, refuse, scripts
 from chatapi.simulator.scripts import Refusal, event_stream
 from tests.server_process import KEY, OTHER_KEY, SECRETS, Serve, Service, run_command
@@ -390,12 +390,11 @@ def test_a_part_of_a_key_in_an_upstreams_text_is_hidden(around: str, upper: bool
     assert "ok" in Key(KEY).hide("ok")
 
 
-def test_a_long_path_that_resembles_keys_is_searched_at_once(server: Service) -> None:
-    seen = len(server.log)
-    begun = time.perf_counter()
-    assert server.get("/" + "-eyJ" * 16_000).status_code == 404
-    server.wait_for_log("request", seen=seen, status=404)
-    assert time.perf_counter() - begun < 0.5, "it took seconds, in which nothing else was served"
+def test_a_long_path_that_resembles_keys_is_searched_at_once() -> None:
+    path = "/" + "-eyJ" * 16_000
+    begun = time.thread_time()
+    assert redact(path) == path
+    assert time.thread_time() - begun < 0.5, "it took seconds, in which nothing else was served"
 
 
 def test_a_long_text_of_parts_of_a_key_is_hidden_at_once() -> None:
