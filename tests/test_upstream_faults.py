@@ -33,7 +33,7 @@ from chatapi.simulator import (
     refuse,
     scripts,
 )
-from chatapi.simulator.scripts import TEXT, Refusal, event_stream
+from chatapi.simulator.scripts import TEXT, Refusal, event_stream, json_body
 from tests.server_process import KEY, Serve, Service, events
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -44,12 +44,16 @@ IDLE_SECONDS = 1.0
 CURL_PARTIAL_FILE = 18  # curl's exit status for a body without its end
 CHUNKS = Chunks()
 NOT_FOR_NOW = 60  # a Retry-After that no client waits for, so that such a refusal is reported at once
+DEEP: list[Any] = []  # a list in a list, and so on
+for _ in range(600):
+    DEEP = [DEEP]
 
 # Faults before the first word: the script, and the status and code that the caller gets.
 REFUSALS = [
     pytest.param(refuse(400), 400, "upstream_rejected_request", id="400"),
     pytest.param(refuse(401), 401, "authentication_failed", id="401"),
     pytest.param(refuse(403), 403, "permission_denied", id="403"),
+    pytest.param(json_body({"error": {"message": DEEP}}, status=400), 400, "upstream_rejected_request", id="deep 400"),
     pytest.param(refuse(404), 404, "model_not_found", id="404"),
     pytest.param(refuse(408), 504, "upstream_timeout", id="408"),
     pytest.param(refuse(418), 400, "upstream_rejected_request", id="418"),

@@ -413,6 +413,8 @@ def test_usage_in_other_places_is_usage() -> None:
         ('{"error":{"message":"Clé"}}'.encode("latin-1"), "Cl\ufffd"),
         (b"<html>", None),
         (b"[" * 100_000, None),
+        (b"[" * 600 + b"]" * 600, None),
+        (b'{"error":{"message":' + b"[" * 600 + b"]" * 600 + b"}}", None),
     ],
 )
 def test_an_error_is_found_in_every_form(body: bytes, message: str | None) -> None:

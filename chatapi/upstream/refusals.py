@@ -103,9 +103,9 @@ def read_error(body: bytes | bytearray) -> ErrorReport:
     """Find the error in the body of a refusal; an empty report where there is none."""
     try:
         value = read_json(body)
-    except UNREADABLE:
+        return find_error(value) or _flat_error(value) or ErrorReport()
+    except UNREADABLE:  # also of a value that nests more deeply than a search can follow
         return ErrorReport()
-    return find_error(value) or _flat_error(value) or ErrorReport()
 
 
 def find_error(value: Any) -> ErrorReport | None:
