@@ -347,6 +347,7 @@ def test_zip_files_of_exports_are_read_and_hostile_ones_refused(page: Page) -> N
         assert read(data) == expected
     assert read(packed({"chat-export.json": chat_of("other")})) == [["other"]]
     good = packed({"conversations.json": chat_of("good")})
+    stored = packed({"conversations.json": chat_of("good")}, zipfile.ZIP_STORED)
     entry, end = b"PK\1\2", b"PK\5\6"
     bomb = packed({"conversations.json": b"[" + b" " * 5_000_000 + b"]"})
     for name, data in {
@@ -364,6 +365,8 @@ def test_zip_files_of_exports_are_read_and_hostile_ones_refused(page: Page) -> N
         "more entries than listed": patched(good, end, 10, b"\xff\xff"),
         "list beyond the file": patched(good, end, 16, b"\xff\xff\xff\x7f"),
         "list of 4 GB": patched(good, end, 12, b"\xff\xff\xff\xff"),
+        "another checksum": patched(good, entry, 16, bytes(4)),
+        "another checksum, stored": patched(stored, entry, 16, bytes(4)),
         "damaged content": good[:48] + b"\xff" * 8 + good[56:],
         "bomb": bomb,
         "many names for one content": patched(

@@ -22,10 +22,13 @@ const MAX_LIST_BYTES = 64 * 1024 * 1024;
 const MAX_ENTRIES = 200_000;
 const MAX_RATIO = 200; // of the size to the compressed size, for entries above `MIN_RATIO_BYTES`; JSON has about 10
 const MIN_RATIO_BYTES = 1024 * 1024;
+const CRC_POLYNOMIAL = 0xedb88320; // of CRC-32 (APPNOTE, section 4.4.7), its lowest bit first
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => remainderOf(byte));
 
 /**
- * An entry: its path, the size of its content, and where that is.
- * @typedef {{path: string, size: number, compressed: number, offset: number, method: number, isEncrypted: boolean}} Entry
+ * An entry: its path, the size and the CRC-32 of its content, and where that is.
+ * @typedef {{path: string, size: number, crc: number, compressed: number, offset: number, method: number,
+ *   isEncrypted: boolean}} Entry
  */
 
 /** @param {Blob} file */
@@ -55,20 +58,21 @@ export async function readEntries(file) {
     const [size, compressed, place] = sizesOf(list, at, at + LISTED_BYTES + name, extra);
     const method = list.getUint16(at + 10, true);
     const isEncrypted = (list.getUint16(at + 8, true) & ENCRYPTED) !== 0;
-    entries.push({ path, size, compressed, offset: place, method, isEncrypted });
+    const crc = list.getUint32(at + 16, true);
+    entries.push({ path, size, crc, compressed, offset: place, method, isEncrypted });
     at = end;
   }
   return entries;
 }
 
 /**
- * The content of an entry. The stream fails if it does not have the size that the list states.
+ * The content of an entry. The stream fails if it does not have the size and the CRC-32 that the list states.
  * @param {Blob} file
  * @param {Entry} entry
  * @returns {Promise<ReadableStream<Uint8Array>>}
  * @throws {FileError}
  */
-export async function openEntry(file, { offset, size, compressed, method, isEncrypted }) {
+export async function openEntry(file, { offset, size, crc, compressed, method, isEncrypted }) {
   const isBomb = size > MIN_RATIO_BYTES && size > MAX_RATIO * compressed;
   if (isEncrypted || isBomb || ![STORED, DEFLATED].includes(method)) throw new FileError();
   const head = await bytesOf(file, offset, LOCAL_BYTES);
@@ -77,26 +81,36 @@ export async function openEntry(file, { offset, size, compressed, method, isEncr
   if (start + compressed > file.size) throw new FileError();
   const content = file.slice(start, start + compressed).stream();
   const plain = method === STORED ? content : content.pipeThrough(new DecompressionStream("deflate-raw"));
-  return plain.pipeThrough(new TransformStream(exactly(size)));
+  return plain.pipeThrough(new TransformStream(exactly(size, crc)));
 }
 
 /**
- * Passes on a stream of exactly this many bytes; another one fails, a longer one as soon as it is.
+ * Passes on a stream of exactly this many bytes with this CRC-32; another one fails, a longer one as soon as it is.
  * @param {number} size
+ * @param {number} crc
  * @returns {Transformer<Uint8Array, Uint8Array>}
  */
-function exactly(size) {
+function exactly(size, crc) {
   let bytes = 0;
+  let remainder = 0xffffffff;
   return {
     transform(chunk, controller) {
       bytes += chunk.byteLength;
       if (bytes > size) throw new FileError();
+      for (const byte of chunk) remainder = /** @type {number} */ (CRC_TABLE[(remainder ^ byte) & 0xff]) ^ (remainder >>> 8);
       controller.enqueue(chunk);
     },
     flush() {
-      if (bytes !== size) throw new FileError();
+      if (bytes !== size || ~remainder >>> 0 !== crc) throw new FileError();
     },
   };
+}
+
+/** The remainder of one byte, for `CRC_TABLE`. @param {number} byte */
+function remainderOf(byte) {
+  let remainder = byte;
+  for (let bit = 0; bit < 8; bit += 1) remainder = (remainder >>> 1) ^ (remainder & 1 ? CRC_POLYNOMIAL : 0);
+  return remainder >>> 0;
 }
 
 /**
