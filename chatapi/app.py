@@ -14,7 +14,7 @@ from chatapi.api.chat import queue
 from chatapi.api.chat import routes as chat
 from chatapi.api.http.framework import render_errors
 from chatapi.api.http.services import Services
-from chatapi.api.openai import models, proxy
+from chatapi.api.openai import misplaced, models, proxy
 from chatapi.api.openai.completions import routes as completions
 from chatapi.api.openai.completions import stored as stored_completions
 from chatapi.api.openai.conversations import routes as conversations
@@ -76,6 +76,7 @@ def assemble(services: Services) -> FastAPI:
         stored_completions.router,
         conversations.router,
         proxy.router,  # after all others under /v1
+        misplaced.router,
         sessions.router,
         summaries.router,
         search.router,

@@ -9,8 +9,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatapi.api.http.error_responses import ERROR_CODE, render_for
@@ -50,6 +52,10 @@ _PUBLIC = frozenset({HEALTH_PATH, PROBE_PATH, "/api/config"})  # need no key
 SHARES = "/api/shares/"
 _UNSTORED = frozenset({"/api/test-key"})
 _FAILED = frozenset({400, 401, 403, 413, 415, 422})  # of a request without an accepted key
+FOREIGN_ORIGIN = (
+    "Pages of this origin may not call this API: it is not in CHATAPI_CORS_ORIGINS. The demo allows only the origins "
+    "that are named there."
+)
 FAILURE_COST = 9.0  # requests, beside the one that it is
 COST_PER_MIB = 8.0
 MIB = 1024 * 1024
@@ -310,13 +316,21 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: ChatError) 
 
 
 class CrossOrigin(CORSMiddleware):
-    """CORS for requests with an `Origin`. The others pass; `Boundary` adds to their responses that it matters."""
+    """CORS for requests with an `Origin`. The others pass; `Boundary` adds to their responses that it matters.
+
+    A preflight from an origin that is not allowed gets the name of the setting: browsers show its body to developers.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not comes_from_a_page(scope):
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        if self.is_allowed_origin(request_headers["origin"]):
+            return super().preflight_response(request_headers)
+        return PlainTextResponse(FOREIGN_ORIGIN, HTTPStatus.BAD_REQUEST, dict(self.preflight_headers))
 
 
 class HeadAsGet:

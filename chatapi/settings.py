@@ -164,7 +164,8 @@ class Settings(BaseModel):
     )
     cors_origins: Annotated[str, AfterValidator(are_origins)] = Field(
         "*",
-        description="Origins whose pages may call this API, separated by commas; `*` for all. Never with credentials.",
+        description="Origins whose pages may call this API, separated by commas; `*` for all, except in the demo, "
+        "which shows its key. Never with credentials.",
     )
     key_pattern: Annotated[str, AfterValidator(is_pattern)] = Field(
         SEED_PATTERN,

@@ -47,10 +47,17 @@ def add_middleware(app: Starlette, services: Services) -> None:
     app.add_middleware(Admission, services=services)
     app.add_middleware(
         CrossOrigin,
-        # The page shows the demo's key to its own origin.
-        allow_origins=services.settings.origins if services.demo_key is None else [],
+        allow_origins=_origins(services),
         allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
         allow_headers=["*"],
         expose_headers=EXPOSED,
     )
     app.add_middleware(Boundary, services=services)
+
+
+def _origins(services: Services) -> list[str]:
+    """Return the origins whose pages may call the API; in the demo none but those that are named, as `*` is the default
+    and the configuration contains the demo's key.
+    """
+    origins = services.settings.origins
+    return origins if services.demo_key is None else [origin for origin in origins if origin != "*"]

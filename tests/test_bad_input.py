@@ -454,6 +454,13 @@ def test_an_unknown_path_or_method_is_a_problem(server: Service, method: str, pa
         check_problem(response, {status})
 
 
+@pytest.mark.parametrize("path", ["/api/chat/", "/api/sessions/", "/api/health/"])
+def test_a_slash_at_the_end_of_a_path_is_named(server: Service, path: str) -> None:
+    response = send(server, GOOD, path)
+    check_problem(response, {404})
+    assert "no path of this API ends with a slash" in response.json()["detail"]
+
+
 # The connection
 
 HEAD = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import requests
 
 from chatapi import __version__
 from chatapi.server.serve import listen
@@ -96,6 +97,28 @@ def test_port_and_host_are_options(upstream: Simulator, tmp_path: Path, argument
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
         assert process.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("origins", [{}, {"CHATAPI_CORS_ORIGINS": "*, http://localhost:3000"}])
+def test_the_demo_serves_pages_of_the_origins_that_are_named(tmp_path: Path, origins: dict[str, str]) -> None:
+    """The demo shows its key in its configuration, so `*` does not count there."""
+    named, other = "http://localhost:3000", "http://localhost:4000"
+    with fork_server().start([*FORKED_APP, "demo"], env=environment_with(origins), cwd=tmp_path) as process:
+        line = next(line for line in process.stderr if "serving" in line)
+        url = json.loads(line)["url"]
+        allowed, refused = (
+            requests.options(
+                f"{url}/api/chat", headers={"Origin": origin, "Access-Control-Request-Method": "POST"}, timeout=SECONDS
+            )
+            for origin in (named, other)
+        )
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(SECONDS) == 0
+    assert allowed.headers.get("Access-Control-Allow-Origin") == (named if origins else None)
+    assert refused.status_code == 400
+    assert "Access-Control-Allow-Origin" not in refused.headers
+    assert "not in CHATAPI_CORS_ORIGINS" in refused.text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import openai
@@ -217,6 +218,20 @@ def test_our_own_refusals_have_openais_form(service: Service) -> None:
     assert service.get("/v1/conversations", key=KEY).status_code == 405
     text = service.post("/v1/chat/completions", key=KEY, data="x", headers={"Content-Type": "text/plain"})
     assert (text.status_code, text.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+@pytest.mark.one_process("it is refused before there is a store")
+@pytest.mark.parametrize("base", ["", "/", "/api"])
+def test_a_base_url_without_v1_is_refused_with_the_remedy(shared: Service, base: str) -> None:
+    """OpenAI's client shows nothing of an error in another form than its own."""
+    with openai.OpenAI(base_url=shared.url + base, api_key=KEY, max_retries=0) as client:
+        for ask in (
+            client.models.list,
+            partial(client.chat.completions.create, model="gpt-4.1-mini", messages=[]),
+            partial(client.responses.create, model="gpt-4.1-mini", input="Hi"),
+        ):
+            with pytest.raises(openai.NotFoundError, match="base URL to this server's address and /v1"):
+                ask()
 
 
 def test_the_rate_limit_applies(serve: Serve) -> None:

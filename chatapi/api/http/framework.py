@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -17,6 +18,8 @@ from chatapi.api.http.direct_route import DirectRoute, Endpoint
 from chatapi.api.http.error_responses import render_for, render_with_limits
 from chatapi.api.http.request_body import describe as describe_fields
 from chatapi.errors import ChatError, InvalidRequest, MethodNotAllowed, NotFound, RequestError
+
+ENDS_WITH_A_SLASH = "Unknown path: no path of this API ends with a slash. /docs lists the routes."
 
 
 class DescribedRoute(APIRoute):
@@ -62,11 +65,17 @@ def render_errors(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        known: dict[int, type[RequestError]] = {404: NotFound, 405: MethodNotAllowed}
-        response = render_for(request.scope, known.get(error.status_code, RequestError)())
+        response = render_for(request.scope, _translate(error.status_code, request.scope["path"]))
         response.headers.update(error.headers or {})
         return response
 
     app.add_exception_handler(ChatError, chat_error)
     app.add_exception_handler(RequestValidationError, validation_error)
     app.add_exception_handler(HTTPException, http_error)
+
+
+def _translate(status: int, path: str) -> RequestError:
+    """Return the error of this service for a status that the framework raised."""
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFound(ENDS_WITH_A_SLASH if path.endswith("/") else None)
+    return MethodNotAllowed() if status == HTTPStatus.METHOD_NOT_ALLOWED else RequestError()
