@@ -15,7 +15,7 @@ from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
 from tests.chat_page import ChatPage
 from tests.databases import free_port
-from tests.page_campaign import fill
+from tests.page_campaign import fill, import_texts
 from tests.server_process import Serve, Service, fresh_key
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
@@ -603,24 +603,48 @@ def test_earlier_messages_load_when_the_observer_reports_late(server: Service, v
     expect(articles).to_have_count(100)
 
 
+# Scroll as a reader who has seen everything: an element that gets its height later would move this one.
+SCROLL_TO_TOP = """element => new Promise(resolve => {
+    for (const part of document.querySelectorAll('.message, .chunk')) part.style.contentVisibility = 'visible';
+    requestAnimationFrame(() => setTimeout(() => {
+        element.dispatchEvent(new WheelEvent('wheel', { bubbles: true }));
+        element.scrollIntoView({ block: 'start' });
+        resolve(element.getBoundingClientRect().top);
+    }));
+})"""
+TOP_AFTER_A_FRAME = """element => new Promise(resolve => {
+    requestAnimationFrame(() => setTimeout(() => resolve(element.getBoundingClientRect().top)));
+})"""
+
+
 def test_position_is_kept_while_another_view_is_open(server: Service, chat_page: ChatPage, key: str) -> None:
-    session_id = fill(server, key, 60)
+    # Blocks that are higher than those without heights. All of them together are longer than what one task renders.
+    blocks = [f"Paragraph {number}.\n" + "A line of several words.  \n" * 15 for number in range(100)]
+    last = "\n\n".join(f"Last {number}." for number in range(112))
+    texts = ["Q0?", "\n".join(blocks[:50]), "Q2?", "\n".join(blocks), "Q4?", "Short.", "Q6?", last]
+    session_id = import_texts(server, key, texts)
     chat_page.page.evaluate("id => { location.hash = `#/${id}` }", session_id)
-    read = chat_page.questions.filter(has_text="Question 30?")
-    read.scroll_into_view_if_needed()
-    read.evaluate("element => element.scrollIntoView({block: 'center'})")
-    expect(chat_page.page.get_by_role("button", name="Go to the latest message")).to_be_visible()
-    before = read.bounding_box()
-    for leave, name in ((chat_page.press, "New chat"), (chat_page.open_settings, "Usage")):
+    to_end = chat_page.page.get_by_role("button", name="Go to the latest message")
+    first, long, last_answer = chat_page.answers.nth(0), chat_page.answers.nth(1), chat_page.answers.last
+    for what, read, leave, name in (
+        ("question", chat_page.questions.filter(has_text="Q4?"), chat_page.press, "New chat"),
+        ("middle of an answer", first.locator("p", has_text="Paragraph 40."), chat_page.open_settings, "Usage"),
+        ("end of a long answer", long.locator("footer"), chat_page.press, "New chat"),
+        # The end is near until the blocks below, the last ones that share a height, get their own.
+        ("last answer", last_answer.locator("p", has_text="Last 95."), chat_page.press, "New chat"),
+    ):
+        expect(long.get_by_text("Paragraph 99.")).to_be_attached()
+        expect(long.locator(".chunk.waiting")).to_have_count(0)
+        before = read.evaluate(SCROLL_TO_TOP)
+        expect(to_end).to_be_visible()
         leave(name)
         expect(read).to_have_count(0)
         chat_page.page.go_back()
-        expect(read).to_be_in_viewport()
-        after = read.bounding_box()
-        assert before is not None
-        assert after is not None
-        assert abs(after["y"] - before["y"]) < 3
-    expect(chat_page.page.get_by_role("button", name="Go to the latest message")).to_be_visible()
+        expect(long.get_by_text("Paragraph 99.")).to_be_attached()
+        expect(long.locator(".chunk.waiting")).to_have_count(0)
+        after = read.evaluate(TOP_AFTER_A_FRAME)
+        assert abs(after - before) < 3, f"the {what} was left at {before} px and found at {after} px"
+        expect(to_end).to_be_visible()
 
 
 def test_list_scrolls_to_the_open_chat(server: Service, visitor: Visitor, key: str) -> None:

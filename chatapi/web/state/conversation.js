@@ -23,8 +23,9 @@ import { CONTINUE_REQUEST, DEVELOPER_DRAFT, SENT_DRAFT, attachmentsOf } from "./
  */
 
 /**
- * A position to return to: a message, and the distance of its top from the top of the view in pixels.
- * @typedef {{messageId: string, offset: number}} ReadingPosition
+ * A position to return to: a message, or the block of its text with this index, and the distance of its top from the top
+ * of the view in pixels.
+ * @typedef {{messageId: string, block: number | null, offset: number}} ReadingPosition
  */
 
 export class Conversation extends Observable {

@@ -43,7 +43,8 @@ export function useFollowEnd(conversation) {
       const isUp = box.scrollTop < top.current;
       top.current = box.scrollTop;
       if (!isNear && !isUp && following.current) return;
-      following.current = isNear;
+      // A restored position can be near the end only because the content below has no heights yet.
+      following.current = isNear && restored.current === null;
       setAtEnd(isNear);
     };
     const onResize = new ResizeObserver(() => {
@@ -74,7 +75,7 @@ export function useFollowEnd(conversation) {
   /** @param {Element} message that stays where it is when messages above it get their heights */
   const hold = (message) => {
     if (scroller.current === null) return;
-    restored.current = { messageId: message.id, offset: topOf(message) - topOf(scroller.current) };
+    restored.current = { messageId: message.id, block: null, offset: topOf(message) - topOf(scroller.current) };
   };
   return { scroller, content, atEnd, scrollToEnd, stopFollowing, hold };
 }
@@ -99,28 +100,59 @@ export function useStablePosition(scroller, firstId) {
 }
 
 /**
+ * Read the position of the first visible block of the first visible message. Blocks above it in the same message may have
+ * no heights yet when the position is restored.
  * @param {HTMLElement} box
- * @returns {import("../state/conversation.js").ReadingPosition | null} of the first visible message
+ * @returns {import("../state/conversation.js").ReadingPosition | null} null without a message
  */
 function readPosition(box) {
-  const { top } = box.getBoundingClientRect();
-  for (const message of box.querySelectorAll("article")) {
-    const { top: messageTop, bottom } = message.getBoundingClientRect();
-    if (bottom > top) return { messageId: message.id, offset: messageTop - top };
-  }
-  return null;
+  const top = topOf(box);
+  const message = firstBelow(box.querySelectorAll("article"), top);
+  if (message === undefined) return null;
+  const child = firstBelow(message.querySelectorAll(":scope > .markdown > *"), top);
+  const block = child?.matches(".chunk") ? firstBelow(child.children, top) : child;
+  if (block === undefined) return { messageId: message.id, block: null, offset: topOf(message) - top };
+  return { messageId: message.id, block: blocksOf(message).indexOf(block), offset: topOf(block) - top };
 }
 
 /**
- * Scroll to a position. Returns whether its message exists.
+ * Scroll to a position. Returns whether its message exists: a block comes later where a long text is rendered in slices.
  * @param {HTMLElement} box
  * @param {import("../state/conversation.js").ReadingPosition | null} position
  */
 function restorePosition(box, position) {
   const message = position === null ? null : document.getElementById(position.messageId);
   if (position === null || message === null) return false;
-  box.scrollTop += topOf(message) - topOf(box) - position.offset;
+  giveHeight(message);
+  const block = position.block === null ? undefined : blocksOf(message)[position.block];
+  const chunk = block?.closest(".chunk");
+  if (chunk instanceof HTMLElement) giveHeight(chunk);
+  box.scrollTop += topOf(block ?? message) - topOf(box) - position.offset;
   return true;
+}
+
+/** The blocks of a message's text, in order. @param {Element} message */
+function blocksOf(message) {
+  return [...message.querySelectorAll(":scope > .markdown > :not(.chunk), :scope > .markdown > .chunk > *")];
+}
+
+/**
+ * Give an element its own height although it is out of view: with the height of the style sheet it ends above a position
+ * deep inside, never comes into view and never gets its own.
+ * @param {HTMLElement} element
+ */
+function giveHeight(element) {
+  element.style.contentVisibility = "visible";
+}
+
+/**
+ * Find the first element that is not above a line, or else the last one.
+ * @param {Iterable<Element>} elements in the order of their positions
+ * @param {number} top
+ */
+function firstBelow(elements, top) {
+  const all = [...elements];
+  return all.find((element) => element.getBoundingClientRect().bottom > top) ?? all.at(-1);
 }
 
 /** @param {Element} element */
