@@ -58,6 +58,7 @@ class LateRoutes:
         """Begin to import them; return the task until they are there."""
         if self._routes is None and self._importing is None:
             self._importing = asyncio.create_task(self._import(), name="late-routes")
+            self._importing.add_done_callback(_retrieve_error)
         return self._importing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,10 +72,19 @@ class LateRoutes:
         begun = time.monotonic()
         try:
             self._app, self._routes = await asyncio.to_thread(_assemble, self._services)
+        except Exception:
+            logger.exception("late routes not imported")  # the request for the page, which began it, does not wait
+            raise
         finally:
             self._importing = None  # after a failure, such as no free file descriptor, the next request tries again
         logger.info("late routes imported", seconds=round(time.monotonic() - begun, 3))
         gc.freeze()  # as after the start: these objects live as long as the process
+
+
+def _retrieve_error(importing: asyncio.Task[None]) -> None:
+    """Retrieve the error, which is logged: asyncio reports one that nothing has retrieved."""
+    if not importing.cancelled():
+        importing.exception()
 
 
 def _assemble(services: Services) -> tuple[Starlette, ASGIApp]:

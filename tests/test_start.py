@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
 from chatapi.front import LateRoutes
@@ -99,6 +101,16 @@ async def test_an_import_of_routes_that_failed_is_tried_again(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "chatapi.app", None)  # its import fails
     failed = await asyncio.gather(request(), request(), return_exceptions=True)
     assert [type(error) for error in failed] == [ModuleNotFoundError] * 2
+    unretrieved: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unretrieved.append(context))
+    with capture_logs() as logged:
+        importing = late.begin()  # as the page does, without a wait
+        assert importing is not None
+        await asyncio.wait([importing])
+    del importing
+    gc.collect()
+    assert [line["event"] for line in logged] == ["late routes not imported"]
+    assert not unretrieved
     monkeypatch.undo()
     await request()
     assert statuses == [404, None]
