@@ -13,6 +13,7 @@ from chatapi.settings import Settings, variable_name
 SHELLS = ("bash", "fish", "zsh")
 WIDTH = 100  # of the list of settings
 DEVELOPER_MESSAGE = "You are a helpful assistant."
+DEMO_PACE_MS = 60
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,7 +41,10 @@ def make_parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="serve with a simulated model: no account, no cost, no network")
     _add_address(demo)
     demo.add_argument(
-        "--pace-ms", type=int, default=60, help="milliseconds between two words of an answer (default: %(default)s)"
+        "--pace-ms",
+        type=int,
+        default=DEMO_PACE_MS,
+        help="milliseconds between two words of an answer (default: %(default)s)",
     )
     _add_chat(commands)
     migrate = commands.add_parser(

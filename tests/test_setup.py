@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import pytest
 import requests
 
 from chatapi import __version__
+from chatapi.arguments import DEMO_PACE_MS
 from tests.databases import free_port
 from tests.server_process import KEY, PROJECT, environment_without_settings
 from tests.wheels import blocks_of, lock_to_wheels
@@ -27,9 +29,23 @@ from tests.wheels import blocks_of, lock_to_wheels
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SET_UP_SECONDS = 600  # on a busy machine
-LEFT_OUT = (".git", ".venv", "node_modules", "data", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis")
+LINKS = (".venv", "node_modules")  # .gitignore names the folders only
+FASTER = 3  # than the demo and the README's commands on it: the tour waits for less than ten seconds
 pytestmark = pytest.mark.hangs_after(3 * SET_UP_SECONDS)
 GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
+GIT += ["-c", "commit.gpgsign=false", "-c", "core.compression=0"]
+REAL_PYTHON = os.path.realpath(sys.executable)
+PYTHON_WITH_PIP = """\
+#!/bin/sh
+if [ "$*" != "-m venv .venv" ]; then
+    exec "{python}" "$@"
+fi
+"{python}" -m venv --without-pip .venv
+packages=$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+ln -sfn {pip} "$packages"
+printf '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n' > .venv/bin/pip
+chmod +x .venv/bin/pip
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +57,39 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """
     folder = tmp_path_factory.mktemp("fresh")
     repository = folder / "repository"
-    shutil.copytree(PROJECT, repository, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    subprocess.run([*GIT, "init", "--quiet", repository], check=True)
+    (repository / ".git/info/exclude").write_text("\n".join(LINKS))
+    for arguments in (["add", "--all"], ["commit", "--quiet", "--message=All"]):
+        subprocess.run([*GIT, f"--git-dir={repository / '.git'}", "--work-tree=.", *arguments], cwd=PROJECT, check=True)
+    clone, enter, _ = BLOCKS[0].replace("REPOSITORY", shlex.quote(str(repository))).split(" && ")
+    subprocess.run(shlex.split(clone), cwd=folder, check=True, capture_output=True)
+    cloned = folder / str(enter).removeprefix("cd ")
     wheels = folder / "wheels"
     wheels.mkdir()
     for lock in ("requirements.txt", "requirements-replicas.txt"):
-        lock_to_wheels(repository / lock, wheels)
-    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=All"]):
-        subprocess.run([*GIT, *arguments], cwd=repository, check=True)
-    clone, enter, _ = BLOCKS[0].replace("REPOSITORY", str(repository)).split(" && ")
-    subprocess.run(shlex.split(clone), cwd=folder, check=True, capture_output=True)
+        lock_to_wheels(cloned / lock, wheels)
     with pytest.MonkeyPatch.context() as variables:
         for installer in ("PIP", "UV"):
             variables.setenv(f"{installer}_NO_INDEX", "1")
             variables.setenv(f"{installer}_FIND_LINKS", str(wheels))
-        yield folder / str(enter).removeprefix("cd ")
+        yield cloned
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that makes an environment as `python3 -m venv .venv` does, with the pip of the tests, if they have one.
+
+    To unpack and to compile the pip that comes with Python takes as long as to install all packages of the service;
+    `./run test` did it, and so does `./run packages`.
+    """
+    command = tmp_path_factory.mktemp("python") / "python3"
+    pip = [str(path) for path in Path(sysconfig.get_path("purelib")).glob("pip*") if path.name.split("-")[0] == "pip"]
+    if pip:
+        command.write_text(PYTHON_WITH_PIP.format(python=REAL_PYTHON, pip=shlex.join(pip)))
+        command.chmod(0o755)
+    else:
+        command.symlink_to(REAL_PYTHON)
+    return command
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +144,10 @@ def block_with(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def ready(checkout: Path, port: int) -> Path:
+def ready(checkout: Path, python: Path, port: int) -> Path:
     """The clone after the README's first command, which installs the packages and serves."""
     assert BLOCKS[0].rstrip().endswith(" && ./run")
-    with serving("./run", checkout, environment(port)) as lines:
+    with serving("./run", checkout, environment(port, PYTHON=str(python))) as lines:
         assert any(line.startswith("Setting up .venv from requirements.txt: ") for line in lines)
         assert requests.get(f"http://127.0.0.1:{port}/api/health", timeout=10).json()["status"] == "ok"
         assert "<title>" in requests.get(f"http://127.0.0.1:{port}/", timeout=10).text
@@ -128,12 +163,10 @@ def test_run_starts_again_without_an_installation(ready: Path, port: int) -> Non
     assert ended.stdout == f"OpenAI Chat API {__version__}\n"
 
 
-def test_the_commands_by_hand_serve(ready: Path, port: int, tmp_path: Path) -> None:
+def test_the_commands_by_hand_serve(ready: Path, python: Path, port: int) -> None:
     """In the environment that `./run` has made, where pip only checks that every package is installed."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python3").symlink_to(os.path.realpath(sys.executable))
     make, install, serve = block_with("pip install -r").splitlines()
-    variables = environment(port, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", PIP_QUIET="1")
+    variables = environment(port, PATH=f"{python.parent}:{os.environ['PATH']}", PIP_QUIET="1")
     with serving(f"bash -c '{make} && {install} && exec {serve}'", ready, variables):
         assert requests.get(f"http://127.0.0.1:{port}/api/health", timeout=10).json()["status"] == "ok"
 
@@ -142,11 +175,13 @@ def test_the_commands_by_hand_serve(ready: Path, port: int, tmp_path: Path) -> N
 def installed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a wheel that was built from the clone and installed, without the packages that it needs."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    # With the setuptools of the tests; `./run packages` builds it as users do, in an environment of its own.
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", str(checkout)]
-    subprocess.run(build, check=True, timeout=SET_UP_SECONDS)
+    # With the setuptools of the tests, called as pip does; `./run packages` builds it in an environment of its own.
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    with (folder / "log").open("wb") as log:
+        command = [sys.executable, "-W", "ignore", "-c", build, str(folder)]
+        subprocess.run(command, cwd=checkout, check=True, timeout=SET_UP_SECONDS, stdout=log)
     (wheel,) = folder.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
     return folder
 
@@ -191,7 +226,9 @@ def test_the_tour_of_the_readme(ready: Path, port: int, tmp_path: Path) -> None:
     tour = [block for block in BLOCKS if "curl" in block]
     assert len(tour) == 4, "the tour has changed: check its new steps here"
     script = "\necho ==step==\n".join(tour).replace("127.0.0.1:8000", f"127.0.0.1:{port}")
-    with serving(demo, ready, variables):
+    script, times = re.subn(r"(--max-time |sleep )2\b", rf"\g<1>{2 / FASTER:.2f}", script)
+    assert times == 2, "the tour has changed: its waits are shortened here"
+    with serving(f"{demo} --pace-ms {DEMO_PACE_MS // FASTER}", ready, variables):
         ran = subprocess.run(
             ["bash", "-u", "-c", script], cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True
         )
