@@ -41,8 +41,8 @@ def database_of(service: Service) -> Path:
 
 
 def respond(request: ReceivedRequest) -> Script | None:
-    """Answer some messages with text that grows for as long as the backups take, and the others at once."""
-    grows = request.body["messages"][-1]["content"] == GROW
+    """Answer some messages with text that grows for as long as the backups take, and all other requests at once."""
+    grows = bool(request.body) and request.body["messages"][-1]["content"] == GROW
     return scripts.answer("word " * GROWING_WORDS, pace_seconds=0.005) if grows else None
 
 

@@ -12,7 +12,12 @@ from chatapi.simulator import Gate, Simulator, refuse, scripts
 from tests.server_process import Serve, Service, fresh_key
 
 SECONDS = 10.0
-NARROW = {"CHATAPI_RATE_LIMIT": "0", "CHATAPI_MAX_GENERATIONS_PER_KEY": "1", "CHATAPI_MAX_GENERATIONS": "2"}
+NARROW = {
+    "CHATAPI_RATE_LIMIT": "0",
+    "CHATAPI_MAX_GENERATIONS_PER_KEY": "1",
+    "CHATAPI_MAX_GENERATIONS": "2",
+    "CHATAPI_SLOT_WAIT_SECONDS": "0.5",
+}
 RATE_LIMIT = 3  # requests per key and minute, on the server that counts
 EVENTS = {"Accept": "text/event-stream"}
 

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import openai
@@ -128,29 +129,28 @@ def posted(path: str, body: Any, headers: dict[str, str]) -> bytes:
     return "\r\n".join(lines).encode() + data
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
-@pytest.mark.parametrize("by", ["field", "header"])
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_stored_answer_stops_with_its_client_where_that_was_asked_for(
-    service: Service, upstream: Simulator, gate: Gate, path: str, by: str, stream: bool
-) -> None:
-    upstream.script = scripts.held(gate)
-    body: dict[str, Any] = {"model": MODEL, "stream": stream}
-    body |= {"input": "x"} if path == "/v1/responses" else {"messages": HELLO}
-    headers = {"Authorization": f"Bearer {KEY}", "X-ChatAPI-Session-ID": "new"}
-    if by == "field":
-        body["on_disconnect"] = "cancel"
-    else:
-        headers["X-On-Disconnect"] = "cancel"
+def test_a_stored_answer_stops_with_its_client_where_that_was_asked_for(service: Service, upstream: Simulator) -> None:
     host, port = service.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(posted(path, body, headers))
-        assert gate.reached.wait(10)
-        if stream:
-            assert connection.recv(1)
-    asked = upstream.requests[-1]
-    assert asked.left.wait(10), "the upstream's connection is closed"
-    assert "on_disconnect" not in asked.body
+    asked = {}
+    for path, by, stream in product(("/v1/responses", "/v1/chat/completions"), ("field", "header"), (True, False)):
+        gate = Gate()
+        upstream.script = scripts.held(gate)
+        body: dict[str, Any] = {"model": MODEL, "stream": stream}
+        body |= {"input": "x"} if path == "/v1/responses" else {"messages": HELLO}
+        headers = {"Authorization": f"Bearer {KEY}", "X-ChatAPI-Session-ID": "new"}
+        if by == "field":
+            body["on_disconnect"] = "cancel"
+        else:
+            headers["X-On-Disconnect"] = "cancel"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(posted(path, body, headers))
+            assert gate.reached.wait(10)
+            if stream:
+                assert connection.recv(1)
+        asked[path, by, stream] = upstream.requests[-1]
+    for case, request in asked.items():  # after all of them have left: each departure is noticed within a second
+        assert request.left.wait(10), f"the upstream's connection is open: {case}"
+        assert "on_disconnect" not in request.body
 
 
 def test_a_stored_answer_continues_by_default(
@@ -178,11 +178,19 @@ def test_an_unknown_word_for_a_disconnect_is_named(service: Service) -> None:
 
 # Retries
 
+RECEIVING = "http11.receive_response_headers.started"  # the client has sent its request
+
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("place", ["response", "previous", "completion"])
 def test_a_clients_own_retries_ask_the_model_once(
-    service: Service, client: openai.OpenAI, upstream: Simulator, gate: Gate, place: str, stream: bool
+    service: Service,
+    client: openai.OpenAI,
+    upstream: Simulator,
+    gate: Gate,
+    place: str,
+    stream: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = client.responses.create(model=MODEL, input="before")
     asked = len(upstream.requests)
@@ -190,13 +198,20 @@ def test_a_clients_own_retries_ask_the_model_once(
     upstream.script = replace(answer, before_headers=(Wait(gate), *answer.before_headers))
     sent: list[Any] = []
 
-    def open_after_the_retry(request: Any) -> None:
+    def lose_patience(request: Any) -> None:
         sent.append(request)
-        if len(sent) == 2:
-            threading.Timer(0.3, gate.open).start()  # the retry has found the first attempt by then
+        request.extensions["timeout"]["read"] = 0.05 if len(sent) == 1 else 30
+        request.extensions["trace"] = lambda event, _: on_sent() if event == RECEIVING else None
 
-    impatient = openai.DefaultHttpxClient(event_hooks={"request": [open_after_the_retry]})
-    with client_of(service, timeout=2.0, max_retries=3, http_client=impatient) as hasty:
+    def on_sent() -> None:
+        if len(sent) == 1:
+            assert gate.reached.wait(10)  # then it waits for an answer that does not begin
+        else:
+            threading.Timer(0.1, gate.open).start()  # the retry has found the first attempt by then
+
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    impatient = openai.DefaultHttpxClient(event_hooks={"request": [lose_patience]})
+    with client_of(service, max_retries=3, http_client=impatient) as hasty:
         if place == "completion":
             headers = {"X-Session-ID": before_session(service)}
             create: Any = hasty.chat.completions.create
