@@ -48,7 +48,7 @@ PIECES = 25  # of an answer, each with the canary
 PACE_SECONDS = 0.02
 ANSWER_SECONDS = 40.0  # the longest that anything may take
 DOWN_SECONDS = 0.7  # for which a database is away
-BETWEEN_SECONDS = 1.0  # outages
+PEACE_SECONDS = 1.0  # between outages
 READY_SECONDS = 5.0  # from PostgreSQL's start until a replica is ready
 HOLD = "hold"
 QUICK = "quickly"
@@ -147,9 +147,16 @@ class Campaign:
     """Clients, cuts and outages on one cluster. `losses` stays empty, or a promise was broken."""
 
     def __init__(
-        self, folder: Path, simulator: Simulator, seed: int = 0, *, sessions: int = SESSIONS, workers: int = WORKERS
+        self,
+        folder: Path,
+        simulator: Simulator,
+        seed: int = 0,
+        *,
+        sessions: int = SESSIONS,
+        workers: int = WORKERS,
+        peace_seconds: float = PEACE_SECONDS,
     ) -> None:
-        self._number_of_sessions, self._workers = sessions, workers
+        self._number_of_sessions, self._workers, self._peace_seconds = sessions, workers, peace_seconds
         self.losses: list[str] = []
         self.statuses: Counter[str] = Counter()
         self.cuts: Counter[str] = Counter()
@@ -342,7 +349,7 @@ class Campaign:
         while not over.is_set():
             for what in OUTAGES:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), BETWEEN_SECONDS)
+                    await asyncio.wait_for(over.wait(), self._peace_seconds)
                 if over.is_set() and sum(self.outages.values()) >= len(OUTAGES):
                     return
                 self.outages[what] += 1
@@ -415,12 +422,29 @@ class Campaign:
 
     def _check_slots(self) -> None:
         """Every key can run as many answers as it may, and no more."""
+        for replica in self.cluster.replicas:
+            self._await_shared_counts(replica)
         threads = [threading.Thread(target=self._check_slots_of, args=(key,), daemon=True) for key in self._keys[:5]]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(ANSWER_SECONDS)
         self._upstream.gate.open()
+
+    def _await_shared_counts(self, replica: Service) -> None:
+        """Wait until a replica counts in Redis, which it leaves alone for a second after each failure."""
+        canary, session = next(iter(self._by_canary.items()))
+        body = {"developer_message": "", "user_message": f"{QUICK}, {canary.decode()}"}
+        headers = {"Authorization": f"Bearer {session.key}"}
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            before = self.redis.scripts_run()
+            sent = requests.post(f"{replica.url}/api/chat", json=body, headers=headers, timeout=ANSWER_SECONDS)
+            sent.raise_for_status()
+            if self.redis.scripts_run() >= before + 2:  # for the request and for its slot
+                return
+            time.sleep(0.1)
+        self.losses.append(f"a replica does not count in Redis {READY_SECONDS} s after the outages")
 
     def _check_slots_of(self, key: str) -> None:
         canary = next(session.canary for session in self._by_canary.values() if session.key == key)

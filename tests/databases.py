@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -254,6 +255,16 @@ class Redis(Server):
                 return connection.recv(7) == b"+PONG\r\n"
         except OSError:
             return False
+
+    def scripts_run(self) -> int:
+        """Return how many scripts it has run since its start."""
+        with (
+            socket.create_connection(("127.0.0.1", self.port), START_SECONDS) as connection,
+            connection.makefile("rb") as reply,
+        ):
+            connection.sendall(b"INFO commandstats\r\n")
+            text = reply.read(int(reply.readline().removeprefix(b"$")))
+        return sum(map(int, re.findall(rb"cmdstat_eval(?:sha)?:calls=(\d+)", text)))
 
     def remove(self) -> None:
         self.kill()  # it has no data to save, and ignores SIGQUIT if a background job of a shell started it

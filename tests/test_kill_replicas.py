@@ -6,16 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chatapi.simulator import Simulator
-from tests.replica_campaign import SLEEP_EVERY, STREAMS, Campaign
+from tests.replica_campaign import SLEEP_EVERY, Campaign
 
 ROUNDS = 4
+STREAMS = 24  # in each round; the campaign has twice as many
 
 
 def test_a_killed_or_paused_replica_loses_no_byte_and_no_session(
     simulator: Simulator, tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
     # Promises 1, 3, 5 and 6, across replicas.
-    campaign = Campaign(tmp_path, simulator)
+    campaign = Campaign(tmp_path, simulator, streams=STREAMS)
     for _ in range(ROUNDS):
         campaign.round()
     campaign.end()
