@@ -266,6 +266,13 @@ async def test_an_ending_starts_the_next_turn_in_its_transaction_and_a_fenced_on
     found = await store.sessions.find(session_id)
     assert found is not None
     assert (found.queued, found.content_bytes < size) == (0, True)
+    size = found.content_bytes
+    for text in ("Six", "Seven"):
+        await add(store, turn(session_id, text))
+    assert [await store.queue.clear(session_id, anyone) for _ in range(2)] == [2, 0]
+    found = await store.sessions.find(session_id)
+    assert found is not None
+    assert (found.queued, found.content_bytes, await store.queue.find_all(session_id)) == (0, size, [])
     with pytest.raises(QueuedMessageNotFound):
         await store.queue.remove(session_id, swept.id, anyone)
     with pytest.raises(QueueFull):

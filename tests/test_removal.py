@@ -103,6 +103,10 @@ async def test_an_answer_is_removed_with_its_question_and_the_following_messages
     assert texts(await store.messages.find_input(third.generation.id)) == ["three"]
     await store.messages.remove_answer(first.generation.id, anyone)
     assert texts(await path(store, session_id)) == ["three", "to three"]
+    fourth = await asked(store, session_id, "four")
+    await store.messages.remove(session_id, fourth.input[0], anyone)
+    await store.messages.remove_answer(fourth.generation.id, anyone)
+    assert texts(await path(store, session_id)) == ["three", "to three"], "only its question was removed before"
     assert texts(await store.messages.find_input(third.generation.id)) == ["three"]
     await store.messages.remove_answer(third.generation.id, anyone)
     assert await store.sessions.find(session_id) is None

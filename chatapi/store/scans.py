@@ -87,8 +87,6 @@ class Scans(Repository):
                     size += len(content)
                 if step is not None and (len(found) >= SEARCH_BATCH or size >= PAGE_BYTES):
                     return found, SearchCursor(created_at, found_id, step)
-            if len(found) >= SEARCH_BATCH or size >= PAGE_BYTES:
-                return found, SearchCursor(created_at, found_id, FIRST)
         if len(sessions) < SESSIONS_PER_BATCH:
             return found, None
         _, found_id, _, created_at = sessions[-1]
