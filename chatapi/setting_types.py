@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5})?)?")
 
 
 def is_pattern(value: str) -> str:
@@ -54,12 +56,24 @@ def is_redis_url(value: str) -> str:
 
 
 def are_origins(value: str) -> str:
-    """Check a list of origins, or `*`."""
-    for origin in value.split(","):
-        parts = urlsplit(origin.strip())
-        if origin.strip() != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path):
-            raise ValueError("must be * or a comma-separated list of origins such as https://chat.example.org")
-    return value
+    """Return a list of origins as browsers send them (RFC 6454, section 6), or `*`; raise ValueError if it is none."""
+    origins = filter(None, map(str.strip, value.split(",")))
+    return ",".join([origin if origin == "*" else _as_browsers_send(origin) for origin in origins])
+
+
+def _as_browsers_send(origin: str) -> str:
+    try:
+        scheme, host, *rest = urlsplit(origin)
+        found = HOST.fullmatch(host.lower())
+        if found is None or scheme not in DEFAULT_PORTS or any(one.strip("/") for one in rest):
+            raise ValueError
+        name = found["name"].encode("idna").decode()
+        port = int(found["port"] or DEFAULT_PORTS[scheme])
+    except ValueError:  # also from the parser, or from a name that has no form in ASCII
+        raise ValueError(
+            "must be * or a comma-separated list of origins such as https://chat.example.org, without * in a name"
+        ) from None
+    return f"{scheme}://{name}" + ("" if port == DEFAULT_PORTS[scheme] else f":{port}")
 
 
 def are_networks(value: str) -> str:

@@ -385,7 +385,7 @@ class Settings(BaseModel):
     @property
     def origins(self) -> list[str]:
         """The allowed origins."""
-        return [origin.strip() for origin in self.cors_origins.split(",")]
+        return self.cors_origins.split(",")
 
     def proxy_for(self, base_url: str) -> str | None:
         """Return the proxy through which a model API is reached, if any.

@@ -41,6 +41,7 @@ def served(serve_module: Serve) -> Service:
         CHATAPI_MAX_GENERATIONS_PER_KEY="1",
         CHATAPI_MAX_GENERATIONS="2",
         CHATAPI_MAX_CONTEXT_BYTES=str(CONTEXT_BYTES),
+        CHATAPI_CORS_ORIGINS="https://Chat.Example.org/, http://127.0.0.1:3000",
     )
 
 
@@ -214,6 +215,22 @@ def test_an_interrupted_answer_has_a_retry_after(serve: Serve, simulator: Simula
     for response in (*told, *map(send, before)):
         assert (response.status_code, response.json()["code"]) == (503, "interrupted")
         assert int(response.headers["Retry-After"]) >= 1, "also when repeated after the restart"
+
+
+# Pages of other sites
+
+
+@pytest.mark.parametrize("origin", ["https://chat.example.org", "http://127.0.0.1:3000"])
+def test_only_pages_of_the_allowed_origins_may_read_responses(served: Service, key: str, origin: str) -> None:
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    for sender, is_allowed in ((origin, True), (f"{origin}.evil.example", False), ("null", False)):
+        allowed = {sender} if is_allowed else {None}
+        answered = served.get("/api/usage", key=key, headers={"Origin": sender})
+        preflight = requests.options(f"{served.url}/api/chat", headers=asks | {"Origin": sender}, timeout=SECONDS)
+        assert answered.status_code == 200
+        assert {one.headers.get("Access-Control-Allow-Origin") for one in (answered, preflight)} == allowed
+        assert "Origin" in answered.headers["Vary"], "a cache keeps the answers to others apart"
+        assert preflight.status_code == (200 if is_allowed else 400)
 
 
 # Long conversations

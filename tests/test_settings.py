@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,65 @@ def test_an_env_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"PORT=\xff\xfe\n")
     with pytest.raises(SettingsError, match=r"^The file \.env cannot be read"):
         read_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "CHATAPI_KEY_PATTERN",
+            "sk-(",
+            "must be a regular expression: missing ), unterminated subpattern at position 3",
+        ),
+        ("CHATAPI_TRUSTED_PROXIES", "10.0.0.0/8, proxy", "must be a comma-separated list of addresses or networks "),
+        (
+            "CHATAPI_CONTEXT_TOKENS",
+            "gpt-4.1-mini=1M",
+            "must be MODEL=TOKENS, separated by commas, such as gpt-4.1-mini=",
+        ),
+        (
+            "CHATAPI_CONTEXT_TOKENS",
+            "gpt-4.1-mini=0",
+            "must be MODEL=TOKENS, separated by commas, such as gpt-4.1-mini=",
+        ),
+        *[
+            ("CHATAPI_CORS_ORIGINS", origin, "must be * or a comma-separated list of origins such as https://")
+            for origin in (
+                *(
+                    "chat.example.org",
+                    "https://",
+                    "https://a,https://a/path",
+                    "https://u@a",
+                    "https://a?b",
+                    "https://[a",
+                ),
+                *("https://a:b", "https://*.example.org", "https://..", "ftp://a"),
+            )
+        ],
+    ],
+)
+def test_a_value_of_another_form_is_an_error_that_names_the_form(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name}: {re.escape(message)}"):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("*", ["*"]),
+        (" https://Chat.Example.org:443/,http://a_b:80, ", ["https://chat.example.org", "http://a_b"]),
+        ("https://a:8443,http://[::1]:8000", ["https://a:8443", "http://[::1]:8000"]),
+        ("https://bücher.example", ["https://xn--bcher-kva.example"]),
+    ],
+)
+def test_origins_are_compared_in_the_form_that_browsers_send(
+    monkeypatch: pytest.MonkeyPatch, value: str, origins: list[str]
+) -> None:
+    monkeypatch.setenv("CHATAPI_CORS_ORIGINS", value)
+    assert read_settings().origins == origins
 
 
 def test_every_impossible_value_is_named_and_none_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
