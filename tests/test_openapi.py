@@ -144,6 +144,7 @@ def test_a_generated_python_client_drives_a_server(
 NOUNS = {"Session", "Message", "Part", "Usage", "Hit", "Config", "Price", "Prices", "UsageRow"}
 
 
+@pytest.mark.needs_node
 def test_generated_typescript_types_compile_and_are_those_of_the_page(home: Path, document_file: Path) -> None:
     types = home / "types.ts"
     packages = FOLDER / "node_modules"
