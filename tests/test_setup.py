@@ -370,6 +370,32 @@ def test_the_readme_names_only_commands_of_run(checkout: Path) -> None:
     assert "./run help" in unknown.stderr
 
 
+TOOLS = ("ruff check", "ruff format", "codespell", "vulture", "mypy", "lint-imports")
+
+
+@pytest.mark.parametrize("failing", [None, *TOOLS])
+def test_run_check_fails_if_one_of_its_tools_does(
+    checkout: Path, port: int, tmp_path: Path, failing: str | None
+) -> None:
+    """Without the tools themselves, which take a minute: programs of their names that note how they were called."""
+    folder = tmp_path / "bare"
+    copy_of_run(checkout, folder)
+    lock = folder / "requirements-test.txt"
+    lock.write_text("")
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (folder / ".venv" / f"installed-{lock.name}").write_text("")
+    for tool in {tool.split()[0] for tool in TOOLS}:
+        program = programs / tool
+        program.write_text(f'#!/bin/sh\necho {tool} "$@" >>called\ncase "{tool} $*" in "{failing}"*) exit 1 ;; esac\n')
+        program.chmod(0o755)
+    ran = subprocess.run(["./run", "check"], cwd=folder, env=environment(port), check=False, capture_output=True)
+    assert (ran.returncode == 0) == (failing is None), ran.stderr
+    called = (folder / "called").read_text().splitlines()
+    expected = TOOLS if failing is None else TOOLS[: TOOLS.index(failing) + 1]
+    assert [line.startswith(tool) for line, tool in zip(called, expected, strict=True)] == [True] * len(expected)
+
+
 def test_a_python_that_is_too_old_or_missing_gets_one_sentence(checkout: Path, port: int, tmp_path: Path) -> None:
     copy_of_run(checkout, tmp_path / "bare")
     variables = environment(port, PYTHON="/nonexistent/python")
