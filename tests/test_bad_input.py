@@ -405,6 +405,7 @@ def test_a_body_without_a_json_content_type_is_not_read(
         (GOOD.replace(b'"u"', b'"\xff"'), f"byte {GOOD.index(b':', GOOD.index(b'user_message')) + 3}"),
         (GOOD[:-1] + b',"api_key":"' + OTHER_KEY.encode() + b'"}', "an object repeats a name"),
         (GOOD[:-1] + b',"temperature":NaN}', "NaN is not a number"),
+        (GOOD[:-1] + b',"temperature":-1e400}', "a number is too large"),
     ],
 )
 def test_a_fault_in_json_is_located(server: Service, body: bytes, fault: str) -> None:
@@ -412,6 +413,12 @@ def test_a_fault_in_json_is_located(server: Service, body: bytes, fault: str) ->
     check_problem(response, {400})
     assert response.json()["code"] == "malformed_json"
     assert f": {fault}. " in response.json()["detail"]
+
+
+def test_a_schema_with_a_number_past_all_floats_is_refused(server: Service) -> None:
+    """A response repeats its tools, and JSON has no infinity."""
+    body = b'{"input":"x","tools":[{"type":"function","name":"f","parameters":{"maximum":1e400}}]}'
+    assert send(server, body, "/v1/responses", Authorization=f"Bearer {KEY}").status_code == 400
 
 
 @pytest.mark.parametrize("path", [*ROUTES, "/v1/responses"])

@@ -450,6 +450,16 @@ def test_a_nul_in_an_answer_is_replaced(server: Service, upstream: Simulator) ->
 
 
 @pytest.mark.one_process("it is about its memory")
+def test_a_number_past_all_floats_in_an_annotation_is_null(server: Service, upstream: Simulator) -> None:
+    delta = b'{"choices":[{"index":0,"delta":{"annotations":[{"type":"url_citation","at":1e400}]}}]}'
+    upstream.script = event_stream(
+        Send(CHUNKS.content(TEXT)), Send(b"data: %b\n\n" % delta), Send(CHUNKS.finish("stop"))
+    )
+    answer = server.send(stream=False).json()
+    assert answer["parts"][1] == {"type": "annotation", "annotation": {"type": "url_citation", "at": None}}
+    assert server.messages(answer["session_id"], key=KEY)[1]["parts"] == answer["parts"]
+
+
 def test_memory_stays_flat_when_the_upstream_pours(server: Service, upstream: Simulator) -> None:
     with server.send() as response:
         assert response.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -36,7 +37,9 @@ def read_json(data: bytes | bytearray | str) -> Any:
         RecursionError: it nests too deeply.
     """
     text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-    return json.loads(text.lstrip("\ufeff"), strict=False, parse_int=_integer, parse_constant=_no_number)
+    return json.loads(
+        text.lstrip("\ufeff"), strict=False, parse_float=_finite, parse_int=_integer, parse_constant=_no_number
+    )
 
 
 def nests_deeper_than(value: Any, levels: int) -> bool:
@@ -66,6 +69,11 @@ def _hidden(_: Any) -> str:
 
 def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= INTEGER_DIGITS else None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if isfinite(number) else None
 
 
 def _no_number(_: str) -> None:

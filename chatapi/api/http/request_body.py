@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
+from math import isinf
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -315,8 +316,16 @@ def _refuse_constant(name: str) -> None:
     raise _NotJSON(f"{name} is not a number")
 
 
-_WITH_KEYS = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse_constant)
-_PLAIN = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+def _finite(digits: str) -> float:
+    """Return a number; one that is read as infinity could not be written as JSON again."""
+    number = float(digits)
+    if isinf(number):
+        raise _NotJSON("a number is too large")
+    return number
+
+
+_WITH_KEYS = json.JSONDecoder(object_pairs_hook=_members, parse_float=_finite, parse_constant=_refuse_constant)
+_PLAIN = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant)
 
 
 def validate(model: type[M], value: Any) -> M:

@@ -115,10 +115,13 @@ def annotations_of(part: Part) -> list[Any]:
 
 
 def read_annotation(line: str | bytes) -> Any:
-    """Return the annotation in a line of JSON, or None for one that nests too deeply to be written again."""
+    """Return the annotation in a line of JSON, or None for one that cannot be written again.
+
+    It nests too deeply, or has an infinite number, which versions before 0.2 stored.
+    """
     try:
         annotation = msgspec.json.decode(line)
-    except RecursionError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     return None if nests_deeper_than(annotation, MAX_ANNOTATION_DEPTH) else annotation
 
