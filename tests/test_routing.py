@@ -320,6 +320,22 @@ def test_an_unknown_model_is_a_404_that_lists_the_models_in_each_dialect(service
     assert sent() == {}
 
 
+@pytest.mark.parametrize("path", ["/v1/responses/compact", "/v1/responses/input_tokens"])
+def test_an_operation_of_responses_goes_to_an_upstream_that_has_it(service: Service, sent: Sent, path: str) -> None:
+    seen = len(service.log)
+    done = service.post(path, key=KEY, json={"model": "big", "input": "Hi"})  # the first upstream has no Responses
+    assert done.status_code == 200, done.text
+    (request,) = sent()["spare"]
+    assert (request.path, request.body["model"], keys_in(request)) == (path, "gpt-4o", {SPARE_KEY})
+    refused = service.post(path, key=KEY, json={"model": "small", "input": "Hi"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_by_upstream")
+    assert "api of the upstream own=responses" in refused.text, "the setting is refused beside the file"
+    assert service.post(path, key=OTHER_KEY, json={"model": "big", "input": "Hi"}).status_code == 401
+    assert {name: len(requests) for name, requests in sent().items()} == {"spare": 1}
+    service.wait_for_log("request", seen=seen, status=401)
+    assert not [line for line in service.log[seen:] if "upstream fallback" in line], "the first one did not fail"
+
+
 # Failures
 
 

@@ -87,7 +87,7 @@ class Attempt:
         responded = error is None
         if isinstance(error, UpstreamError):
             responded = UPSTREAM_NAME in error.headers
-            _describe(member, error)
+            describe(member, error)
             if _is_failure(error):
                 if member.breaker.fail():
                     seconds = round(member.breaker.wait_seconds)
@@ -115,7 +115,7 @@ def _is_failure(error: UpstreamError) -> bool:
     return isinstance(error, UpstreamUnavailable | UpstreamTimeout)
 
 
-def _describe(member: Member, error: UpstreamError) -> None:
+def describe(member: Member, error: UpstreamError) -> None:
     """Name the upstream in an error: in a header, and where its text names a setting of the only upstream."""
     error.headers.setdefault(UPSTREAM_NAME, member.name)
     for setting, key in ((BASE_URL, "base_url"), (API, "api")):

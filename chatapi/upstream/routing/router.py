@@ -41,7 +41,7 @@ from chatapi.upstream.responses.operations import Operation, unsupported
 from chatapi.upstream.responses.request import find_unsupported
 from chatapi.upstream.routing.bodies import CompletionBody
 from chatapi.upstream.routing.breaker import State
-from chatapi.upstream.routing.member import Attempt, Member
+from chatapi.upstream.routing.member import Attempt, Member, describe
 from chatapi.upstream.routing.model_list import ModelList
 from chatapi.upstream.routing.routes import ListedUpstream, RouteTable
 
@@ -202,15 +202,17 @@ class UpstreamRouter:
             UpstreamError: no upstream answered.
         """
         candidates = self._candidates(request.model, credential, _conversation(request))
-        candidates = [one for one in candidates if one.member.listed.entry.api != "chat"]
-        if not candidates:
-            raise unsupported(operation)
+        able = [one for one in candidates if one.member.listed.entry.api != "chat"]
+        if not able:
+            error = unsupported(operation)
+            describe(candidates[0].member, error)
+            raise error
 
         async def ask(candidate: Candidate, _: Attempt) -> PassthroughBody:
             sent = replace(request, model=candidate.model)
             return await candidate.member.upstream.operate(operation, sent, candidate.credential, most_bytes)
 
-        return await self._first(candidates, ask)
+        return await self._first(able, ask)
 
     # Passing on
 
