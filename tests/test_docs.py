@@ -48,6 +48,13 @@ def test_the_reference_is_made_from_the_openapi_document() -> None:
     assert reference() == HTTP, "run `python -m scripts.reference`"
 
 
+def test_the_reference_names_the_types_that_a_field_can_have() -> None:
+    assert "| `attachments` | list of ImageAttachment or FileAttachment or null |" in HTTP
+    assert "| `match` | list of integer, required |" in HTTP
+    for name in ("ImageAttachment", "FileAttachment"):
+        assert f"\n**{name}.** " in HTTP
+
+
 @pytest.mark.one_process("the page is the same on any of them")
 def test_the_reference_page_is_whole_and_needs_nothing_from_elsewhere(shared: Service) -> None:
     page = shared.get("/docs")

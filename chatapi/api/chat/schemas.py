@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from chatapi.api.chat.attachments import FileAttachment, ImageAttachment
 from chatapi.api.chat.queue_schemas import QueuedMessage
 from chatapi.api.chat.request import ChatBody, StopBody
 from chatapi.api.http.openapi import (
@@ -113,6 +114,8 @@ EVENTS: dict[str, Any] = {
     "error": one_of("ErrorEventOrChunk", ErrorEvent, ErrorChunk),
     **CHUNKS,
 }
+# A PNG of one grey pixel
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 describe(
     ChatBody,
     user_message="The message. Required, unless there are `attachments` or `replace` names an answer.",
@@ -134,6 +137,12 @@ describe(
     attachments="At most 16 images and files. They are part of the message, files before its text and images after it, "
     "and are sent upstream unchanged. With them, the body may have 8 MiB (`CHATAPI_MAX_MEDIA_BYTES`).",
 )
+describe(
+    ImageAttachment,
+    url="A data URL, `data:image/png;base64,…`, or an address on https that the model API fetches.",
+    detail="Sent upstream unchanged, such as `low`, `high` or `auto`.",
+)
+describe(FileAttachment, filename="Its name.", data="A data URL, such as `data:application/pdf;base64,…`.")
 describe(
     StopBody,
     generation_id="The generation to stop, by default the running one.",
@@ -184,6 +193,14 @@ SEND_MESSAGE = operation(
             "events", headers={"Accept": "text/event-stream"}, body={"user_message": "Hello", "developer_message": ""}
         ),
         Example("json", body={"user_message": "And again", "session_id": "$SESSION_ID", "stream": False}),
+        Example(
+            "image",
+            body={
+                "user_message": "Describe this picture.",
+                "developer_message": "",
+                "attachments": [{"type": "image", "url": f"data:image/png;base64,{PIXEL}"}],
+            },
+        ),
         Example("regenerate", body={"session_id": "$SESSION_ID", "replace": "$MESSAGE_ID"}),
         Example(
             "useChat",

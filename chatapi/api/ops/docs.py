@@ -238,13 +238,17 @@ def type_name(schema: dict[str, Any]) -> str:
     """Return a schema's type in a few words."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(type_name(one) for one in schema["anyOf"]))
+    if (alternatives := schema.get("anyOf") or schema.get("oneOf")) is not None:
+        return _either(alternatives)
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        return f"list of {type_name(schema.get('items', {}))}"
-    return str(schema.get("type", schema.get("const", "any")))
+        return f"list of {_either(schema.get('prefixItems') or [schema.get('items', {})])}"
+    return str(schema.get("const", schema.get("type", "any")))
+
+
+def _either(schemas: list[dict[str, Any]]) -> str:
+    return " or ".join(dict.fromkeys(type_name(one) for one in schemas))
 
 
 def _table(headings: tuple[str, ...], rows: str) -> str:
