@@ -117,7 +117,7 @@ def annotations_of(part: Part) -> list[Any]:
 def read_annotation(line: str | bytes) -> Any:
     """Return the annotation in a line of JSON, or None for one that cannot be written again.
 
-    It nests too deeply, or has an infinite number, which versions before 0.2 stored.
+    It nests too deeply, or has an infinite number, which earlier versions stored.
     """
     try:
         annotation = msgspec.json.decode(line)
