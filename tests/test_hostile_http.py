@@ -8,12 +8,13 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from chatapi.simulator import Gate, Simulator, scripts
+from chatapi.simulator import Gate, Simulator, Wait, scripts
 from tests.server_process import KEY, Serve, Service
 
 pytestmark = pytest.mark.one_process("HTTP is read before there is a store")
@@ -179,6 +180,28 @@ def test_requests_in_the_packet_of_a_body_are_not_parsed_while_it_is_answered(se
         received = read_all(upgraded)
     assert received.count(b"HTTP/1.1 ") == 2
     assert b"0\r\n\r\nHTTP/1.1 400" in received, "the handshake, which lacks headers, is answered after the stream"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": "x"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "stream": True}),
+        ("/v1/responses", {"input": "x", "store": False}),
+    ],
+)
+def test_a_client_that_leaves_the_next_request_behind_ends_its_request_upstream(
+    server: Service, upstream: Simulator, gate: Gate, path: str, body: dict[str, Any]
+) -> None:
+    upstream.script = scripts.event_stream(Wait(gate))
+    seen, asked = len(server.log), len(upstream.requests)
+    data = json.dumps(body | {"model": "gpt-4.1-mini"}).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: {KEY}\r\n"
+    with connect(server) as connection:
+        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(data) + data)
+        upstream.wait_for_requests(asked + 1)
+        connection.sendall(b"GET /livez HTTP/1.1\r\n")
+    server.wait_for_log("request", 5, seen=seen, path=path)
 
 
 def test_a_body_in_the_smallest_chunks_is_read(server: Service) -> None:

@@ -66,11 +66,11 @@ class BoundedProtocol(HttpToolsProtocol):
     __slots__ = (
         "_body",
         "_deadline",
+        "_drops_body",
         "_head",
         "_in_body",
         "_left",
         "_next",
-        "_reads_on",
         "_received",
         "_tail",
         "_upgrades",
@@ -88,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._tail = b""  # the last bytes of a body in chunks, which may be the beginning of an empty line
         self._received = 0  # bytes since the head
         self._body = 0  # of these, body
-        self._reads_on = False  # during the current response, to notice a disconnect
+        self._drops_body = False  # the rest of it, until the end of the current response
         self._websocket: BoundedWebSocket | None = None  # that this connection has become
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -246,21 +246,21 @@ class BoundedProtocol(HttpToolsProtocol):
         beginning of the next request is kept, as far as it takes no more than a head.
         """
         if cycle is self.cycle and not cycle.response_complete:
-            self._reads_on = True
+            self._drops_body = True
             cycle.body = bytearray()
             if len(self._next) <= HEAD_BYTES:
                 self.flow.resume_reading()
         return lambda: cycle.disconnected
 
     def _keep(self, data: bytes) -> None:
-        """Keep bytes of the next request for the end of the response."""
+        """Keep bytes of the next request for the end of the response; read on for a head, to notice a disconnect."""
         self._next += data
-        if not self._reads_on or len(self._next) > HEAD_BYTES:
-            self.flow.pause_reading()  # also again: the application resumes it with each part of a body it receives
+        if len(self._next) > HEAD_BYTES:
+            self.flow.pause_reading()  # also again: the application resumes it when it waits for a disconnect
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
-        if not self._reads_on:
+        if not self._drops_body:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -273,7 +273,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._reads_on = False
+        self._drops_body = False
         self.bounds.table.wait(self)
         super().on_response_complete()
         self._parse_next_soon()
