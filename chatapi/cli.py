@@ -84,14 +84,18 @@ def _overrides(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    from chatapi.terminal import ChatClient, Conversation, Failed, converse, send_once  # here, as below
+    # here, as below
+    from chatapi.terminal import ChatClient, Conversation, Failed, converse, printable, send_once
 
-    key = os.environ.get("OPENAI_API_KEY", "")
+    key = os.environ.get("OPENAI_API_KEY", "").strip()  # a file with the line ends of Windows leaves one
     try:
         if not key and sys.stdin.isatty():
             key = getpass.getpass("API key (not shown): ").strip()
         if not key:
             print("Set OPENAI_API_KEY to your API key.", file=sys.stderr)
+            return 2
+        if not (key.isascii() and key.isprintable()):
+            print("OPENAI_API_KEY: must have ASCII characters alone, without control characters.", file=sys.stderr)
             return 2
         dim = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         client = ChatClient(options.url, key)
@@ -106,7 +110,7 @@ def _chat(options: argparse.Namespace) -> int:
             conversation.show(options.session)
         return converse(conversation)
     except Failed as failure:
-        print(failure, file=sys.stderr)
+        print(printable(str(failure)), file=sys.stderr)
         return 1
 
 

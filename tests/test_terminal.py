@@ -19,10 +19,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from chatapi.cli import main
 from chatapi.simulator import Gate, Hang, Script, Send, Simulator, refuse, scripts
-from chatapi.terminal import ChatClient, Conversation, Failed
+from chatapi.terminal import ChatClient, Conversation, Failed, converse
+from chatapi.terminal.conversation import HELP
 from tests.proxies import Relay
-from tests.server_process import KEY, PROJECT, Serve, Service, environment_without_settings
+from tests.server_process import KEY, PROJECT, Serve, Service, environment_without_settings, fresh_key
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.one_process("a client of the public routes")
 
@@ -69,6 +72,18 @@ def test_failures_are_one_sentence_and_status_1(server: Service, upstream: Simul
     cut = chat("--url", server.url, "Hi")
     assert cut.returncode == 1
     assert cut.stdout.startswith("Half\nThe answer is not complete: ")
+
+
+def test_a_key_with_a_line_end_is_used_and_an_impossible_one_is_not_shown(
+    server: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\r\n")
+    assert (main(["chat", "--url", server.url, "Count to 2"]), capsys.readouterr().out) == (0, "1 2\n")
+    for key in ("sk-\u202fkey", "sk-\rkey"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        assert main(["chat", "--url", server.url, "Hi"]) == 2
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err.count("\n"), "sk-" in shown.err) == ("", 1, False)
 
 
 class _CutOnce:
@@ -144,10 +159,61 @@ def test_a_server_of_another_kind_is_one_sentence(upstream: Simulator, data: byt
 
 
 def test_a_server_that_stays_away_ends_the_attempts() -> None:
-    with pytest.raises(Failed, match="must be the http or https address"):
-        ChatClient("ftp://a", KEY)
+    for url in ("ftp://a", "http://", "localhost:80a", "http://[::1", f"http://{'a' * 64}.example"):
+        with pytest.raises(Failed, match="must be the http or https address"):
+            ChatClient(url, KEY)
     with pytest.raises(Failed, match="cannot be reached"):
         list(ChatClient("127.0.0.1:9", KEY).send({"user_message": "Hi"}))
+
+
+def talk(server: Service, *lines: str | type[BaseException]) -> tuple[int, str]:
+    """Return the status and the output of a conversation in which these lines are typed, or these keys pressed."""
+    typed, out = iter([*lines, EOFError]), io.StringIO()
+
+    def read(prompt: str) -> str:
+        line = next(typed)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    return converse(Conversation(ChatClient(server.url, fresh_key("talk")), out, "Be brief."), read), out.getvalue()
+
+
+def test_each_command_says_what_it_did(server: Service, upstream: Simulator) -> None:
+    status, shown = talk(
+        server,
+        *("/sessions", "/history", "/again", "/open 1", "  ", KeyboardInterrupt, "/help"),
+        *("/model gpt-4.1-nano", "Count to 2", "/model", "Count to 3", "/history", "/open 7", "/quit"),
+    )
+    begin, said, end = shown.partition("Model: gpt-4.1-nano\n1 2\nModel: the default of the server\n1 2 3\n")
+    assert begin.splitlines()[1:6] == [
+        "There are no sessions yet.",
+        "There is no message yet in this session.",
+        "There is no answer yet in this session.",
+        "Session not found",
+        "Ctrl-D ends.",
+    ]
+    assert HELP in begin
+    assert said, shown
+    assert end == "> Count to 2\n1 2\n> Count to 3\n1 2 3\nSession not found\n"
+    assert [request.body["model"] for request in upstream.requests[-2:]] == ["gpt-4.1-nano", "gpt-4.1-mini"]
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "sentence"),
+    [
+        ("length", "The answer is not complete: it has reached the limit of its length."),
+        ("content_filter", "The answer is not complete: the model API's content filter ended it."),
+    ],
+)
+def test_an_answer_that_was_cut_short_is_not_a_success(
+    server: Service, upstream: Simulator, finish_reason: str, sentence: str
+) -> None:
+    upstream.script = lambda request: scripts.answer("Half", finish_reason=finish_reason)
+    out = io.StringIO()
+    assert not Conversation(ChatClient(server.url, KEY), out, "").send("Hi")
+    assert out.getvalue() == f"Half\n{sentence}\n"
 
 
 class Terminal:
@@ -216,11 +282,18 @@ def test_a_conversation_with_its_commands(server: Service, upstream: Simulator, 
         terminal.expect("Hello")
         terminal.interrupt()
         terminal.expect("Stopped. The text so far is kept.")
+        terminal.type("/new")
+        upstream.script = scripts.never_answers()
+        seen = len(upstream.requests)
+        terminal.type("Never answered")
+        wait_for(lambda: len(upstream.requests) > seen)
+        terminal.interrupt()
+        terminal.expect("Not waiting any more.")
         upstream.script = None
         terminal.type("/sessions")
-        session_id = terminal.expect(r"1  Count to 2  (ses_\S+)")[1]
+        session_id = terminal.expect(r"2  Count to 2  (ses_\S+)")[1]
         terminal.type("/new")
-        terminal.type("/open 1")
+        terminal.type("/open 2")
         terminal.expect(r"> Say \nhello[\s\S]*Hello")
         terminal.type("/nonsense")
         terminal.expect("does not exist")

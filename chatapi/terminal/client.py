@@ -45,12 +45,16 @@ class ChatClient:
     """One server, as one caller. Methods raise `Failed`."""
 
     def __init__(self, url: str, key: str, sleep: Callable[[float], None] = time.sleep) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+        except ValueError:
+            host, port = "", None
+        if not host or parts.scheme not in {"http", "https"}:
             raise Failed("--url: must be the http or https address of a server, such as http://127.0.0.1:8000.")
         self.url = f"{parts.scheme}://{parts.netloc}"
-        self._host, self._port, self._is_https = parts.hostname, parts.port, parts.scheme == "https"
-        self._path = parts.path.rstrip("/")
+        self._host, self._port, self._is_https = host, port, parts.scheme == "https"
+        self._path = quote(parts.path.rstrip("/"), safe="/%")
         self._key = key
         self._sleep = sleep
 
@@ -62,11 +66,11 @@ class ChatClient:
         while True:
             try:
                 for name, event_id, data in self._read_events(response):
-                    position, attempts = event_id or position, 0
                     if name == "session":
                         if generation_id:
                             continue  # of the stream that is read on
                         session_id, generation_id = data["session_id"], data["generation_id"]
+                    position, attempts = event_id or position, 0
                     yield Event(name, data)
                     if name in {"done", "error"}:
                         return

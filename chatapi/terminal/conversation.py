@@ -10,6 +10,10 @@ from chatapi.terminal.client import ChatClient, Failed
 
 LISTED = 20  # sessions
 SHOWN = 6  # last messages of a session that is opened
+INCOMPLETE = {  # reasons of a finish
+    "length": "it has reached the limit of its length",
+    "content_filter": "the model API's content filter ended it",
+}
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 HELP = """\
 /new            begin a new session
@@ -45,13 +49,13 @@ class Conversation:
 
     def say(self, text: str) -> None:
         """Print a line that is not of the model; an error or a title in it may have any words."""
-        text = _printable(text)
+        text = printable(text)
         print(f"{DIM}{text}{PLAIN}" if self._dim else text, file=self._out, flush=True)
 
     def send(self, text: str | None) -> bool:
         """Send a message, or ask for another answer (None), and print the answer. Return whether it is complete.
 
-        Ctrl-C stops the answer at the server.
+        Ctrl-C stops the answer at the server, unless the session is new and the server has not named it yet.
 
         Raises:
             BrokenPipeError: the program that reads the output has ended.
@@ -71,19 +75,22 @@ class Conversation:
                         self.session_id = event.data["session_id"]
                         self._last_answer = event.data["message_id"]
                     case "text" | "refusal":
-                        print(_printable(event.data["text"]), end="", file=self._out, flush=True)
+                        print(printable(event.data["text"]), end="", file=self._out, flush=True)
                     case "error":
                         print(file=self._out)
                         self.say(f"The answer is not complete: {event.data['detail']}")
                         return False
                     case "done":
                         print(file=self._out, flush=True)
-                        if event.data.get("finish_reason") == "length":
-                            self.say("The answer is not complete: it has reached the limit of its length.")
+                        if (reason := INCOMPLETE.get(str(event.data.get("finish_reason")))) is not None:
+                            self.say(f"The answer is not complete: {reason}.")
                             return False
         except KeyboardInterrupt:
             events.close()
             print(file=self._out)
+            if self.session_id is None:
+                self.say("Not waiting any more. The server may still store an answer: /sessions lists it then.")
+                return False
             self.stop()
             self.say("Stopped. The text so far is kept.")
             return False
@@ -146,7 +153,7 @@ class Conversation:
         answers = [message["id"] for message in messages if message["role"] == "assistant"]
         self._last_answer = answers[-1] if answers else None
         for message in messages:
-            text = _printable(str(message.get("content") or ""))
+            text = printable(str(message.get("content") or ""))
             if message["role"] == "user":
                 self.say(f"> {text}")
             elif message["role"] == "assistant":
@@ -193,7 +200,7 @@ def send_once(conversation: Conversation, text: str) -> int:
         conversation.stop()
         raise
     except Failed as failure:
-        print(_printable(str(failure)), file=sys.stderr)
+        print(printable(str(failure)), file=sys.stderr)
         return 1
     finally:
         if conversation.session_id is not None:
@@ -201,7 +208,7 @@ def send_once(conversation: Conversation, text: str) -> int:
     return 0 if complete else 1
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return `text` without control characters, which a terminal would obey, except line ends and tabs."""
     if text.isprintable():
         return text
