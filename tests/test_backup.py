@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ import pytest
 
 from chatapi.auth.keys import fingerprint, load_secret
 from chatapi.backup import BackupFailed, backup, restore
+from chatapi.cli import main
 from chatapi.settings import Settings
 from chatapi.simulator import ReceivedRequest, Script, Simulator, scripts
 from chatapi.store.drivers.sqlite_file import migrate
@@ -213,22 +215,46 @@ def write_by_a_newer_version(backup_folder: Path) -> None:
     (backup_folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 9999}))
 
 
+def damage_the_manifest(backup_folder: Path) -> None:
+    (backup_folder / "manifest.json").write_text((backup_folder / "manifest.json").read_text()[:-9])
+
+
+def write_in_a_newer_format(backup_folder: Path) -> None:
+    manifest = json.loads((backup_folder / "manifest.json").read_text())
+    (backup_folder / "manifest.json").write_text(json.dumps(manifest | {"format": manifest["format"] + 1}))
+
+
+def list_no_database(backup_folder: Path) -> None:
+    manifest = json.loads((backup_folder / "manifest.json").read_text())
+    (backup_folder / "manifest.json").write_text(json.dumps(manifest | {"files": manifest["files"][1:]}))
+
+
 def lose_the_manifest(backup_folder: Path) -> None:
     (backup_folder / "manifest.json").unlink()
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [break_byte, leave_out_the_secret, name_another_place, write_by_a_newer_version, lose_the_manifest],
-    ids=lambda spoil: spoil.__name__,
+    ("spoil", "sentence"),
+    [
+        (break_byte, "differs from the backup that was made"),
+        (leave_out_the_secret, "cannot be read"),
+        (name_another_place, "not part of a backup"),
+        (write_by_a_newer_version, "by a newer version"),
+        (write_in_a_newer_format, "by a newer version"),
+        (list_no_database, "has no database"),
+        (damage_the_manifest, r"manifest\.json is damaged"),
+        (lose_the_manifest, "is not a backup"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_spoiled_backup_changes_nothing(made: Path, tmp_path: Path, spoil: object) -> None:
+def test_a_spoiled_backup_changes_nothing(
+    made: Path, tmp_path: Path, spoil: Callable[[Path], None], sentence: str
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
-    assert callable(spoil)
     spoil(copy)
     (tmp_path / "place").mkdir()
-    with pytest.raises(BackupFailed):
+    with pytest.raises(BackupFailed, match=sentence):
         restore(settings_of(tmp_path / "place" / "chat.db"), copy, replace=True)
     assert not list((tmp_path / "place").iterdir())
 
@@ -252,6 +278,54 @@ def test_a_damaged_database_is_not_backed_up(tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
+def test_a_database_that_breaks_its_own_rules_is_not_backed_up(tmp_path: Path) -> None:
+    make_database(tmp_path / "chat.db")
+    with closing(sqlite3.connect(tmp_path / "chat.db", isolation_level=None)) as connection:
+        connection.executescript(
+            "CREATE TABLE damaged (a); INSERT INTO damaged VALUES (NULL); PRAGMA writable_schema = ON;"
+            "UPDATE sqlite_master SET sql = 'CREATE TABLE damaged (a NOT NULL)' WHERE name = 'damaged';"
+        )
+    with pytest.raises(BackupFailed, match=r"damaged: NULL value in damaged\.a\. Restore an earlier backup\."):
+        backup(settings_of(tmp_path / "chat.db"), tmp_path / "copy", lambda _: None)
+    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    make_database(tmp_path / "chat.db")
+    settings, refusals = settings_of(tmp_path / "chat.db"), list[BackupFailed]()
+
+    def back_up_twice(line: str) -> None:
+        if line == "verifying":
+            with pytest.raises(BackupFailed) as refused:
+                backup(settings, tmp_path / "copy", lambda _: None)
+            refusals.append(refused.value)
+
+    backup(settings, tmp_path / "copy", back_up_twice)
+    assert [str(one) for one in refusals] == [f"Another process writes to {tmp_path / 'copy.partial'}."]
+    assert (tmp_path / "copy" / "manifest.json").exists()
+    with pytest.raises(BackupFailed, match=r"/chat\.db/copy\.partial cannot be created: Not a directory\."):
+        backup(settings, tmp_path / "chat.db" / "copy", lambda _: None)
+    with pytest.raises(BackupFailed, match="Remove the cause"):
+        restore(settings_of(tmp_path / "chat.db" / "chat.db"), tmp_path / "copy", replace=False)
+
+
+def test_the_secret_of_the_settings_and_replaced_data_are_mentioned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_database(tmp_path / "chat.db")
+    secret = (tmp_path / "chat.db.secret").read_text().strip()
+    (tmp_path / "chat.db.secret").unlink()
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("DATABASE_URL", "sqlite:///chat.db"), ("CHATAPI_SECRET", secret)):
+        monkeypatch.setenv(name, value)
+    assert main(["backup", "copy"]) == 0
+    assert "It does not contain the secret, which is in CHATAPI_SECRET" in capsys.readouterr().out
+    assert secret.encode() not in b"".join(path.read_bytes() for path in Path("copy").iterdir())
+    assert main(["restore", "copy", "--replace"]) == 0
+    (aside,) = tmp_path.glob("chat.db.replaced-*")
+    assert f"The data that was there is in {aside}." in capsys.readouterr().out
+
+
 def test_a_killed_backup_leaves_nothing_that_looks_like_one_and_the_next_one_works(tmp_path: Path) -> None:
     make_database(tmp_path / "chat.db")
     code = (
@@ -272,10 +346,20 @@ def test_a_killed_backup_leaves_nothing_that_looks_like_one_and_the_next_one_wor
     assert not (tmp_path / "copy.partial").exists()
 
 
-def test_a_segment_that_is_removed_meanwhile_is_in_the_backup(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_copy", ["", "/dev/shm"], ids=["the same disk", "another disk"])
+def test_a_segment_that_is_removed_meanwhile_is_in_the_backup(tmp_path: Path, of_copy: str) -> None:
+    with tempfile.TemporaryDirectory(dir=of_copy or tmp_path) as place:
+        assert (Path(place).stat().st_dev == tmp_path.stat().st_dev) == (not of_copy)
+        journal = tmp_path / "chat.db.journal"
+        journal.mkdir()
+        if of_copy:
+            (journal / "00000000.segment").symlink_to("nothing")  # like one that was removed after it was listed
+        back_up_while_segments_change(tmp_path, Path(place) / "copy", b"before" if of_copy else b"before and after")
+
+
+def back_up_while_segments_change(tmp_path: Path, copy: Path, first_text: bytes) -> None:
     make_database(tmp_path / "chat.db")
     journal = tmp_path / "chat.db.journal"
-    journal.mkdir()
     first, second = journal / "00000001.segment", journal / "00000002.segment"
     first.write_bytes(b"before")
 
@@ -286,11 +370,11 @@ def test_a_segment_that_is_removed_meanwhile_is_in_the_backup(tmp_path: Path) ->
             first.unlink()
             second.write_bytes(b"new")
 
-    backup(settings_of(tmp_path / "chat.db"), tmp_path / "copy", change)
-    copies = tmp_path / "copy" / "journal"
-    assert (copies / first.name).read_bytes() == b"before and after"
+    backup(settings_of(tmp_path / "chat.db"), copy, change)
+    copies = copy / "journal"
+    assert (copies / first.name).read_bytes() == first_text
     assert (copies / second.name).read_bytes() == b"new"
-    assert not (tmp_path / "copy" / "links").exists()
+    assert not (copy / "links").exists()
 
 
 @pytest.mark.one_process("PostgreSQL has its own backups")
@@ -301,6 +385,7 @@ def test_the_commands_refuse_with_a_sentence(service: Service, made: Path, tmp_p
         ("restore", str(made), "--replace"): (ours, "Stop that server first"),
         ("restore", str(tmp_path)): (ours, "is not a backup"),
         ("backup", str(tmp_path / "new")): ({"DATABASE_URL": "postgresql://localhost/x"}, "pg_dump"),
+        ("restore", str(made)): ({"DATABASE_URL": "postgresql://localhost/x"}, "name the SQLite file to restore to"),
     }
     for arguments, (settings, sentence) in cases.items():
         done = run_command(*arguments, cwd=tmp_path, settings=settings)

@@ -61,12 +61,13 @@ def digest_of(path: Path) -> str:
 
 def copy_synced(source: Path, target: Path) -> None:
     """Copy a file, readable by its owner only; when this returns, the copy survives a power cut."""
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with source.open("rb") as read, os.fdopen(descriptor, "wb") as written:
-        while data := read.read(READ_BYTES):
-            written.write(data)
-        written.flush()
-        os.fsync(written.fileno())
+    with source.open("rb") as read:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as written:
+            while data := read.read(READ_BYTES):
+                written.write(data)
+            written.flush()
+            os.fsync(written.fileno())
 
 
 def sync(path: Path) -> None:

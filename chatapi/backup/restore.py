@@ -36,7 +36,9 @@ def restore(settings: Settings, folder: Path, replace: bool) -> tuple[Manifest, 
             replaced = _clear(database, targets, replace)
             _place(targets, database)
     except OSError as error:
-        raise BackupFailed(f"The backup was not restored: {error}. Run the command again.") from error
+        raise BackupFailed(
+            f"The backup was not restored: {error}. Remove the cause, then run the command again."
+        ) from error
     return manifest, replaced
 
 

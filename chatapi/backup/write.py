@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -111,14 +111,16 @@ def _link_segments(database: Path, folder: Path) -> None:
     links = folder / LINKS
     for segment in sorted(journal_folder(database).glob(SEGMENTS)):
         links.mkdir(mode=0o700, exist_ok=True)
-        try:
-            os.link(segment, links / segment.name)
-        except FileExistsError:
-            pass  # linked before
-        except FileNotFoundError:
-            pass  # removed since: all of its answers have ended, and are in the database
-        except OSError:  # another file system, or one without links
-            copy_synced(segment, links / segment.name)
+        # One that is not found was removed since: all of its answers have ended, and are in the database.
+        with suppress(FileNotFoundError):
+            try:
+                os.link(segment, links / segment.name)
+            except FileExistsError:
+                pass  # linked before
+            except FileNotFoundError:
+                raise
+            except OSError:  # another file system, or one without links
+                copy_synced(segment, links / segment.name)
 
 
 def _copy_segments(folder: Path) -> None:
