@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from chatapi.api.http.streaming import RENEW, WATCH, WRITE_HEAD, WRITE_NOW
 from chatapi.server.connections import ConnectionTable
 from chatapi.server.direct_writes import write_head, write_now
+from chatapi.server.http10 import end_body_with_connection
 from chatapi.server.transport import HeadWithBody
 
 if TYPE_CHECKING:
@@ -234,8 +235,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._tail = b""
         super().on_headers_complete()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope[WRITE_HEAD] = partial(write_head, self.cycle)
-        scope[WRITE_NOW] = partial(write_now, self.cycle)
+        if scope["http_version"] == "1.0":
+            end_body_with_connection(self.cycle)
+        else:
+            scope[WRITE_HEAD] = partial(write_head, self.cycle)
+            scope[WRITE_NOW] = partial(write_now, self.cycle)
         scope[WATCH] = partial(self._watch, self.cycle)
         scope[RENEW] = self._renew_deadline
 
