@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from tests.server_process import KEY, Serve, Service
 pytestmark = pytest.mark.one_process("HTTP is read before there is a store")
 
 SECONDS = 10
+NO_LINGER = struct.pack("ii", 1, 0)  # a close resets the connection
 BODY = json.dumps({"developer_message": "d", "user_message": "Count to 3", "api_key": KEY}).encode()
 
 
@@ -202,6 +204,20 @@ def test_a_client_that_leaves_the_next_request_behind_ends_its_request_upstream(
         upstream.wait_for_requests(asked + 1)
         connection.sendall(b"GET /livez HTTP/1.1\r\n")
     server.wait_for_log("request", 5, seen=seen, path=path)
+
+
+def test_a_connection_that_is_reset_after_its_response_takes_no_memory(server: Service) -> None:
+    def reset(times: int) -> None:
+        for _ in range(times):
+            with connect(server) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+    reset(200)
+    before = resident_mib(server)
+    reset(800)
+    assert resident_mib(server) - before < 3, "it was kept as long as an idle connection"
 
 
 def test_a_body_in_the_smallest_chunks_is_read(server: Service) -> None:

@@ -103,6 +103,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.bounds.table.remove(self)
         self._end_deadline()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves the timer, which keeps all of this, after a reset
 
     @property
     def address(self) -> str:
