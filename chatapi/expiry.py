@@ -33,7 +33,7 @@ def count_expired(settings: Settings) -> Expired:
         with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as connection:
             found = [connection.execute(sql.replace("$", "?"), (before,)).fetchone() for sql, before in counts]
     except sqlite3.Error as error:
-        raise SettingsError(f"DATABASE_URL: the file {path} cannot be read: {error}.") from error
+        raise SettingsError(f"DATABASE_URL: the file {path} cannot be read: {error}. Run `chatapi doctor`.") from error
     return _sum(found)
 
 
@@ -42,16 +42,15 @@ def _sum(rows: Sequence[Sequence[int]]) -> Expired:
 
 
 async def _count_in_postgres(settings: Settings, counts: list[tuple[str, Microseconds]]) -> Expired:
-    import asyncpg  # here: only users of PostgreSQL need its package
+    from chatapi.connections.postgres import CANNOT, first_connection  # here: only users of it need its package
 
+    connection = await first_connection(settings.database_url, settings.database_pooling == "transaction")
     try:
-        connection = await asyncpg.connect(settings.database_url, timeout=10)
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-        raise SettingsError(f"DATABASE_URL: PostgreSQL cannot be reached: {error}.") from error
-    try:
-        found = [await connection.fetchrow(sql, before) for sql, before in counts]
+        found = [(await connection.fetch(sql, before))[0] for sql, before in counts]
+    except CANNOT as error:
+        raise SettingsError(f"DATABASE_URL: the tables cannot be read: {error}. Start the server once.") from error
     finally:
-        await connection.close()
+        connection.terminate()
     return _sum(found)
 
 

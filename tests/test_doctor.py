@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -172,6 +173,20 @@ def test_text_that_a_crash_left_in_the_journal_is_reported(
     doctor(DATABASE_URL=url).has("failure", "journal", "another version")
 
 
+def test_a_file_in_memory_is_a_warning(doctor: Doctor) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        told = doctor(DATABASE_URL=f"sqlite:///{folder}/chat.db", CHATAPI_MAX_GENERATIONS="0")
+        told.has("warning", "the file would be in memory (tmpfs), and lost when the machine restarts")
+        told.has("ok", f"the file {folder}/chat.db does not exist; the first start creates it.")
+        told.has("ok", f"Secret: there is none yet; the first start creates {folder}/chat.db.secret.")
+        told.has(
+            "warning", "Open files: CHATAPI_MAX_GENERATIONS is 0, so answers are not limited", "at most half of that"
+        )
+        (Path(folder) / "chat.db.secret").mkdir()
+        told = doctor(DATABASE_URL=f"sqlite:///{folder}/chat.db")
+        told.has("failure", f"Secret: the file {folder}/chat.db.secret cannot be read: Is a directory.")
+
+
 def test_a_file_that_is_not_our_database_is_a_failure(doctor: Doctor) -> None:
     path = doctor.folder / "other.db"
     path.write_text("This is a letter to somebody, and no database. " * 50)
@@ -193,6 +208,7 @@ MOUNTS = """\
 30 22 0:40 / /srv rw,relatime shared:1 - nfs4 server:/srv rw
 31 30 0:41 / /srv/fast\\040disk rw,relatime - xfs /dev/sdb1 rw
 32 22 0:42 / /srvother rw - tmpfs tmpfs rw
+33 22 0:43 / /Daten/Grüße rw - 9p share rw
 """
 
 
@@ -204,6 +220,7 @@ MOUNTS = """\
         ("/srv/fast disk/chat", "xfs"),
         ("/srvother", "tmpfs"),
         ("/srv2", "ext4"),
+        ("/Daten/Grüße/chat", "9p"),
     ],
 )
 def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(folder: str, kind: str) -> None:

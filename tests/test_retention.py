@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from chatapi.auth.authorization import Action, Caller, make_authorizer
+from chatapi.cli import main
 from chatapi.generations import retention
 from chatapi.generations.retention import RetentionJob
 from chatapi.metrics import Metrics
@@ -25,7 +26,7 @@ from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.retention import Rule
 from chatapi.store.sessions import RetentionChoice
-from tests.databases import postgres
+from tests.databases import PASSWORD, free_port, postgres
 from tests.reader import Reader
 from tests.server_process import Serve, Service, fresh_key, run_command
 
@@ -315,6 +316,35 @@ def test_the_command(service: Service, tmp_path: Path) -> None:
     age(service, 31)
     done = run_command("retention", cwd=service.folder, settings=settings)
     assert (done.returncode, done.stdout) == (0, "1 sessions with 2 messages were deleted.\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("sqlite:///none.db", "DATABASE_URL: there is no file none.db. "),
+        ("sqlite:///letter.db", "DATABASE_URL: the file letter.db cannot be read: file is not a database. Run "),
+        (
+            lambda: f"postgresql://anna:{PASSWORD}@127.0.0.1:{free_port()}/x",
+            "DATABASE_URL: PostgreSQL cannot be reached",
+        ),
+        (f"postgresql://anna:{PASSWORD}@127.0.0.1:port/x", "DATABASE_URL must be postgresql://USER:PASSWORD@HOST"),
+        (
+            lambda: postgres().new_database(),
+            'DATABASE_URL: the tables cannot be read: relation "session" does not exist.',
+        ),
+    ],
+    ids=["no file", "another file", "no server", "no port", "no tables"],
+)
+def test_a_database_that_cannot_be_counted_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: object, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("letter.db").write_text("Dear Anna, this is a letter and no database. " * 20)
+    monkeypatch.setenv("DATABASE_URL", str(url() if callable(url) else url))
+    assert main(["retention", "--dry-run"]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n"), PASSWORD in shown.err) == ("", 1, False)
+    assert shown.err.startswith(f"Cannot start. {sentence}")
 
 
 def test_clients_choose_the_retention_of_a_session(service: Service) -> None:

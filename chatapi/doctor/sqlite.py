@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import statistics
@@ -41,6 +42,7 @@ ELSEWHERE = {
     "ocfs2",
 }
 IN_MEMORY = {"tmpfs", "ramfs"}
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in a mount point is written \040
 
 found = Reporter("SQLite")
 
@@ -98,7 +100,7 @@ def _folder(folder: Path, settings: Settings) -> Iterator[Finding]:
         quota = f"CHATAPI_MAX_STORE_BYTES allows {settings.max_store_bytes // MIB:,} MiB"
         yield found.ok(f"{quota}, more than the free disk space: it does not keep the disk from filling up.")
     if MOUNTS.exists():
-        yield _kind_of_disk(file_system(folder.resolve(), MOUNTS.read_text()))
+        yield _kind_of_disk(file_system(folder.resolve(), MOUNTS.read_text(errors="surrogateescape")))
 
 
 def _sync_seconds(folder: Path) -> float:
@@ -118,7 +120,7 @@ def file_system(folder: Path, mounts: str) -> str:
     best, kind = "", "unknown"
     for line in mounts.splitlines():
         fields, _, after = line.partition(" - ")
-        point = fields.split(" ")[4].encode().decode("unicode_escape")  # a space in it is written \\040
+        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4])
         if folder.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, after.split(" ")[0]
     return kind
@@ -136,13 +138,13 @@ def _kind_of_disk(kind: str) -> Finding:
 
 
 def _file(path: Path) -> Iterator[Finding]:
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        yield found.failure(f"this user must be allowed to read and write the file {path}: chown it.")
+        return
     who = holder(path)
     yield found.ok(f"{who} serves the file now." if who else "no server has the file open.")
     if not path.exists():
         yield found.ok(f"the file {path} does not exist; the first start creates it.")
-        return
-    if not os.access(path, os.R_OK | os.W_OK):
-        yield found.failure(f"this user must be allowed to read and write the file {path}: chown it.")
         return
     if path.stat().st_mode & 0o077:
         yield found.warning(f"others may read the file {path}, which contains all conversations. chmod 600 it.")
