@@ -304,13 +304,13 @@ class IdempotencyMismatch(RequestError):
 class RateLimited(RequestError):
     status = 429
     code = "rate_limited"
-    message = "Too many requests with this key. Retry after the time in Retry-After."
+    message = "Too many requests with this key (CHATAPI_RATE_LIMIT). Retry after the time in Retry-After."
 
 
 class TooManyGenerations(RequestError):
     status = 429
     code = "too_many_generations"
-    message = "Too many running answers for this key. Wait until one ends, or stop one."
+    message = "Too many running answers for this key (CHATAPI_MAX_GENERATIONS_PER_KEY). Wait for one, or stop one."
 
 
 class TooManyConnections(RequestError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -214,6 +215,27 @@ def test_the_detail_names_the_field_and_its_requirement(server: Service, fields:
 def test_a_message_of_exactly_the_maximum_size_is_accepted(server: Service) -> None:
     with server.send("€" * 87_381) as response:
         assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "field"),
+    [
+        ("/api/chat", chat_with(user_message="a" * 262_145), "user_message"),
+        ("/api/chat", chat_with(developer_message="€" * 87_382), "developer_message"),
+        ("/api/sessions", {"developer_message": "a" * 262_145}, "developer_message"),
+        ("/v1/responses", {"input": "a" * 262_145}, "input.0"),
+        ("/v1/responses", {"input": "a", "instructions": "a" * 262_145}, "instructions"),
+    ],
+    ids=["message", "instructions", "session", "input", "instructions of a response"],
+)
+def test_a_message_over_the_maximum_size_is_named_with_the_setting(
+    server: Service, path: str, fields: dict[str, Any], field: str
+) -> None:
+    bearer = {"Authorization": f"Bearer {KEY}"} if path.startswith("/v1/") else {}
+    response = send(server, json.dumps(fields), path, **bearer)
+    assert response.status_code == (400 if bearer else 422)
+    text = response.json()["error"]["message"] if bearer else response.json()["detail"]
+    assert re.fullmatch(rf"{field}: (?:It m|M)ust have at most 262144 bytes .*\(CHATAPI_MAX_MESSAGE_BYTES\)\.", text)
 
 
 @pytest.mark.parametrize("path", ROUTES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from chatapi.errors import InvalidRequest
 
+MESSAGE_LIMIT = "CHATAPI_MAX_MESSAGE_BYTES"  # the setting, for errors about the length of a message
+
 
 def text_fault(text: str) -> str | None:
     """Return the fault of `text`, as the end of a sentence about a field, or None."""
@@ -28,6 +30,6 @@ def check_text(text: str, field: str) -> str:
 
 
 def check_length(text: str, field: str, max_bytes: int) -> None:
-    """Raise `InvalidRequest` naming `field` if `text` is longer than `max_bytes` of UTF-8."""
+    """Raise `InvalidRequest` naming `field` if `text` is longer than `max_bytes` of UTF-8, the limit of a message."""
     if len(text) > max_bytes or len(text.encode()) > max_bytes:
-        raise InvalidRequest.field(field, f"It must be at most {max_bytes} bytes.")
+        raise InvalidRequest.field(field, f"It must have at most {max_bytes} bytes of UTF-8 ({MESSAGE_LIMIT}).")

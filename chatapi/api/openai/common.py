@@ -19,6 +19,7 @@ from chatapi.auth.authorization import Caller
 from chatapi.auth.keys import Key
 from chatapi.errors import ChatError, InvalidRequest, KeyRequired, SessionNotFound
 from chatapi.model import NewMessage
+from chatapi.wire.text import MESSAGE_LIMIT
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -117,7 +118,9 @@ def check_sizes(messages: Sequence[NewMessage], path: str, max_bytes: int) -> No
         raise InvalidRequest.field(path, f"Must have at most {MAX_PARTS} content parts in all.")
     for index, message in enumerate(messages):
         if sum(len(part.text.encode()) for part in message.parts) > max_bytes:
-            raise InvalidRequest.field(f"{path}.{index}", f"Must have at most {max_bytes} bytes of text.")
+            raise InvalidRequest.field(
+                f"{path}.{index}", f"Must have at most {max_bytes} bytes of text ({MESSAGE_LIMIT})."
+            )
 
 
 async def find_references(services: Services, owner: str, items: Any) -> References:

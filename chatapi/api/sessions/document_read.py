@@ -40,6 +40,7 @@ from chatapi.model import (
     new_id,
 )
 from chatapi.wire.json_values import URL_SCHEMES
+from chatapi.wire.text import MESSAGE_LIMIT
 
 DIALECT = "import"  # of answers that came in a document: they are listed and do not count as usage
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,7 +62,8 @@ def read_document(data: bytes, owner: str, max_developer_bytes: int) -> Imported
     if b"\\u0000" in data:
         _reject_nul(document)
     if len(document.session.developer_message.encode()) > max_developer_bytes:
-        raise InvalidRequest.field("session.developer_message", f"It must have at most {max_developer_bytes} bytes.")
+        limit = f"{max_developer_bytes} bytes ({MESSAGE_LIMIT})"
+        raise InvalidRequest.field("session.developer_message", f"It must have at most {limit}.")
     depths = _depths(document.messages)
     exported_at = _microseconds(document.exported_at, "exported_at")
     session_id = new_id("ses")

@@ -19,6 +19,7 @@ from chatapi.errors import InvalidRequest
 from chatapi.model import ContextPolicy, NewMessage
 from chatapi.settings import Settings
 from chatapi.wire.json_values import optional_text, require_object
+from chatapi.wire.text import MESSAGE_LIMIT
 
 Name = Annotated[Text, Field(min_length=1, max_length=256)]
 ShortWord = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
@@ -184,7 +185,8 @@ def read_request(value: dict[str, Any], settings: Settings, references: Referenc
     messages = read_input(body.input, "input", references, keep=passes) if body.input is not None else ()
     check_sizes(messages, "input", settings.max_message_bytes)
     if len((body.instructions or "").encode()) > settings.max_message_bytes:
-        raise InvalidRequest.field("instructions", f"Must have at most {settings.max_message_bytes} bytes of text.")
+        limit = f"{settings.max_message_bytes} bytes of text ({MESSAGE_LIMIT})"
+        raise InvalidRequest.field("instructions", f"Must have at most {limit}.")
 
     tools = read_tools(body.tools or [], hosted)
     text, upstream_text = _text(body.text or {})
