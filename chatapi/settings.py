@@ -143,7 +143,7 @@ class Settings(BaseModel):
         ge=0,
         le=65535,
         description="A port of its own for `/metrics`, at the address `HOST`; 0 picks a free one. Unset: the port of "
-        "the API, where requests that a proxy forwarded get 404 unless there is a token.",
+        "the API, where requests that a proxy forwarded, or a page sent, get 404 unless there is a token.",
     )
     metrics_token: str | None = Field(
         None,

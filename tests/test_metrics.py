@@ -136,11 +136,12 @@ def test_a_port_and_a_token_of_their_own(serve: Serve) -> None:
 
 
 @pytest.mark.one_process("about one process")
-def test_the_port_of_the_api_serves_them_only_if_they_are_on_and_not_through_a_proxy(serve: Serve) -> None:
+def test_the_port_of_the_api_serves_them_only_if_they_are_on_and_not_through_a_proxy_or_a_page(serve: Serve) -> None:
     assert serve().get("/metrics").status_code == 404, "they are off by default"
     service = serve(CHATAPI_METRICS="on")
     assert service.get("/metrics").status_code == 200
-    assert service.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 404
+    for headers in ({"X-Forwarded-For": "192.0.2.1"}, {"Origin": "https://chat.example"}, {"Host": "rebound.example"}):
+        assert service.get("/metrics", headers=headers).status_code == 404
     with_token = serve(CHATAPI_METRICS="on", CHATAPI_METRICS_TOKEN=TOKEN)
     forwarded = {"X-Forwarded-For": "192.0.2.1"}
     assert with_token.get("/metrics", headers=forwarded).json()["code"] == "metrics_token_required"

@@ -9,9 +9,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from chatapi.api.http.direct_route import DirectRoutes
-from chatapi.api.http.identity import is_forwarded
+from chatapi.api.http.identity import comes_from_a_page, has_own_host, is_forwarded
 from chatapi.api.http.services import Services, services_of
 from chatapi.errors import MetricsTokenRequired, NotFound
+from chatapi.settings import Settings
 
 direct = DirectRoutes()
 
@@ -23,9 +24,14 @@ async def metrics(request: Request) -> Response:
     settings = services.settings
     if settings.metrics == "off" or settings.metrics_port is not None:
         raise NotFound
-    if settings.metrics_token is None and is_forwarded(request):
-        raise NotFound  # a proxy that passes everything on would publish them
+    if settings.metrics_token is None and (is_forwarded(request) or _is_of_another_site(request, settings)):
+        raise NotFound  # a proxy that passes everything on would publish them, and so would the operator's browser
     return await scrape(services, request)
+
+
+def _is_of_another_site(request: Request, settings: Settings) -> bool:
+    """Return whether a page may have sent a request: a scraper sends no `Origin`, and names this server."""
+    return comes_from_a_page(request.scope) or not has_own_host(request, settings)
 
 
 async def scrape(services: Services, request: HTTPConnection) -> Response:
