@@ -237,6 +237,20 @@ def test_what_no_delta_brought_is_taken_from_the_whole_item() -> None:
     assert Read(started, done, end).said() == TEXT
     assert Read(done, end).said() == TEXT
     assert Read(frame("response.completed", response={"status": "completed", "output": [message]})).said() == TEXT
+    cited = {"type": "url_citation", "url": "https://example.org"}
+    message["content"] = [
+        {"type": "output_text", "text": TEXT, "annotations": [cited, 7]},
+        {"type": "refusal", "refusal": "No more."},
+        {"type": "output_text", "text": "But"},
+    ]
+    done = frame("response.output_item.done", output_index=0, item=message)
+    for read in (Read(done, end), Read(started, done, end)):
+        assert kinds_and_text(read.parts) == [
+            (Kind.TEXT, TEXT),
+            (Kind.ANNOTATION, json.dumps(cited, separators=(",", ":")) + "\n"),
+            (Kind.REFUSAL, "No more."),
+            (Kind.TEXT, "But"),
+        ]
 
 
 def test_a_document_in_place_of_a_stream_is_an_answer() -> None:

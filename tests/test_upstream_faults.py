@@ -223,13 +223,15 @@ def test_a_fault_before_the_first_word_is_a_status_with_a_problem(
         ("nan", "1"),
         ("", "1"),
         ("1e400", "3600"),
+        ("ms 1500", "2"),
     ],
 )
 def test_retry_after_is_passed_on_in_whole_seconds_within_bounds(
     server: Service, upstream: Simulator, asked_for: str, passed_on: str
 ) -> None:
     refusal = Refusal(429, "Slow down.", code="insufficient_quota").script()  # a code that is not retried
-    upstream.script = Script(429, {**refusal.headers, "Retry-After": asked_for}, refusal.steps)
+    name = "Retry-After-Ms" if asked_for.startswith("ms ") else "Retry-After"
+    upstream.script = Script(429, {**refusal.headers, name: asked_for.removeprefix("ms ")}, refusal.steps)
     with server.send() as response:
         assert (response.status_code, response.headers["Retry-After"]) == (429, passed_on)
 

@@ -195,6 +195,22 @@ def test_content_may_be_parts(content: Any, said: str, thought: str) -> None:
     assert (answer.said(), answer.said(Kind.REASONING), answer.error) == (said, thought, None)
 
 
+def test_parts_have_annotations_signatures_and_refusals() -> None:
+    cited, thought = {"type": "url_citation"}, {"type": "thinking", "thinking": "Hm", "signature": "s"}
+    said = [thought, {"type": "text", "text": "Hi", "annotations": [cited, 7]}, {"type": "refusal", "refusal": "No"}]
+    answer = Read(text(said), stop(), DONE)
+    assert [answer.said(kind) for kind in (Kind.REASONING, Kind.TEXT, Kind.REFUSAL)] == ["Hm", "Hi", "No"]
+    assert json.loads(answer.said(Kind.ANNOTATION)) == cited
+    assert answer.extras == [(None, {"content_parts": [thought]})], "a signature is sent back with its thought"
+    assert answer.error is None
+
+
+def test_an_answer_in_the_form_of_text_completions_is_an_answer() -> None:
+    end = {"choices": [{"text": " there", "finish_reason": {"type": "stop"}}]}
+    answer = Read(event({"choices": [{"text": "Hi"}]}), event(end), DONE)
+    assert (answer.said(), answer.finish, answer.error) == ("Hi there", "stop", None)
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking", "thought"])
 def test_reasoning_has_many_names(name: str) -> None:
     assert Read(chunk({name: "Hm"}), stop(), DONE).said(Kind.REASONING) == "Hm"
@@ -317,6 +333,7 @@ def test_too_much_is_refused_by_name() -> None:
         ([{"id": "a", "function": {"name": "f", "arguments": "{}"}}, {"id": "b", "function": {"name": "g", "arguments": "{}"}}], [("f", "{}"), ("g", "{}")]),
         ([{"function": {"name": "f", "arguments": '{"x":'}}, {"function": {"arguments": "1}"}}, {"function": {"name": "g", "arguments": "{}"}}], [("f", '{"x":1}'), ("g", "{}")]),
         ([{"name": "f", "arguments": "{}"}], [("f", "{}")]),
+        ([{"index": 0, "function": "f"}, "no call", {"index": 0, "name": "f", "arguments": "{}"}], [("f", "{}")]),
         ([{"index": "0", "id": 7, "function": {"name": "f", "arguments": None}}], [("f", "{}")]),
         ([{"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": "free } text"}}], [("f", "free } text")]),
         ([{"index": 0, "function": {"name": "f", "arguments": '{"x": }}'}}], [("f", '{"x": }}')]),
@@ -325,6 +342,18 @@ def test_too_much_is_refused_by_name() -> None:
 def test_calls_however_they_come(deltas: list[dict[str, Any]], calls: list[tuple[str, str]]) -> None:
     answer = Read(*(call(one) for one in deltas), stop("tool_calls"), DONE)
     assert (answer.calls, answer.error) == (calls, None)
+
+
+def test_members_of_a_function_that_are_not_known_are_kept() -> None:
+    answer = Read(call({"id": "a", "function": {"name": "f", "arguments": "{}", "sig": "x"}}), stop("tool_calls"), DONE)
+    assert (answer.calls, answer.extras) == ([("f", "{}")], [("a", {"function": {"sig": "x"}})])
+
+
+def test_an_error_beside_choices_fails_the_answer() -> None:
+    answer = Read(text("Hi"), event({"choices": [], "error": {"code": 429, "message": "Later."}}), stop(), DONE)
+    assert (answer.said(), type(answer.error)) == ("Hi", UpstreamRateLimited)
+    answer = Read(text("Hi"), event({"error": True, "message": "Sorry."}), stop(), DONE)
+    assert (answer.said(), "Sorry." in str(answer.error)) == ("Hi", True)
 
 
 def test_a_call_without_a_name_is_refused() -> None:
@@ -405,6 +434,9 @@ def test_usage_in_other_places_is_usage() -> None:
     [
         (b'{"error":{"message":"Sorry."}}', "Sorry."),
         (b'[{"error":{"code":400,"message":"Sorry."}}]', "Sorry."),
+        (b'["No.",{"error":{"message":"Sorry."}}]', "Sorry."),
+        (b'[7,{"message":"Sorry."}]', "Sorry."),
+        (b'{"error":true,"message":"Sorry."}', "Sorry."),
         (b'{"error":"Sorry."}', "Sorry."),
         (b'{"detail":"Sorry."}', "Sorry."),
         (b'{"detail":[{"loc":["body"],"msg":"Sorry."}]}', "Sorry."),

@@ -283,8 +283,6 @@ class ResponsesParser(EventParser):
         if found.type == "message":
             self._end_message(found, item, deltas)
         elif found.kind is Kind.TOOL_CALL:
-            if found.call is None or not found.call.name:
-                found.call = names_of_call(item)
             text = item.get("input" if found.type == "custom_tool_call" else "arguments")
             self._write_rest(found, Kind.TOOL_CALL, text if isinstance(text, str) else "", deltas)
             if not found.written:
@@ -300,16 +298,17 @@ class ResponsesParser(EventParser):
     def _end_message(self, found: OpenItem, item: dict[str, Any], deltas: Deltas) -> None:
         content = item.get("content")
         parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-        whole, kind = "", Kind.TEXT
-        annotations: list[Any] = []
+        before = seen = 0  # characters and annotations of the item that came before
         for part in parts:
             name, kind = _TEXT_PARTS.get(str(part.get("type")), ("text", Kind.TEXT))
             text = part.get(name)
-            whole += text if isinstance(text, str) else ""
-            annotations += part["annotations"] if isinstance(part.get("annotations"), list) else []
-        self._write_rest(found, kind, whole, deltas)
-        for annotation in annotations[found.annotations :]:
-            self._annotate(found, annotation, deltas)
+            text = text if isinstance(text, str) else ""
+            self._write_rest(found, kind, text, deltas, before)
+            before += len(text)
+            for annotation in part["annotations"] if isinstance(part.get("annotations"), list) else ():
+                seen += 1
+                if seen > found.annotations:
+                    self._annotate(found, annotation, deltas)
 
     def _end_reasoning(self, found: OpenItem, item: dict[str, Any], deltas: Deltas) -> None:
         """Keep reasoning that can be sent back: the upstream's own encrypted form of it, or its full text."""
@@ -323,11 +322,11 @@ class ResponsesParser(EventParser):
         if item.get("encrypted_content") or item.get("content"):
             self._keep(found, {"type": ITEM_DONE, "item": item}, deltas)
 
-    def _write_rest(self, item: OpenItem, kind: Kind, whole: str, deltas: Deltas) -> None:
-        """Write the text of a whole item that came in no delta."""
-        if len(whole) > item.written:
+    def _write_rest(self, item: OpenItem, kind: Kind, whole: str, deltas: Deltas, before: int = 0) -> None:
+        """Write the text of a whole item that came in no delta; `whole` has `before` characters before it."""
+        if rest := whole[max(0, item.written - before) :]:
             self.deltas += 1
-            self._write(item, kind, whole[item.written :], deltas)
+            self._write(item, kind, rest, deltas)
 
     def _annotate(self, item: OpenItem, annotation: Any, deltas: Deltas) -> None:
         if isinstance(annotation, dict):
