@@ -538,7 +538,7 @@ def test_a_server_that_accepts_ids_without_keys_is_a_warning(doctor: Doctor, ser
 def test_an_address_without_a_server_of_ours_is_a_failure(doctor: Doctor, shared_simulator: Simulator) -> None:
     base = shared_simulator.url.removesuffix("/v1")
     doctor("--url", base).has("failure", "Proxy", "status 404")
-    doctor("--url", f"http://127.0.0.1:{free_port()}").has("failure", "Proxy", "cannot be asked")
+    doctor("--url", f"http://127.0.0.1:{free_port()}").has("failure", "Proxy", "can be reached there: it refused")
     doctor("--url", "ftp://127.0.0.1").has("failure", "--url")
     doctor("--url", f"http://me:{PASSWORD}@127.0.0.1").has("failure", "--url")
 

@@ -53,7 +53,7 @@ async def check(url: str) -> Check:
         yield found.failure(f"the stream does not end within {MAX_SECONDS:g} s: a proxy holds it back.")
         return
     except (TransportError, ValueError) as error:
-        yield found.failure(f"the request cannot be asked there: {error}. Check --url and its TLS.")
+        yield found.failure(f"no server of this API can be reached there: {error}. Check --url and its TLS.")
         return
     finally:
         client.close()
