@@ -220,6 +220,21 @@ def test_a_connection_that_is_reset_after_its_response_takes_no_memory(server: S
     assert resident_mib(server) - before < 3, "it was kept as long as an idle connection"
 
 
+@pytest.mark.parametrize("path", ["/livez", "/api/sessions"])  # a direct route, and one of the framework
+def test_pipelined_requests_are_read_no_faster_than_they_are_answered(server: Service, path: str) -> None:
+    assert server.get(path).status_code in {200, 401}  # and its route is imported
+    many = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 600_000
+    before = resident_mib(server)
+    with connect(server) as connection, ThreadPoolExecutor(1) as sender:
+        sending = sender.submit(connection.sendall, many)
+        answered = 0
+        while answered < 100:
+            answered += connection.recv(1000).count(b"HTTP/1.1 ")
+        assert resident_mib(server) - before < 12, "each response let the server read further"
+        connection.shutdown(socket.SHUT_RDWR)
+        assert isinstance(sending.exception(SECONDS), OSError)
+
+
 def test_a_body_in_the_smallest_chunks_is_read(server: Service) -> None:
     with connect(server) as connection:
         connection.sendall(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 import msgspec
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from chatapi.api.http.streaming import RENEW, WATCH, WRITE_HEAD, WRITE_NOW
@@ -53,6 +54,16 @@ def is_handshake(head: bytes) -> bool:
     return HANDSHAKE.match(head) is not None and WEBSOCKET.search(head) is not None and not has_body
 
 
+class Flow(FlowControl):
+    """Flow control that does not read on while enough of the next requests has come, whoever asks for it."""
+
+    is_full = False
+
+    def resume_reading(self) -> None:
+        if not self.is_full:
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with a deadline for each request and limits for its head and chunk framing.
 
@@ -94,6 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(HeadWithBody(transport, self.loop))
+        self.flow: Flow = Flow(self.transport)
         if not self.bounds.table.add(self, unlimited=self.bounds.is_proxy(self.address)):
             transport.abort()
             return
@@ -200,6 +212,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _parse_next(self) -> None:
         data, self._next = self._next, b""
+        self.flow.is_full = False
+        self.flow.resume_reading()
         self.data_received(data)
 
     def _feed(self, data: bytes) -> None:
@@ -253,15 +267,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle is self.cycle and not cycle.response_complete:
             self._drops_body = True
             cycle.body = bytearray()
-            if len(self._next) <= HEAD_BYTES:
-                self.flow.resume_reading()
+            self.flow.resume_reading()
         return lambda: cycle.disconnected
 
     def _keep(self, data: bytes) -> None:
         """Keep bytes of the next request for the end of the response; read on for a head, to notice a disconnect."""
         self._next += data
         if len(self._next) > HEAD_BYTES:
-            self.flow.pause_reading()  # also again: the application resumes it when it waits for a disconnect
+            self.flow.is_full = True
+            self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
