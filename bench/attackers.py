@@ -11,6 +11,8 @@ import contextlib
 import json
 import resource
 import secrets
+import socket
+import struct
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -24,6 +26,7 @@ BYTES_PER_SECOND = 10 * 1024 * 1024
 WRITE_BYTES = 64 * 1024
 REQUESTS_PER_SECOND = 2000
 MIB = 1024 * 1024
+NO_LINGER = struct.pack("ii", 1, 0)  # the end of the connection is a reset
 
 
 class Budget:
@@ -125,6 +128,24 @@ async def send_requests(port: int, request: Callable[[], bytes]) -> None:
     await asyncio.gather(*(sender() for _ in range(SENDERS * 4)))
 
 
+async def reset_connections(port: int) -> None:
+    """Send one request on each connection, read its response and reset the connection: `REQUESTS_PER_SECOND` in all."""
+    budget = Budget(REQUESTS_PER_SECOND)
+
+    @forever
+    async def sender() -> None:
+        await budget.take(1)
+        reader, writer = await connect(port)
+        try:
+            writer.write(head("GET", "/livez"))
+            await reader.readuntil(b"\r\n\r\n")
+        finally:
+            writer.transport.abort()
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+
+    await asyncio.gather(*(sender() for _ in range(SENDERS * 4)))
+
+
 async def hold(port: int, count: int, start: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> None:
     """Open `count` connections, run `start` on each and keep them open; reopen those that the server closes."""
 
@@ -207,6 +228,8 @@ ATTACKS: dict[str, Attack] = {
     "turns with invented keys": lambda port: send_requests(port, lambda: tiny_chat(invented_key())),
     "turns with malformed keys": lambda port: send_requests(port, lambda: tiny_chat("sk-wrong")),
     "key tests": lambda port: send_requests(port, key_test),
+    "paths like keys": lambda port: send_requests(port, lambda: head("GET", "/" + "-eyJ" * 8000)),
+    "reset connections": reset_connections,
 }
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 MAX_REQUEST_ID = 64
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")  # an id that a caller may choose, unless it looks like a key
 LOGGED_PATH = 200  # characters
+SEARCHED_PATH = 1000  # characters, in which keys are searched
 _UNCACHED = (b"cache-control", b"no-store")  # responses are private; X-API-Key alone does not prevent caching
 API = ("/api/", "/v1/")
 CHAT = "/api/chat"
@@ -173,9 +174,14 @@ class Boundary:
         return new_id("req")
 
     def _shorten(self, path: str) -> str:
-        """Return the part of a path that is logged. The log hides keys; a key that was cut may not look like one."""
+        """Return the part of a path that is logged. The log hides keys; a key that was cut may not look like one.
+
+        Of a very long path, a segment that is not searched to its end is left out.
+        """
         if path.startswith(SHARES):
             return SHARES  # the token lets anyone read
+        if len(path) > SEARCHED_PATH:
+            path = path[: path.rfind("/", 0, SEARCHED_PATH) + 1]
         return path if len(path) <= LOGGED_PATH else self._key_policy.redact(path)[:LOGGED_PATH]
 
 
