@@ -22,6 +22,7 @@ from chatapi.simulator import Gate, Simulator, running
 from tests import databases
 from tests.browser import SharedTab, Visitor, browsing
 from tests.cluster import Cluster
+from tests.environment import leave_users_environment
 from tests.forked_workers import ForkedWorkers
 from tests.server_logs import excerpts, log_lengths
 from tests.server_process import PROJECT, Serve, Service, fresh_key
@@ -31,6 +32,7 @@ FIGURES = "figures"
 BROWSER_FILES = pytest.StashKey[set[Path]]()  # with tests that visit the page
 LOG_LENGTHS = pytest.StashKey[dict[int, int]]()  # when the test began
 RUN = PROJECT / "run"
+USERS_ENVIRONMENT = pytest.StashKey[dict[str, str]]()
 # Files that take longest. They start first, so that no worker is left alone with one at the end. Those that visit the
 # page come in a row, with the short ones, so that each worker starts one browser.
 LONGEST = (
@@ -125,7 +127,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if needed and not session.config.option.collectonly:
         with (PROJECT / ".setup-lock").open("w") as lock:  # two runs may come here side by side
             fcntl.flock(lock, fcntl.LOCK_EX)
-            subprocess.run([RUN, "setup", *sorted(needed)], check=True)
+            environment = session.config.stash[USERS_ENVIRONMENT]  # packages may come through a proxy
+            subprocess.run([RUN, "setup", *sorted(needed)], check=True, env=environment)
 
 
 class FailuresAtOnce:
@@ -149,7 +152,8 @@ class FailuresAtOnce:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Report failures at once, where there is a terminal to report to, and run tests in workers."""
+    """Leave the user's environment, report failures at once, where there is a terminal, and run tests in workers."""
+    config.stash[USERS_ENVIRONMENT] = leave_users_environment()
     if terminal := config.pluginmanager.getplugin("terminalreporter"):
         config.pluginmanager.register(FailuresAtOnce(terminal), "failures-at-once")
     if workers := config.option.workers:

@@ -169,7 +169,7 @@ class Postgres(Server):
     def run(self, sql: str, database: str = "postgres") -> str:
         """Return the output of psql: a line for each row, its columns separated by bars."""
         done = subprocess.run(
-            [self._binaries / "psql", "-v", "ON_ERROR_STOP=1", "-qAt", "-d", self.url(database), "-c", sql],
+            [self._binaries / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-qAt", "-d", self.url(database), "-c", sql],
             check=True,
             capture_output=True,
             text=True,
