@@ -40,6 +40,7 @@ def served(serve_module: Serve) -> Service:
         CHATAPI_RATE_LIMIT=str(RATE_LIMIT),
         CHATAPI_MAX_GENERATIONS_PER_KEY="1",
         CHATAPI_MAX_GENERATIONS="2",
+        CHATAPI_SLOT_WAIT_SECONDS="0.5",
         CHATAPI_MAX_CONTEXT_BYTES=str(CONTEXT_BYTES),
         CHATAPI_CORS_ORIGINS="https://Chat.Example.org/, http://127.0.0.1:3000",
     )

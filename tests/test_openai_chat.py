@@ -19,7 +19,7 @@ from chatapi.simulator import Gate, ReceivedRequest, Script, Send, Simulator, Wa
 from chatapi.simulator.wire import DONE, encode
 from tests.openai_sdk import CALLED, CHUNKS, CITATION, MODEL, calling, client, client_of, service, simulator
 from tests.reader import Reader
-from tests.server_process import KEY, OTHER_KEY, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, QUICK_TIMERS, Serve, Service
 
 __all__ = ["client", "service", "simulator"]  # fixtures
 
@@ -247,7 +247,7 @@ def test_the_rate_limit_applies(serve: Serve) -> None:
 @pytest.mark.one_process("a place is free at once on the replica that the client left")
 def test_a_disconnect_ends_a_stateless_answer(serve: Serve, simulator: Simulator, gate: Gate) -> None:
     simulator.script = scripts.held(gate)
-    service = serve(CHATAPI_MAX_GENERATIONS_PER_KEY="1")
+    service = serve(CHATAPI_MAX_GENERATIONS_PER_KEY="1", CHATAPI_SLOT_WAIT_SECONDS="0.3")
     with client_of(service) as client:
         stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
         next(stream)
@@ -276,7 +276,7 @@ def test_a_disconnect_before_the_first_byte_ends_the_request(service: Service, s
 
 def test_silences_are_filled_with_and_without_ids(serve: Serve, simulator: Simulator) -> None:
     # Comments that end in a blank line, and ids, are each safe for the client; the two together are not.
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05", CHATAPI_IDLE_SECONDS="4")
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05", **QUICK_TIMERS)
     for session in ({}, {"X-Session-ID": "new"}):
         gate = Gate()
         simulator.script = scripts.held(gate)
@@ -315,7 +315,7 @@ def test_a_silent_stateless_upstream_is_a_timeout(serve: Serve, simulator: Simul
 
 
 def test_a_slow_upstream_gets_a_status_and_heartbeats(serve: Serve, simulator: Simulator) -> None:
-    simulator.script = Script(before_headers=(scripts.Pause(1.5),), steps=(), headers={})
+    simulator.script = Script(before_headers=(scripts.Pause(0.5),), steps=(), headers={})
     service = serve(CHATAPI_STATUS_SECONDS="0.1", CHATAPI_HEARTBEAT_SECONDS="0.1")
     body = {"model": MODEL, "messages": HELLO, "stream": True}
     late = service.post("/v1/chat/completions", key=KEY, json=body)

@@ -234,7 +234,8 @@ def test_the_next_turn_on_the_other_replica_has_the_history(here: Service, there
 def test_limits_are_shared_and_local_while_redis_is_away(
     own_redis: Redis, start_cluster: Callable[..., Cluster], upstream: Simulator
 ) -> None:
-    cluster = start_cluster(REDIS_URL=own_redis.url, CHATAPI_RATE_LIMIT="2", CHATAPI_MAX_GENERATIONS_PER_KEY="1")
+    limits = {"CHATAPI_RATE_LIMIT": "2", "CHATAPI_MAX_GENERATIONS_PER_KEY": "1", "CHATAPI_SLOT_WAIT_SECONDS": "0.2"}
+    cluster = start_cluster(REDIS_URL=own_redis.url, **limits)
     here, there = cluster.replicas
     gate = Gate()
     upstream.script = scripts.held(gate)

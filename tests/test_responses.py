@@ -27,7 +27,7 @@ from tests.openai_sdk import (
     simulator,
 )
 from tests.reader import Reader
-from tests.server_process import KEY, OTHER_KEY, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, QUICK_TIMERS, Serve, Service
 from tests.test_response_events import events_in, spread
 
 __all__ = ["client", "service", "simulator"]  # fixtures
@@ -478,7 +478,7 @@ def test_a_busy_session_is_a_conflict_that_is_not_retried(
 
 
 def test_several_turns_run_under_one_response(serve: Serve, simulator: Simulator, key: str, gate: Gate) -> None:
-    own = serve(CHATAPI_MAX_GENERATIONS_PER_KEY="3", CHATAPI_SLOT_WAIT_SECONDS="1")
+    own = serve(CHATAPI_MAX_GENERATIONS_PER_KEY="3", CHATAPI_SLOT_WAIT_SECONDS="0.3")
     with client_of(own, key) as client:
         check_several_turns(own, client, simulator, key, gate)
 
@@ -702,7 +702,7 @@ def test_the_list_of_input_items_is_paged(service: Service, client: openai.OpenA
 
 
 def test_silence_is_filled_with_comments(serve: Any, simulator: Simulator, gate: Gate) -> None:
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.1")
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.1", **QUICK_TIMERS)
     simulator.script = scripts.held(gate)
     for kept in (True, False):
         body = {"model": MODEL, "input": "x", "stream": True, "store": kept}

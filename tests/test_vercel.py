@@ -19,7 +19,7 @@ from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, refus
 from chatapi.simulator.wire import DONE
 from tests import node_clients
 from tests.cluster import Cluster
-from tests.server_process import OTHER_KEY, Serve, Service, fresh_key
+from tests.server_process import OTHER_KEY, QUICK_TIMERS, Serve, Service, fresh_key
 
 pytestmark = pytest.mark.needs_node
 
@@ -738,7 +738,7 @@ def test_a_page_that_is_opened_later_reads_plain_text_too(
 
 
 def test_silence_is_filled_with_comments(serve: Serve, simulator: Simulator, key: str, gate: Gate) -> None:
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05")
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05", **QUICK_TIMERS)
     simulator.script = scripts.held(gate)
     answer = post(service, key, user("Hello"))
     body = b""
