@@ -19,6 +19,8 @@ from typing import Any
 
 import asyncpg
 
+from chatapi.store.retention import RETENTION_LEASE
+
 LOCK_SECONDS = 20.0
 VISIBLE_KINDS = ("text", "refusal")
 Rows = list[tuple[Any, ...]]
@@ -73,8 +75,9 @@ class Database(abc.ABC):
         return StoredAnswer(status, [(part["type"], part["text"]) for part in json.loads(content)])
 
     def everything(self) -> str:
-        """Return all rows of all tables as text."""
-        return "\n".join(str(row) for table in self.tables() for row in self.rows(f"SELECT * FROM {table}"))
+        """Return all rows of all tables as text, but for the lease of a job that any replica renews at any time."""
+        rows = (row for table in self.tables() for row in self.rows(f"SELECT * FROM {table}"))
+        return "\n".join(str(row) for row in rows if row[0] != RETENTION_LEASE)
 
 
 class SQLiteFile(Database):
@@ -149,7 +152,7 @@ class PostgresDatabase(Database):
             tables = [name for (name,) in await connection.fetch(TABLES)]
             return [row for table in tables for row in await connection.fetch(f"SELECT * FROM {table}")]
 
-        return "\n".join(map(str, self._run(fetch)))
+        return "\n".join(str(row) for row in self._run(fetch) if row[0] != RETENTION_LEASE)
 
     def _run(self, fetch: Callable[[Any], Awaitable[list[Any]]]) -> Rows:
         """Return the rows that `fetch` reads from a new connection."""

@@ -31,7 +31,6 @@ UNPREFIXED_SETTINGS = (
     *("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_UPSTREAM_API", "OPENAI_API_KEY"),
     "LOG_LEVEL",
 )
-QUICK_TIMERS = {"CHATAPI_FIRST_TOKEN_SECONDS": "2"}  # heartbeats are due each half second, a quarter of this
 SECRETS = [KEY, OTHER_KEY]  # which no output may contain; tests add their own
 STARTED: WeakSet[Service] = WeakSet()  # servers whose logs are excerpted in the report of a test that fails
 

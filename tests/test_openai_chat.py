@@ -19,7 +19,7 @@ from chatapi.simulator import Gate, ReceivedRequest, Script, Send, Simulator, Wa
 from chatapi.simulator.wire import DONE, encode
 from tests.openai_sdk import CALLED, CHUNKS, CITATION, MODEL, calling, client, client_of, service, simulator
 from tests.reader import Reader
-from tests.server_process import KEY, OTHER_KEY, QUICK_TIMERS, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 
 __all__ = ["client", "service", "simulator"]  # fixtures
 
@@ -274,20 +274,21 @@ def test_a_disconnect_before_the_first_byte_ends_the_request(service: Service, s
         assert received.left.wait(5)
 
 
-def test_silences_are_filled_with_and_without_ids(serve: Serve, simulator: Simulator) -> None:
+def test_silences_are_filled_with_and_without_ids(serve: Serve, simulator: Simulator, gate: Gate) -> None:
     # Comments that end in a blank line, and ids, are each safe for the client; the two together are not.
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05", **QUICK_TIMERS)
-    for session in ({}, {"X-Session-ID": "new"}):
-        gate = Gate()
-        simulator.script = scripts.held(gate)
-        with client_of(service) as client:
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05")
+    simulator.script = scripts.held(gate)
+    with client_of(service) as client:
+        begun = []
+        for session in ({}, {"X-Session-ID": "new"}):
             response = client.chat.completions.with_raw_response.create(
                 model=MODEL, messages=HELLO, stream=True, extra_headers=session
             )
             stream: Any = response.parse()
-            first = next(stream)
-            _wait_for_heartbeat(service, simulator)
-            gate.open()
+            begun.append((next(stream), stream))
+        _wait_for_heartbeat(service, simulator)
+        gate.open()
+        for first, stream in begun:
             assert said([first, *stream]) == "Hello there."
 
 

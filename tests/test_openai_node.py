@@ -68,10 +68,11 @@ def test_a_completion_whole_and_in_chunks(service: Service, key: str, session: d
 def test_the_client_calls_tools_until_the_final_answer(
     service: Service, upstream: Simulator, key: str, session: dict[str, str]
 ) -> None:
-    upstream.script = scripts.in_turn(calling(), scripts.answer("Sunny."))
     if session:  # the client sends the same header with every turn: it must name an existing session
-        session = {"X-Session-ID": service.send("Before.", key=key).headers["X-Session-ID"]}
-        upstream.script = scripts.in_turn(calling(), scripts.answer("Sunny."))
+        with service.send("Before.", key=key) as before:
+            assert before.text, "read to its end, so that the session is free"
+        session = {"X-Session-ID": before.headers["X-Session-ID"]}
+    upstream.script = scripts.in_turn(calling(), scripts.answer("Sunny."))
     with client(service, key) as openai:
         ran = openai.do("runTools", body=BODY, headers=session, name="weather", gives="sun in 東京")
     assert ran["content"] == "Sunny.", ran

@@ -27,7 +27,7 @@ from tests.openai_sdk import (
     simulator,
 )
 from tests.reader import Reader
-from tests.server_process import KEY, OTHER_KEY, QUICK_TIMERS, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 from tests.test_response_events import events_in, spread
 
 __all__ = ["client", "service", "simulator"]  # fixtures
@@ -702,17 +702,19 @@ def test_the_list_of_input_items_is_paged(service: Service, client: openai.OpenA
 
 
 def test_silence_is_filled_with_comments(serve: Any, simulator: Simulator, gate: Gate) -> None:
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.1", **QUICK_TIMERS)
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.1")
     simulator.script = scripts.held(gate)
-    for kept in (True, False):
-        body = {"model": MODEL, "input": "x", "stream": True, "store": kept}
-        answer = requests.post(
+    answers = [
+        requests.post(
             f"{service.url}/v1/responses",
-            json=body,
+            json={"model": MODEL, "input": "x", "stream": True, "store": kept},
             headers={"Authorization": f"Bearer {KEY}"},
             stream=True,
             timeout=30,
         )
+        for kept in (True, False)
+    ]
+    for answer in answers:
         seen = b""
         for some in answer.iter_content(None):
             seen += some

@@ -19,7 +19,7 @@ from chatapi.simulator import Chunks, Gate, Script, Send, Simulator, Wait, refus
 from chatapi.simulator.wire import DONE
 from tests import node_clients
 from tests.cluster import Cluster
-from tests.server_process import OTHER_KEY, QUICK_TIMERS, Serve, Service, fresh_key
+from tests.server_process import OTHER_KEY, Serve, Service, fresh_key
 
 pytestmark = pytest.mark.needs_node
 
@@ -377,7 +377,9 @@ def test_a_repeat_with_an_idempotency_key_is_the_same_answer(service: Service, u
 
 
 def test_a_chat_continues_a_session_of_the_seeds(service: Service, key: str) -> None:
-    session_id = service.send("My name is Anna.", key=key).headers["X-Session-ID"]
+    with service.send("My name is Anna.", key=key) as first:
+        assert first.text, "read to its end, so that the session is free"
+    session_id = first.headers["X-Session-ID"]
     with page(service, key, session_id) as chat:
         state = send(chat, "What did I say?")
     assert session_of(state) == session_id
@@ -738,7 +740,7 @@ def test_a_page_that_is_opened_later_reads_plain_text_too(
 
 
 def test_silence_is_filled_with_comments(serve: Serve, simulator: Simulator, key: str, gate: Gate) -> None:
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05", **QUICK_TIMERS)
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05")
     simulator.script = scripts.held(gate)
     answer = post(service, key, user("Hello"))
     body = b""
