@@ -23,6 +23,7 @@ from tests import databases
 from tests.browser import SharedTab, Visitor, browsing
 from tests.cluster import Cluster
 from tests.environment import leave_users_environment
+from tests.fork_server import fork_server
 from tests.forked_workers import ForkedWorkers
 from tests.server_logs import excerpts, log_lengths
 from tests.server_process import PROJECT, Serve, Service, fresh_key
@@ -131,6 +132,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             subprocess.run([RUN, "setup", *sorted(needed)], check=True, env=environment)
 
 
+def start_shared() -> None:
+    """Start all that workers share. The fork server imports the service while the databases start."""
+    fork_server()
+    databases.start_shared()
+
+
 class FailuresAtOnce:
     """Print each failure when it happens; at the end only the list of names."""
 
@@ -157,7 +164,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if terminal := config.pluginmanager.getplugin("terminalreporter"):
         config.pluginmanager.register(FailuresAtOnce(terminal), "failures-at-once")
     if workers := config.option.workers:
-        config.pluginmanager.register(ForkedWorkers(workers, databases.start_shared))
+        config.pluginmanager.register(ForkedWorkers(workers, start_shared))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@
 
 A child runs the same code as a new interpreter would, with its own arguments, environment, folder and standard streams.
 It can be signalled, killed and waited for like a child of `subprocess.Popen`. The fork server kills its children when
-the process that started it ends.
+the process that started it ends. A worker of a parallel run has a fork server of its own, which is a fork of the one of
+the parent, so that the service is imported once.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, Self
 
 LENGTH = struct.Struct("!I")  # of a request, in bytes
-DESCRIPTORS = 4  # of a request: standard input, output and error, and the pipe for the process id and the exit status
+# Of a request: standard input, output and error, the pipe for the process id and the exit status, and for another fork
+# server its end of the connection.
+DESCRIPTORS = 5
 
 
 class ForkedProcess:
@@ -80,22 +82,34 @@ class ForkedProcess:
 class ForkServer:
     """The process that forks, as the tests see it."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: ForkServer | None = None) -> None:
+        """Start it: as a new interpreter, or as a fork of `parent`."""
         self._control, control_of_server = socket.socketpair()
         self._sending = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
         with control_of_server:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fork_server", str(control_of_server.fileno())],
-                cwd=Path(__file__).parent.parent,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[control_of_server.fileno()],
-            )
+            if parent is None:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "tests.fork_server", str(control_of_server.fileno())],
+                    cwd=Path(__file__).parent.parent,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[control_of_server.fileno()],
+                )
+            else:
+                with open(os.devnull, "w") as null, open(os.dup(2), "w") as errors:
+                    parent._fork([], os.environ, Path.cwd(), null, errors, control_of_server).close()
         atexit.register(self.close)
 
     def close(self) -> None:
         """End the fork server and the children that still run."""
         self._control.close()
-        self._process.wait()
+        if self._process is not None:
+            self._process.wait()
+
+    def leave(self) -> None:
+        """Close this process's end of the connection, which a process that was forked from this one keeps."""
+        atexit.unregister(self.close)
+        self._control.close()
 
     def start(
         self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, stderr: int | None = None
@@ -123,22 +137,46 @@ class ForkServer:
             return subprocess.CompletedProcess(arguments, status, stdout.read(), stderr.read())
 
     def _fork(
-        self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, stdout: IO[str], stderr: IO[str]
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        stdout: IO[str],
+        stderr: IO[str],
+        control: socket.socket | None = None,
     ) -> IO[str]:
-        """Ask for a child; return the pipe on which its process id and its exit status come."""
+        """Ask for a child, or for another fork server with this `control`; return the pipe on which its process id and
+        its exit status come.
+        """
         request = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}).encode()
         reads, writes = os.pipe()
         with open(os.devnull) as stdin, os.fdopen(writes, "w") as status, self._sending:
             descriptors = [stdin.fileno(), stdout.fileno(), stderr.fileno(), status.fileno()]
+            descriptors += [control.fileno()] if control else []
             socket.send_fds(self._control, [LENGTH.pack(len(request))], descriptors)
             self._control.sendall(request)
         return os.fdopen(reads)
 
 
-@cache
+_servers: list[ForkServer] = []  # the last one is that of this process
+
+
 def fork_server() -> ForkServer:
     """Return the fork server of this process; the first call starts it."""
-    return ForkServer()
+    if not _servers:
+        _servers.append(ForkServer())
+    return _servers[-1]
+
+
+def another_fork_server() -> ForkServer | None:
+    """Return a fork of the fork server of this process, for a process that is forked next; None if it has none yet."""
+    return ForkServer(_servers[-1]) if _servers else None
+
+
+def use_fork_server(server: ForkServer) -> None:
+    """Make `server` the one of this process, which was just forked, and end it with this process."""
+    atexit.register(server.close)
+    _servers.append(server)
 
 
 # The process that forks
@@ -153,9 +191,11 @@ def main() -> None:
     _find_endpoints()
     gc.collect()
     gc.freeze()  # a collection in a child does not look at what was imported here
-    arguments = _serve(control)
-    if arguments is not None:  # a child
-        _end(_run_as_main(arguments))
+    while (child := _serve(control)) is not None:
+        if isinstance(child, list):
+            _end(_run_as_main(child))
+        else:
+            control = child
 
 
 def _import_service() -> None:
@@ -196,14 +236,18 @@ def _find_endpoints() -> None:
                 _extract_endpoint_context(route.endpoint)
 
 
-def _serve(control: socket.socket) -> list[str] | None:
-    """Fork for each request. Returns the arguments of a child in that child, and None here at the end."""
+def _serve(control: socket.socket) -> list[str] | socket.socket | None:
+    """Fork for each request.
+
+    Returns in a child its arguments, or its connection if it is another fork server. Returns None here at the end.
+    """
     wakeup_reads, wakeup_writes = os.pipe()
     for end in (wakeup_reads, wakeup_writes):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wakeup_writes)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler is needed for the wake-up
     children: dict[int, int] = {}  # process id: the pipe for its exit status
+    servers: set[int] = set()  # of them, which end with their own connections, after their children
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
         selector.register(wakeup_reads, selectors.EVENT_READ)
@@ -216,21 +260,27 @@ def _serve(control: socket.socket) -> list[str] | None:
                 continue
             head, descriptors, _, _ = socket.recv_fds(control, LENGTH.size, DESCRIPTORS)
             if not head:
-                for pid in children:
+                for pid in children.keys() - servers:
                     os.kill(pid, signal.SIGKILL)
                 return None
             request = json.loads(_receive(control, *LENGTH.unpack(head)))
-            *streams, status = descriptors
+            streams, status, connection = descriptors[:3], descriptors[3], descriptors[4:]
             pid = os.fork()
             if not pid:
                 break
             children[pid] = status
-            os.write(status, b"%d\n" % pid)
-            for stream in streams:
-                os.close(stream)
+            if connection:
+                servers.add(pid)
+            with suppress(BrokenPipeError):
+                os.write(status, b"%d\n" % pid)
+            for descriptor in (*streams, *connection):
+                os.close(descriptor)
     for inherited in (control.detach(), wakeup_reads, wakeup_writes, status, *children.values()):
         os.close(inherited)
     _become(request, streams)
+    if connection:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return socket.socket(fileno=connection[0])
     arguments: list[str] = request["arguments"]
     return arguments
 

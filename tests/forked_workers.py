@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from tests.databases import WORKER
+from tests.fork_server import ForkServer, another_fork_server, use_fork_server
 
 LENGTH = struct.Struct("!I")  # of a message, in bytes
 
@@ -123,7 +124,10 @@ class ForkedWorkers:
         return True
 
     def _start(self) -> None:
-        worker = Worker(f"gw{next(self._numbers)}", self._run_worker)
+        server = another_fork_server()
+        worker = Worker(f"gw{next(self._numbers)}", lambda name, channel: self._run_worker(name, channel, server))
+        if server is not None:
+            server.leave()
         self._workers.append(worker)
         self._selector.register(worker.channel.connection, selectors.EVENT_READ, worker)
 
@@ -168,11 +172,11 @@ class ForkedWorkers:
         if self._lots:
             self._start()
 
-    def _run_worker(self, name: str, channel: Channel) -> None:
+    def _run_worker(self, name: str, channel: Channel, server: ForkServer | None) -> None:
         """Run tests in this process, which was just forked, until none is left; then end it."""
         status = 1
         try:
-            self._become_worker(name, channel)
+            self._become_worker(name, channel, server)
             _run_lots(self._session, channel)
             self._session.config._ensure_unconfigure()  # fails on exceptions in finalizers
             status = 0
@@ -186,10 +190,12 @@ class ForkedWorkers:
             sys.stderr.flush()
             os._exit(status)
 
-    def _become_worker(self, name: str, channel: Channel) -> None:
+    def _become_worker(self, name: str, channel: Channel, server: ForkServer | None) -> None:
         """Leave to the parent all that is its own: its files, its servers and its output."""
         config = self._session.config
         atexit._clear()
+        if server is not None:
+            use_fork_server(server)
         self._selector.close()
         for worker in self._workers:
             worker.channel.connection.close()
