@@ -50,8 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         if options.command in SERVING:
             raise
+        _discard_output()
         return UNREAD
     return status
+
+
+def _discard_output() -> None:
+    """Let the interpreter write the buffered rest of the output to nowhere: at its end an error would be shown."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _run(options: argparse.Namespace) -> int:
