@@ -366,8 +366,8 @@ def test_uvicorn_can_serve_it_and_notices_that_a_reader_left(upstream: Simulator
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/chat.db", "OPENAI_BASE_URL": upstream.url}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "app:app", "--fd", str(listener.fileno())],
-            cwd=PROJECT,
+            [sys.executable, "-m", "uvicorn", "app:app", "--app-dir", str(PROJECT), "--fd", str(listener.fileno())],
+            cwd=tmp_path,  # without the `.env` of the project
             env=os.environ | environment,
             pass_fds=[listener.fileno()],
             stderr=subprocess.DEVNULL,

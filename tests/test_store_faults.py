@@ -263,7 +263,7 @@ def test_a_journal_that_cannot_be_used_is_one_sentence_and_is_not_changed(servic
     ("name", "value", "named"),
     [
         ("PORT", "eighty", "PORT"),
-        ("HOST", "no such host", "PORT"),
+        ("HOST", "no such host", "HOST"),
         ("DATABASE_URL", "mysql://anna:password@somewhere/else", "DATABASE_URL"),
         ("DATABASE_URL", "sqlite:////dev/null/chat.db", "DATABASE_URL"),
         ("CHATAPI_SECRET", "too-short-a-secret", "CHATAPI_SECRET"),

@@ -52,8 +52,8 @@ def load_postgres(dump: Path, _: Path) -> tuple[Driver, list[str]]:
     url = postgres().new_database()
     binaries = postgres_binaries()
     assert binaries
-    commands = f"\\i {dump}\n{IDS.replace('FROM ', 'FROM public.')};"
-    command = [str(binaries / "psql"), "-v", "ON_ERROR_STOP=1", "-qAt", url]
+    commands = f"\\i '{dump}'\n{IDS.replace('FROM ', 'FROM public.')};"
+    command = [str(binaries / "psql"), "-X", "-v", "ON_ERROR_STOP=1", "-qAt", url]
     done = subprocess.run(command, input=commands, check=True, capture_output=True, text=True)
     return PostgresDriver(url, 2, transaction_pooling=False), done.stdout.split()
 
