@@ -79,6 +79,13 @@ def test_script_error_fails_the_test_unless_expected(page: Page, watched: Visito
 
 
 LEAVE_TRACES = "sessionStorage.left = localStorage.left = document.cookie = 'left=yes'"
+# A timer that fails, a request that waits, and others one after the other.
+KEEP_BUSY = """() => {
+    setInterval(() => { throw new Error('left') }, 1);
+    fetch('/api/waiting').catch(() => 0);
+    const again = () => fetch('/api/health').then(again, again);
+    void again();
+}"""
 TRACES = "[window.left, sessionStorage.left, localStorage.left, sessionStorage['chatapi.key'], document.cookie]"
 
 
@@ -92,13 +99,15 @@ def test_visitor_finds_nothing_of_the_last_one(browser: Browser, shared_tab: Sha
     first.context.route("**/api/prices", lambda route: route.abort())
     first.context.set_offline(True)
     other = first.context.new_page()
-    page.evaluate("window.requesting = setInterval(() => fetch('/api/health').catch(() => 0), 1)")
-    first.close()
+    first.context.route("**/api/waiting", lambda route: None)
+    page.evaluate(KEEP_BUSY)
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/api/waiting")):
+        first.close()
     seen = len(first.requests)
     assert shared_tab.is_free
 
     second = Visitor(browser, shared_tab)
-    assert second.open(shared) == page
+    assert second.open(shared, "/#/of-the-same-address") == page
     assert page.evaluate(TRACES) == [None, None, None, None, ""]
     assert page.evaluate("Promise.all(['config', 'prices'].map(one => fetch(`/api/${one}`)))") is not None
     assert other.is_closed()
