@@ -15,5 +15,5 @@ from tests.page_campaign import measure
 def test_long_answer_and_long_chat_are_complete(
     browser: Browser, tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
-    for line in measure(browser, tmp_path, tokens=1000, paces=[400], messages=500, words=0, answers=0):
+    for line in measure(browser, tmp_path, tokens=300, paces=[400], messages=120, words=0, answers=0):
         figures(line)
