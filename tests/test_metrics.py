@@ -132,6 +132,10 @@ def test_a_port_and_a_token_of_their_own(serve: Serve) -> None:
     assert openmetrics.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     assert openmetrics.text.endswith("# EOF\n")
     assert requests.get(url.replace("/metrics", "/api/health"), headers=token, timeout=10).status_code == 404
+    handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    handshake["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    assert requests.get(url.replace("/metrics", "/v1/responses"), headers=handshake, timeout=10).status_code == 403
+    assert not [line for line in service.log if '"level":"error"' in line]
     assert TOKEN not in "".join(service.log)
 
 

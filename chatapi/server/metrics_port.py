@@ -33,6 +33,7 @@ class MetricsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await send({"type": "websocket.close"})  # else the server reports an error for each handshake
             return
         if scope["path"] != "/metrics" or scope["method"] not in {"GET", "HEAD"}:
             await PlainTextResponse("This port has GET /metrics only.\n", 404)(scope, receive, send)
