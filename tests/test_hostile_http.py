@@ -279,6 +279,12 @@ def test_invented_keys_do_not_lift_the_limit_of_new_sessions(serve: Serve) -> No
     assert made == [200, 200, 200, 429, 429]
 
 
+def test_developer_messages_without_a_key_do_not_fill_the_disk(serve: Serve) -> None:
+    server = serve(CHATAPI_MAX_STORE_BYTES="500000")
+    body = {"developer_message": "d" * 200_000}
+    assert [server.post("/api/sessions", json=body).status_code for _ in range(4)] == [200, 200, 403, 403]
+
+
 @pytest.mark.parametrize("name", ["attachments", "messages"])
 def test_other_clients_do_not_wait_while_a_large_body_is_read(server: Service, name: str) -> None:
     body = f'{{"trigger":"submit-message","{name}":[' + "{}," * 2_500_000 + "{}]}"

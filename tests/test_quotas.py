@@ -71,6 +71,21 @@ async def test_a_session_takes_so_many_bytes_answers_among_them(store: Store, al
     await turn(store, session_id, user_text("x" * 600))
 
 
+async def test_a_developer_message_counts_as_content(driver: Driver, clock: Clock) -> None:
+    store = Store(driver, clock, limits=StoreLimits(session_bytes=2_000, bytes=4_000))
+    await store.open()
+    created = await store.sessions.create(None, LONG)
+    begun = await store.turns.begin(TurnRequest("anna", None, LONG, user_text("one"), "gpt", "text"), anyone)
+    await Writer(begun).finish(store)
+    await refused(store.sessions.change(created.id, anyone, "x" * 2_001), SessionFull)
+    assert (await store.sessions.change(created.id, anyone, "short")).content_bytes == len("short")
+    longer = await store.turns.begin(TurnRequest("anna", created.id, LONG, user_text("one"), "gpt", "text"), anyone)
+    assert longer.session.content_bytes == begun.session.content_bytes
+    await refused(store.sessions.create(None, LONG), QuotaExceeded)
+    await refused(store.forks.create(begun.session.id, anyone, None, 1 << 20), QuotaExceeded)
+    await store.close()
+
+
 async def test_an_owner_has_so_many_sessions_and_room_again_after_a_deletion(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,8 +19,8 @@ class Session(msgspec.Struct, frozen=True):
     """A conversation with one developer message.
 
     `given_title` is None until a title is set, and `""` after it was removed. `content_bytes` is the size of its
-    stored messages, about. `keep`, `expires_at` and `temporary` decide when retention deletes it. `queued` is how
-    many messages wait in its queue. `context` is None for the server's policy.
+    developer message and of its stored messages, about. `keep`, `expires_at` and `temporary` decide when retention
+    deletes it. `queued` is how many messages wait in its queue. `context` is None for the server's policy.
     """
 
     id: str

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from chatapi.errors import ContextTooLarge, MessageNotFound, SessionBusy
 from chatapi.model import Authorizer, Session, Status, new_id
 from chatapi.store.drivers.driver import Transaction
+from chatapi.store.quotas import growth
 from chatapi.store.repository import Repository, durable_write, write
 from chatapi.store.rows import SESSION, check_is, read_session, valid_id_or_empty
 from chatapi.store.sessions import delete_session, find_session, insert_session
@@ -92,6 +93,7 @@ class Forks(Repository):
             if status == Status.RUNNING:
                 raise SessionBusy(generation_id)
             copies.append(_Copy(original, new_id("msg"), copies[-1].id if copies else None, new_id("gen")))
+        size += growth(None, session.developer_message)
         self._quotas.require_session_room(None, len(copies), size)
         yield from self._quotas.take(session.owner, 1, size)
         fork = replace(

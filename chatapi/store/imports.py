@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from chatapi.model import Generation, ImportedSession, Message, Session
 from chatapi.store.drivers.driver import Statement, Transaction
-from chatapi.store.quotas import content_size
+from chatapi.store.quotas import content_size, growth
 from chatapi.store.repository import Repository, durable_write
 from chatapi.store.rows import encode_json, encode_parts
 from chatapi.store.sessions import insert_session
@@ -31,7 +31,7 @@ class Imports(Repository):
     async def add(self, imported: ImportedSession) -> Session:
         """Store a session and its messages, in one transaction."""
         session, messages = imported
-        size = sum(content_size(message.parts) for message in messages)
+        size = growth(None, session.developer_message) + sum(content_size(message.parts) for message in messages)
         self._quotas.require_session_room(None, len(messages), size)
         session = replace(session, content_bytes=size)
         statements = await asyncio.to_thread(_statements, session, messages)  # before the transaction blocks others

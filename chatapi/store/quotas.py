@@ -112,6 +112,13 @@ class Quotas:
         return room
 
 
+def growth(session: Session | None, developer_message: str | None) -> int:
+    """Return by how much a session grows, or a new one, with this developer message; None: it keeps its own."""
+    if developer_message is None:
+        return 0
+    return len(developer_message) - (len(session.developer_message) if session is not None else 0)
+
+
 def content_size(parts: Iterable[Part]) -> int:
     """Return the approximate size of stored parts, without encoding them."""
     return sum(

@@ -22,7 +22,7 @@ from chatapi.model import (
 from chatapi.store.aliases import name_messages
 from chatapi.store.drivers.driver import Driver, Statement, Transaction
 from chatapi.store.group_commit import GroupCommit
-from chatapi.store.quotas import Quotas, content_size
+from chatapi.store.quotas import Quotas, content_size, growth
 from chatapi.store.repository import Repository, durable_write, read
 from chatapi.store.rows import (
     GENERATION,
@@ -91,10 +91,12 @@ class Sessions(Repository):
         context: ContextPolicy | None = None,
     ) -> Transaction[Session]:
         """Create a session without messages."""
-        session = replace(new_session(owner, developer_message, {}, self._clock()), context=context)
+        size = growth(None, developer_message)
+        session = new_session(owner, developer_message, {}, self._clock())
+        session = replace(session, context=context, content_bytes=size)
         if retention is not None:
             session = retention.apply(session)
-        yield from self._quotas.take(owner, 1, 0)
+        yield from self._quotas.take(owner, 1, size)
         yield insert_session(session)
         return session
 
@@ -178,8 +180,12 @@ class Sessions(Repository):
             SessionNotFound: Not the caller's, or not there.
             MessageNotFound: The session has no message `head`.
             SessionBusy: The path cannot be changed while a generation writes to it.
+            SessionFull, QuotaExceeded: The session, its owner or the store has no room for the developer message.
         """
         session = authorizer((yield from find_session(session_id, lock=True)))
+        if (grown := growth(session, developer_message)) > 0:
+            self._quotas.require_session_room(session, 0, grown)
+            yield from self._quotas.take(session.owner, 0, grown)
         if head is not None:
             yield from require_idle(session_id)
             yield from child_depth(session_id, head)
@@ -192,12 +198,13 @@ class Sessions(Repository):
             metadata=session.metadata if metadata is None else metadata,
             updated_at=self._clock(),
             context=session.context if context is None else context.policy,
+            content_bytes=max(0, session.content_bytes + grown),  # sessions of earlier versions do not count theirs
         )
         if retention is not None:
             changed = retention.apply(changed)
         yield (
             "UPDATE session SET developer_message = $2, title = $3, metadata = $4, head = $5, updated_at = $6, "
-            "keep = $7, expires_at = $8, temporary = $9, context = $10 WHERE id = $1",
+            "keep = $7, expires_at = $8, temporary = $9, context = $10, content_bytes = $11 WHERE id = $1",
             (
                 session_id,
                 changed.developer_message,
@@ -209,6 +216,7 @@ class Sessions(Repository):
                 changed.expires_at,
                 int(changed.temporary),
                 changed.context,
+                changed.content_bytes,
             ),
         )
         return changed

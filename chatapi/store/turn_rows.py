@@ -26,7 +26,7 @@ def continue_session(
         head=head,
         message_count=session.message_count + added,
         updated_at=now,
-        content_bytes=session.content_bytes + size,
+        content_bytes=max(0, session.content_bytes + size),  # a shorter developer message makes it smaller
         queued=session.queued - dequeued,
     )
 

@@ -10,7 +10,7 @@ from chatapi.model import Authorizer, Generation, Role, Session, Status, TurnReq
 from chatapi.store.aliases import name_messages, resolve_alias, take_alias
 from chatapi.store.drivers.driver import Statement, Together, Transaction
 from chatapi.store.queue_rows import take_queued
-from chatapi.store.quotas import content_size
+from chatapi.store.quotas import content_size, growth
 from chatapi.store.repository import LeasingRepository, durable_write, read
 from chatapi.store.rows import GENERATION, read_generation
 from chatapi.store.sessions import find_session, insert_session
@@ -52,7 +52,8 @@ class Turns(LeasingRepository):
             if replayed:
                 return replayed
         size = sum([content_size(message.parts) for message in turn.input])
-        found = yield from self._find_or_name_session(turn, ids.session, size)
+        found = yield from self._find_or_name_session(turn, ids.session, size + growth(None, turn.developer_message))
+        size += growth(found, turn.developer_message)
         if found is None:
             session = Session(ids.session, turn.owner, turn.developer_message or "", None, {}, None, 0, now, now)
             parent, depth = None, 0

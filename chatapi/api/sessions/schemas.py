@@ -198,7 +198,7 @@ CHANGE_SESSION = operation(
     parameters={"session_id": SESSION_ID},
     body=SessionChangeBody,
     security=OPTIONAL_KEY,
-    errors=(*SESSION_ERRORS, *BODY_ERRORS, SessionBusy, MessageNotFound),
+    errors=(*SESSION_ERRORS, *BODY_ERRORS, SessionBusy, MessageNotFound, SessionFull, QuotaExceeded),
     examples=(Example("rename", path=SESSION, body={"title": "Greetings", "metadata": {"colour": "blue"}}),),
 )
 DELETE_SESSION = operation(
