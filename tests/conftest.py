@@ -34,14 +34,18 @@ BROWSER_FILES = pytest.StashKey[set[Path]]()  # with tests that visit the page
 LOG_LENGTHS = pytest.StashKey[dict[int, int]]()  # when the test began
 RUN = PROJECT / "run"
 USERS_ENVIRONMENT = pytest.StashKey[dict[str, str]]()
-# Files that take longest. They start first, so that no worker is left alone with one at the end. Those that visit the
-# page come in a row, with the short ones, so that each worker starts one browser.
+# Files that take longest, from five seconds on. They start first, so that no worker is left alone with one at the end.
+# Those that visit the page come in a row, with the short ones, so that a worker starts one browser.
 LONGEST = (
     *("test_page.py", "test_page_trouble.py", "test_page_barriers.py", "test_page_comfort.py", "test_page_hostile.py"),
     *("test_markdown.py", "test_page_demo.py", "test_page_import.py", "test_page_speed.py", "test_browser.py"),
-    *("test_reference_page.py", "test_setup.py", "test_openapi.py", "test_crosstalk.py", "test_kill_replicas.py"),
-    *("test_doctor.py", "test_replicas.py", "test_migrate.py", "test_web.py", "test_openai_chat.py"),
-    *("test_store_machine.py", "test_kill.py"),
+    *("test_reference_page.py", "test_web.py"),
+    *("test_setup.py", "test_openai_chat.py", "test_upstream_faults.py", "test_doctor.py", "test_openapi.py"),
+    *("test_kill_replicas.py", "test_replicas.py", "test_migrate.py", "test_store_faults.py", "test_responses.py"),
+    *("test_crosstalk.py", "test_admission.py", "test_fencing.py", "test_bad_input.py", "test_chat.py"),
+    *("test_promises.py", "test_store.py", "test_bus.py", "test_vercel.py", "test_secrets.py", "test_websocket.py"),
+    *("test_workers.py", "test_limits.py", "test_upgrades.py", "test_connections.py", "test_every_cut.py"),
+    *("test_queue.py", "test_store_machine.py", "test_responses_clients.py", "test_sessions.py"),
 )
 ONE_PROCESS, REPLICAS = "one-process", "replicas"
 DEPLOYMENTS: dict[str, Callable[..., Service]] = {ONE_PROCESS: Service, REPLICAS: Cluster}
@@ -164,7 +168,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if terminal := config.pluginmanager.getplugin("terminalreporter"):
         config.pluginmanager.register(FailuresAtOnce(terminal), "failures-at-once")
     if workers := config.option.workers:
-        config.pluginmanager.register(ForkedWorkers(workers, start_shared))
+        config.pluginmanager.register(ForkedWorkers(workers, start_shared, visits_the_page))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 time, which workers with interpreters of their own would each spend.
 
 Each worker asks for the next lot, the tests of one file on one deployment, so that a module's fixtures start once and
-no worker waits while another one has much left. A worker that dies fails its test, and another one takes its place.
+no worker waits while another one has much left. Every second worker begins with the lots that visit the page: these use
+the processor of two browsers, and the others leave it to them while they wait. A worker that dies fails its test, and
+another one takes its place.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ class Channel:
 class Worker:
     """A worker, as the parent sees it."""
 
-    def __init__(self, name: str, run: Callable[[str, Channel], None]) -> None:
+    def __init__(self, number: int, run: Callable[[str, Channel], None]) -> None:
+        name = f"gw{number}"
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -79,6 +82,7 @@ class Worker:
             run(name, Channel(theirs))
         theirs.close()
         self.name = name
+        self.prefers_page = number % 2 == 0
         self.channel = Channel(ours)
         self.item: Any = None  # the `pytest.Item` that it runs
         self.assigned: deque[pytest.Item] = deque()  # that it has not begun
@@ -92,9 +96,12 @@ class Worker:
 class ForkedWorkers:
     """A plugin: the parent's loop over all tests."""
 
-    def __init__(self, count: int, start_shared: Callable[[], object]) -> None:
+    def __init__(
+        self, count: int, start_shared: Callable[[], object], visits_page: Callable[[pytest.Item], bool]
+    ) -> None:
         """Fork `count` workers after `start_shared`, which starts the servers that all of them use."""
         self._count = count
+        self._visits_page = visits_page
         self._start_shared = start_shared
         self._numbers = itertools.count()
         self._selector = selectors.DefaultSelector()
@@ -125,7 +132,7 @@ class ForkedWorkers:
 
     def _start(self) -> None:
         server = another_fork_server()
-        worker = Worker(f"gw{next(self._numbers)}", lambda name, channel: self._run_worker(name, channel, server))
+        worker = Worker(next(self._numbers), lambda name, channel: self._run_worker(name, channel, server))
         if server is not None:
             server.leave()
         self._workers.append(worker)
@@ -141,7 +148,7 @@ class ForkedWorkers:
         if kind == "end":
             self._bury(worker)
         elif kind == "next":
-            lot = self._lots.popleft() if self._lots else []
+            lot = self._next_lot(worker)
             worker.assigned.extend(self._session.items[index] for index in lot)
             with suppress(BrokenPipeError):
                 worker.channel.send(lot)
@@ -154,6 +161,18 @@ class ForkedWorkers:
         elif kind == "finish":
             config.hook.pytest_runtest_logfinish(nodeid=worker.item.nodeid, location=worker.item.location)
             worker.item = None
+
+    def _next_lot(self, worker: Worker) -> list[int]:
+        """Remove and return the first lot that the worker prefers, else the first one; an empty one if none is left."""
+        if not self._lots:
+            return []
+        items = self._session.items
+        preferred = (
+            lot for lot in self._lots if any(self._visits_page(items[index]) for index in lot) == worker.prefers_page
+        )
+        lot = next(preferred, self._lots[0])
+        self._lots.remove(lot)
+        return lot
 
     def _bury(self, worker: Worker) -> None:
         """Forget a worker that has ended. If tests of its are left, fail the one that it ran and run the others."""

@@ -14,7 +14,7 @@ CONFTEST = """
 from tests.forked_workers import ForkedWorkers
 
 def pytest_configure(config):
-    config.pluginmanager.register(ForkedWorkers(2, lambda: None))
+    config.pluginmanager.register(ForkedWorkers(2, lambda: None, lambda item: "_c" in item.path.name))
 """
 TESTS = """
 import os
@@ -26,6 +26,8 @@ def broken_at_the_end():
     raise ValueError("on purpose")
 
 def test_passes(tmp_path):
+    with open("begun", "a") as file:
+        file.write(f"{os.environ['TESTS_WORKER']} {__name__}\\n")
     assert os.environ["TESTS_WORKER"] in tmp_path.parts
 
 def test_fails():
@@ -69,6 +71,7 @@ def test_every_test_is_reported_once_also_after_the_end_of_its_worker(tmp_path: 
         ran.stdout
     )
     assert ran.returncode == 1
+    assert "gw0 test_c\n" in (tmp_path / "begun").read_text(), "the first worker begins with what visits the page"
     assert len(ran.stdout.split()[0]) == len(reported), "only the parent shows the progress"
     assert ran.stdout.count("printed before") == len(names)
     assert "forked_workers.py" not in ran.stdout, "no exception of the parent is the context of a worker's"
