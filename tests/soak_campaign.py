@@ -137,7 +137,7 @@ class Soak:
         self.losses: list[str] = []
 
     def run(self, minutes: float, seed: int) -> None:
-        """Run the load, and then look for what it has left."""
+        """Run the load, and then look for its remains."""
         warm = Client(self._service, [fresh_key("warm")], seed)  # routes and modules that are imported late
         for step in warm._steps:
             step(fresh_key("warm"))

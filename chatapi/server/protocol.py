@@ -55,7 +55,7 @@ def is_handshake(head: bytes) -> bool:
 
 
 class Flow(FlowControl):
-    """Flow control that does not read on while enough of the next requests has come, whoever asks for it."""
+    """Flow control that does not read on while enough of the next requests has come, for any caller."""
 
     is_full = False
 
