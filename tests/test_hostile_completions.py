@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from chatapi.simulator import Chunks, Script, Send, Simulator, scripts
+from chatapi.simulator import Chunks, Cut, Script, Send, Simulator, scripts
 from chatapi.simulator.wire import DONE
 from tests.server_process import KEY, Serve, Service
 
@@ -88,7 +88,7 @@ def test_an_empty_finish_reason_is_not_a_finish(server: Service, upstream: Simul
     assert ask(server, headers, stream=True).text.count("[DONE]") == 1
 
 
-@pytest.mark.parametrize("text", ["", COMPLETION[:40], COMPLETION + "{", "Hello"])
+@pytest.mark.parametrize("text", ["", COMPLETION[:40], COMPLETION + "{", "Hello", '"Hello"'])
 def test_half_an_answer_without_streaming_is_an_error(server: Service, upstream: Simulator, text: str) -> None:
     upstream.script = json_of(text)
     answer = ask(server)
@@ -97,6 +97,35 @@ def test_half_an_answer_without_streaming_is_an_error(server: Service, upstream:
     assert server.get("/v1/models", key=KEY).status_code == 502
     upstream.script = json_of(COMPLETION)
     assert ask(server).text == COMPLETION
+
+
+def test_a_connection_that_breaks_within_a_body_is_an_error(server: Service, upstream: Simulator) -> None:
+    upstream.script = Script(headers={"Content-Type": "application/json"}, steps=(Send(b'{"data":[]'), Cut()))
+    for answer in (ask(server), server.get("/v1/models", key=KEY)):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_broken")
+
+
+@pytest.mark.parametrize(
+    ("frames", "is_whole"),
+    [
+        ((CHUNKS.content("Hi"), CHUNKS.finish("stop"), Cut()), True),
+        ((CHUNKS.content("Hi"), Cut()), False),
+        ((CHUNKS.content("Hi"), b'data: {"choices":[7],"finish_reason":"stop"}\n\n'), True),
+        ((CHUNKS.content("Hi"), b'data: {"choices":[7],"finish_reason":null}\n\n'), False),
+        ((b'data: {"error":null,"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n',), True),
+        ((CHUNKS.content("Hi"), b'data: {"error"\n\n', CHUNKS.finish("stop")), True),
+    ],
+    ids=["cut after its end", "cut", "odd end", "odd", "no error", "half an event"],
+)
+def test_a_stream_is_whole_once_it_has_finished(
+    server: Service, upstream: Simulator, frames: tuple[bytes | Cut, ...], is_whole: bool
+) -> None:
+    upstream.script = scripts.event_stream(*(Send(one) if isinstance(one, bytes) else one for one in frames))
+    answer = ask(server, stream=True).text
+    assert [b"data: " + line[6:].encode() + b"\n\n" for line in answer.splitlines() if "Hi" in line] == [frames[0]]
+    assert (answer.endswith("data: [DONE]\n\n"), "upstream_broken" in answer) == (is_whole, not is_whole)
+    sent = [one for one in frames if isinstance(one, bytes)]
+    assert answer.encode().startswith(b"".join(sent)), "each event is passed on as it came"
 
 
 def test_an_error_with_status_200_is_an_error_and_quotes_no_key(server: Service, upstream: Simulator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -377,6 +378,33 @@ def test_hosted_tools_are_passed_on_and_their_items_are_kept_as_received(
     assert received == [{name: value for name, value in one.items() if value is not None} for one in hosted_items.ITEMS]
     assert items[-1] == approval
     assert [item.type for item in sdk.responses.input_items.list(second.id).data] == ["mcp_approval_response"]
+
+
+def test_a_page_shows_the_failure_and_the_sources_of_hosted_tools(
+    translating: Service, upstream: Simulator, key: str
+) -> None:
+    broken: dict[str, Any] = hosted_items.CALLED | {"output": None, "error": {"type": "tool", "message": "It broke."}}
+    action = {"type": "search", "sources": [7, {"url": None}, {"url": "https://a.example", "title": 7}]}
+    shell = {"id": "sh_1", "type": "shell_call", "status": "failed", "call_id": None, "commands": ["ls"]}
+    items = [broken, broken | {"id": "mcp_2", "error": "No."}, shell, hosted_items.SEARCH | {"action": action}]
+    events = Events()
+    frames = [events.begin(), *(frame for item in items for frame in (events.added(item), events.done(item)))]
+    upstream.script = event_stream(*map(Send, [*frames, *events.message(["Hm."]), events.end()]))
+    asked = [{"id": "u", "role": "user", "parts": [{"type": "text", "text": "Look"}]}]
+    answer = translating.post("/api/chat", key=key, json={"id": "chat", "messages": asked, "trigger": "submit-message"})
+    assert answer.status_code == 200, answer.text
+    chunks = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    ends = [chunk for chunk in chunks if chunk["type"].startswith(("tool-output", "source"))]
+    assert [(one.get("toolCallId"), one.get("errorText")) for one in ends[:3]] == [
+        ("mcp_1", "It broke."),
+        ("mcp_2", "No."),
+        ("sh_1", "The tool failed."),
+    ]
+    assert [one["type"] for one in ends] == [*["tool-output-error"] * 3, "tool-output-available", "source-url"]
+    assert ends[-1].items() >= {"url": "https://a.example"}.items()
+    assert "title" not in ends[-1]
+    (given,) = [one for one in chunks if one["type"] == "tool-input-available" and one["toolCallId"] == "sh_1"]
+    assert (given["toolName"], given["input"]) == ("shell", {"commands": ["ls"]})
 
 
 def test_items_of_hosted_tools_are_sent_on_from_a_client_that_stores_them(

@@ -305,6 +305,20 @@ def test_what_is_not_understood_is_kept() -> None:
     assert has_content(message), "an answer that is only a picture is not empty"
 
 
+def test_a_recording_that_comes_in_pieces_is_kept_whole() -> None:
+    pieces: list[dict[str, Any]] = [
+        {"id": "a", "transcript": "Hel"},
+        {"transcript": "lo"},
+        {"data": "AA"},
+        {"data": "BB"},
+    ]
+    answer = Read(*(chunk({"audio": piece}) for piece in pieces), stop(), DONE)
+    assert answer.extras == [(None, {"audio": {"id": "a", "transcript": "Hello", "data": "AABB"}})]
+    first, last = (encode_extras("o", {"audio": piece}) for piece in ({"id": "a", "data": "AA"}, {"data": "BB"}))
+    for lost in ("", last[:-9], last[:-9] + "\n", "[]\n", "7\n", '{"fields":7}\n'):  # cut off, or malformed
+        assert decode_extras(first + lost) == ("o", {"audio": {"id": "a", "data": "AA"}}), lost
+
+
 def test_too_much_is_refused_by_name() -> None:
     answer = Read(chunk({"blob": "a" * 5_000_000}), stop(), DONE)
     assert isinstance(answer.error, UpstreamBroken)
@@ -609,6 +623,36 @@ def test_marks_for_a_prompt_cache_go_upstream_or_are_refused_by_name() -> None:
     with pytest.raises(InvalidRequest) as refused:
         read_message({"role": "system", "content": [part]}, "messages.0")
     assert refused.value.errors[0]["field"] == "messages.0.content.0.cache_control"
+
+
+def deep(levels: int) -> Any:
+    return [deep(levels - 1)] if levels else []
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "words"),
+    [
+        ({"role": "tool", "tool_call_id": "", "content": "x"}, "m.tool_call_id", "Must have 1 to "),
+        ({"role": "user", "content": []}, "m.content", "at least one content part"),
+        (
+            {"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]},
+            "m.content.0",
+            "role",
+        ),
+        ({"role": "assistant", "function_call": {"name": "f"}}, "m", "Use `tool_calls`"),
+        ({"role": "assistant", "content": "x", "reasoning_details": deep(100)}, "m", "'reasoning_details' nests too"),
+    ],
+)
+def test_a_message_that_cannot_be_passed_on_is_named(message: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_message(message, "m")
+    (error,) = refused.value.errors
+    assert (error["field"], words in error["message"]) == (field, True), error
+
+
+def test_a_refusal_of_a_clients_own_history_is_one() -> None:
+    for message in ({"content": [{"type": "refusal", "refusal": "No."}]}, {"content": None, "refusal": "No."}):
+        assert read_message({"role": "assistant"} | message, "m").parts == (Part(Kind.REFUSAL, "No."),)
 
 
 def test_signatures_of_a_clients_own_history_go_upstream() -> None:

@@ -149,6 +149,18 @@ def test_reasoning_refusals_and_sources_are_parts(service: Service, upstream: Si
     assert state["finished"][0]["finishReason"] == "content-filter"
 
 
+def test_pictures_of_a_chat_model_are_files(service: Service, upstream: Simulator, key: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AAAA"}}
+    delta = {"content": "See", "images": [image, {"image_url": "https://example.org/a.png"}, {"image_url": 7}]}
+    frame = json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}).encode()
+    upstream.script = scripts.event_stream(Send(b"data: %b\n\n" % frame), Send(DONE))
+    files = [chunk for chunk in chunks_in(post(service, key, user("Draw")).content) if chunk["type"] == "file"]
+    assert [(file["url"], file["mediaType"]) for file in files] == [
+        ("data:image/webp;base64,AAAA", "image/webp"),
+        ("https://example.org/a.png", "image/png"),
+    ]
+
+
 def test_tool_results_are_sent_back_and_the_message_continues(service: Service, upstream: Simulator, key: str) -> None:
     seen = len(upstream.requests)
     upstream.script = scripts.in_turn(

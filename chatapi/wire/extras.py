@@ -17,7 +17,9 @@ EXTRAS_BYTES = 4 * 1024 * 1024  # of one answer that are kept: a generated image
 ORIGIN_CHARACTERS = 12
 ANY_ORIGIN = ""  # of fields that every upstream may get
 DEEPEST = 34  # levels of a value that is kept, so that it can be written anywhere
-_GROWING = frozenset({"text", "summary", "data", "content", "thinking", "reasoning"})  # strings that come in pieces
+_GROWING = frozenset(
+    {"text", "summary", "data", "transcript", "content", "thinking", "reasoning"}
+)  # strings that come in pieces
 
 
 def origin_of(base_url: str) -> str:

@@ -36,10 +36,15 @@ class TextChunk(TypedDict):
 
 
 class ToolChunk(TypedDict):
-    """A tool call, its input or its output."""
+    """A tool call, its input or its output. A tool that the model API runs itself is executed by the provider."""
 
     type: Literal[
-        "tool-input-start", "tool-input-delta", "tool-input-available", "tool-input-error", "tool-output-available"
+        "tool-input-start",
+        "tool-input-delta",
+        "tool-input-available",
+        "tool-input-error",
+        "tool-output-available",
+        "tool-output-error",
     ]
     toolCallId: str
     toolName: NotRequired[str]
@@ -47,6 +52,8 @@ class ToolChunk(TypedDict):
     input: NotRequired[Any]
     output: NotRequired[Any]
     errorText: NotRequired[str]
+    providerExecuted: NotRequired[bool]
+    dynamic: NotRequired[bool]
 
 
 class SourceChunk(TypedDict):
@@ -56,6 +63,14 @@ class SourceChunk(TypedDict):
     sourceId: str
     url: str
     title: NotRequired[str]
+
+
+class FileChunk(TypedDict):
+    """An image that the model made, as a data URL or by its address."""
+
+    type: Literal["file"]
+    url: str
+    mediaType: str
 
 
 class FinishChunk(TypedDict):
@@ -94,7 +109,9 @@ CHUNKS: dict[str, Any] = {
     "tool-input-available": ToolChunk,
     "tool-input-error": ToolChunk,
     "tool-output-available": ToolChunk,
+    "tool-output-error": ToolChunk,
     "source-url": SourceChunk,
+    "file": FileChunk,
     "finish-step": StepChunk,
     "message-metadata": FinishChunk,
     "finish": FinishChunk,
