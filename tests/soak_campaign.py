@@ -3,7 +3,7 @@
 Clients of forty keys do in random order everything that clients do: they chat, leave in mid-stream, stop, delete and
 search; through `/api/chat`, OpenAI's completions and Responses, and WebSockets; and ask for what does not exist.
 
-The service's memory must stay within a tenth of what it was after a quarter of the time. At the end no answer runs, and
+The service's memory must stay within a tenth of its size after a quarter of the time. At the end no answer runs, and
 of the connections, only those to the upstream are kept. Prints its figures; the exit status is 1 if it did not hold.
 """
 
