@@ -21,6 +21,7 @@ from playwright.sync_api import Browser
 from chatapi.simulator import Gate, Simulator, running
 from tests import databases
 from tests.browser import SharedTab, Visitor, browsing
+from tests.chat_page import ChatPage, OpenChat
 from tests.cluster import Cluster
 from tests.environment import leave_users_environment
 from tests.fork_server import fork_server
@@ -371,3 +372,9 @@ def new_visitor(browser: Browser, shared_tab: SharedTab) -> Iterator[Callable[..
 def visitor(new_visitor: Callable[..., Visitor]) -> Visitor:
     """A visitor with a browser."""
     return new_visitor()
+
+
+@pytest.fixture
+def open_chat(server: Service, visitor: Visitor, key: str) -> OpenChat:
+    """Open the page of the module's server at a chat in which another client has sent these messages."""
+    return lambda *texts: ChatPage.in_chat(visitor, server, key, *texts)

@@ -132,7 +132,7 @@ def test_page_speaks_the_language_of_the_browser_or_the_chosen_one(
 
 
 def test_enter_inserts_a_line_on_touch_screens(server: Service, new_visitor: Callable[..., Visitor], key: str) -> None:
-    chat_page = ChatPage(new_visitor(**PHONE), server).enter(key)
+    chat_page = ChatPage.with_key(new_visitor(**PHONE), server, key)
     chat_page.box.press_sequentially("one")
     chat_page.box.press("Enter")
     chat_page.box.press_sequentially("two")
@@ -142,7 +142,7 @@ def test_enter_inserts_a_line_on_touch_screens(server: Service, new_visitor: Cal
 def test_screen_reader_announces_the_beginning_without_markup(
     server: Service, visitor: Visitor, upstream: Simulator, key: str
 ) -> None:
-    chat_page = ChatPage(visitor, server).enter(key)
+    chat_page = ChatPage.with_key(visitor, server, key)
     announcement = chat_page.page.locator("[aria-live=polite]")
     chat_page.send("Count to 3")
     expect(announcement).to_have_text("Answer finished: 1 2 3")
@@ -157,7 +157,7 @@ def test_screen_reader_announces_the_beginning_without_markup(
 
 
 def test_failed_answer_is_announced_once(server: Service, visitor: Visitor, upstream: Simulator, key: str) -> None:
-    chat_page = ChatPage(visitor, server).enter(key)
+    chat_page = ChatPage.with_key(visitor, server, key)
     upstream.script = scripts.cut_after("Half of")
     chat_page.send("Hi")
     expect(chat_page.answers.get_by_role("alert")).to_be_visible()
@@ -165,7 +165,7 @@ def test_failed_answer_is_announced_once(server: Service, visitor: Visitor, upst
 
 
 def test_every_control_is_reachable_with_the_keyboard(server: Service, visitor: Visitor, key: str) -> None:
-    chat_page = ChatPage(visitor, server).enter(key)
+    chat_page = ChatPage.with_key(visitor, server, key)
     chat_page.box.press_sequentially("Count to 3")
     chat_page.page.keyboard.press("Enter")
     chat_page.expect_answer("1 2 3")

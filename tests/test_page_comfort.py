@@ -42,10 +42,10 @@ def make_chats(server: Service, key: str, *texts: str) -> None:
 
 
 def test_pinned_chats_are_first_and_archived_ones_are_out_of_the_way(
-    server: Service, chat_page: ChatPage, key: str
+    server: Service, visitor: Visitor, key: str
 ) -> None:
     make_chats(server, key, "Count to 2", "Count to 3", "Count to 4")
-    chat_page.page.reload()
+    chat_page = ChatPage.with_key(visitor, server, key)
     links = chat_page.page.get_by_role("navigation").get_by_role("link")
     expect(links).to_have_text(["Count to 4", "Count to 3", "Count to 2"])
     chat_page.choose("Count to 2", "Pin")
@@ -66,10 +66,10 @@ def test_pinned_chats_are_first_and_archived_ones_are_out_of_the_way(
     expect(chat_page.page.get_by_role("heading", name="Pinned")).to_have_count(0)
 
 
-def test_chats_are_moved_to_folders_alone_or_together(server: Service, chat_page: ChatPage, key: str) -> None:
+def test_chats_are_moved_to_folders_alone_or_together(server: Service, visitor: Visitor, key: str) -> None:
     make_chats(server, key, "Count to 2", "Count to 3", "Count to 4")
+    chat_page = ChatPage.with_key(visitor, server, key)
     page = chat_page.page
-    page.reload()
     sidebar = page.get_by_role("navigation")
     links = sidebar.get_by_role("link")
     chat_page.press("Actions for Count to 2")
@@ -141,9 +141,9 @@ def test_look_is_chosen_and_kept(chat_page: ChatPage) -> None:
     assert styles == ["light-dark(#1d4ed8, #93b4ff)", "60rem"]
 
 
-def test_pinned_chat_of_a_later_page_is_shown(server: Service, chat_page: ChatPage, key: str) -> None:
+def test_pinned_chat_of_a_later_page_is_shown(server: Service, visitor: Visitor, key: str) -> None:
     make_chats(server, key, "Count to 2")
-    chat_page.page.reload()
+    chat_page = ChatPage.with_key(visitor, server, key)
     chat_page.choose("Count to 2", "Pin")
     expect(chat_page.page.get_by_role("heading", name="Pinned")).to_be_visible()
     for _ in range(51):
@@ -154,10 +154,10 @@ def test_pinned_chat_of_a_later_page_is_shown(server: Service, chat_page: ChatPa
 
 
 def test_all_chats_are_exported_deleted_and_imported(
-    server: Service, chat_page: ChatPage, tmp_path: Path, key: str
+    server: Service, visitor: Visitor, tmp_path: Path, key: str
 ) -> None:
     make_chats(server, key, "Count to 2", "Count to 3")
-    chat_page.page.reload()
+    chat_page = ChatPage.with_key(visitor, server, key)
     links = chat_page.page.get_by_role("navigation").get_by_role("link")
     with chat_page.page.expect_download() as download:
         chat_page.open_settings("Export all chats")

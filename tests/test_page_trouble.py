@@ -12,7 +12,7 @@ from playwright.sync_api import Route, expect
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
-from tests.chat_page import ChatPage
+from tests.chat_page import ChatPage, OpenChat
 from tests.server_process import Serve, Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
@@ -93,9 +93,8 @@ def test_unsent_message_survives_a_reload(chat_page: ChatPage) -> None:
     expect(chat_page.box).to_have_value("")
 
 
-def test_refused_or_abandoned_edit_keeps_its_text(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_refused_or_abandoned_edit_keeps_its_text(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     chat_page.press("Edit", chat_page.questions.first)
     edit = chat_page.page.get_by_label("Edit the message")
     edit.fill("Count to 3")
@@ -119,9 +118,8 @@ def test_refused_or_abandoned_edit_keeps_its_text(chat_page: ChatPage) -> None:
     expect(edit).to_have_count(0)
 
 
-def test_edit_cannot_be_sent_while_an_answer_runs(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_edit_cannot_be_sent_while_an_answer_runs(open_chat: OpenChat, upstream: Simulator, gate: Gate) -> None:
+    chat_page = open_chat("Count to 2")
     chat_page.press("Edit", chat_page.questions.first)
     chat_page.page.get_by_label("Edit the message").fill("Count to 3")
     upstream.script = scripts.held(gate, "Hello", " there.")
@@ -136,9 +134,8 @@ def test_edit_cannot_be_sent_while_an_answer_runs(chat_page: ChatPage, upstream:
     chat_page.expect_answer("1 2 3")
 
 
-def test_attachments_and_instructions_of_a_new_chat_are_kept(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_attachments_and_instructions_of_a_new_chat_are_kept(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     chat_page.page.keyboard.press("Control+Shift+o")
     chat_page.page.locator("input[type=file][multiple]").set_input_files(
         {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"Notes"}
@@ -156,9 +153,8 @@ def test_attachments_and_instructions_of_a_new_chat_are_kept(chat_page: ChatPage
     expect(chat_page.page.get_by_label("Developer message")).to_have_value("Be brief.")
 
 
-def test_unsaved_instructions_survive_closing_the_dialog_and_a_failed_save(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_unsaved_instructions_survive_closing_the_dialog_and_a_failed_save(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     instructions = chat_page.page.get_by_label("Developer message")
     chat_page.press("Chat settings")
     instructions.fill("Be brief.")
@@ -189,9 +185,8 @@ def test_changing_a_rejected_key_keeps_the_message(server: Service, visitor: Vis
     chat_page.expect_answer("1 2 3")
 
 
-def test_failed_rename_keeps_the_title_in_its_field(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_failed_rename_keeps_the_title_in_its_field(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     chat_page.page.route(SESSION, lambda route: route.abort() if route.request.method == "PATCH" else route.fallback())
     chat_page.choose("Count to 2", "Rename")
     field = chat_page.page.get_by_label("Title")
@@ -208,10 +203,8 @@ def test_failed_rename_keeps_the_title_in_its_field(chat_page: ChatPage) -> None
 # Missing and late responses
 
 
-def test_outdated_response_does_not_replace_newer_messages(server: Service, chat_page: ChatPage, key: str) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
-    chat_page.expect_stored_turn()
+def test_outdated_response_does_not_replace_newer_messages(server: Service, open_chat: OpenChat, key: str) -> None:
+    chat_page = open_chat("Count to 2")
     readings = DelayedResponses(chat_page, "/messages")
     server.patch(f"/api/sessions/{chat_page.session_id}", key=key, json={"developer_message": "Be brief."})
     chat_page.page.evaluate(
@@ -310,9 +303,8 @@ def test_rate_limit_of_the_provider_names_the_wait(
     expect(chat_page.alert.get_by_role("button", name="Try again", exact=True)).to_contain_text(re.compile(r"\d+"))
 
 
-def test_unreachable_server_is_reported_once(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_unreachable_server_is_reported_once(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     every_api = re.compile("/api/")
     chat_page.page.route(every_api, aborted)
     chat_page.page.evaluate("location.hash = '#/ses_0000000000AAAAAAAAAAAAAAAAAAAAAA'")
@@ -338,10 +330,9 @@ def test_advice_to_programs_is_not_shown(chat_page: ChatPage) -> None:
 
 
 def test_silent_server_times_out(
-    chat_page: ChatPage,
+    open_chat: OpenChat,
 ) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+    chat_page = open_chat("Count to 2")
     chat_page.page.route(MESSAGES, lambda _route: None)
     chat_page.page.reload()
     expect(chat_page.page.get_by_text("Loading the chat")).to_be_visible()
@@ -408,9 +399,8 @@ def test_stop_with_a_broken_connection_closes_the_upstream(
     expect(chat_page.answers.last).to_contain_text("Stopped")
 
 
-def test_failed_deletion_restores_the_chat_and_shows_the_reason(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_failed_deletion_restores_the_chat_and_shows_the_reason(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     chat_page.page.route(SESSION, lambda route: route.abort() if route.request.method == "DELETE" else route.fallback())
     link = chat_page.page.get_by_role("link", name="Count to 2")
     chat_page.choose("Count to 2", "Delete")
@@ -420,9 +410,8 @@ def test_failed_deletion_restores_the_chat_and_shows_the_reason(chat_page: ChatP
     expect(chat_page.page.get_by_role("navigation").get_by_role("alert")).to_contain_text("cannot be reached")
 
 
-def test_opening_a_chat_cancels_its_pending_deletion(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_opening_a_chat_cancels_its_pending_deletion(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     chat_page.choose("Count to 2", "Delete")
     link = chat_page.page.get_by_role("link", name="Count to 2")
     expect(link).to_have_count(0)
@@ -431,9 +420,8 @@ def test_opening_a_chat_cancels_its_pending_deletion(chat_page: ChatPage) -> Non
     expect(link).to_be_visible()
 
 
-def test_failed_search_can_be_retried(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_failed_search_can_be_retried(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     search = re.compile("/api/search")
     chat_page.page.route(search, aborted)
     chat_page.page.keyboard.press("Control+k")
@@ -450,10 +438,9 @@ def test_failed_search_can_be_retried(chat_page: ChatPage) -> None:
 
 
 def test_second_tab_follows_sends_renames_and_deletions(
-    server: Service, chat_page: ChatPage, visitor: Visitor, upstream: Simulator, gate: Gate
+    server: Service, open_chat: OpenChat, visitor: Visitor, upstream: Simulator, gate: Gate
 ) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+    chat_page = open_chat("Count to 2")
     other = ChatPage(visitor, server, f"/#/{chat_page.session_id}")
     other.expect_answer("1 2")
     upstream.script = scripts.held(gate, "Hello", " there.")
@@ -474,11 +461,9 @@ def test_second_tab_follows_sends_renames_and_deletions(
 
 
 def test_busy_session_keeps_the_message_and_shows_the_running_answer(
-    server: Service, chat_page: ChatPage, upstream: Simulator, gate: Gate, key: str
+    server: Service, open_chat: OpenChat, upstream: Simulator, gate: Gate, key: str
 ) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
-    chat_page.expect_stored_turn()
+    chat_page = open_chat("Count to 2")
     upstream.script = scripts.held(gate, "Hello", " there.")
     with server.send("Hi", session_id=chat_page.session_id, key=key, stream=True):
         chat_page.send("Count to 3")
@@ -493,11 +478,9 @@ def test_busy_session_keeps_the_message_and_shows_the_running_answer(
 
 
 def test_message_waits_for_an_answer_that_another_device_has_started(
-    server: Service, chat_page: ChatPage, upstream: Simulator, gate: Gate, key: str
+    server: Service, open_chat: OpenChat, upstream: Simulator, gate: Gate, key: str
 ) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
-    chat_page.expect_stored_turn()
+    chat_page = open_chat("Count to 2")
     upstream.script = scripts.held(gate, "Hello", " there.")
     with server.send("Hi", session_id=chat_page.session_id, key=key, stream=True):
         chat_page.pass_time(10)
@@ -528,9 +511,8 @@ def test_escape_during_composition_does_not_stop_the_answer(
     assert not [address for address in visitor.requests if address.endswith("/stop")]
 
 
-def test_focus_follows_the_replaced_control(chat_page: ChatPage) -> None:
-    chat_page.send("Count to 2")
-    chat_page.expect_answer("1 2")
+def test_focus_follows_the_replaced_control(open_chat: OpenChat) -> None:
+    chat_page = open_chat("Count to 2")
     chat_page.press("Edit", chat_page.questions.first)
     chat_page.page.keyboard.press("Escape")
     expect(chat_page.box).to_be_focused()
@@ -589,7 +571,7 @@ def test_old_failures_and_answers_are_not_announced_again(chat_page: ChatPage, u
 def test_print_shows_the_whole_chat_in_dark_text(
     server: Service, new_visitor: Callable[..., Visitor], key: str
 ) -> None:
-    chat_page = ChatPage(new_visitor(color_scheme="dark"), server).enter(key)
+    chat_page = ChatPage.with_key(new_visitor(color_scheme="dark"), server, key)
     chat_page.press("Settings")
     chat_page.page.get_by_role("dialog").get_by_text("Dark").click()
     chat_page.page.keyboard.press("Escape")
@@ -606,7 +588,7 @@ def test_print_shows_the_whole_chat_in_dark_text(
 
 def test_phone_sidebar_closes_for_a_search_hit(server: Service, new_visitor: Callable[..., Visitor], key: str) -> None:
     phone = new_visitor(viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True)
-    chat_page = ChatPage(phone, server).enter(key)
+    chat_page = ChatPage.with_key(phone, server, key)
     chat_page.box.fill("My cat is called Mimi")
     chat_page.press("Send")
     expect(chat_page.answers.last).to_have_attribute("aria-busy", "false")
