@@ -9,10 +9,11 @@ import openai
 import pytest
 import requests
 
+from chatapi.api.openai.conversations.routes import LIST_BYTES
 from chatapi.simulator import Gate, Simulator, scripts
 from tests import schemas
 from tests.openai_sdk import CALLED, MODEL, WEATHER, client, client_of, everything, service, simulator
-from tests.server_process import KEY, OTHER_KEY, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service
 
 __all__ = ["client", "service", "simulator"]  # fixtures
 
@@ -120,6 +121,32 @@ def test_items_are_paged_in_both_directions(client: openai.OpenAI, upstream: Sim
                 after = page.last_id
             assert found == wanted
     assert [item.id for item in client.conversations.items.list(made.id).data] == whole[::-1], "newest first"
+
+
+def test_a_list_of_large_items_is_divided(client: openai.OpenAI) -> None:
+    image = "data:image/png;base64," + "A" * LIST_BYTES
+    made = client.conversations.create(items=user("first", "second"))
+    client.conversations.items.create(
+        made.id, items=[{"role": "user", "content": [{"type": "input_image", "image_url": image, "detail": "auto"}]}]
+    )
+    page = client.conversations.items.list(made.id)
+    assert (len(page.data), page.has_more) == (1, True)
+    rest = client.conversations.items.list(made.id, after=page.data[0].id)
+    assert (texts(rest.data), rest.has_more) == (["second", "first"], False)
+
+
+def test_references_to_many_images_are_too_large_together(serve: Serve) -> None:
+    service = serve(CHATAPI_MAX_CONTEXT_BYTES="100000")
+    image = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 60_000}
+    items = [{"role": "user", "content": [image]}] * 2
+    made = service.post("/v1/conversations", key=KEY, json={"items": items}).json()
+    listed = service.get(f"/v1/conversations/{made['id']}/items", key=KEY).json()["data"]
+    references = [{"type": "item_reference", "id": item["id"]} for item in listed]
+    for count, status in ((1, 200), (2, 400)):
+        body = {"items": references[:count]}
+        answer = service.post(f"/v1/conversations/{made['id']}/items", key=KEY, json=body)
+        assert answer.status_code == status, answer.text
+    assert "CHATAPI_MAX_CONTEXT_BYTES" in answer.text
 
 
 def test_a_deleted_item_leaves_the_others_in_order(

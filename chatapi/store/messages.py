@@ -66,14 +66,23 @@ class Messages(Repository):
         """Return those of these messages that are in a session of this owner, by ID, without running answers.
 
         Raises:
-            ContextTooLarge: Their text is larger than `max_bytes`.
+            ContextTooLarge: Their content is larger than `max_bytes`; no more than that was read.
         """
         found: dict[str, Message] = {}
         size = 0
+        of_owner = f"WHERE s.owner = $1 AND m.id IN ({id_parameters(2)})"
         for batch in id_batches([valid_id_or_empty(message_id) for message_id in message_ids]):
+            sizes = yield (
+                f"SELECT coalesce(sum(length(m.content)), 0) FROM message m JOIN session s ON s.id = m.session_id "
+                f"{of_owner}",
+                (owner, *batch),
+            )
+            size += int(sizes[0][0])
+            if size > max_bytes:
+                raise ContextTooLarge
             rows = yield (
                 f"SELECT s.owner, {MESSAGE}, {GENERATION} FROM message m JOIN session s ON s.id = m.session_id "
-                f"LEFT JOIN generation g ON g.message_id = m.id WHERE s.owner = $1 AND m.id IN ({id_parameters(2)})",
+                f"LEFT JOIN generation g ON g.message_id = m.id {of_owner}",
                 (owner, *batch),
             )
             for row in rows:
@@ -81,9 +90,6 @@ class Messages(Repository):
                 message = read_message(row[1:])
                 if message.generation is None or message.generation.status is not Status.RUNNING:
                     found[message.id] = message
-                size += sum(len(part.text) for part in message.parts)
-            if size > max_bytes:
-                raise ContextTooLarge
         return found
 
     @read

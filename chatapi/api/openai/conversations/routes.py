@@ -26,8 +26,11 @@ from chatapi.api.openai.responses.objects import items_of_messages
 from chatapi.auth.authorization import Action, authorize, make_authorizer
 from chatapi.errors import ConversationNotFound, InvalidRequest, ItemNotFound, MessageNotFound
 from chatapi.model import DEEPEST, Message, Session
+from chatapi.store.quotas import content_size
 
 router = APIRouter(tags=["openai"])
+
+LIST_BYTES = 4 * 1024 * 1024  # of content in a list of items, and one message more
 
 Include = Annotated[list[str] | None, Query(max_length=32)]
 
@@ -103,17 +106,24 @@ async def list_items(
     after: After = None,
     include: Include = None,
 ) -> JSONResponse:
-    """Return the items along the conversation's active path, the newest first unless `order` is `asc`."""
+    """Return the items along the conversation's active path, the newest first unless `order` is `asc`.
+
+    There are fewer than `limit` where they are large: `has_more` tells whether others follow.
+    """
     services = services_of(request)
     session = await _find(request, conversation_id)
     items: list[dict[str, Any]] = []
     start = None if after is None else await _message_of_item(services, session, after)
     depth = start.depth if start is not None else None
+    size = 0
     with not_found_as(ConversationNotFound):
         while len(items) <= limit:
             page = await _page(services, session.id, depth, order, limit + 1)
             if not page:
                 break
+            if items and size > LIST_BYTES:
+                return JSONResponse(item_list(items, limit) | {"has_more": True})
+            size += sum(content_size(message.parts) for message in page)
             for of_message in await items_of_messages(services, page):
                 items += of_message if order == "asc" else reversed(of_message)
             if start is not None:  # the first page begins with the message of `after`
