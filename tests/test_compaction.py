@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from chatapi.generations.compaction import RESULT_CHARACTERS
 from chatapi.simulator import Script, Simulator, scripts
 from chatapi.simulator.record import ReceivedRequest
-from tests.server_process import KEY, OTHER_KEY, Serve, Service
+from tests.server_process import KEY, OTHER_KEY, Serve, Service, fresh_key
 from tests.test_chat import session_of
+from tests.test_import import CALL, COMPLETED, FULL, PNG, brought, message, text
 from tests.test_overflow import takes_few
 
 SUMMARISER = "gpt-4o-mini"
@@ -26,8 +30,10 @@ def summarises(request: ReceivedRequest) -> Script | None:
     return scripts.answer(SUMMARY) if request.body["model"] == SUMMARISER else takes_few(request)
 
 
-def cannot_summarise(request: ReceivedRequest) -> Script | None:
-    return scripts.refuse(400) if request.body["model"] == SUMMARISER else takes_few(request)
+def cannot_summarise() -> Callable[[ReceivedRequest], Script | None]:
+    """A model that refuses to summarise, or has nothing to say, in turns."""
+    failures = itertools.cycle([scripts.refuse(400), scripts.answer(" \n")])
+    return lambda request: next(failures) if request.body["model"] == SUMMARISER else takes_few(request)
 
 
 def asked_summaries(upstream: Simulator, seen: int) -> list[str]:
@@ -97,10 +103,29 @@ def test_a_summary_is_used_again_and_undone_and_goes_with_the_messages(server: S
     assert server.get(of, key=KEY).json()["data"] == [], "it may hold the text of a message that was deleted"
 
 
+def test_a_summary_is_made_of_calls_results_and_media_too(server: Service, upstream: Simulator) -> None:
+    upstream.script = summarises
+    result = {"type": "tool_result", "call_id": "call_1", "text": "a" * RESULT_CHARACTERS + "too much"}
+    said = [
+        message("a", None, "user", text("Look"), {"type": "image", "url": PNG}),
+        message("b", "a", "assistant", {"type": "tool_call", **CALL, "arguments": '{"x":1}'}, **COMPLETED),
+        message("c", "b", "tool", result),
+        message("d", "c", "assistant", text("No.", "refusal"), **COMPLETED),
+    ]
+    session = FULL["session"] | {"head": "d"}
+    made = brought(server, FULL | {"session": session, "messages": said}, fresh_key("made of all"))
+    seen = len(upstream.requests)
+    counted(server, range(1, 4), made.json()["session_id"], fresh_key("made of all"))
+    (asked, *_) = asked_summaries(upstream, seen)
+    lines = "user:\nLook\n[image]", 'assistant:\n[calls weather with {"x":1}]', "tool:\n[result: aa", "aa]", "No."
+    assert [line for line in lines if line not in asked] == [], asked
+    assert "too much" not in asked
+
+
 def test_without_a_summary_messages_are_left_out_and_failures_pause_the_summaries(
     server: Service, upstream: Simulator
 ) -> None:
-    upstream.script = cannot_summarise
+    upstream.script = cannot_summarise()
     seen = len(upstream.requests)
     for _ in range(2):
         _, answer = counted(server, range(1, 8))

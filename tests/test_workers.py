@@ -17,6 +17,7 @@ from chatapi.settings import Settings
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.cluster import SECRET
 from tests.databases import postgres, redis
+from tests.fork_server import fork_server
 from tests.server_process import KEY, Service, run_command
 from tests.waiting import wait_for
 
@@ -160,6 +161,43 @@ def test_workers_end_with_their_supervisor(workers: Workers) -> None:
     wait_for(lambda: not any(map(is_alive, workers.pids())))
     workers.wait()
     assert len(workers.events("stopped")) == COUNT
+
+
+SUPERVISOR = """
+import os, signal, sys
+from chatapi.server.workers import Supervisor
+
+def note_fork():
+    with open("forks", "a") as forks:
+        forks.write(".")
+    if {at_once} and os.stat("forks").st_size == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+os.register_at_fork(after_in_child=note_fork)
+ended = Supervisor(1).run()
+if isinstance(ended, int):
+    sys.exit(ended)
+signal.signal(signal.SIGTERM, lambda *_: {at_the_end})
+os.kill(os.getppid(), signal.SIGTERM)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("at_once", "at_the_end", "forks", "status"),
+    [
+        (True, "os._exit(0)", 2, 0),
+        (False, "os._exit(3)", 1, 3),
+        (False, "os.kill(os.getpid(), signal.SIGKILL)", 1, 128 + signal.SIGKILL),
+    ],
+    ids=["a signal at the fork ends the worker", "an exit with 3", "a kill"],
+)
+def test_the_ends_of_workers_are_those_of_their_supervisor(
+    tmp_path: Path, at_once: bool, at_the_end: str, forks: int, status: int
+) -> None:
+    (tmp_path / "run.py").write_text(SUPERVISOR.format(at_once=at_once, at_the_end=at_the_end))
+    ran = fork_server().run([str(tmp_path / "run.py")], env=os.environ, cwd=tmp_path, timeout=SECONDS)
+    assert ((tmp_path / "forks").stat().st_size, ran.returncode) == (forks, status), ran.stdout + ran.stderr
 
 
 POSTGRES = {"DATABASE_URL": "postgresql://u:p@127.0.0.1:9/none", "CHATAPI_SECRET": SECRET}

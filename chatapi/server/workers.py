@@ -99,12 +99,15 @@ class Supervisor:
 
     def _start(self, place: _Place) -> bool:
         """Fork a worker; return False in the worker itself."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the handlers of this process would lose one in a worker
         place.pid = os.fork()
         if place.pid == 0:
             for number in (*SIGNALS, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             os.setpgid(0, 0)  # Ctrl-C reaches the supervisor alone, which passes it on once
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if place.pid == 0:
             return False
         place.started_at, place.due_at = time.monotonic(), None
         return True
