@@ -6,7 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
+from bench.processes import cpu_seconds
 from chatapi.api.openai.responses.unstored import UnstoredResponses
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.server_process import OTHER_KEY, Serve, Service, fresh_key
@@ -357,6 +358,52 @@ def test_messages_and_silence_are_bounded(service: Service, strict: Service, key
             websocket.recv(SECONDS)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
+
+
+@one_process
+def test_each_of_many_messages_in_one_packet_is_answered(service: Service, key: str) -> None:
+    frame = Frame(Opcode.TEXT, json.dumps({"type": "none", "pad": "x" * 100}).encode())
+    with opened(service, key) as websocket:
+        websocket.socket.sendall(frame.serialize(mask=True) * 300)
+        codes = [receive(websocket)["error"]["code"] for _ in range(300)]
+        assert set(codes) <= {"invalid_request", "too_many_queued_requests"}
+        ask(websocket, input="Hi")
+        assert answer(websocket)[-1]["type"] == "response.completed"
+
+
+@one_process
+def test_requests_in_one_packet_are_read_while_the_first_one_is_answered(
+    service: Service, upstream: Simulator, key: str, gate: Gate
+) -> None:
+    upstream.script = scripts.held(gate)
+    request = {"type": "response.create", "model": MODEL, "input": "x" * 5000}
+    with opened(service, key) as websocket:
+        websocket.socket.sendall(Frame(Opcode.TEXT, json.dumps(request).encode()).serialize(mask=True) * 10)
+        while (event := receive(websocket))["type"] != "error":
+            assert event["type"] != "response.completed"
+        assert event["error"]["code"] == "too_many_queued_requests", "eight wait already"
+        gate.open()
+        ends = [answer(websocket)[-1]["type"] for _ in range(9)]
+        assert ends.count("response.completed") >= 8
+
+
+@one_process
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG])
+def test_many_pings_or_pongs_close_the_connection_at_once(service: Service, key: str, opcode: Opcode) -> None:
+    frame = Frame(opcode, b"").serialize(mask=True)
+    with opened(service, key) as websocket:
+        websocket.socket.sendall(frame * 1000)
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(SECONDS)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+    before = cpu_seconds(service.pid)
+    with opened(service, key) as websocket:
+        with suppress(OSError):  # it is closed before it has read all of them
+            websocket.socket.sendall(frame * 200_000)
+        with pytest.raises(ConnectionClosed):
+            websocket.recv(SECONDS)
+    assert cpu_seconds(service.pid) - before < 0.1, "it parsed all that it had read"
 
 
 def test_an_unstored_response_counts_its_bytes_and_is_forgotten_beyond_the_limit() -> None:

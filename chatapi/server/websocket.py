@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol with bounds: on messages that are not complete yet, and on pongs that stay unread."""
+"""uvicorn's WebSocket protocol with bounds: on messages that are not complete yet or wait, and on pings and pongs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from chatapi.errors import Overloaded
 from chatapi.limits.body_budget import FREE_BYTES, BodyShare
 
 MAX_FRAMES = 4096  # of one message: empty frames count, whose bytes have no bound
+MAX_CONTROL_FRAMES = 100  # pings and pongs in a second
+PARSED_BYTES = 8 * 1024  # at once: the parser moves all of them with each frame
 UNREAD_BYTES = 256 * 1024  # of answers to pings that a client may leave unread
 # Statuses of a close (RFC 6455, section 7.4.1, and IANA).
-_TOO_BIG, _TOO_SLOW, _NOT_TEXT, _TRY_LATER = 1009, 1008, 1007, 1013
+_TOO_BIG, _TOO_SLOW, _TOO_OFTEN, _NOT_TEXT, _TRY_LATER = 1009, 1008, 1008, 1007, 1013
 
 logger = structlog.get_logger()
 
@@ -27,9 +29,10 @@ logger = structlog.get_logger()
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """A connection after its handshake. `on_lost` is called when it has closed.
 
-    uvicorn bounds the bytes of a message (`ws_max_size`), and reads no more of the connection while one waits. Here an
-    unfinished message counts towards the memory for unparsed bodies, like a body of HTTP, and has to be complete within
-    `receive_seconds`. uvicorn's own log lines would have the query of the handshake, which may hold anything.
+    uvicorn bounds the bytes of a message (`ws_max_size`), and reads no more of the connection while one waits. Here
+    nothing more is parsed either: one read may have thousands of messages. An unfinished message counts towards the
+    memory for unparsed bodies, like a body of HTTP, and has to be complete within `receive_seconds`. uvicorn's own log
+    lines would have the query of the handshake, which may hold anything.
     """
 
     def __init__(self, *, on_lost: Callable[[], None], receive_seconds: float, **parts: Any) -> None:
@@ -38,6 +41,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._receive_seconds = receive_seconds
         self._deadline: asyncio.TimerHandle | None = None
         self._share: BodyShare | None = None
+        self._unparsed = b""  # while a message waits for the application
+        self._control_frames = 0  # since `_second` began
+        self._second = 0.0
         self.logger = logging.getLogger("chatapi.websocket")
         self.logger.setLevel(logging.WARNING)
 
@@ -55,12 +61,35 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self.handshake_initiated and not self.handshake_complete:
             self.transport.abort()  # a client waits for the response (RFC 6455, section 4.1)
             return
-        super().data_received(data)
-        if not self.handshake_initiated:  # the library refuses it for its size, and tells uvicorn nothing
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.transport.close()
+        if not self.handshake_initiated:
+            super().data_received(data)
+            if not self.handshake_initiated:  # the library refuses it for its size, and tells uvicorn nothing
+                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.transport.close()
             return
-        self._hold(len(self.conn.reader.buffer) + sum(map(len, self.frames)))
+        self._unparsed += data
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what has come, up to a message for the application to take."""
+        while self._unparsed and not (self.read_paused or self.transport.is_closing()):
+            part, self._unparsed = self._unparsed[:PARSED_BYTES], self._unparsed[PARSED_BYTES:]
+            super().data_received(part)
+        unfinished = len(self.conn.reader.buffer) + sum(map(len, self.frames))
+        self._hold(0 if self._unparsed else unfinished)  # it waits for the application, not for the client
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self._parse()
+            if not self.read_paused:
+                self.transport.resume_reading()
+        return message
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        self._parse()  # a close resumes reading
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MAX_FRAMES:
@@ -86,6 +115,18 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.abort()
             return
         super().handle_ping()
+        self._count_control_frame()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        self._count_control_frame()
+
+    def _count_control_frame(self) -> None:
+        if self.loop.time() >= self._second + 1:
+            self._second, self._control_frames = self.loop.time(), 0
+        self._control_frames += 1
+        if self._control_frames > MAX_CONTROL_FRAMES:
+            self._fail(_TOO_OFTEN, "too many pings or pongs")
 
     def _use_share(self, share: BodyShare) -> None:
         self._share = share
