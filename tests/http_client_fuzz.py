@@ -182,7 +182,7 @@ def read_with_h11(raw: bytes) -> tuple[int, bytes] | None:
     parser.send(h11.EndOfMessage())
     status, body = 0, b""
     try:
-        parser.receive_data(raw)
+        parser.receive_data(raw.lstrip(b"\r\n"))  # httptools skips empty lines before a status line, h11 does not
         parser.receive_data(b"")
         while True:
             event: Any = parser.next_event()

@@ -22,6 +22,7 @@ from typing import Any
 
 from chatapi.simulator import Simulator, running
 from tests.cluster import Cluster
+from tests.databases import postgres
 from tests.reader import Reader
 from tests.server_process import PROJECT, Service, environment_without_settings, fresh_key
 from tests.waiting import wait_for
@@ -218,7 +219,8 @@ def main() -> int:
         class EarlierCluster(Cluster):
             make_replica = staticmethod(partial(EarlierService, code=code))
 
-        load = roll(EarlierCluster(Path(folder), simulator.url, **SETTINGS), options.turns)
+        empty = postgres().new_database()  # the earlier revision makes its own schema
+        load = roll(EarlierCluster(Path(folder), simulator.url, DATABASE_URL=empty, **SETTINGS), options.turns)
     figures = ", ".join(f"{count} {event}" for event, count in sorted(load.counts.items()))
     print(f"from {revision}: {figures}; {len(load.losses)} losses", *load.losses, sep="\n")
     return 1 if load.losses else 0
