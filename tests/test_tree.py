@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import pytest
 import requests
 
-from chatapi.errors import MessageNotFound, NothingToAnswer, SessionBusy, SessionNotFound
+from chatapi.errors import ContextTooLarge, MessageNotFound, NothingToAnswer, SessionBusy, SessionNotFound
 from chatapi.generations.history import select_history
 from chatapi.model import (
     ROOT,
@@ -89,6 +90,18 @@ async def test_consecutive_answers_and_results_are_one_run(store: Store, clock: 
     assert [part.text for message in run for part in message.parts] == ["a call", "sun", "sunny"]
     with pytest.raises(MessageNotFound):
         await store.messages.answer_run("ses_other", top)
+
+
+async def test_a_run_that_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await said(store, None, "one", "a call")
+    result = (NewMessage(Role.TOOL, (Part(Kind.TOOL_RESULT, "x" * 500, CALL),)),)
+    second = await answered(store, turn(first.session.id, result), "sunny")
+    both = (first.generation.message_id, second.generation.message_id)  # the result is below the one, above the other
+    for most, refused in ((1_000, False), (400, True)):
+        monkeypatch.setattr("chatapi.store.messages.RUN_BYTES", most)
+        for message_id in both:
+            with pytest.raises(ContextTooLarge) if refused else nullcontext():
+                await store.messages.answer_run(first.session.id, message_id)
 
 
 async def test_a_regenerated_answer_is_a_sibling_of_the_old_one(store: Store, clock: Any) -> None:

@@ -32,6 +32,7 @@ from chatapi.store.statements import id_batches, id_parameters, run_each
 from chatapi.store.tree import child_depth, delete_message, insert_messages, newest_leaf, require_idle
 from chatapi.titles import title_of
 
+RUN_BYTES = 16 * 1024 * 1024  # of answers and tool results that a client shows as one message
 PAGE_BYTES = 1024 * 1024  # of messages read at once, so that a page of long messages does not have 25 MB
 CHECKPOINT_MESSAGES = 64  # between two checkpoints of a path
 
@@ -121,11 +122,22 @@ class Messages(Repository):
 
         Raises:
             MessageNotFound: The session has no such message.
+            ContextTooLarge: They have more than `RUN_BYTES`.
         """
-        rows = yield (
+        above = (
             "WITH RECURSIVE run (id, parent) AS (SELECT id, parent FROM message WHERE id = $1 AND session_id = $2 "
             "UNION ALL SELECT m.id, m.parent FROM message m JOIN run r ON m.id = r.parent "
-            f"WHERE m.role IN ('assistant', 'tool')) SELECT {MESSAGE}, {GENERATION} FROM run "
+            "WHERE m.role IN ('assistant', 'tool'))"
+        )
+        sizes = yield (
+            f"{above} SELECT coalesce(sum(length(m.content)), 0) FROM run JOIN message m ON m.id = run.id",
+            (message_id, session_id),
+        )
+        size = int(sizes[0][0])
+        if size > RUN_BYTES:
+            raise ContextTooLarge
+        rows = yield (
+            f"{above} SELECT {MESSAGE}, {GENERATION} FROM run "
             "JOIN message m ON m.id = run.id LEFT JOIN generation g ON g.message_id = m.id ORDER BY m.depth",
             (message_id, session_id),
         )
@@ -145,6 +157,9 @@ class Messages(Repository):
             )
         ):
             run.append((yield from with_log(read_message(rows[0]))))
+            size += content_size(run[-1].parts)
+            if size > RUN_BYTES:
+                raise ContextTooLarge
         return run
 
     @read
