@@ -46,7 +46,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="The address to listen on; `0.0.0.0` for all addresses of IPv4, `::` for all of IPv6.",
+    )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 picks a free one.")
     database_url: Annotated[str, AfterValidator(is_store_url)] = Field(
         "sqlite:///data/chatapi.db",
