@@ -35,4 +35,6 @@ def requirement(kind: str, message: str) -> str:
     if (known := _BY_KIND.get(kind)) is not None:
         return known
     message = message.removeprefix("Value error, ").partition(" after validation, not ")[0]
+    if message.startswith("Value "):  # of a string that a function checks before its length: `request_body.Text`
+        message = message.replace(" item", " character")
     return _SUBJECT.sub("must ", message).replace("must match pattern", "must match the pattern")
