@@ -46,7 +46,8 @@ async def _count_in_postgres(settings: Settings, counts: list[tuple[str, Microse
 
     connection = await first_connection(settings.database_url, settings.database_pooling == "transaction")
     try:
-        found = [(await connection.fetch(sql, before))[0] for sql, before in counts]
+        async with connection.transaction():  # a pooler may use another connection for the next statement
+            found = [(await connection.fetch(sql, before))[0] for sql, before in counts]
     except CANNOT as error:
         raise SettingsError(f"DATABASE_URL: the tables cannot be read: {error}. Start the server once.") from error
     finally:

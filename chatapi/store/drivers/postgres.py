@@ -135,8 +135,7 @@ class PostgresDriver:
         A connection prepares a statement that is new to it in two messages. Between them its session is active and
         waits for the client: neither `idle_in_transaction_session_timeout` nor `statement_timeout` applies.
         """
-        end = partial(_fetch, asked=(END_ABANDONED, (self._idle_seconds,)))
-        return len(await self._readers.run(partial(_translated, end)))
+        return await self.read(partial(_end_abandoned, self._idle_seconds))
 
     def load(self) -> dict[tuple[str, ...], float]:
         return {
@@ -153,7 +152,7 @@ class PostgresDriver:
             return error
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
-        return await self._readers.run(partial(_translated, partial(_read, transaction)))
+        return await self._readers.run(partial(_translated, partial(_read, transaction, pooled=self._pooled)))
 
     async def settle_reads(self) -> None:
         """Do nothing: this driver has no journal."""
@@ -168,7 +167,7 @@ class PostgresDriver:
         left = {append.generation_id for append in appends if append.pieces} - taken
         if not left:
             return set(), set()
-        locked = await _read(partial(writable_generations, sorted(left), replica), connection)
+        locked = await _read(partial(writable_generations, sorted(left), replica), connection, self._pooled)
         return left - locked, locked
 
 
@@ -279,16 +278,25 @@ async def _roll_back(connection: Connection) -> None:
         await connection.execute("ROLLBACK")
 
 
-async def _read(transaction: Callable[[], Transaction[T]], connection: Connection) -> T:
-    """Run a transaction that only reads. One statement sees one state by itself; several need a snapshot."""
-    reading = transaction()
-    try:
-        reading.send(await _fetch(connection, next(reading)))
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    finally:
-        reading.close()
+def _end_abandoned(idle_seconds: float) -> Transaction[int]:
+    return len((yield (END_ABANDONED, (idle_seconds,))))
+
+
+async def _read(transaction: Callable[[], Transaction[T]], connection: Connection, pooled: bool) -> T:
+    """Run a transaction that only reads. One statement sees one state by itself; several need a snapshot.
+
+    Behind a pooler one statement needs a transaction too: it is prepared and executed in two messages, and between them
+    the pooler may lend the server connection to another client, or the statement of that one would be executed.
+    """
+    if not pooled:
+        reading = transaction()
+        try:
+            reading.send(await _fetch(connection, next(reading)))
+        except StopIteration as end:
+            alone: T = end.value
+            return alone
+        finally:
+            reading.close()
     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
         reading = transaction()
