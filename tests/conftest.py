@@ -289,6 +289,24 @@ def shared(
     service.release()
 
 
+@pytest.fixture(scope="session")
+def page_upstream() -> Iterator[Simulator]:
+    """The upstream of `server`. A module names it `upstream`, so that its `script` is reset after each test."""
+    with running(Simulator()) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="session")
+def server(
+    page_upstream: Simulator, tmp_path_factory: pytest.TempPathFactory, deploy: Callable[..., Service]
+) -> Iterator[Service]:
+    """A server for all modules of tests that visit the page: a tab loads and compiles the page of another one again."""
+    service = deploy(tmp_path_factory.mktemp("page"), page_upstream.url, CHATAPI_RATE_LIMIT="0").start()
+    yield service
+    assert service.stop() == 0
+    service.release()
+
+
 @pytest.fixture(scope="module")
 def browser() -> Browser:
     """Chromium. Playwright's event loop runs on this thread meanwhile, so a module of tests that visit the page has no
@@ -305,6 +323,7 @@ class OpenBrowser:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._browser: Browser | None = None
+        self._tab: SharedTab | None = None
 
     def get(self) -> Browser:
         """Return the browser; start it first if none runs."""
@@ -312,9 +331,16 @@ class OpenBrowser:
             self._browser = self._stack.enter_context(browsing())
         return self._browser
 
+    def get_tab(self) -> SharedTab:
+        """Return the tab for one visitor at a time."""
+        self._tab = self._tab or SharedTab(self.get())
+        return self._tab
+
     def close(self) -> None:
         """Close the browser, if one runs."""
-        self._browser = None
+        if self._tab is not None:
+            self._tab.close()
+        self._browser = self._tab = None
         self._stack.close()
 
 
@@ -340,11 +366,9 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="module")
-def shared_tab(browser: Browser) -> Iterator[SharedTab]:
-    """A module's tab, for one visitor at a time."""
-    tab = SharedTab(browser)
-    yield tab
-    tab.close()
+def shared_tab(browser: Browser) -> SharedTab:
+    """A tab for one visitor at a time, as long as the browser runs."""
+    return OPEN_BROWSER.get_tab()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from chatapi.simulator import Simulator, scripts
 from tests.browser import Visitor, accessibility_violations
 from tests.chat_page import ChatPage
-from tests.server_process import Serve, Service
+from tests.server_process import Service
 
 pytestmark = [pytest.mark.needs_node, pytest.mark.one_process("the page is the same on any of them")]
 
@@ -24,8 +24,8 @@ PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobil
 
 
 @pytest.fixture(scope="module")
-def server(serve_module: Serve) -> Service:
-    return serve_module(CHATAPI_RATE_LIMIT="0")
+def upstream(page_upstream: Simulator) -> Simulator:
+    return page_upstream
 
 
 @pytest.mark.parametrize(

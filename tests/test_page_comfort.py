@@ -13,15 +13,15 @@ from playwright.sync_api import expect
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
 from tests.chat_page import ChatPage
-from tests.server_process import Serve, Service
+from tests.server_process import Service
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
 
 @pytest.fixture(scope="module")
-def server(serve_module: Serve) -> Service:
-    return serve_module(CHATAPI_RATE_LIMIT="0")
+def upstream(page_upstream: Simulator) -> Simulator:
+    return page_upstream
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from chatapi.simulator import Simulator, scripts
 from tests.browser import Visitor, accessibility_violations
 from tests.chat_page import ChatPage
 from tests.hostile_markdown import DIAGRAMS, HOST, MARKUPS, PAYLOADS
-from tests.server_process import Serve, Service
+from tests.server_process import Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
@@ -25,8 +25,8 @@ SHORT = [payload for payload in TEXTS if len(payload) <= 200 and "\n" not in pay
 
 
 @pytest.fixture(scope="module")
-def server(serve_module: Serve) -> Service:
-    return serve_module(CHATAPI_RATE_LIMIT="0")
+def upstream(page_upstream: Simulator) -> Simulator:
+    return page_upstream
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser import Visitor, accessibility_violations
 from tests.chat_page import ChatPage
 from tests.hostile_markdown import HOST, PAYLOADS
-from tests.server_process import Serve, Service
+from tests.server_process import Service
 from tests.test_page_hostile import CANARY, has_run
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
@@ -49,11 +49,6 @@ CONVERT = """async ([text, most, step]) => {
     } catch (error) { found.push(error.constructor.name); }
     return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def server(serve_module: Serve) -> Service:
-    return serve_module(CHATAPI_RATE_LIMIT="0")
 
 
 @pytest.fixture(scope="module")

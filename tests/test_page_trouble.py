@@ -13,7 +13,7 @@ from playwright.sync_api import Route, expect
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
 from tests.chat_page import ChatPage, OpenChat
-from tests.server_process import Serve, Service
+from tests.server_process import Service
 
 pytestmark = pytest.mark.one_process("the page is the same on any of them")
 
@@ -24,8 +24,8 @@ SESSION = re.compile(r"/api/sessions/ses_[\w-]+$")
 
 
 @pytest.fixture(scope="module")
-def server(serve_module: Serve) -> Service:
-    return serve_module(CHATAPI_RATE_LIMIT="0")
+def upstream(page_upstream: Simulator) -> Simulator:
+    return page_upstream
 
 
 @pytest.fixture
