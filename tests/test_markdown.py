@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -31,7 +31,7 @@ def open_modules(visitor: Visitor, service: Service) -> Page:
 @pytest.fixture(scope="module")
 def reader(browser: Browser, shared: Service) -> Iterator[Visitor]:
     """One visitor for all tests of this module."""
-    visitor = Visitor(browser)
+    visitor = Visitor(browser, permissions=["clipboard-read", "clipboard-write"])
     open_modules(visitor, shared)
     yield visitor
     visitor.close()
@@ -234,9 +234,7 @@ def test_text_is_rendered_when_no_more_arrives(page: Page) -> None:
     page.wait_for_function("() => document.querySelector('.markdown').textContent === 'a b c'")
 
 
-def test_complete_code_is_highlighted_and_copied(new_visitor: Callable[..., Visitor], shared: Service) -> None:
-    visitor = new_visitor(permissions=["clipboard-write"])
-    page = open_modules(visitor, shared)
+def test_complete_code_is_highlighted_and_copied(page: Page) -> None:
     page.evaluate("whole('```python\\ndef f():\\n    return \"<b>\"\\n```')")
     page.wait_for_selector(".hljs-keyword")
     assert page.text_content("code") == 'def f():\n    return "<b>"'
@@ -275,8 +273,7 @@ def test_code_can_be_wrapped_and_saved(page: Page) -> None:
     assert saved.value.path().read_text() == "print(1)"
 
 
-def test_table_is_copied_as_csv(new_visitor: Callable[..., Visitor], shared: Service) -> None:
-    page = open_modules(new_visitor(permissions=["clipboard-read", "clipboard-write"]), shared)
+def test_table_is_copied_as_csv(page: Page) -> None:
     page.evaluate("""whole('| a | b |\\n|---|---|\\n| 1, 2 | say "x" |\\n| **3** | `4` |')""")
     page.get_by_role("button", name="Copy as CSV").click()
     page.get_by_role("button", name="Copied").wait_for()
@@ -371,9 +368,7 @@ def test_formulas_are_rendered_with_mathml(page: Page) -> None:
     assert page.locator(".math.broken").text_content() == r"\nonsense{"
 
 
-def test_copied_formula_is_its_source(new_visitor: Callable[..., Visitor], shared: Service) -> None:
-    visitor = new_visitor(permissions=["clipboard-write"])
-    page = open_modules(visitor, shared)
+def test_copied_formula_is_its_source(page: Page) -> None:
     page.evaluate(r"whole('Let $x^2$ be\n\n$$\\frac{a}{b}$$\n\n- end')")
     page.wait_for_function("() => settled()")
     page.evaluate("document.body.append(document.createElement('textarea'))")
@@ -393,11 +388,12 @@ def test_copied_formula_is_its_source(new_visitor: Callable[..., Visitor], share
     assert part.strip() == "$x^2$"
 
 
-def test_wide_table_scrolls_instead_of_breaking_words(new_visitor: Callable[..., Visitor], shared: Service) -> None:
-    page = open_modules(new_visitor(viewport={"width": 390, "height": 780}), shared)
+def test_wide_table_scrolls_instead_of_breaking_words(page: Page) -> None:
     words = ["Internationalization", "compatibility", "recommendation", "throughput", "documentation"]
     row = "| " + " | ".join(words) + " |\n"
     page.evaluate("(text) => whole(text)", row + "|---" * len(words) + "|\n" + row)
+    whole = page.viewport_size
+    page.set_viewport_size({"width": 390, "height": 780})
     lines, scrolls, overflows = page.evaluate(
         """() => {
             const range = document.createRange();
@@ -410,6 +406,8 @@ def test_wide_table_scrolls_instead_of_breaking_words(new_visitor: Callable[...,
             return [lines, box.scrollWidth > box.clientWidth, root.scrollWidth > root.clientWidth];
         }"""
     )
+    assert whole is not None
+    page.set_viewport_size(whole)
     assert set(lines) == {1}
     assert scrolls
     assert not overflows

@@ -47,6 +47,8 @@ def chat_page(server: Service, open_page: OpenPage) -> ChatPage:
 def test_key_is_checked_while_typed_and_tested_on_request(server: Service, visitor: Visitor, key: str) -> None:
     chat_page = ChatPage(visitor, server)
     field = chat_page.page.get_by_label("OpenAI API key")
+    assert field.get_attribute("autocomplete") == "current-password"  # for password managers, as the next field
+    assert chat_page.page.locator("form input[autocomplete=username]").input_value() == "OpenAI API key"
     start = chat_page.page.get_by_role("button", name="Start chatting")
     for typed, said in [
         ("pk-", "The key must start with sk-proj-"),
@@ -124,6 +126,8 @@ def test_address_fragment_opens_a_chat_and_no_other_route(chat_page: ChatPage) -
         }, place
         chat_page.page.evaluate("location.hash = ''")
         expect(chat_page.page.get_by_text("This chat does not exist")).to_have_count(0)
+    chat_page.page.evaluate("location.hash = '#/ses_0000000000AAAAAAAAAAAAAAAAAAAAAA'")  # could be one
+    expect(chat_page.page.get_by_text("This chat does not exist")).to_be_visible()
 
 
 def test_rejected_key_can_be_changed(server: Service, visitor: Visitor, key: str) -> None:
@@ -168,12 +172,6 @@ def test_changing_the_key_in_one_tab_does_not_take_it_from_another(
     expect(rejected.page.get_by_label("OpenAI API key")).to_have_value("")
     rejected.enter(fresh_key("page-other"))
     expect(chat_page.box).to_be_visible()
-
-
-def test_key_field_is_open_to_password_managers(server: Service, visitor: Visitor) -> None:
-    page = ChatPage(visitor, server).page
-    assert page.get_by_label("OpenAI API key").get_attribute("autocomplete") == "current-password"
-    assert page.locator("form input[autocomplete=username]").input_value() == "OpenAI API key"
 
 
 def test_page_is_painted_before_its_modules_arrive(server: Service, visitor: Visitor) -> None:
@@ -677,15 +675,6 @@ def test_upstream_refusal_is_explained_and_can_be_retried(chat_page: ChatPage, u
     chat_page.expect_answer("1 2 3 4")
 
 
-def test_truncated_answer_is_marked_as_failed(chat_page: ChatPage, upstream: Simulator) -> None:
-    upstream.script = scripts.cut_after("Half of")
-    chat_page.send("Hi")
-    expect(chat_page.answers.get_by_role("alert")).to_contain_text("ended the stream early")
-    expect(chat_page.answers.get_by_role("alert").get_by_text("is kept")).to_have_count(1)  # not once more by the API
-    chat_page.expect_answer("Half of")
-    expect(chat_page.answers).to_have_class(re.compile("failed"))
-
-
 def test_rate_limit_names_the_wait_and_keeps_the_text(serve: Serve, open_page: OpenPage) -> None:
     chat_page = open_page(serve(CHATAPI_RATE_LIMIT="2"))  # the list of models counts as one request
     chat_page.send("Count to 2")
@@ -727,11 +716,6 @@ def test_start_without_a_server_can_be_retried(serve: Serve, visitor: Visitor, k
     chat_page.page.unroute("**/api/config")
     chat_page.press("Try again")
     chat_page.enter(key)
-
-
-def test_missing_chat_is_reported(chat_page: ChatPage) -> None:
-    chat_page.page.evaluate("location.hash = '#/ses_0000000000AAAAAAAAAAAAAAAAAAAAAA'")
-    expect(chat_page.page.get_by_text("This chat does not exist")).to_be_visible()
 
 
 # Keyboard, focus and scrolling
@@ -843,10 +827,14 @@ def test_queued_message_returns_if_the_answer_is_stopped(chat_page: ChatPage, up
     expect(chat_page.questions).to_have_count(1)
 
 
-def test_cut_answer_is_continued_from_its_text(chat_page: ChatPage, upstream: Simulator) -> None:
+def test_cut_answer_is_marked_as_failed_and_continued_from_its_text(chat_page: ChatPage, upstream: Simulator) -> None:
     upstream.script = scripts.cut_after("Half of")
     chat_page.send("Hi")
+    expect(chat_page.answers.get_by_role("alert")).to_contain_text("ended the stream early")
     expect(chat_page.answers.get_by_role("alert")).to_contain_text("The text so far is kept.")
+    expect(chat_page.answers.get_by_role("alert").get_by_text("is kept")).to_have_count(1)  # not once more by the API
+    chat_page.expect_answer("Half of")
+    expect(chat_page.answers).to_have_class(re.compile("failed"))
     upstream.script = scripts.answer(" the answer.")
     chat_page.press("Continue", chat_page.answers.last)
     chat_page.expect_answer("the answer.")

@@ -126,13 +126,21 @@ def test_chat_becomes_temporary_with_its_first_message_and_can_be_kept(
     assert server.get(session, key=key).json()["temporary"] is False
 
 
-def test_look_is_chosen_and_kept(chat_page: ChatPage) -> None:
+def test_look_and_hidden_sidebar_are_kept(chat_page: ChatPage) -> None:
     page = chat_page.page
     chat_page.press("Settings")
     page.get_by_role("radio", name="Blue").check()
     page.get_by_label("Text size").select_option("larger")
     page.get_by_label("Line width").select_option("wide")
+    page.keyboard.press("Escape")
+    sidebar = page.get_by_role("navigation")
+    page.keyboard.press("Control+b")
+    expect(sidebar).to_be_hidden()
     page.reload()
+    expect(chat_page.box).to_be_visible()
+    expect(sidebar).to_be_hidden()
+    chat_page.press("Show the sidebar")
+    expect(sidebar).to_be_visible()
     root = page.locator("html")
     expect(root).to_have_css("font-size", "20px")
     styles = page.evaluate(
@@ -222,17 +230,6 @@ def test_title_and_icon_show_an_answer_that_ended_while_the_page_was_hidden(
     chat_page.page.evaluate(hide, False)
     expect(chat_page.page).to_have_title("Hi")
     assert str(icon.get_attribute("href")).endswith("/icon.svg")
-
-
-def test_sidebar_can_be_hidden_and_stays_hidden(chat_page: ChatPage) -> None:
-    sidebar = chat_page.page.get_by_role("navigation")
-    chat_page.page.keyboard.press("Control+b")
-    expect(sidebar).to_be_hidden()
-    chat_page.page.reload()
-    expect(chat_page.box).to_be_visible()
-    expect(sidebar).to_be_hidden()
-    chat_page.press("Show the sidebar")
-    expect(sidebar).to_be_visible()
 
 
 def test_effort_is_offered_for_models_that_reason_and_its_time_is_shown(
