@@ -268,8 +268,9 @@ class Admission:
 
         async def count(message: Message) -> None:
             is_head = message["type"] in {"http.response.start", "websocket.http.response.start"}
-            if is_head and (client.failed or message["status"] in _FAILED):
-                cost = FAILURE_COST + COST_PER_MIB * client.received_bytes / MIB
+            if is_head and not is_verified(request):  # the model API may have accepted the key by now
+                has_failed = client.failed or message["status"] in _FAILED
+                cost = COST_PER_MIB * client.received_bytes / MIB + (FAILURE_COST if has_failed else 0.0)
                 self._services.unverified.add(client.network, cost)
             await send(message)
 

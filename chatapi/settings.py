@@ -230,7 +230,7 @@ class Settings(BaseModel):
         600,
         ge=0,
         description="API requests per address and minute without a key that the model API has accepted. A failed one "
-        "counts as ten, and each MiB of its body as eight more. 0, or `CHATAPI_RATE_LIMIT=0`: no limit.",
+        "counts as ten, and each MiB of a body as eight more. 0, or `CHATAPI_RATE_LIMIT=0`: no limit.",
     )
     max_generations_per_key: int = Field(200, ge=0, description="Running answers per key; 0: no limit.")
     slot_wait_seconds: float = Field(

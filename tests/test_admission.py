@@ -122,6 +122,18 @@ def test_an_address_that_fails_often_is_refused_and_a_known_key_is_not(serve: Se
     assert server.send(key=fresh_key("unknown")).status_code == 429
 
 
+def test_large_bodies_with_invented_keys_are_limited(serve: Serve) -> None:
+    server = serve(CHATAPI_UNVERIFIED_LIMIT="20")
+    known = fresh_key("known")
+    with server.send(key=known) as response:
+        assert response.text
+    image = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 3_000_000}
+    body = {"items": [{"role": "user", "content": [image]}]}
+    keys = [known, known, fresh_key("one"), fresh_key("another"), known]
+    made = [server.post("/v1/conversations", key=key, json=body).status_code for key in keys]
+    assert made == [200, 200, 200, 429, 200]
+
+
 def test_keys_that_the_model_api_rejects_count_as_failures(serve: Serve, simulator: Simulator) -> None:
     server = serve(CHATAPI_UNVERIFIED_LIMIT="25")
     simulator.script = refuse(401)
