@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 import requests
 
+from chatapi.limits.times import SWEEP_AT, LocalTimes
 from chatapi.simulator import Gate, Simulator, refuse, scripts
 from tests.server_process import Serve, Service, fresh_key
 
@@ -276,6 +277,17 @@ def test_the_slot_is_released_when_the_session_is_deleted(narrow: Service, upstr
 
 
 # No limits
+
+
+def test_groups_whose_buckets_are_empty_do_not_stay_in_memory() -> None:
+    times = LocalTimes()
+    for number in range(SWEEP_AT):
+        times.set(f"old-{number}", 1.0, 0.0)
+    times.set("busy", 3.0, 2.0)
+    assert (times.get("old-0"), times.get("busy")) == (0.0, 3.0)
+    for number in range(SWEEP_AT - 1):
+        times.set(f"new-{number}", 3.0, 2.0)
+    assert {times.get(f"new-{number}") for number in range(SWEEP_AT - 1)} == {3.0}, "those that count stay"
 
 
 def test_limits_can_be_switched_off(unlimited: Service, upstream: Simulator, gate: Gate) -> None:
