@@ -82,6 +82,18 @@ def test_the_end_of_the_process_resets_the_connection(serve: Serve, simulator: S
             read(connection)
 
 
+def test_a_client_that_is_cut_while_it_reads_nothing_gets_a_reset(serve: Serve, simulator: Simulator) -> None:
+    """The response is made to its end by then; the rest of it waits for the client."""
+    server = serve(CHATAPI_RATE_LIMIT="0", CHATAPI_WRITE_SECONDS="1", CHATAPI_MAX_ANSWER_BYTES="8000000")
+    simulator.script = answer("x" * 7 * 1024 * 1024)
+    session_id = server.post("/api/chat", json=BODY).headers["X-Session-ID"]
+    path = f"/api/sessions/{session_id}/export?format=markdown"
+    with ask(server, "GET", path, Authorization=f"Bearer {KEY}") as connection:
+        server.wait_for_log("connection closed: its client reads nothing")
+        with pytest.raises(ConnectionResetError):
+            read(connection)
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", "/api/health"), ("HEAD", "/api/health"), ("GET", "/api/none")])
 def test_a_response_with_a_length_keeps_it(server: Service, method: str, path: str) -> None:
     with ask(server, method, path) as connection:

@@ -30,8 +30,18 @@ def end_body_with_connection(cycle: RequestResponseCycle) -> None:
         elif is_unframed:
             cycle.expected_content_length = len(message.get("body", b""))
             if not message.get("more_body", False):
-                _linger(cycle, _CLOSE)
+                await write_out(message | {"more_body": True})
+                message = {"type": "http.response.body"}
         await send(message)
+
+    async def write_out(message: Any) -> None:
+        """Write the last part, and wait until the system has taken all: until then, the connection may be cut."""
+        await send(message)
+        if not cycle.transport.is_closing():
+            cycle.transport.set_write_buffer_limits(0)
+            await cycle.flow.drain()
+        cycle.expected_content_length = 0
+        _linger(cycle, _CLOSE)
 
     cycle.send = send_unframed  # type: ignore[method-assign]
 

@@ -64,6 +64,9 @@ class HeadWithBody(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self._transport.get_write_buffer_size()
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._transport.set_write_buffer_limits(high, low)
+
     def pause_reading(self) -> None:
         self._transport.pause_reading()
 
