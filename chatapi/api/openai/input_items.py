@@ -27,11 +27,7 @@ from chatapi.wire.json_values import (
     require_url,
 )
 from chatapi.wire.loose_json import nests_deeper_than
-from chatapi.wire.response_events import (
-    ITEM_ADDED,
-    encode_event,
-    encode_item,
-)
+from chatapi.wire.response_events import ITEM_ADDED, encode_event, encode_item
 
 MAX_ITEMS = 8_000  # in one request
 NO_ARGUMENTS = "{}"  # of a call without arguments: a part of a log is never empty
