@@ -12,7 +12,10 @@ import pytest
 import requests
 from msgspec.structs import replace
 
+from chatapi.auth.credentials import Credential
+from chatapi.auth.keys import Key
 from chatapi.errors import IdempotencyMismatch, QueuedMessageNotFound, QueueFull
+from chatapi.generations.queue import MAX_KEYS, QueueKeys
 from chatapi.model import Outcome, QueuedTurn, Status, TurnRequest
 from chatapi.simulator import Gate, Simulator, scripts
 from chatapi.store import Fenced, QueuedStart, StartedTurn, Store
@@ -277,6 +280,16 @@ async def test_an_ending_starts_the_next_turn_in_its_transaction_and_a_fenced_on
         await store.queue.remove(session_id, swept.id, anyone)
     with pytest.raises(QueueFull):
         await add(store, turn(session_id, "None may wait"), 0)
+
+
+def test_of_too_many_keys_the_one_that_was_held_first_is_dropped() -> None:
+    keys, credential = QueueKeys(), Credential(Key(KEY))
+    for number in range(MAX_KEYS):
+        keys.hold(f"ses_{number}", "anna", credential)
+    keys.hold("ses_0", "berta", credential)
+    keys.hold("ses_last", "anna", credential)
+    assert [keys.find(f"ses_{number}") is None for number in (0, 1, 2)] == [False, True, False]
+    assert len(keys.sessions()) == MAX_KEYS
 
 
 async def test_requests_with_one_idempotency_key_are_one_turn_whichever_of_them_is_queued(store: Store) -> None:

@@ -25,7 +25,7 @@ from chatapi.store import Driver, Store
 from chatapi.store.drivers.postgres import PostgresDriver
 from chatapi.store.drivers.sqlite import SQLiteDriver
 from chatapi.store.retention import Rule
-from chatapi.store.sessions import RetentionChoice
+from chatapi.store.sessions import DELETED_MESSAGES, RetentionChoice, some_of
 from tests.databases import PASSWORD, free_port, postgres
 from tests.reader import Reader
 from tests.server_process import Serve, Service, fresh_key, run_command
@@ -302,6 +302,22 @@ def test_delete_all_deletes_the_sessions_of_the_key_and_stops_their_answers(
     assert service.get("/api/usage", key=ours).json()["totals"]["answers"] == before + 1
     assert service.get(f"/api/sessions/{kept}", key=theirs).status_code == 200
     assert service.delete("/api/sessions", key=ours).json() == {"deleted": 0}
+
+
+@pytest.mark.parametrize(
+    ("messages", "deleted"),
+    [
+        ([DELETED_MESSAGES - 1, 1, 1], 2),
+        ([DELETED_MESSAGES + 1, 1], 1),  # at least one, however long
+        ([0, DELETED_MESSAGES + 1], 1),
+        ([1, 1, 1], 3),
+        ([], 0),
+    ],
+)
+def test_one_transaction_deletes_a_bounded_number_of_messages(messages: list[int], deleted: int) -> None:
+    at = Microseconds(1)
+    sessions = [Session(f"ses_{count}", "anna", "", None, {}, None, count, at, at) for count in messages]
+    assert some_of(sessions) == sessions[:deleted]
 
 
 @pytest.mark.one_process("about the command")

@@ -36,9 +36,6 @@ class QueueKeys:
     def __init__(self) -> None:
         self._held: OrderedDict[str, tuple[str, Credential]] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._held)
-
     def hold(self, session_id: str, owner: str, credential: Credential) -> None:
         """Hold a key; of too many, the one that was held first is dropped."""
         self._held[session_id] = owner, credential
