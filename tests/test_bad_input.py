@@ -188,6 +188,7 @@ def test_a_field_that_is_out_of_bounds_is_named(server: Service, upstream: Simul
 
 REQUIREMENTS = [
     ({"user_message": 7}, "user_message: It must be a string."),
+    ({"user_message": "u", "api_key": 7}, "api_key: It must be a string."),
     ({"user_message": "\ud800"}, "user_message: It must be a string without unpaired surrogates."),
     ({"user_message": ""}, "user_message: It must have at least 1 character."),
     ({"stream": "yes"}, "stream: It must be true or false."),
@@ -434,6 +435,8 @@ def test_a_body_without_a_json_content_type_is_not_read(
         (GOOD[:-1] + b',"api_key":"' + OTHER_KEY.encode() + b'"}', "an object repeats a name"),
         (GOOD[:-1] + b',"temperature":NaN}', "NaN is not a number"),
         (GOOD[:-1] + b',"temperature":-1e400}', "a number is too large"),
+        (GOOD[:-1] + b',"temperature":' + b"1" * 5000 + b"}", "an integer has too many digits"),
+        (GOOD[:-1] + b',"metadata":' + b"[" * 49_000 + b"]" * 49_000 + b"}", "it nests too deeply"),
     ],
 )
 def test_a_fault_in_json_is_located(server: Service, body: bytes, fault: str) -> None:

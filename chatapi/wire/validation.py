@@ -6,6 +6,7 @@ import re
 
 _BY_KIND = {  # pydantic's own sentences for these name types of Python, and parsers
     "string_type": "must be a string",
+    "is_instance_of": "must be a string",  # of `request_body.KeyField`, whose strings the parser has replaced
     "string_unicode": "must be a string without unpaired surrogates",
     "int_type": "must be an integer",
     "int_from_float": "must be an integer",

@@ -250,10 +250,10 @@ def parse(data: bytes, *, hide_keys: bool = True, max_values: int = MAX_VALUES) 
         return (_WITH_KEYS if hide_keys else _PLAIN).decode(data.decode())
     except (ValueError, RecursionError) as error:
         fault = _fault(error)
-    raise MalformedJSON(fault and f"The body is not well-formed JSON in UTF-8: {fault}. Send one JSON object.")
+    raise MalformedJSON(f"The body is not well-formed JSON in UTF-8: {fault}. Send one JSON object.")
 
 
-def _fault(error: ValueError | RecursionError) -> str | None:
+def _fault(error: ValueError | RecursionError) -> str:
     """Return the place or the kind of a fault, and nothing of the text, which the error holds."""
     match error:
         case json.JSONDecodeError():
@@ -262,7 +262,9 @@ def _fault(error: ValueError | RecursionError) -> str | None:
             return f"byte {error.start}"
         case _NotJSON():
             return str(error)
-    return None
+        case RecursionError():
+            return "it nests too deeply"
+    return "an integer has too many digits"  # the only other fault: Python reads some thousands
 
 
 def _check_value_count(data: bytes, max_values: int) -> None:
