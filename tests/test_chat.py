@@ -421,6 +421,36 @@ def test_an_answer_ends_with_its_reader_if_requested(
     assert (reply["content"], reply["status"]) == ("Hello", "stopped")
 
 
+CHAT = {"user_message": "u", "developer_message": "d"}
+MESSAGE = {"id": "1", "role": "user", "parts": [{"type": "text", "text": "u"}]}
+USE_CHAT = {"id": "a", "trigger": "submit-message", "messages": [MESSAGE]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/chat", CHAT),
+        ("/api/chat", CHAT | {"stream": False}),
+        ("/api/chat", USE_CHAT),
+        ("/v1/responses", {"input": "x"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "u"}], "store": True}),
+    ],
+    ids=["text", "json", "useChat", "responses", "completions"],
+)
+def test_an_answer_that_has_not_begun_ends_with_its_reader_if_requested(
+    server: Service, upstream: Simulator, gate: Gate, path: str, body: dict[str, Any]
+) -> None:
+    upstream.script = scripts.event_stream(Wait(gate))
+    asked, seen = len(upstream.requests), len(server.log)
+    data = json.dumps(body | {"model": "gpt-4.1-mini", "on_disconnect": "cancel"}).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: {KEY}\r\n"
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
+        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(data) + data)
+        upstream.wait_for_requests(asked + 1)
+    assert upstream.requests[-1].left.wait(5), "before CHATAPI_STATUS_SECONDS have passed"
+    server.wait_for_log("generation", seen=seen, status="stopped")
+
+
 def test_an_answer_as_one_object_ends_with_its_reader_if_requested(
     server: Service, upstream: Simulator, gate: Gate
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from chatapi.api.http.error_responses import limit_headers
 from chatapi.api.http.services import Services, WorkQueue
 from chatapi.api.http.streaming import Encoder, LogResponse, read_whole
+from chatapi.api.http.supervision import unless_disconnected
 from chatapi.errors import ChatError, InvalidRequest, SessionNotFound
 from chatapi.generations.manager import TurnHandle
 from chatapi.generations.reader import LogChunks
@@ -23,6 +25,8 @@ LEFT_OUT_HEADER = "X-Context-Left-Out"
 FORKS = WorkQueue("forks", at_once=1)  # copies of paths, which other writers wait for
 ATTEMPT_HEADER = "x-stainless-retry-count"
 FIRST_ATTEMPT = "0"
+
+T = TypeVar("T")
 
 
 def with_digest(
@@ -94,6 +98,11 @@ async def with_idempotency(request: Request, services: Services, turn: TurnReque
             return replace(repeated, is_retry=True)  # another replica may run a newer first attempt
     fresh = with_digest(turn, services.attempts.add(name), content)
     return replace(fresh, is_retry=attempt != FIRST_ATTEMPT)
+
+
+async def unless_left(request: Request, cancel: bool, sending: Awaitable[T]) -> T | None:
+    """Return the result of `sending`; with `cancel`, None after cancelling it because the client left first."""
+    return await unless_disconnected(request.receive, sending) if cancel else await sending
 
 
 def turn_headers(turn: TurnHandle, own: Limit | None) -> dict[str, str]:

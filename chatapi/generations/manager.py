@@ -123,11 +123,13 @@ class Generations:
         authorizer: Authorizer,
         interrupt: bool = False,
         by_cut: bool = False,
+        stop_if_cancelled: bool = False,
     ) -> TurnHandle:
         """Start a turn and return when its upstream has responded, or after `status_seconds` of silence.
 
         `turn.owner` identifies the caller, `credential` goes upstream, and `authorizer` decides on the session. With
-        `interrupt`, a generation that runs in the session is stopped first. `by_cut`: as in `LogReader.follow`.
+        `interrupt`, a generation that runs in the session is stopped first. `by_cut`: as in `LogReader.follow`. With
+        `stop_if_cancelled`, cancelling the call stops the answer, unless an earlier request began it.
 
         Raises:
             SessionNotFound, SessionBusy, IdempotencyMismatch: the turn was not started.
@@ -136,9 +138,15 @@ class Generations:
         """
         if (earlier := await self._find_replayed(turn)) is not None:
             return await self._wait_for_response(earlier, by_cut)
+        started: StartedTurn | None = None
         for attempt in range(1, INTERRUPT_ATTEMPTS + 1):
             try:
-                return await self._wait_for_response(await self._start(turn, credential, authorizer), by_cut)
+                started = await self._start(turn, credential, authorizer)
+                return await self._wait_for_response(started, by_cut)
+            except asyncio.CancelledError:
+                if stop_if_cancelled and started is not None and not started.replayed:
+                    self.abandon(started.generation.id)
+                raise
             except SessionBusy as busy:
                 if not interrupt or attempt == INTERRUPT_ATTEMPTS:
                     raise

@@ -20,7 +20,7 @@ from chatapi.api.http.serializers import generation_json, parts_json
 from chatapi.api.http.services import services_of
 from chatapi.api.http.streaming import Encoder
 from chatapi.api.http.text_stream import TextEncoder
-from chatapi.api.turns import read_answer, stream_turn, turn_headers
+from chatapi.api.turns import read_answer, stream_turn, turn_headers, unless_left
 from chatapi.api.vercel import routes as vercel
 from chatapi.auth.authorization import Action, make_authorizer
 from chatapi.auth.keys import Key
@@ -106,7 +106,13 @@ async def _answer(request: Request, body: ChatBody) -> Response:
             return queued_response(sent, limit_headers(request.state.limit, None))
         handle = sent
     else:
-        handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
+        sending = services.generations.send(
+            turn, identity.credential, may_spend, interrupt=interrupt, stop_if_cancelled=True
+        )
+        left = await unless_left(request, body.on_disconnect == "cancel", sending)
+        if left is None:
+            return Response(status_code=204)  # the client has left
+        handle = left
     mark_accepted(request, handle.upstream)
     headers = turn_headers(handle, request.state.limit)
     cancel = body.on_disconnect == "cancel" and not handle.replayed

@@ -17,7 +17,7 @@ from chatapi.api.http.request_body import validate
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.http.streaming import LogResponse
 from chatapi.api.http.text_stream import TextEncoder
-from chatapi.api.turns import find_generation, log_headers, stream_turn, turn_headers, with_digest
+from chatapi.api.turns import find_generation, log_headers, stream_turn, turn_headers, unless_left, with_digest
 from chatapi.api.vercel.history import find_chat, is_session_id, steps_before
 from chatapi.api.vercel.request import UIChatBody, digest_content, make_turn
 from chatapi.api.vercel.stream import HEADERS, VercelEncoder
@@ -50,7 +50,12 @@ async def send(request: Request, body: UIChatBody) -> Response:
         turn = with_digest(turn, idempotency_key, digest_content(body))
     may_spend = make_authorizer(identity.caller, Action.SPEND)
     interrupt = body.if_busy == "interrupt"
-    handle = await services.generations.send(turn, identity.credential, may_spend, interrupt=interrupt)
+    sending = services.generations.send(
+        turn, identity.credential, may_spend, interrupt=interrupt, stop_if_cancelled=True
+    )
+    handle = await unless_left(request, body.on_disconnect == "cancel", sending)
+    if handle is None:
+        return Response(status_code=204)  # the client has left
     mark_accepted(request, handle.upstream)
     headers = turn_headers(handle, request.state.limit)
     cancel = body.on_disconnect == "cancel" and not handle.replayed

@@ -37,7 +37,7 @@ from chatapi.api.openai.completions.request import (
 from chatapi.api.openai.completions.stream import CompletionsEncoder, completion
 from chatapi.api.openai.ids import is_session_id
 from chatapi.api.openai.whole_answer import WholeAnswer
-from chatapi.api.turns import stream_turn, turn_headers, with_idempotency
+from chatapi.api.turns import stream_turn, turn_headers, unless_left, with_idempotency
 from chatapi.auth.authorization import Action, Caller, authorize, make_authorizer
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
@@ -107,7 +107,11 @@ async def _continue(request: Request, key: Key, body: dict[str, Any], session_id
     turn = await with_idempotency(request, services, turn)
     cancel = cancels_on_disconnect(request, body.get("on_disconnect"))
     request.state.limit = await services.rate_limit.take(owner)
-    sent = await services.generations.send(turn, Credential(key), make_authorizer(Caller(owner), Action.SPEND))
+    may_spend = make_authorizer(Caller(owner), Action.SPEND)
+    sending = services.generations.send(turn, Credential(key), may_spend, stop_if_cancelled=True)
+    sent = await unless_left(request, cancel, sending)
+    if sent is None:
+        return Response(status_code=204)  # the client has left
     mark_accepted(request, sent.upstream)
     headers = turn_headers(sent, request.state.limit)
     cancel = cancel and not sent.replayed

@@ -32,7 +32,7 @@ from chatapi.api.openai.responses.request import ResponseRequest, read_request
 from chatapi.api.openai.responses.stream import ResponsesEncoder
 from chatapi.api.openai.responses.turns import DIALECT, in_own_branch, read_turn
 from chatapi.api.openai.responses.unstored import WARM_UP
-from chatapi.api.turns import left_out_header, turn_headers
+from chatapi.api.turns import left_out_header, turn_headers, unless_left
 from chatapi.auth.authorization import Action, Caller, make_authorizer
 from chatapi.auth.credentials import Credential
 from chatapi.auth.keys import Key
@@ -75,12 +75,15 @@ async def create(request: Request) -> Response:
             headers = {"X-Session-ID": begun.session.id, "X-Generation-ID": begun.generation.id}
             whole = await current(services, begun.generation)
             return JSONResponse(whole, headers=headers | limit_headers(limit, None))
-        sent = await in_own_branch(
+        sending = in_own_branch(
             request,
             turn,
             may_spend,
-            lambda one: services.generations.send(one, Credential(key), may_spend, by_cut=True),
+            lambda one: services.generations.send(one, Credential(key), may_spend, by_cut=True, stop_if_cancelled=True),
         )
+        sent = await unless_left(request, cancel, sending)
+    if sent is None:
+        return Response(status_code=204)  # the client has left
     mark_accepted(request, sent.upstream)
     fields = await request_fields(services, sent.generation) if sent.replayed else asked.repeated
     stop = _stopper(services, sent.generation) if cancel and not sent.replayed else None
