@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+ORIGINS = "must be * or a comma-separated list of origins such as https://chat.example.org, without * in a name"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5})?)?")
 
@@ -57,7 +58,9 @@ def is_redis_url(value: str) -> str:
 
 def are_origins(value: str) -> str:
     """Return a list of origins as browsers send them (RFC 6454, section 6), or `*`; raise ValueError if it is none."""
-    origins = filter(None, map(str.strip, value.split(",")))
+    origins = list(filter(None, map(str.strip, value.split(","))))
+    if not origins:
+        raise ValueError(ORIGINS)
     return ",".join([origin if origin == "*" else _as_browsers_send(origin) for origin in origins])
 
 
@@ -70,9 +73,7 @@ def _as_browsers_send(origin: str) -> str:
         name = found["name"].encode("idna").decode()
         port = int(found["port"] or DEFAULT_PORTS[scheme])
     except ValueError:  # also from the parser, or from a name that has no form in ASCII
-        raise ValueError(
-            "must be * or a comma-separated list of origins such as https://chat.example.org, without * in a name"
-        ) from None
+        raise ValueError(ORIGINS) from None
     return f"{scheme}://{name}" + ("" if port == DEFAULT_PORTS[scheme] else f":{port}")
 
 

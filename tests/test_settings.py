@@ -130,7 +130,7 @@ def test_an_env_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
                     "https://a?b",
                     "https://[a",
                 ),
-                *("https://a:b", "https://*.example.org", "https://..", "ftp://a"),
+                *("https://a:b", "https://*.example.org", "https://..", "ftp://a", " , "),
             )
         ],
     ],
