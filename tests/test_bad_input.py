@@ -499,6 +499,12 @@ def test_a_slash_at_the_end_of_a_path_is_named(server: Service, path: str) -> No
     assert "no path of this API ends with a slash" in response.json()["detail"]
 
 
+def test_a_slash_at_the_end_of_a_path_of_openai_is_named(server: Service) -> None:
+    response = send(server, GOOD, "/v1/chat/completions/")
+    assert response.status_code == 404
+    assert "no path of this API ends with a slash" in response.json()["error"]["message"]
+
+
 # The connection
 
 HEAD = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -18,6 +18,7 @@ from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 from chatapi.api.http.error_responses import limit_headers
+from chatapi.api.http.framework import ENDS_WITH_A_SLASH
 from chatapi.api.http.identity import client_of, mark_accepted
 from chatapi.api.http.services import Services, services_of
 from chatapi.api.http.streaming import ABORTED, NO_BUFFERING, RAW_SEND, RENEW
@@ -93,7 +94,7 @@ def _not_here(request: Request) -> Exception:
     for route in request.app.router.routes:
         if route.matches(request.scope)[0] is Match.PARTIAL and getattr(route, "path", "") != PATH:
             return HTTPException(405, headers={"Allow": ", ".join(sorted(route.methods))})
-    return NotFound(NOTHING_THERE)
+    return NotFound(ENDS_WITH_A_SLASH if request.scope["path"].endswith("/") else NOTHING_THERE)
 
 
 def _length(request: Request, limit: int) -> int | None:
