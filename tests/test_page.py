@@ -805,18 +805,9 @@ def test_message_sent_during_an_answer_waits_for_its_end(chat_page: ChatPage, up
     expect(chat_page.box).to_have_value("Later")
 
 
-def test_queued_message_can_interrupt_the_answer(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:
-    upstream.script = scripts.held(gate, "Hello", " there.")
-    chat_page.send("Hi")
-    chat_page.expect_running_answer("Hello")
-    chat_page.send("Count to 3")
-    upstream.script = None
-    chat_page.press("Stop and send now")
-    chat_page.expect_answer("1 2 3")
-    expect(chat_page.answers.first).to_contain_text("Stopped")
-
-
-def test_queued_message_returns_if_the_answer_is_stopped(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:
+def test_queued_message_returns_if_the_answer_is_stopped_or_interrupts_it(
+    chat_page: ChatPage, upstream: Simulator, gate: Gate
+) -> None:
     upstream.script = scripts.held(gate, "Hello", " there.")
     chat_page.send("Hi")
     chat_page.expect_running_answer("Hello")
@@ -825,6 +816,15 @@ def test_queued_message_returns_if_the_answer_is_stopped(chat_page: ChatPage, up
     expect(chat_page.answers.last).to_contain_text("Stopped")
     expect(chat_page.box).to_have_value("Count to 3")
     expect(chat_page.questions).to_have_count(1)
+    chat_page.expect_stored_turn()
+    chat_page.send("Hi again")
+    chat_page.expect_running_answer("Hello")
+    chat_page.send("Count to 3")
+    upstream.script = None
+    chat_page.press("Stop and send now")
+    chat_page.expect_answer("1 2 3")
+    expect(chat_page.answers.nth(1)).to_contain_text("Stopped")
+    expect(chat_page.questions).to_have_count(3)
 
 
 def test_cut_answer_is_marked_as_failed_and_continued_from_its_text(chat_page: ChatPage, upstream: Simulator) -> None:

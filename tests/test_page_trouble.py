@@ -281,7 +281,7 @@ def test_chat_deleted_elsewhere_during_an_answer_is_reported(
     assert len(visitor.requests) - asked < 5
 
 
-def test_response_of_a_proxy_is_reported(chat_page: ChatPage) -> None:
+def test_response_of_a_proxy_is_reported_and_advice_to_programs_is_not_shown(chat_page: ChatPage) -> None:
     said = [(200, "<h1>Sign in</h1>"), (403, '{"errors": {"code": 1}}'), (400, '{"detail": [{"a": 1}]}')]
     for status, body in said:
         chat_page.page.route(SENDS, partial(answered, status, body))
@@ -290,6 +290,17 @@ def test_response_of_a_proxy_is_reported(chat_page: ChatPage) -> None:
         expect(chat_page.alert).not_to_contain_text("HTTP")
         expect(chat_page.box).to_have_value("Count to 3")
         chat_page.page.unroute(SENDS)
+    for status, code, shown in [
+        (503, "overloaded", "The server is busy. Try again in a moment."),
+        (503, "upstream_unavailable", "The model API is unreachable."),
+        (401, "api_key_required", "The server does not know this key any more."),
+        (413, "context_too_large", "Start a new chat."),
+    ]:
+        detail = "The model API is unreachable. Retry after the time in Retry-After."
+        chat_page.page.route(SENDS, partial(fulfil_error, status, {"code": code, "detail": detail}), times=1)
+        chat_page.send("Hi")
+        expect(chat_page.alert).to_contain_text(shown)
+        expect(chat_page.alert).not_to_contain_text("Retry-After")
 
 
 def test_rate_limit_of_the_provider_names_the_wait(chat_page: ChatPage, upstream: Simulator) -> None:
@@ -311,20 +322,6 @@ def test_unreachable_server_is_reported_once(open_chat: OpenChat) -> None:
     chat_page.page.unroute(every_api)
     chat_page.press("Try again", chat_page.alert)
     expect(chat_page.alert).to_have_count(0)
-
-
-def test_advice_to_programs_is_not_shown(chat_page: ChatPage) -> None:
-    for status, code, shown in [
-        (503, "overloaded", "The server is busy. Try again in a moment."),
-        (503, "upstream_unavailable", "The model API is unreachable."),
-        (401, "api_key_required", "The server does not know this key any more."),
-        (413, "context_too_large", "Start a new chat."),
-    ]:
-        detail = "The model API is unreachable. Retry after the time in Retry-After."
-        chat_page.page.route(SENDS, partial(fulfil_error, status, {"code": code, "detail": detail}), times=1)
-        chat_page.send("Hi")
-        expect(chat_page.alert).to_contain_text(shown)
-        expect(chat_page.alert).not_to_contain_text("Retry-After")
 
 
 def test_silent_server_times_out(
@@ -358,10 +355,16 @@ def test_message_with_a_lost_response_is_sent_once(chat_page: ChatPage, upstream
     assert len(asked) == 1
 
 
-def test_failed_stop_is_reported_and_can_be_retried(chat_page: ChatPage, upstream: Simulator, gate: Gate) -> None:
+def test_escape_that_ends_a_composition_stops_nothing_and_a_failed_stop_can_be_retried(
+    chat_page: ChatPage, visitor: Visitor, upstream: Simulator, gate: Gate
+) -> None:
     upstream.script = scripts.held(gate, "Hello", " there.")
     chat_page.send("Hi")
     chat_page.expect_running_answer("Hello")
+    escape = "() => { dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', isComposing: true})); }"
+    chat_page.page.evaluate(escape)
+    chat_page.page.evaluate("fetch('/api/health')")  # after a request that the key would have sent
+    assert not [address for address in visitor.requests if address.endswith("/stop")], "stopped by a composition"
     stops = re.compile("/stop$")
     chat_page.page.route(stops, aborted)
     chat_page.press("Stop the answer")
@@ -493,20 +496,6 @@ def test_message_waits_for_an_answer_that_another_device_has_started(
 
 
 # Keyboard, focus and print
-
-
-def test_escape_during_composition_does_not_stop_the_answer(
-    chat_page: ChatPage, visitor: Visitor, upstream: Simulator, gate: Gate
-) -> None:
-    upstream.script = scripts.held(gate, "Hello", " there.")
-    chat_page.send("Hi")
-    chat_page.expect_running_answer("Hello")
-    chat_page.page.evaluate(
-        "() => { dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', isComposing: true})); }"
-    )
-    gate.open()
-    chat_page.expect_answer("Hello there.")
-    assert not [address for address in visitor.requests if address.endswith("/stop")]
 
 
 def test_focus_follows_the_replaced_control(open_chat: OpenChat) -> None:
