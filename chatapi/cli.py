@@ -203,22 +203,20 @@ def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_
     """
     gc.disable()  # imported modules stay: searching them for garbage again and again would take a sixth of a start
     from chatapi.front import create_front  # here, so that --help and an impossible setting are answered at once
-    from chatapi.server.serve import listen, listen_for_metrics, serve, url_of
+    from chatapi.server.serve import listen, listen_for_metrics, serve
 
     if settings.workers > 1:
         import chatapi.app  # noqa: F401  # before the fork: the workers share its memory, and no request waits for it
     gc.freeze()  # no collection looks at what was imported; of workers, one would also copy the memory that they share
     gc.enable()
     with listen(settings) as listener:
-        if greet is not None:
-            greet(url_of(listener))
         worker = _become_worker(settings) if settings.workers > 1 else None
         if isinstance(worker, int):
             return worker
         metrics_listener = listen_for_metrics(settings, worker.number if worker is not None else 0)
         app = create_front(settings, demo_key, worker and worker.replica, worker and worker.member)
         try:
-            serve(app, settings, listener, metrics_listener)
+            serve(app, settings, listener, metrics_listener, greet)
         finally:
             if metrics_listener is not None:
                 metrics_listener.close()

@@ -21,7 +21,7 @@ from chatapi.server.serve import listen
 from chatapi.settings import Settings, SettingsError
 from chatapi.simulator import Simulator
 from tests.fork_server import fork_server
-from tests.server_process import PROJECT, Service, environment_without_settings
+from tests.server_process import PROJECT, Service, environment_without_settings, run_command
 
 SECONDS = 60.0
 FORKED_APP = [str(PROJECT / "app.py")]
@@ -97,6 +97,15 @@ def test_port_and_host_are_options(upstream: Simulator, tmp_path: Path, argument
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
         assert process.wait(SECONDS) == 0
+
+
+@pytest.mark.one_process("about a file that another process has open")
+def test_a_demo_that_cannot_start_prints_no_commands_to_try(service: Service, tmp_path: Path) -> None:
+    taken = {"DATABASE_URL": service.environment["DATABASE_URL"]}
+    ended = run_command("demo", "--port", "0", cwd=tmp_path, settings=taken)
+    assert ended.returncode == 2
+    assert "Cannot start" in ended.stderr
+    assert ended.stdout == ""
 
 
 @pytest.mark.parametrize("origins", [{}, {"CHATAPI_CORS_ORIGINS": "*, http://localhost:3000"}])

@@ -15,7 +15,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -46,11 +46,17 @@ logger = structlog.get_logger()
 
 
 def serve(
-    app: Starlette, settings: Settings, listener: socket.socket, metrics_listener: socket.socket | None = None
+    app: Starlette,
+    settings: Settings,
+    listener: socket.socket,
+    metrics_listener: socket.socket | None = None,
+    greet: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until a signal; a second signal skips the drain. Running answers are stored in both cases.
 
-    The metrics are served on `metrics_listener`, if there is one.
+    Args:
+        metrics_listener: where the metrics are served, if at all.
+        greet: called with the base URL when requests are answered.
 
     Raises:
         SettingsError: the configured store, or another server, cannot be used.
@@ -58,7 +64,7 @@ def serve(
     sys.setswitchinterval(SWITCH_SECONDS)
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, settings, listener, metrics_listener))
+        runner.run(_serve(app, settings, listener, metrics_listener, greet))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -122,7 +128,11 @@ def url_of(listener: socket.socket) -> str:
 
 
 async def _serve(
-    app: Starlette, settings: Settings, listener: socket.socket, metrics_listener: socket.socket | None
+    app: Starlette,
+    settings: Settings,
+    listener: socket.socket,
+    metrics_listener: socket.socket | None,
+    greet: Callable[[str], None] | None,
 ) -> None:
     in_all = settings.max_connections or default_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     per_address = settings.max_connections_per_address or max(1, in_all // 2)
@@ -146,7 +156,7 @@ async def _serve(
     async with running(services), serving_metrics(services, metrics_listener):
         try:
             copies = [listener.dup() for _ in range(ACCEPTS_PER_TURN - 1)]
-            await Server(config, services, settings).serve(sockets=[listener, *copies])
+            await Server(config, services, settings, greet).serve(sockets=[listener, *copies])
         finally:
             table.close()
 
@@ -168,8 +178,11 @@ def _loop_factory() -> Any:
 class Server(uvicorn.Server):
     """uvicorn's server with the shutdown order of this module."""
 
-    def __init__(self, config: uvicorn.Config, services: Services, settings: Settings) -> None:
+    def __init__(
+        self, config: uvicorn.Config, services: Services, settings: Settings, greet: Callable[[str], None] | None
+    ) -> None:
         super().__init__(config)
+        self._greet = greet
         self._services = services
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -183,7 +196,10 @@ class Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         assert sockets is not None
-        logger.info("serving", url=url_of(sockets[0]), docs="/docs", pid=os.getpid())
+        url = url_of(sockets[0])
+        if self._greet is not None:
+            self._greet(url)
+        logger.info("serving", url=url, docs="/docs", pid=os.getpid())
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
