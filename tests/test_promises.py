@@ -433,7 +433,7 @@ def test_11_heartbeats_and_timers(serve: Serve, simulator: Simulator) -> None:
         CHATAPI_HEARTBEAT_SECONDS="0.2",
         CHATAPI_FIRST_TOKEN_SECONDS="1.5",
         CHATAPI_IDLE_SECONDS="1",
-        CHATAPI_TOTAL_SECONDS="2.4",
+        CHATAPI_TOTAL_SECONDS="3",
     )
 
     def script(request: ReceivedRequest) -> Script:
@@ -467,8 +467,8 @@ def test_11_heartbeats_and_timers(serve: Serve, simulator: Simulator) -> None:
     seconds = [took for _, took in readers.values()]
     assert 1.5 <= seconds[0] < 8
     assert 1.5 <= seconds[1] < 8
-    assert 1 <= seconds[2] < 1.5 + 1
-    assert 2.4 <= seconds[3] < 8
+    assert 1 <= seconds[2] < 1.5 + 1, "before the time for the whole answer is over"
+    assert 3 <= seconds[3] < 8
 
 
 # 12. Memory is bounded, and a slow reader costs only itself.
