@@ -231,6 +231,13 @@ def test_the_next_turn_on_the_other_replica_has_the_history(here: Service, there
 # Outages
 
 
+def status_of_whole(replica: Service, key: str) -> int:
+    """Send a message, read the response to its end and return its status."""
+    with replica.send(key=key) as response:
+        assert response.content
+        return response.status_code
+
+
 def test_limits_are_shared_and_local_while_redis_is_away(
     own_redis: Redis, start_cluster: Callable[..., Cluster], upstream: Simulator
 ) -> None:
@@ -255,6 +262,9 @@ def test_limits_are_shared_and_local_while_redis_is_away(
     upstream.script = scripts.held(gate)
     assert statuses(fresh_key("by each"), here, there, here, there) == [200, 200, 429, 429]
     gate.open()
+    upstream.script = scripts.answer("Hello")
+    key = fresh_key("by each in a minute")
+    assert [status_of_whole(here, key) for _ in range(3)] == [200, 200, 429]
 
     own_redis.start()
     gate = Gate()

@@ -702,7 +702,7 @@ def test_the_list_of_input_items_is_paged(service: Service, client: openai.OpenA
 
 
 def test_silence_is_filled_with_comments(serve: Any, simulator: Simulator, gate: Gate) -> None:
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.1")
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.1", CHATAPI_IDLE_SECONDS="10")
     simulator.script = scripts.held(gate)
     answers = [
         requests.post(
@@ -720,6 +720,7 @@ def test_silence_is_filled_with_comments(serve: Any, simulator: Simulator, gate:
             seen += some
             if b": keep-alive\n\n" in seen:
                 break
+        assert b": keep-alive\n\n" in seen
         assert b"id:" not in seen.replace(b'"id":', b"")
         answer.close()
 
