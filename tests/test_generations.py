@@ -290,6 +290,22 @@ async def test_a_stop_reaches_a_generation_whose_start_is_not_confirmed_yet(make
     assert ended == kept.ended == await parts.newest()
 
 
+async def test_a_caller_that_leaves_while_its_turn_is_stored_stops_the_answer(make: Make, simulator: Simulator) -> None:
+    simulator.script = scripts.silent_after("Half")
+    parts = await make()
+    begin = parts.driver.hold("Turns.begin")
+    turn = TurnRequest(OWNER, None, "Be brief.", user_text("Hello"), "gpt-4.1-mini", "text")
+    sending = asyncio.create_task(parts.generations.send(turn, Credential(Key(KEY)), allow_any, stop_if_cancelled=True))
+    await soon(begin.committed.wait())
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(sending)
+    begin.deliver.set()
+    await soon(asyncio.wait(parts.generations._tasks))
+    assert (await parts.newest()).status is Status.STOPPED
+    assert await all_left(simulator.requests), "the upstream was not called, or is closed"
+
+
 @pytest.mark.parametrize("moment", ["before the commit", "before its answer"])
 async def test_a_repeated_request_shares_the_refusal(make: Make, simulator: Simulator, moment: str) -> None:
     simulator.script = refuse(401)

@@ -138,14 +138,14 @@ class Generations:
         """
         if (earlier := await self._find_replayed(turn)) is not None:
             return await self._wait_for_response(earlier, by_cut)
-        started: StartedTurn | None = None
         for attempt in range(1, INTERRUPT_ATTEMPTS + 1):
+            starting: asyncio.Future[StartedTurn] | None = None
             try:
-                started = await self._start(turn, credential, authorizer)
-                return await self._wait_for_response(started, by_cut)
+                starting = await self._begin(turn, credential, authorizer)
+                return await self._wait_for_response(await asyncio.shield(starting), by_cut)
             except asyncio.CancelledError:
-                if stop_if_cancelled and started is not None and not started.replayed:
-                    self.abandon(started.generation.id)
+                if stop_if_cancelled and starting is not None:
+                    starting.add_done_callback(self._abandon_started)  # it may not be stored yet
                 raise
             except SessionBusy as busy:
                 if not interrupt or attempt == INTERRUPT_ATTEMPTS:
@@ -234,6 +234,15 @@ class Generations:
 
     async def _start(self, turn: TurnRequest, credential: Credential, authorizer: Authorizer) -> StartedTurn:
         """Start the task that runs the turn, and return when the turn is stored."""
+        return await asyncio.shield(await self._begin(turn, credential, authorizer))
+
+    async def _begin(
+        self, turn: TurnRequest, credential: Credential, authorizer: Authorizer
+    ) -> asyncio.Future[StartedTurn]:
+        """Start the task that runs the turn; the future gets the turn when it is stored.
+
+        Shield it: the caller may be cancelled, the turn is not.
+        """
         if self.draining:
             raise Draining
         self._upstream.require(turn.model, credential)  # before anything is stored
@@ -246,7 +255,12 @@ class Generations:
         task = asyncio.create_task(self._runner.run(turn, credential, authorizer, slot, started), name="generation")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(started)  # the caller may be cancelled, the turn is not
+        return started
+
+    def _abandon_started(self, started: asyncio.Future[StartedTurn]) -> None:
+        """Stop the answer of a turn, if it was stored and no earlier request began it."""
+        if started.exception() is None and not started.result().replayed:
+            self.abandon(started.result().generation.id)
 
     # The queue
 
