@@ -276,7 +276,7 @@ def test_a_disconnect_before_the_first_byte_ends_the_request(service: Service, s
 
 def test_silences_are_filled_with_and_without_ids(serve: Serve, simulator: Simulator, gate: Gate) -> None:
     # Comments that end in a blank line, and ids, are each safe for the client; the two together are not.
-    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05")
+    service = serve(CHATAPI_HEARTBEAT_SECONDS="0.05", CHATAPI_IDLE_SECONDS="10")
     simulator.script = scripts.held(gate)
     with client_of(service) as client:
         begun = []
