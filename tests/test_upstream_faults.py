@@ -451,7 +451,6 @@ def test_a_nul_in_an_answer_is_replaced(server: Service, upstream: Simulator) ->
     assert last(server, response.headers["X-Session-ID"])["content"] == "a\ufffdb"
 
 
-@pytest.mark.one_process("it is about its memory")
 def test_a_number_past_all_floats_in_an_annotation_is_null(server: Service, upstream: Simulator) -> None:
     delta = b'{"choices":[{"index":0,"delta":{"annotations":[{"type":"url_citation","at":1e400}]}}]}'
     upstream.script = event_stream(
@@ -462,6 +461,7 @@ def test_a_number_past_all_floats_in_an_annotation_is_null(server: Service, upst
     assert server.messages(answer["session_id"], key=KEY)[1]["parts"] == answer["parts"]
 
 
+@pytest.mark.one_process("it is about its memory")
 def test_memory_stays_flat_when_the_upstream_pours(server: Service, upstream: Simulator) -> None:
     with server.send() as response:
         assert response.text
