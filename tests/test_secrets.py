@@ -390,8 +390,14 @@ def test_a_part_of_a_key_in_an_upstreams_text_is_hidden(around: str, upper: bool
     assert "ok" in Key(KEY).hide("ok")
 
 
-def test_a_long_path_that_resembles_keys_is_searched_at_once() -> None:
-    path = "/" + "-eyJ" * 16_000
+@pytest.mark.parametrize("before", ["", "/", "token=", "token-"])
+def test_a_json_web_token_is_hidden_behind_any_mark(before: str) -> None:
+    assert redact(before + "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln") == before + REDACTED
+
+
+@pytest.mark.parametrize("part", ["-eyJ", "-eyJaaaaaaaa"])
+def test_a_long_path_that_resembles_keys_is_searched_at_once(part: str) -> None:
+    path = "/" + part * (64_000 // len(part))
     begun = time.thread_time()
     assert redact(path) == path
     assert time.thread_time() - begun < 0.5, "it took seconds, in which nothing else was served"

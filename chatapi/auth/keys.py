@@ -32,7 +32,8 @@ _HINTS = ("k-", "k_", "AIza", "hf_", "r8_", "xai-", "pplx-", "nvapi-", "ghp_", "
 _LOOKS_LIKE_A_KEY = re.compile(
     r"(?:sk-proj-|\b(?:sk|pk|rk)[-_])[A-Za-z0-9_\-*.…]{4,}"  # OpenAI's, and of those who copied the form
     r"|\b(?:gsk_|AIza|hf_|r8_|xai-|pplx-|nvapi-|ghp_)[A-Za-z0-9_\-*.…]{8,}"  # of other model APIs
-    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}"  # a JSON Web Token; one search for each word
+    # A JSON Web Token, also behind a hyphen. No character is searched more than twice.
+    r"|(?:(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}|\beyJ[A-Za-z0-9_]{8,})\.[A-Za-z0-9_.-]{8,}"
     r"|(?<=[Bb]earer )[A-Za-z0-9_\-.~+/=]{8,}"
 )
 _HEX_KEY = re.compile(r"\b[0-9a-fA-F]{32,}\b")  # such as Azure's
