@@ -197,7 +197,7 @@ def _show_progress(line: str) -> None:
 
 
 def _serve(settings: Settings, greet: Callable[[str], None] | None = None, demo_key: str | None = None) -> int:
-    """Serve until a signal; return the exit status. `greet` receives the URL as soon as the port is open.
+    """Serve until a signal; return the exit status. `greet` receives the URL when requests are answered.
 
     With several workers, each of them and their supervisor return from here.
     """
