@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from chatapi.simulator import Gate, Simulator, scripts
 from tests.browser import Visitor
@@ -113,8 +113,14 @@ def test_chat_becomes_temporary_with_its_first_message_and_can_be_kept(
     chat_page.page.get_by_label("Temporary chat").check()
     chat_page.press("Save")
     expect(badge).to_be_visible()
+    held: list[Route] = []
+    chat_page.page.route(re.compile(r"/api/sessions/ses_[\w-]+$"), lambda route: held.append(route))
     chat_page.send("Count to 2")
     chat_page.expect_answer("1 2")
+    chat_page.page.evaluate("fetch('/api/health')")  # after a request that the end of the answer would have sent
+    assert [route.request.method for route in held] == ["PATCH"], "read before it was temporary"
+    chat_page.page.unroute_all()  # which continues it
+    chat_page.expect_stored_turn()
     expect(badge).to_be_visible()
     session = f"/api/sessions/{chat_page.session_id}"
     wait_for(lambda: server.get(session, key=key).json()["temporary"])

@@ -56,6 +56,8 @@ export class Conversation extends Observable {
   isHidden = false;
   /** Whether a session that is not created yet will be temporary. */
   #becomesTemporary = false;
+  /** Ends when the session that the first message created has its properties. @type {Promise<unknown>} */
+  created = Promise.resolve();
 
   // The parts of this object. They change it, and only they and the views use these fields.
   api;

@@ -48,8 +48,9 @@ export class Reader {
     this.#reads += 1;
     const read = this.#reads;
     const isOutdated = () => read < this.#shownRead || conversation.turn !== turn;
-    const { saved } = settings;
     try {
+      await conversation.created;
+      const { saved } = settings;
       await saved;
       const [session, page] = await Promise.all([api.session(conversation.id), api.messages(conversation.id, null)]);
       if (isOutdated()) return conversation.turn === null;

@@ -75,10 +75,12 @@ export class Sender {
 
   /** @param {string} id of the session that the first message has created */
   #onCreated(id) {
-    this.#conversation.id = id;
+    const conversation = this.#conversation;
+    conversation.id = id;
     drafts.set(DEVELOPER_DRAFT, "");
-    void this.#conversation.sessionSettings.save();
-    if (this.#conversation.isTemporary) void this.#conversation.changeTemporary(true);
+    // One after the other, and reads wait: each response is the whole session, and the last one to arrive is shown.
+    const marked = conversation.isTemporary ? conversation.changeTemporary(true) : Promise.resolve(true);
+    conversation.created = marked.then(() => conversation.sessionSettings.save());
   }
 
   /** Read an answer to its end. @param {Answer} answer */
