@@ -33,6 +33,7 @@ from chatapi.store.tree import child_depth, delete_message, insert_messages, new
 from chatapi.titles import title_of
 
 RUN_BYTES = 16 * 1024 * 1024  # of answers and tool results that a client shows as one message
+RUN_TOO_LARGE = "The answers and tool results of this message exceed 16 MiB. Send a new user message."
 PAGE_BYTES = 1024 * 1024  # of messages read at once, so that a page of long messages does not have 25 MB
 CHECKPOINT_MESSAGES = 64  # between two checkpoints of a path
 
@@ -135,7 +136,7 @@ class Messages(Repository):
         )
         size = int(sizes[0][0])
         if size > RUN_BYTES:
-            raise ContextTooLarge
+            raise ContextTooLarge(RUN_TOO_LARGE)
         rows = yield (
             f"{above} SELECT {MESSAGE}, {GENERATION} FROM run "
             "JOIN message m ON m.id = run.id LEFT JOIN generation g ON g.message_id = m.id ORDER BY m.depth",
@@ -159,7 +160,7 @@ class Messages(Repository):
             run.append((yield from with_log(read_message(rows[0]))))
             size += content_size(run[-1].parts)
             if size > RUN_BYTES:
-                raise ContextTooLarge
+                raise ContextTooLarge(RUN_TOO_LARGE)
         return run
 
     @read

@@ -22,7 +22,7 @@ from chatapi.api.vercel.history import find_chat, is_session_id, steps_before
 from chatapi.api.vercel.request import UIChatBody, digest_content, make_turn
 from chatapi.api.vercel.stream import HEADERS, VercelEncoder
 from chatapi.auth.authorization import Action, make_authorizer
-from chatapi.errors import KeyRequired, SessionNotFound
+from chatapi.errors import ContextTooLarge, KeyRequired, SessionNotFound
 from chatapi.model import Generation, Role, Status
 
 __all__ = ["DIALECT", "is_session_id", "read", "replay", "send", "session_of", "stream"]
@@ -62,7 +62,12 @@ async def send(request: Request, body: UIChatBody) -> Response:
     if dialect == "text":
         return stream_turn(services, handle, TextEncoder(), headers, cancel)
     answers_a_user = bool(turn.input) and turn.input[-1].role is Role.USER
-    before = [] if answers_a_user else await steps_before(services.store, handle.generation)
+    try:
+        before = [] if answers_a_user else await steps_before(services.store, handle.generation)
+    except ContextTooLarge:  # the client gets no part of this answer
+        if not handle.replayed:
+            services.generations.abandon(handle.generation.id)
+        raise
     encoder = VercelEncoder(handle.generation, before, replay=False)
     return stream_turn(services, handle, encoder, headers | HEADERS, cancel)
 
