@@ -7,6 +7,7 @@ import json
 import posixpath
 import re
 import subprocess
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -133,8 +134,8 @@ def test_first_visit_is_small() -> None:
     assert len(FILES["vendor/katex.js"].data) < 300_000, "the published minified file"
 
 
-def test_second_visit_asks_for_the_page_alone(shared: Service, visitor: Visitor) -> None:
-    page = visitor.open(shared)
+def test_second_visit_asks_for_the_page_alone(shared: Service, new_visitor: Callable[..., Visitor]) -> None:
+    page = new_visitor(service_workers="block").open(shared)  # an option brings a profile that has cached nothing
     files = "performance.getEntriesByType('resource').filter(one => one.name.includes('/web/'))"
     for is_first in (True, False):
         page.get_by_label("OpenAI API key").wait_for()
