@@ -117,6 +117,7 @@ async def repeat(port: int, until: float, latencies: Latencies, read: bool) -> N
 
 
 async def main(port: int, seconds: float) -> None:
+    await list_sessions(port, Latencies())  # not measured: the first list imports its route
     latencies, until = Latencies(), time.perf_counter() + seconds
     readers = [repeat(port, until, latencies, read=True) for _ in range(READERS)]
     await asyncio.gather(*readers, repeat(port, until, latencies, read=False))
