@@ -248,10 +248,16 @@ def _become_worker(settings: Settings) -> Worker | int:
 def _demo(pace_ms: int, overrides: Mapping[str, str]) -> None:
     """Serve with a simulator as the model API, and print commands to try."""
     command = [sys.executable, "-m", "chatapi.simulator", "--port", "0", "--pace-ms", str(pace_ms), "--until-eof"]
+    search_path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
     # In a session of its own: Ctrl-C reaches only this process, and the simulator answers during the drain. Its
     # standard input closes however this process ends, and then it ends too.
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": search_path},  # also where this package is not installed, in any folder
     ) as simulator:
         try:
             assert simulator.stdout is not None

@@ -112,7 +112,8 @@ def test_a_demo_that_cannot_start_prints_no_commands_to_try(service: Service, tm
 def test_the_demo_serves_pages_of_the_origins_that_are_named(tmp_path: Path, origins: dict[str, str]) -> None:
     """The demo shows its key in its configuration, so `*` does not count there."""
     named, other = "http://localhost:3000", "http://localhost:4000"
-    with fork_server().start([*FORKED_APP, "demo"], env=environment_with(origins), cwd=tmp_path) as process:
+    env = environment_with({"PYTHONPATH": "", **origins})  # in a folder without the package
+    with fork_server().start([*FORKED_APP, "demo"], env=env, cwd=tmp_path) as process:
         line = next(line for line in process.stderr if "serving" in line)
         url = json.loads(line)["url"]
         allowed, refused = (
