@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -92,11 +93,14 @@ class Cluster(Service):
 
     def __init__(self, folder: Path, upstream_url: str, **environment: str) -> None:
         self._lent = ExitStack()
+        secret = SECRET
         if "DATABASE_URL" not in environment:
             environment["DATABASE_URL"] = self._lent.enter_context(postgres().lent_database())
+            # Owners of its own: a slot of an owner stays taken in Redis for a minute after its replica was killed.
+            secret += token_hex(8)
         shared: dict[str, Any] = {
             "REDIS_URL": redis().url,
-            "CHATAPI_SECRET": SECRET,
+            "CHATAPI_SECRET": secret,
             "CHATAPI_LEASE_SECONDS": "2",
             "CHATAPI_DATABASE_CONNECTIONS": "4",
             **environment,
