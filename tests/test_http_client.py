@@ -430,7 +430,7 @@ async def test_a_slow_reader_makes_the_server_wait(framing: bytes) -> None:
         peer.writer.write(bytes(LARGE))
         await until(lambda: peer.writer.transport.get_write_buffer_size() < LARGE)
         blocked.set()
-        await until(lambda: not peer.writer.transport.get_write_buffer_size())  # its end drops what is left
+        await until(lambda: not peer.writer.transport.get_write_buffer_size())  # the end of the play drops the rest
 
     blocked = asyncio.Event()
     async with serving(play) as server, client_of() as client:
