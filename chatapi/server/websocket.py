@@ -89,7 +89,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
-        self._parse()  # a close resumes reading
+        if self._unparsed:
+            self._parse()  # a close resumes reading
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MAX_FRAMES:
